@@ -1,0 +1,52 @@
+"""Every field with the paper's value, its meaning and its unit. The other files override it."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """LTS on RefCOCO as in Section 4.1 of the paper."""
+    config = ConfigDict()
+    config.seed = 0  # of the parameters and of the order of sentences
+
+    config.data = data = ConfigDict()
+    data.dataset = "refcoco_unc"  # a config of tfds_refcoco
+    data.dir = "data"  # folder that holds the built sets
+    data.raw = ""  # raw folder to build from where the set is not built yet; "" builds nothing
+    data.train_split = "train"  # "a+b" joins splits
+    data.resize = "letterbox"  # or "squash": how an image becomes a square
+    data.image_size = 416  # pixels, a multiple of 32
+    data.max_words = 15  # longer sentences are cut
+    data.min_count = 1  # rarer training words are unknown
+    data.hide_sentence = False  # control: feed every word as the unknown word
+    data.threads = 8  # that read and decode
+
+    config.model = model = ConfigDict()
+    model.embed_dim = 300  # size of a word vector
+    model.gru_features = 512  # per direction
+    model.backbone_width = 32  # channels of Darknet53's first convolution
+    model.backbone_stages = (1, 2, 8, 8, 4)  # residual blocks per stage
+    model.neck = True  # YOLOv3's six extra convolutions on the stride-32 tap
+    model.fused_features = 1024  # channels of F_m1..F_m3, d_k of the filter
+    model.segmenter_features = 256  # channels of each ASPP branch
+    model.segmenter_rates = (6, 12, 18)  # dilations of ASPP
+    model.prior = "probability"  # or "logits": what the segmenter sees of the heatmap
+    model.dtype = "float32"  # or "bfloat16": of the computation; parameters stay float32
+
+    config.train = train = ConfigDict()
+    train.batch_size = 18  # sentences, over all devices
+    train.epochs = 45.0  # may be a fraction
+    train.epoch_unit = "sentences"  # or "refs": one random sentence of each object, as MCN does
+    train.learning_rate = 1e-3  # Adam's
+    train.drop_epochs = (30.0,)  # the learning rate is multiplied by drop_factor at these epochs
+    train.drop_factor = 0.1
+    train.location_weight = 0.1  # lambda of Eq. 13
+    train.log_every = 50  # steps
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.splits = ("val", "testA", "testB")  # of the final evaluation
+    evaluation.best_split = "val"  # chooses the best checkpoint, by oIoU
+    evaluation.every_epochs = 1.0  # evaluate best_split and save; may be a fraction
+    evaluation.batch_size = 32  # sentences, over all devices
+    evaluation.threshold = 0.25  # a pixel is foreground above this probability
+    evaluation.gallery = 16  # sentences drawn per split
+    return config

@@ -1,0 +1,27 @@
+"""The generated set `shapes`, for two CPU cores: the same code, narrower, at 128 × 128."""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Overrides sizes and schedule."""
+    config = default.get_config()
+    config.data.dataset = "shapes"
+    config.data.image_size = 128
+    config.data.max_words = 12
+    config.data.threads = 2
+    config.model.embed_dim = 64
+    config.model.gru_features = 64
+    config.model.backbone_width = 8
+    config.model.backbone_stages = (1, 1, 2, 2, 1)
+    config.model.fused_features = 128
+    config.model.segmenter_features = 32
+    config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52² grid to 16²
+    config.train.batch_size = 32
+    config.train.epochs = 2.0
+    config.train.drop_epochs = (1.5,)
+    config.eval.every_epochs = 0.5
+    config.eval.batch_size = 64
+    return config

@@ -1,0 +1,74 @@
+"""From an image and a mask of any size to the network's square input and targets.
+
+Coordinates have half-pixel centres throughout: pixel i covers [i, i + 1) and its centre is i + ½.
+"""
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+Resize = Literal["letterbox", "squash"]
+
+GRAY = 128  # of the letterbox's border: 0.5, as MCN (Luo et al., CVPR 2020) has it
+
+
+class Placement(NamedTuple):
+    """Where a source image lies in the square input, in pixels."""
+
+    source_height: int
+    source_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def place(height: int, width: int, size: int, resize: Resize) -> Placement:
+    """Fits a `height` × `width` image into `size` × `size`: centred and whole, or squashed."""
+    if resize == "squash":
+        return Placement(height, width, 0, 0, size, size)
+    if resize != "letterbox":
+        raise ValueError(f"data.resize must be 'letterbox' or 'squash', not {resize!r}")
+    scale = size / max(height, width)
+    fitted_h = max(1, round(height * scale))
+    fitted_w = max(1, round(width * scale))
+    top, left = (size - fitted_h) // 2, (size - fitted_w) // 2
+    return Placement(height, width, top, left, fitted_h, fitted_w)
+
+
+def decode_image(jpeg: bytes) -> np.ndarray:
+    """Decodes a JPEG to RGB, uint8 `[h, w, 3]`, as it lies in the file.
+
+    The orientation tag is ignored: COCO's annotations are drawn on the stored pixels.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
+    if image is None:
+        raise ValueError("the record's image is no JPEG that can be decoded")
+    return image
+
+
+def fit_image(image: np.ndarray, placement: Placement, size: int) -> np.ndarray:
+    """Resizes uint8 `[h, w, 3]` bilinearly into uint8 `[size, size, 3]` with a gray border."""
+    p = placement
+    canvas = np.full((size, size, 3), GRAY, np.uint8)
+    fitted = cv2.resize(image, (p.width, p.height), interpolation=cv2.INTER_LINEAR)
+    canvas[p.top : p.top + p.height, p.left : p.left + p.width] = fitted
+    return canvas
+
+
+def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> np.ndarray:
+    """Samples uint8 `[h, w]` at the centres of the grid's cells: `[size/stride, size/stride]`.
+
+    Cells in the letterbox's border are 0.
+    """
+    p = placement
+    centres = (np.arange(size // stride) + 0.5) * stride
+    y = np.floor((centres - p.top) * p.source_height / p.height).astype(int)
+    x = np.floor((centres - p.left) * p.source_width / p.width).astype(int)
+    inside_y = (y >= 0) & (y < p.source_height)
+    inside_x = (x >= 0) & (x < p.source_width)
+    out = np.zeros((len(centres), len(centres)), np.uint8)
+    out[np.ix_(inside_y, inside_x)] = mask[np.ix_(y[inside_y], x[inside_x])]
+    return out

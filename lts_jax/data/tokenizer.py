@@ -1,0 +1,56 @@
+"""Words of a sentence and their ids."""
+
+import collections
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+PAD = 0
+UNKNOWN = 1
+
+_CLEAN = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;"), "-": " ", "/": " "})
+
+
+def tokenize(sentence: str) -> list[str]:
+    """Lower-cases, drops punctuation, turns `-` and `/` into spaces, and splits on blanks."""
+    return sentence.lower().translate(_CLEAN).split()
+
+
+class Vocabulary:
+    """Words with ids; 0 is padding and 1 the unknown word.
+
+    Attributes:
+      words: the known words in the order of their ids, which begin at 2.
+    """
+
+    def __init__(self, words: Sequence[str]):
+        if len(set(words)) != len(words):
+            raise ValueError("vocabulary: a word is listed twice; each needs one id")
+        self.words = tuple(words)
+        self._ids = {word: i for i, word in enumerate(self.words, start=2)}
+
+    @classmethod
+    def build(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
+        """Takes every word that occurs `min_count` times, the most frequent first."""
+        counts = collections.Counter(word for s in sentences for word in tokenize(s))
+        kept = [(-n, word) for word, n in counts.items() if n >= min_count]
+        return cls([word for _, word in sorted(kept)])
+
+    def __len__(self) -> int:
+        return len(self.words) + 2
+
+    def encode(self, sentence: str, max_words: int) -> tuple[np.ndarray, int]:
+        """Returns ids int32 `[max_words]` and their number, at least 1.
+
+        Longer sentences keep their first `max_words` words; one without any word becomes a
+        single unknown.
+        """
+        ids = [self._ids.get(word, UNKNOWN) for word in tokenize(sentence)[:max_words]] or [UNKNOWN]
+        padded = np.full(max_words, PAD, np.int32)
+        padded[: len(ids)] = ids
+        return padded, len(ids)
+
+    def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
+        """Counts `words`, and the `unknown` ones among them."""
+        words = [word for s in sentences for word in tokenize(s)]
+        return {"words": len(words), "unknown": sum(word not in self._ids for word in words)}

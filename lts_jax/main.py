@@ -1,0 +1,45 @@
+"""The command: `python -m lts_jax.main --config configs/refcoco.py`."""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from lts_jax.train import evaluate, train_and_evaluate
+from tfds_refcoco import DataError
+
+FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; runs/<name of the config file> where not given."
+)
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval"], "Train and evaluate, or evaluate the best checkpoint."
+)
+flags.mark_flag_as_required("config")
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the flags say."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)  # the libraries tell much that users need not read
+    config = _CONFIG.value
+    name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    workdir = Path(_WORKDIR.value or Path("runs") / name)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    try:
+        if _MODE.value == "train":
+            train_and_evaluate(config, workdir)
+        else:
+            evaluate(config, workdir)
+    except (DataError, ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

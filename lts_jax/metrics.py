@@ -1,0 +1,40 @@
+"""The field's metrics from per-sentence intersections and unions, in pixels of the originals."""
+
+import numpy as np
+
+PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Intersection over union per sentence, float64 `[N]`; 1 where both masks are empty."""
+    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+
+
+def summarize(
+    intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray
+) -> dict[str, float]:
+    """Computes the metrics over N ≥ 1 sentences.
+
+    Args:
+      intersection: integer `[N]`, pixels.
+      union: integer `[N]`, pixels.
+      pointing: bool `[N]`, whether the heatmap's maximum falls inside the truth.
+
+    Returns:
+      `oiou` ΣI/ΣU, `miou` the mean of I/U, `prec@X` the share of sentences with an IoU strictly
+      greater than X, and `pointing` the share of hits (Section 4.3: 81.74 % on RefCOCO val).
+    """
+    if not intersection.shape == union.shape == pointing.shape or intersection.ndim != 1:
+        raise ValueError(
+            f"one value a sentence: {intersection.shape}, {union.shape}, {pointing.shape}"
+        )
+    if not len(intersection):
+        raise ValueError("metrics of no sentence at all are undefined")
+    each = iou(intersection, union)
+    total = int(union.sum())
+    return {
+        "oiou": int(intersection.sum()) / total if total else 1.0,
+        "miou": float(each.mean()),
+        **{f"prec@{x}": float((each > x).mean()) for x in PRECISION_AT},
+        "pointing": float(pointing.mean()),
+    }

@@ -1,0 +1,70 @@
+"""Darknet53, the backbone of YOLOv3 (Redmon and Farhadi, 2018, Table 1)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lts_jax.models.layers import ConvNormAct, Dtype
+
+
+class ImageFeatures(NamedTuple):
+    """The three taps: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1)."""
+
+    stride8: jax.Array
+    stride16: jax.Array
+    stride32: jax.Array
+
+
+class Residual(nn.Module):
+    """1×1 to half the channels, 3×3 back, added to the input."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps `[B, H, W, C]` to the same shape."""
+        c = x.shape[-1]
+        y = ConvNormAct(c // 2, 1, dtype=self.dtype)(x, train=train)
+        return x + ConvNormAct(c, 3, dtype=self.dtype)(y, train=train)
+
+
+class Darknet53(nn.Module):
+    """Darknet53 without its classifier: 52 convolutions at the default sizes.
+
+    Attributes:
+      width: channels of the first convolution; stage i has `width * 2**i`.
+      stage_sizes: residual blocks in each of the five stages.
+      neck: append the first six convolutions of YOLOv3's neck (1×1, 3×3, three times) to the
+        stride-32 tap, as MCN (Luo et al., CVPR 2020) does.
+      dtype: of the computation.
+    """
+
+    width: int = 32
+    stage_sizes: Sequence[int] = (1, 2, 8, 8, 4)
+    neck: bool = True
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """Encodes `[B, H, W, 3]` RGB in [0, 1]; H and W must be multiples of 32."""
+        _, h, w, c = image.shape
+        if c != 3 or h % 32 or w % 32:
+            raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
+        x = ConvNormAct(self.width, 3, dtype=self.dtype, name="stem")(image, train=train)
+        taps = []
+        for i, blocks in enumerate(self.stage_sizes, start=1):
+            features = self.width * 2**i
+            down = ConvNormAct(features, 3, stride=2, dtype=self.dtype, name=f"stage{i}_down")
+            x = down(x, train=train)
+            for j in range(blocks):
+                x = Residual(dtype=self.dtype, name=f"stage{i}_block{j}")(x, train=train)
+            taps.append(x)
+        if self.neck:
+            for j in range(3):
+                half = ConvNormAct(x.shape[-1] // 2, 1, dtype=self.dtype, name=f"neck{j}_reduce")
+                full = ConvNormAct(x.shape[-1], 3, dtype=self.dtype, name=f"neck{j}_expand")
+                x = full(half(x, train=train), train=train)
+        return ImageFeatures(stride8=taps[2], stride16=taps[3], stride32=x)

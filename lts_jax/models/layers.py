@@ -1,0 +1,101 @@
+"""Layers shared by the parts of the network."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Dtype = Any
+
+leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.1)
+"""g of Eq. 5 and 7; Darknet's activation too."""
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias → BatchNorm (eps 1e-5) → LeakyReLU 0.1.
+
+    Attributes:
+      features: output channels.
+      kernel: side of the square kernel, odd.
+      stride: 1 or 2.
+      dilation: rate of an atrous kernel.
+      dtype: of the computation; parameters and statistics stay float32.
+    """
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps `[B, H, W, C]` to `[B, H/stride, W/stride, features]`."""
+        if self.kernel == 1 and self.stride == 1:
+            # The same function; XLA's CPU matrix product is faster than its 1×1 convolution.
+            x = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
+        else:
+            # Darknet and torch pad both sides; "SAME" pads a stride-2 kernel on one side only.
+            pad = self.dilation * (self.kernel // 2)
+            x = nn.Conv(
+                self.features,
+                (self.kernel, self.kernel),
+                strides=self.stride,
+                padding=((pad, pad), (pad, pad)),
+                kernel_dilation=self.dilation,
+                use_bias=False,
+                dtype=self.dtype,
+                name="conv",
+            )(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+        return leaky_relu(x)
+
+
+class ConvTranspose2x(nn.Module):
+    """Transposed convolution, kernel 4×4, stride 2, padding 1, without bias: doubles the size.
+
+    Equals `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1, bias=False)`. The four
+    output phases are 2×2 convolutions of the same padded input (output row 2m reads input rows
+    m-1 and m through taps 3 and 1, row 2m+1 reads m and m+1 through 2 and 0), computed as one
+    matrix product and interleaved. On the CPU, XLA's weight gradient of the equivalent
+    convolution takes twenty times as long.
+    """
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, H, W, C]` to `[B, 2H, 2W, features]`."""
+        b, h, w, c = x.shape
+        f = self.features
+        # Each output pixel sums 2×2 of the 4×4 taps, hence the fan-in of 4C.
+        init = nn.initializers.normal((4 * c) ** -0.5)
+        kernel = self.param("kernel", init, (4, 4, c, f))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        # Reversed, the taps 3 2 1 0 of one axis are [tap, phase] in order.
+        kernel = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, f)
+        kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * f)
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        patches = [x[:, i : i + h + 1, j : j + w + 1] for i in (0, 1) for j in (0, 1)]
+        phases = jnp.split(jnp.concatenate(patches, axis=-1) @ kernel, 4, axis=-1)
+        rows = [
+            jnp.stack([phases[2 * i + j][:, i : i + h, j : j + w] for j in (0, 1)], axis=3)
+            for i in (0, 1)
+        ]
+        return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, f)
+
+
+def upsample_nearest(x: jax.Array) -> jax.Array:
+    """Doubles height and width (Eq. 6): `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
+    return x.reshape(b, 2 * h, 2 * w, c)

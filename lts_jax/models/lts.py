@@ -1,0 +1,94 @@
+"""LTS, the whole network (Figure 2)."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lts_jax.models.darknet53 import Darknet53, ImageFeatures
+from lts_jax.models.fusion import Fusion
+from lts_jax.models.layers import Dtype
+from lts_jax.models.locator import FilterLocator
+from lts_jax.models.segmenter import Segmenter
+from lts_jax.models.text_encoder import TextEncoder, TextFeatures
+
+
+class Outputs(NamedTuple):
+    """Logits of the network, float32."""
+
+    heatmap: jax.Array  # H_mask, [B, rounds, H/8, W/8]
+    mask: jax.Array  # P_mask, [B, H/4, W/4]
+
+
+class LTS(nn.Module):
+    """Locate then Segment. The defaults are the paper's sizes.
+
+    Attributes:
+      vocab_size: words known, with padding (0) and unknown (1).
+      embed_dim: size of a word vector.
+      gru_features: GRU units per direction; f_text has twice as many.
+      backbone_width: channels of Darknet53's first convolution.
+      backbone_stages: residual blocks per stage.
+      neck: YOLOv3's six extra convolutions on the stride-32 tap.
+      fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
+      segmenter_features: channels of each ASPP branch.
+      segmenter_rates: dilations of ASPP.
+      prior: what the segmenter sees of the heatmap: its probabilities or its logits.
+      dtype: of the computation; parameters, statistics and outputs are float32.
+    """
+
+    vocab_size: int
+    embed_dim: int = 300
+    gru_features: int = 512
+    backbone_width: int = 32
+    backbone_stages: Sequence[int] = (1, 2, 8, 8, 4)
+    neck: bool = True
+    fused_features: int = 1024
+    segmenter_features: int = 256
+    segmenter_rates: Sequence[int] = (6, 12, 18)
+    prior: Literal["probability", "logits"] = "probability"
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        """Builds the parts; each is a field of the parameter tree."""
+        if self.prior not in ("probability", "logits"):
+            raise ValueError(f"model.prior must be 'probability' or 'logits', not {self.prior!r}")
+        self.backbone = Darknet53(
+            self.backbone_width, self.backbone_stages, self.neck, dtype=self.dtype
+        )
+        self.text = TextEncoder(
+            self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype
+        )
+        self.fusion = Fusion(self.fused_features, dtype=self.dtype)
+        self.locator = FilterLocator(dtype=self.dtype)
+        self.segmenter = Segmenter(
+            self.segmenter_features, self.segmenter_rates, dtype=self.dtype
+        )
+
+    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
+        return self.backbone(image, train=train)
+
+    def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> TextFeatures:
+        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`."""
+        return self.text(tokens, lengths)
+
+    def refer(self, image: ImageFeatures, text: TextFeatures, *, train: bool) -> Outputs:
+        """Fuses, locates and segments: one mask for each (image, sentence) pair."""
+        fused = self.fusion(image, text.sentence, train=train)
+        heatmap = self.locator(fused, text.sentence)
+        prior = heatmap[:, -1]
+        if self.prior == "probability":
+            prior = nn.sigmoid(prior)
+        mask = self.segmenter(fused, prior, train=train)
+        return Outputs(heatmap.astype(jnp.float32), mask.astype(jnp.float32))
+
+    def __call__(
+        self, image: jax.Array, tokens: jax.Array, lengths: jax.Array, *, train: bool
+    ) -> Outputs:
+        """Segments `[B, H, W, 3]` images by `[B, T]` sentences."""
+        return self.refer(
+            self.encode_image(image, train=train), self.encode_text(tokens, lengths), train=train
+        )

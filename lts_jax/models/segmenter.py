@@ -1,0 +1,57 @@
+"""The segmenter: from features and a position prior to the mask (Section 3.3, Figure 3)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, Dtype
+
+
+class Segmenter(nn.Module):
+    """ASPP (DeepLab v3) and a transposed convolution over any features with a prior (Eq. 10).
+
+    Attributes:
+      features: channels of every branch and of the projection.
+      rates: dilations of the 3×3 branches.
+      dtype: of the computation.
+    """
+
+    features: int = 256
+    rates: Sequence[int] = (6, 12, 18)
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, fused: jax.Array, prior: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the logits of P_mask, `[B, H/4, W/4]`.
+
+        Args:
+          fused: `[B, H/8, W/8, C]`.
+          prior: `[B, H/8, W/8]`.
+          train: use the batch's own BatchNorm statistics.
+        """
+        x = jnp.concatenate([fused, prior[..., None].astype(fused.dtype)], axis=-1)
+        branches = [ConvNormAct(self.features, dtype=self.dtype, name="aspp_1x1")(x, train=train)]
+        for rate in self.rates:
+            branch = ConvNormAct(
+                self.features, 3, dilation=rate, dtype=self.dtype, name=f"aspp_rate{rate}"
+            )
+            branches.append(branch(x, train=train))
+        pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(
+            x.mean(axis=(1, 2), keepdims=True), train=train
+        )
+        branches.append(jnp.broadcast_to(pooled, branches[0].shape))
+        x = ConvNormAct(self.features, dtype=self.dtype, name="project")(
+            jnp.concatenate(branches, axis=-1), train=train
+        )
+        x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            name="upsample_norm",
+        )(x)
+        x = nn.leaky_relu(x, 0.1)
+        return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]

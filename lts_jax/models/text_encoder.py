@@ -1,0 +1,93 @@
+"""The sentence encoder: word embeddings and a bidirectional GRU (Eq. 3 and 4)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lts_jax.models.layers import Dtype
+
+
+class TextFeatures(NamedTuple):
+    """What the rest of the network reads of a sentence."""
+
+    words: jax.Array  # h_t, [B, T, D]; zero at padded steps
+    valid: jax.Array  # bool [B, T]: True at real words
+    sentence: jax.Array  # f_text, [B, D]: the mean of h_t over the real words
+
+
+class MaskedGRU(nn.Module):
+    """One direction of a GRU that padded steps leave untouched.
+
+    Attributes:
+      features: size of the hidden state.
+      reverse: read the sentence from its last word to its first.
+      dtype: of the computation.
+    """
+
+    features: int
+    reverse: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """Maps `[B, T, D]` and bool `[B, T]` to hidden states `[B, T, features]`."""
+
+        def step(
+            cell: nn.GRUCell, carry: jax.Array, inputs: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
+            x_t, valid_t = inputs
+            updated, _ = cell(carry, x_t)
+            carry = jnp.where(valid_t[:, None], updated, carry)
+            return carry, carry
+
+        scan = nn.scan(
+            step,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+            reverse=self.reverse,
+        )
+        start = jnp.zeros((x.shape[0], self.features), self.dtype)
+        cell = nn.GRUCell(self.features, dtype=self.dtype, name="cell")
+        return scan(cell, start, (x, valid))[1]
+
+
+class TextEncoder(nn.Module):
+    """Embeddings and a bidirectional GRU.
+
+    Attributes:
+      vocab_size: rows of the embedding table; id 0 is padding, 1 the unknown word.
+      embed_dim: size of a word vector.
+      features: hidden size per direction; the output has twice as many.
+      dtype: of the computation.
+    """
+
+    vocab_size: int
+    embed_dim: int = 300
+    features: int = 512
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, lengths: jax.Array) -> TextFeatures:
+        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1."""
+        valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
+        # 0.3 is about the spread of GloVe's 300-d vectors.
+        embed = nn.Embed(
+            self.vocab_size,
+            self.embed_dim,
+            embedding_init=nn.initializers.normal(0.3),
+            dtype=self.dtype,
+            name="embed",
+        )
+        x = embed(tokens)
+        forward = MaskedGRU(self.features, dtype=self.dtype, name="forward")(x, valid)
+        backward = MaskedGRU(self.features, reverse=True, dtype=self.dtype, name="backward")(
+            x, valid
+        )
+        words = jnp.concatenate([forward, backward], axis=-1)
+        words = jnp.where(valid[:, :, None], words, 0)
+        sentence = words.sum(axis=1) / lengths[:, None].astype(words.dtype)
+        return TextFeatures(words=words, valid=valid, sentence=sentence)

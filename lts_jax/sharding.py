@@ -1,0 +1,37 @@
+"""Devices as a mesh with one axis, `data`: the batch is split, the state is copied."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh() -> Mesh:
+    """Puts all devices in one axis."""
+    # Explicit axes, the default, make nn.Embed raise.
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
+    """Raises ValueError if a batch cannot be split evenly over the mesh."""
+    n = mesh.size
+    if batch_size <= 0 or batch_size % n:
+        lower = batch_size // n * n
+        near = f"{lower} or {lower + n}" if lower > 0 else str(n)
+        raise ValueError(f"{field}={batch_size} does not divide over {n} devices: take {near}")
+
+
+def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Any]:
+    """Places the examples of a batch on their devices."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,0 +1,66 @@
+"""Command line: `python -m tfds_refcoco build ...` and `python -m tfds_refcoco generate ...`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfds_refcoco.build import build
+from tfds_refcoco.counts import SENTENCES
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw import SOURCES
+from tfds_refcoco.reader import open_dataset
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 1 on bad input, with one message."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "generate":
+            from tfds_refcoco.shapes import generate
+
+            generate(args.out, seed=args.seed)
+            print(f"raw files of shapes: {args.out}")
+        else:
+            path = build(args.dataset, args.out, args.raw, overwrite=args.overwrite)
+            print(f"{summary(args.out, args.dataset)}\n{path}")
+    except (DataError, OSError) as error:  # OSError: no space, no permission
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def summary(data_dir: Path, dataset: str) -> str:
+    """Returns a table of what each split of a built set holds.
+
+    `area ratio` is the smallest and largest number of mask pixels divided by COCO's area; far from
+    1 means that masks and annotations do not belong together.
+    """
+    built = open_dataset(data_dir, dataset)
+    lines = [f"{'split':<8}{'images':>9}{'refs':>9}{'sentences':>11}{'published':>11}   area ratio"]
+    for name in built.splits:
+        counts = built.split(name).counts
+        published = SENTENCES.get(dataset, {}).get(name, "-")
+        lines.append(
+            f"{name:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
+            f"   {counts.area_ratio_min:.3f} to {counts.area_ratio_max:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tfds_refcoco", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="write a data set in records")
+    builder.add_argument("--dataset", required=True, choices=tuple(SOURCES))
+    builder.add_argument("--raw", type=Path, help="folder of the raw files; not for shapes")
+    builder.add_argument("--out", type=Path, required=True, help="folder to build in")
+    builder.add_argument("--overwrite", action="store_true", help="replace a set already built")
+    generator = commands.add_parser("generate", help="write the raw files of the set shapes")
+    generator.add_argument("--out", type=Path, required=True)
+    generator.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

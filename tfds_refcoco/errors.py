@@ -1,0 +1,5 @@
+"""The one error this package raises for bad input."""
+
+
+class DataError(ValueError):
+    """Bad input. The message names the file, the field and the mend."""

@@ -1,0 +1,48 @@
+"""Checks of single fields of raw annotations; `where` names file and row in the error."""
+
+from typing import Any
+
+from tfds_refcoco.errors import DataError
+
+
+def field(row: object, name: str, kinds: type | tuple[type, ...], where: str) -> Any:
+    """Returns `row[name]`, which must exist and be of `kinds`; raises DataError."""
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a dictionary, found {type(row).__name__}.")
+    if name not in row:
+        raise DataError(f"{where}.{name}: the field is missing.")
+    value = row[name]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise DataError(f"{where}.{name}: {type(value).__name__} is not a value for this field.")
+    return value
+
+
+def number(row: object, name: str, where: str) -> int:
+    """Returns the whole number `row[name]`; raises DataError."""
+    value = field(row, name, int, where)
+    bits = 31 if name == "category_id" else 63  # as in the features of a record
+    if not -(1 << bits) <= value < 1 << bits:
+        raise DataError(f"{where}.{name}: the number does not fit in {bits + 1} bits.")
+    return value
+
+
+def text(row: object, name: str, where: str) -> str:
+    """Returns the text `row[name]`; raises DataError."""
+    value = field(row, name, str, where)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}.{name}: {value!r} is not valid Unicode text.") from error
+    return value
+
+
+def is_finite(value: object) -> bool:
+    """Whether `value` is a number of sensible size."""
+    return isinstance(value, int | float) and abs(value) < 1e9  # false for NaN as well
+
+
+def unique(seen: set[int], value: int, where: str) -> None:
+    """Adds `value` to `seen`; raises DataError if it is there already."""
+    if value in seen:
+        raise DataError(f"{where}: {value} appears twice.")
+    seen.add(value)

@@ -1,0 +1,141 @@
+"""Where a built data set lies on disk, and its sentence index.
+
+    <out>/tfds_refcoco/<dataset>/1.0.0/     dataset_info.json, features.json, array_record shards
+    <out>/tfds_refcoco/<dataset>/1.0.0/index/<split>.json
+
+The index holds one row per sentence, so that training starts without scanning the records.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfds_refcoco.errors import DataError
+
+NAME = "tfds_refcoco"
+VERSION = "1.0.0"
+_INTEGERS = {
+    "record": np.int64,
+    "sentence": np.int64,
+    "sent_id": np.int64,
+    "ref_id": np.int64,
+    "image_id": np.int64,
+    "height": np.int32,
+    "width": np.int32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """One row per sentence, in record order; every array has the shape [sentences].
+
+    Attributes:
+      record: int64, the number of the sentence's record.
+      sentence: int64, the position among the sentences of that record.
+      sent_id: int64, as in the refs file.
+      ref_id: int64, as in the refs file.
+      image_id: int64, COCO's.
+      height: int32, of the image in pixels.
+      width: int32, of the image in pixels.
+      text: the cleaned sentence (`sent`).
+    """
+
+    record: np.ndarray
+    sentence: np.ndarray
+    sent_id: np.ndarray
+    ref_id: np.ndarray
+    image_id: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    text: list[str]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a split holds, and the extremes of (pixels of the mask) / (COCO's area)."""
+
+    images: int
+    refs: int
+    sentences: int
+    area_ratio_min: float
+    area_ratio_max: float
+
+
+def version_dir(out: Path, dataset: str) -> Path:
+    """Returns the folder of the built `dataset` under `out`."""
+    return out / NAME / dataset / VERSION
+
+
+def split_lengths(path: Path) -> dict[str, list[int]]:
+    """Returns the number of records in each shard, by split, of the build at `path`.
+
+    Raises:
+      DataError: its dataset_info.json cannot be read.
+    """
+    try:
+        info = json.loads((path / "dataset_info.json").read_text(encoding="utf-8"))
+        return {
+            split["name"]: [int(n) for n in split.get("shardLengths", [])]
+            for split in info["splits"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path / 'dataset_info.json'}: unreadable ({error!r}).") from error
+
+
+def missing_files(path: Path) -> list[Path]:
+    """Returns the files that the build at `path` lacks: the first one found, or none if whole."""
+    try:
+        lengths = split_lengths(path)
+    except DataError:
+        return [path / "dataset_info.json"]
+    expected = [path / "features.json"]
+    for split, shards in lengths.items():
+        count = len(shards)
+        expected.append(index_path(path, split))
+        expected += [
+            path / f"{NAME}-{split}.array_record-{i:05d}-of-{count:05d}" for i in range(count)
+        ]
+    return [file for file in expected if not file.is_file()]
+
+
+def index_path(path: Path, split: str) -> Path:
+    """Returns the index file of `split` in the build at `path`."""
+    return path / "index" / f"{split}.json"
+
+
+def write_index(path: Path, split: str, columns: dict[str, list[Any]], counts: Counts) -> None:
+    """Writes the sentence index of `split`: the columns of `Index` and the counts."""
+    file = index_path(path, split)
+    file.parent.mkdir(exist_ok=True)
+    ratio = [counts.area_ratio_min, counts.area_ratio_max]
+    content = columns | {"images": counts.images, "refs": counts.refs, "area_ratio": ratio}
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    file.write_text(text, encoding="utf-8")
+
+
+def read_index(path: Path, split: str) -> tuple[Index, Counts]:
+    """Returns the sentence index of `split` in the build at `path`, and its counts.
+
+    Raises:
+      DataError: the index is absent or damaged.
+    """
+    file = index_path(path, split)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        text = content["text"]
+        arrays = {name: np.array(content[name], dtype) for name, dtype in _INTEGERS.items()}
+        counts = Counts(content["images"], content["refs"], len(text), *content["area_ratio"])
+        if any(array.shape != (len(text),) for array in arrays.values()):
+            raise ValueError("the columns differ in length")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: the sentence index is absent or damaged ({error}); build again with "
+            "--overwrite."
+        ) from error
+    return Index(text=text, **arrays), counts

@@ -1,0 +1,136 @@
+"""COCO segmentations as run-length-encoded (RLE) masks, and back.
+
+A mask of a record is the `counts` string of COCO's compressed RLE, in column-major order, of all
+parts of one object together. Notation: h, w are the height and width of the image in pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from tfds_refcoco.errors import DataError
+
+
+def from_segmentation(segmentation: object, height: int, width: int) -> bytes:
+    """Returns the RLE counts of a COCO segmentation, the union of all its parts.
+
+    Args:
+      segmentation: a list of polygons `[x0, y0, x1, y1, ...]` in pixels, or an RLE dictionary
+        `{"size": [h, w], "counts": ...}` with a list (uncompressed) or text (compressed).
+      height: h of the image.
+      width: w of the image.
+
+    Raises:
+      DataError: the segmentation is malformed or made for another image size.
+    """
+    if isinstance(segmentation, dict):
+        return _from_rle(segmentation, height, width)
+    if not isinstance(segmentation, list) or not segmentation:
+        raise DataError("segmentation: expected a non-empty list of polygons or an RLE dictionary.")
+    parts = []
+    for number, polygon in enumerate(segmentation):
+        _check_polygon(polygon, f"segmentation[{number}]", height, width)
+        # One polygon a call: pycocotools takes a list of four numbers for a box.
+        parts += coco_mask.frPyObjects([polygon], height, width)
+    return coco_mask.merge(parts, intersect=False)["counts"]
+
+
+def decode(counts: bytes, height: int, width: int) -> np.ndarray:
+    """Returns the mask of the RLE `counts`: uint8 [h, w] of 0 and 1.
+
+    Raises:
+      DataError: the counts are malformed or do not cover exactly h·w pixels.
+    """
+    # Not pycocotools, which returns uninitialised memory for counts that end early.
+    runs = _runs(counts)
+    _check_runs(runs, height, width)
+    values = np.arange(len(runs), dtype=np.uint8) & 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def encode(mask: np.ndarray) -> bytes:
+    """Returns the RLE counts of `mask` [h, w], of bool or an integer type, non-zero inside.
+
+    Raises:
+      DataError: the mask has not two dimensions.
+    """
+    if mask.ndim != 2:
+        raise DataError(f"mask: expected the shape [h, w], found {list(mask.shape)}.")
+    return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
+
+
+def area(counts: bytes, height: int, width: int) -> int:
+    """Returns the number of pixels inside the mask.
+
+    Raises:
+      DataError: the counts are malformed or do not cover exactly h·w pixels.
+    """
+    runs = _runs(counts)
+    _check_runs(runs, height, width)
+    return sum(runs[1::2])
+
+
+def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
+    size, counts = rle.get("size"), rle.get("counts")
+    if size != [height, width]:
+        raise DataError(f"segmentation.size: {size} is not [h, w] = {[height, width]}.")
+    if isinstance(counts, str):
+        try:
+            counts = counts.encode("ascii")
+        except UnicodeEncodeError as error:
+            raise DataError("segmentation.counts: not an RLE string.") from error
+    if isinstance(counts, bytes):
+        _check_runs(_runs(counts), height, width)
+        return counts
+    if not isinstance(counts, list) or not all(type(run) is int for run in counts):
+        raise DataError("segmentation.counts: expected a list of whole numbers or an RLE string.")
+    _check_runs(counts, height, width)
+    return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)["counts"]
+
+
+def _check_polygon(polygon: object, where: str, height: int, width: int) -> None:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise DataError(f"{where}: expected x, y pairs of at least three points.")
+    if not all(type(value) in (int, float) and abs(value) < 1e9 for value in polygon):
+        raise DataError(f"{where}: a coordinate is not a finite number.")
+    # pycocotools computes in 32-bit integers and overflows silently on far-away points.
+    for values, size in ((polygon[0::2], width), (polygon[1::2], height)):
+        if min(values) < -size or max(values) > 2 * size:
+            raise DataError(f"{where}: a coordinate lies far outside the {width}x{height} image.")
+
+
+def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
+    if runs and min(runs) < 0:
+        raise DataError("RLE counts: a run is negative.")
+    if sum(runs) != height * width:
+        raise DataError(
+            f"RLE counts: the runs cover {sum(runs)} pixels, the {width}x{height} image has "
+            f"{height * width}."
+        )
+
+
+def _runs(counts: bytes) -> list[int]:
+    """Returns the run lengths of a compressed RLE string.
+
+    Digits are of base 32, lowest first; from the fourth run on the difference to the run two
+    before is stored.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for byte in counts:
+        digit = byte - 48
+        if not 0 <= digit < 64 or shift > 30:
+            raise DataError("RLE counts: not an RLE string.")
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        if digit & 0x20:  # more digits follow
+            continue
+        if digit & 0x10:  # the sign bit
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value, shift = 0, 0
+    if shift:
+        raise DataError("RLE counts: the string ends inside a number.")
+    return runs

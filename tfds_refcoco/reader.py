@@ -1,0 +1,161 @@
+"""Reads a built data set: random access to records, and the sentence index."""
+
+import itertools
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.layout import Counts, Index, missing_files, read_index, split_lengths, version_dir
+
+
+class Split:
+    """One split, or several in a row. Made by `Dataset.split`.
+
+    Safe to read from many threads. Pickles as its path and names, and is opened again on arrival.
+    """
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        # Late, so that importing the package does not import tensorflow-datasets.
+        import tensorflow_datasets as tfds
+
+        self.path, self.names = path, names
+        builder = tfds.builder_from_directory(path)
+        # The JPEG stays encoded: whoever reads a record decodes at the size they need.
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        self._sources = [builder.as_data_source(name, decoders=decoders) for name in names]
+        lengths = split_lengths(path)
+        self._offsets = [0, *itertools.accumulate(sum(lengths[name]) for name in names)]
+
+    def __len__(self) -> int:
+        """Returns the number of records, one per image and split."""
+        return self._offsets[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Split, (self.path, self.names)
+
+    def record(self, number: int) -> dict[str, Any]:
+        """Returns a record, its JPEG undecoded.
+
+        Keys: `image` (bytes of the JPEG), `image_id`, `height`, `width` (int), `file_name` (str),
+        `objects` (`ref_id` and `ann_id` int64 [o], `category_id` int32 [o], `category` list of
+        str, `bbox` float32 [o, 4] as x, y, width, height in pixels, `area` float32 [o], `mask`
+        list of RLE counts in bytes, see `masks.decode`) and `sentences` (`sent_id` int64 [s],
+        `object` int32 [s], `sent` and `raw` lists of str).
+
+        Args:
+          number: from 0 to `len(self)` - 1.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"record {number} of {len(self)}")
+        part = int(np.searchsorted(self._offsets, number, side="right")) - 1
+        record = self._sources[part][int(number) - self._offsets[part]]
+        objects, sentences = record["objects"], record["sentences"]
+        return {
+            "image": record["image"],
+            "image_id": int(record["image_id"]),
+            "file_name": record["file_name"].decode(),
+            "height": int(record["height"]),
+            "width": int(record["width"]),
+            "objects": {
+                "ref_id": np.array(objects["ref_id"], np.int64),
+                "ann_id": np.array(objects["ann_id"], np.int64),
+                "category_id": np.array(objects["category_id"], np.int32),
+                "category": [text.decode() for text in objects["category"]],
+                "bbox": np.array(objects["bbox"], np.float32).reshape(-1, 4),
+                "area": np.array(objects["area"], np.float32),
+                "mask": list(objects["mask"]),
+            },
+            "sentences": {
+                "sent_id": np.array(sentences["sent_id"], np.int64),
+                "object": np.array(sentences["object"], np.int32),
+                "sent": [text.decode() for text in sentences["sent"]],
+                "raw": [text.decode() for text in sentences["raw"]],
+            },
+        }
+
+    @property
+    def index(self) -> Index:
+        """The sentences of the split; record numbers run on over several splits."""
+        return self._index_and_counts[0]
+
+    @property
+    def counts(self) -> Counts:
+        """Numbers of images, refs and sentences, summed over several splits."""
+        return self._index_and_counts[1]
+
+    @cached_property
+    def _index_and_counts(self) -> tuple[Index, Counts]:
+        parts = [read_index(self.path, name) for name in self.names]
+        starts = self._offsets[:-1]
+        shifted = [part.record + start for (part, _), start in zip(parts, starts, strict=True)]
+        columns = {
+            name: np.concatenate([getattr(part, name) for part, _ in parts])
+            for name in ("sentence", "sent_id", "ref_id", "image_id", "height", "width")
+        }
+        text = [line for part, _ in parts for line in part.text]
+        index = Index(record=np.concatenate(shifted), text=text, **columns)
+        all_counts = [counts for _, counts in parts]
+        return index, Counts(
+            images=sum(counts.images for counts in all_counts),
+            refs=sum(counts.refs for counts in all_counts),
+            sentences=sum(counts.sentences for counts in all_counts),
+            area_ratio_min=min(counts.area_ratio_min for counts in all_counts),
+            area_ratio_max=max(counts.area_ratio_max for counts in all_counts),
+        )
+
+
+class Dataset:
+    """A built data set. Made by `open_dataset`."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self.splits: tuple[str, ...] = tuple(split_lengths(path))
+
+    def split(self, name: str) -> Split:
+        """Returns the split `name`; `a+b` is the records of a, then those of b.
+
+        Raises:
+          DataError: no split of that name was built, or one is named twice.
+        """
+        names = tuple(part.strip() for part in name.split("+"))
+        unknown = [part for part in names if part not in self.splits]
+        if unknown:
+            raise DataError(
+                f"split: {self.name} has no split {unknown[0]!r}, it has {', '.join(self.splits)}."
+            )
+        if len(set(names)) < len(names):
+            raise DataError(f"split: {name!r} names a split twice.")
+        return Split(self.path, names)
+
+
+def open_dataset(data_dir: Path, dataset: str) -> Dataset:
+    """Opens the set `dataset` that `build` wrote to `data_dir`.
+
+    Args:
+      data_dir: the `--out` of the build, or the `tfds_refcoco` folder in it.
+      dataset: a name such as `refcoco_unc`.
+
+    Raises:
+      DataError: it is not there or not whole; the message holds the command that builds it.
+    """
+    tried = [version_dir(data_dir, dataset), version_dir(data_dir.parent, dataset)]
+    if data_dir.name != "tfds_refcoco":
+        tried = tried[:1]
+    command = _build_command(dataset, data_dir)
+    found = next((path for path in tried if path.is_dir()), None)
+    if found is None:
+        listed = "\n".join(f"  {path}" for path in tried)
+        raise DataError(
+            f"dataset: {dataset} is not built. Looked in:\n{listed}\nBuild it:\n  {command}"
+        )
+    if missing := missing_files(found):
+        raise DataError(f"{missing[0]}: missing. Build again:\n  {command} --overwrite")
+    return Dataset(found, dataset)
+
+
+def _build_command(dataset: str, out: Path) -> str:
+    source = "" if dataset == "shapes" else "--raw RAW_DIR "
+    return f"python -m tfds_refcoco build --dataset {dataset} {source}--out {out}"

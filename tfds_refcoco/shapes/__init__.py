@@ -1,0 +1,5 @@
+"""A synthetic referring-expression set, written in RefCOCO's raw layout."""
+
+from tfds_refcoco.shapes.write import DEFAULT_SCENES, generate
+
+__all__ = ["DEFAULT_SCENES", "generate"]

@@ -1,0 +1,205 @@
+"""Scenes of textured shapes: what stands where, before anything is drawn or said.
+
+Coordinates are pixels with x to the right and y down; pixel i covers [i, i + 1), as in COCO.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart", "moon")
+COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "black")
+TEXTURES = ("solid", "striped", "dotted", "checkered")
+
+# (width, height) in pixels; 4:3 landscape is listed twice because most of COCO is.
+IMAGE_SIZES = (
+    (160, 120),
+    (160, 120),
+    (120, 160),
+    (144, 144),
+    (168, 112),
+    (112, 168),
+    (176, 128),
+    (160, 144),
+    (128, 168),
+)
+
+OBJECTS = {"train": (3, 7), "val": (3, 7), "testA": (3, 4), "testB": (6, 7)}  # inclusive
+DIAMETER = (0.20, 0.38)  # of the shorter image side; crowded scenes may shrink it
+REPEAT = 0.3  # chance that an object copies the shape and colour of an earlier one
+MAX_TILT = 12.0  # degrees; more would turn squares into diamonds
+GAP = 3.0  # pixels free between the boxes of two objects
+EDGE = 2.0  # pixels free between an object and the image border
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object: what it looks like, and its geometry in pixels."""
+
+    shape: str
+    colour: str
+    texture: str
+    polygon: np.ndarray  # (N, 2) float64: x, y
+    tilt: float  # radians
+    x: float  # centre of the bounding box
+    y: float
+    width: float  # of the bounding box
+    height: float
+    area: float  # square pixels, of the polygon
+
+    @property
+    def diameter(self) -> float:
+        """The longer side of the bounding box."""
+        return max(self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image's worth of things, in no meaningful order."""
+
+    width: int
+    height: int
+    things: tuple[Thing, ...]
+
+
+def polygon_area(polygon: np.ndarray) -> float:
+    """Area of a simple polygon of shape (N, 2)."""
+    x, y = polygon.T
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def _ring(count: int, start: float, *radii: float) -> np.ndarray:
+    """`count` points around the origin, their radii taken in turn from `radii`."""
+    angles = math.radians(start) + np.arange(count) * (2 * math.pi / count)
+    return np.resize(radii, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def _cross() -> np.ndarray:
+    """A plus sign: the upper right arm corners, turned by a quarter three times."""
+    quarter = np.array([(0.38, 1.0), (0.38, 0.38), (1.0, 0.38)])
+    turn = np.array([(0.0, -1.0), (1.0, 0.0)])
+    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
+
+
+def _heart() -> np.ndarray:
+    t = np.linspace(0, 2 * math.pi, 32, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return np.stack([x, -y], 1)
+
+
+def _moon() -> np.ndarray:
+    """A crescent open to the right: a disc less another one, shifted by `shift`."""
+    shift, cutter = 0.6, 0.78
+    meet_x = (1 + shift**2 - cutter**2) / (2 * shift)
+    outer = math.acos(meet_x)
+    inner = math.acos((meet_x - shift) / cutter)
+    t = np.linspace(outer, 2 * math.pi - outer, 24)
+    u = np.linspace(2 * math.pi - inner, inner, 18)[1:-1]
+    return np.concatenate(
+        [
+            np.stack([np.cos(t), np.sin(t)], 1),
+            np.stack([shift + cutter * np.cos(u), cutter * np.sin(u)], 1),
+        ]
+    )
+
+
+@functools.cache
+def outline(shape: str) -> np.ndarray:
+    """The (N, 2) polygon of a shape at size 1, its bounding box centred on the origin.
+
+    Size is the geometric mean of the diameter of the disc with the same area and of the extent:
+    by either alone, a star would look far larger or far smaller than a square of its size.
+    """
+    points = {
+        "circle": lambda: _ring(32, 0, 1.0),
+        "square": lambda: _ring(4, 45, 1.0),
+        "triangle": lambda: _ring(3, -90, 1.0),
+        "star": lambda: _ring(10, -90, 1.0, 0.45),
+        "cross": _cross,
+        "diamond": lambda: np.array([(0, -1), (0.68, 0), (0, 1), (-0.68, 0)], float),
+        "heart": _heart,
+        "moon": _moon,
+    }[shape]()
+    low, high = points.min(0), points.max(0)
+    size = math.sqrt(math.sqrt(4 * polygon_area(points) / math.pi) * (high - low).max())
+    return (points - (low + high) / 2) / size
+
+
+def sample_scene(rng: np.random.Generator, split: str) -> Scene:
+    """Draws a scene of `split`: a small palette, so that shapes and colours repeat."""
+    low, high = OBJECTS[split]
+    count = int(rng.integers(low, high + 1))
+    width, height = IMAGE_SIZES[rng.integers(len(IMAGE_SIZES))]
+    looks = _sample_looks(rng, count)
+    sizes = np.exp(rng.uniform(math.log(DIAMETER[0]), math.log(DIAMETER[1]), count))
+    sizes *= min(width, height)
+    tilts = np.radians(rng.uniform(-MAX_TILT, MAX_TILT, count))
+    while True:
+        polygons = [
+            _turned(outline(look[0]), tilt) * size
+            for look, tilt, size in zip(looks, tilts, sizes, strict=True)
+        ]
+        extents = np.array([np.ptp(polygon, 0) for polygon in polygons])
+        centres = _place(rng, extents, width, height)
+        if centres is not None:
+            break
+        sizes *= 0.95  # too crowded
+    things = tuple(
+        _thing(look, tilt, polygon + centre)
+        for look, tilt, polygon, centre in zip(looks, tilts, polygons, centres, strict=True)
+    )
+    return Scene(width, height, things)
+
+
+def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, str]]:
+    """(shape, colour, texture) of each object."""
+    shapes = rng.permutation(len(SHAPES))[: int(rng.integers(2, 4))]
+    colours = rng.permutation(len(COLOURS))[: int(rng.integers(2, 4))]
+    textures = rng.permutation(len(TEXTURES))[:3]
+    looks: list[tuple[str, str, str]] = []
+    for number in range(count):
+        texture = TEXTURES[textures[rng.integers(len(textures))]]
+        if number and rng.random() < REPEAT:
+            shape, colour, _ = looks[rng.integers(number)]
+        else:
+            shape = SHAPES[shapes[rng.integers(len(shapes))]]
+            colour = COLOURS[colours[rng.integers(len(colours))]]
+        looks.append((shape, colour, texture))
+    return looks
+
+
+def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+    """`points` turned about the origin, the new bounding box centred on it again."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    points = points @ np.array([[cos, sin], [-sin, cos]])
+    return points - (points.min(0) + points.max(0)) / 2
+
+
+def _place(
+    rng: np.random.Generator, extents: np.ndarray, width: int, height: int
+) -> np.ndarray | None:
+    """Box centres (N, 2) at which boxes of `extents` (N, 2) lie apart and inside, or None."""
+    centres = np.zeros_like(extents)
+    placed: list[int] = []
+    for index in np.argsort(-extents.max(1), kind="stable"):  # large ones first: they fit worst
+        low = extents[index] / 2 + EDGE
+        tries = rng.uniform(low, (width, height) - low, (48, 2))
+        offsets = np.abs(tries[:, None] - centres[placed])
+        apart = offsets > (extents[placed] + extents[index]) / 2 + GAP
+        free = apart.any(-1).all(-1)
+        if not free.any():
+            return None
+        centres[index] = tries[free.argmax()]
+        placed.append(int(index))
+    return centres
+
+
+def _thing(look: tuple[str, str, str], tilt: float, polygon: np.ndarray) -> Thing:
+    polygon = polygon.round(2)  # what is drawn is then exactly what is written
+    low, high = polygon.min(0), polygon.max(0)
+    x, y = ((low + high) / 2).tolist()
+    width, height = (high - low).tolist()
+    return Thing(*look, polygon, float(tilt), x, y, width, height, polygon_area(polygon))
