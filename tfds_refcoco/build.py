@@ -1,5 +1,6 @@
 """Builds a data set on disk, whole or not at all."""
 
+import dataclasses
 import fcntl
 import shutil
 import sys
@@ -8,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.layout import Counts, missing_files, version_dir, write_index
+from tfds_refcoco.layout import Counts, Index, missing_files, version_dir, write_index
 
 
 def build(
@@ -60,7 +63,7 @@ def build(
                 raw = work / "raw"
                 generate(raw, progress=progress)
             built = _prepare(dataset, raw.absolute(), work.absolute(), progress)
-            _index(built)
+            _index(built, progress)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
                 final.replace(work / "replaced")
@@ -83,7 +86,7 @@ def _prepare(dataset: str, raw: Path, work: Path, progress: bool) -> Path:
     return Path(builder.data_dir)
 
 
-def _index(path: Path) -> None:
+def _index(path: Path, progress: bool) -> None:
     """Writes the sentence index of each split from the records on disk, which checks them too."""
     from tfds_refcoco import masks
     from tfds_refcoco.layout import split_lengths
@@ -91,29 +94,20 @@ def _index(path: Path) -> None:
 
     for name in split_lengths(path):
         split = Split(path, (name,))
-        columns: dict[str, list[Any]] = {
-            key: []
-            for key in (
-                *("record", "sentence", "sent_id", "ref_id"),
-                *("image_id", "height", "width", "text"),
-            )
-        }
+        rows: list[tuple[Any, ...]] = []
         ratios: list[float] = []
-        for number in range(len(split)):
+        for number in tqdm(range(len(split)), f"index {name}", disable=not progress):
             record = split.record(number)
             objects, sentences = record["objects"], record["sentences"]
-            height, width = record["height"], record["width"]
+            image = record["image_id"], record["height"], record["width"]
             for mask, area in zip(objects["mask"], objects["area"], strict=True):
-                ratios.append(masks.area(mask, height, width) / float(area))
-            for i, (sent_id, position, text) in enumerate(
-                zip(sentences["sent_id"], sentences["object"], sentences["sent"], strict=True)
-            ):
-                ref_id = int(objects["ref_id"][position])
-                row = (number, i, int(sent_id), ref_id, record["image_id"], height, width, text)
-                for column, value in zip(columns.values(), row, strict=True):
-                    column.append(value)
-        sentences_total = len(columns["text"])
-        counts = Counts(len(split), len(ratios), sentences_total, min(ratios), max(ratios))
+                ratios.append(masks.area(mask, *image[1:]) / float(area))
+            for i, text in enumerate(sentences["sent"]):
+                ref_id = objects["ref_id"][sentences["object"][i]]
+                rows.append((number, i, int(sentences["sent_id"][i]), int(ref_id), *image, text))
+        names = [column.name for column in dataclasses.fields(Index)]
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        counts = Counts(len(split), len(ratios), len(rows), min(ratios), max(ratios))
         write_index(path, name, columns, counts)
 
 

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.layout import Counts, Index, missing_files, read_index, split_lengths, version_dir
+from tfds_refcoco.layout import (
+    NAME,
+    Counts,
+    Index,
+    missing_files,
+    read_index,
+    split_lengths,
+    version_dir,
+)
 
 
 class Split:
@@ -141,10 +149,12 @@ def open_dataset(data_dir: Path, dataset: str) -> Dataset:
     Raises:
       DataError: it is not there or not whole; the message holds the command that builds it.
     """
-    tried = [version_dir(data_dir, dataset), version_dir(data_dir.parent, dataset)]
-    if data_dir.name != "tfds_refcoco":
-        tried = tried[:1]
-    command = _build_command(dataset, data_dir)
+    tried = [version_dir(data_dir, dataset)]
+    out = data_dir
+    if data_dir.name == NAME:
+        out = data_dir.parent
+        tried.append(version_dir(out, dataset))
+    command = _build_command(dataset, out)
     found = next((path for path in tried if path.is_dir()), None)
     if found is None:
         listed = "\n".join(f"  {path}" for path in tried)

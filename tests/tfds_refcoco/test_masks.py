@@ -9,6 +9,8 @@ from pycocotools import mask as coco_mask
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
+
 H, W = 20, 30
 SQUARE = [2, 3, 12, 3, 12, 11, 2, 11]
 

@@ -1,0 +1,50 @@
+import os
+
+# Before JAX starts: a mesh of eight devices that a CPU can pretend to have.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
+from tiny import TINY  # noqa: E402
+
+import tfds_refcoco  # noqa: E402
+from configs import shapes  # noqa: E402
+from tfds_refcoco.reader import Dataset  # noqa: E402
+from tfds_refcoco.shapes import generate  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a small `shapes`, built through the real builder."""
+    folder = tmp_path_factory.mktemp("data")
+    raw = folder / "raw"
+    scenes = {"train": 24, "val": 6, "testA": 4, "testB": 3}
+    generate(raw, scenes=scenes, progress=False)
+    tfds_refcoco.build("shapes", folder, raw, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_data(shapes_dir: Path) -> Dataset:
+    """The same, opened."""
+    return tfds_refcoco.open_dataset(shapes_dir, "shapes")
+
+
+@pytest.fixture
+def tiny_config(shapes_dir: Path) -> ConfigDict:
+    """configs/shapes.py over the small set, with a tiny network and a few steps of eight."""
+    config = shapes.get_config()
+    config.data.dir = str(shapes_dir)
+    config.data.image_size = 64
+    config.model.update(TINY)
+    config.train.batch_size = 8
+    config.train.epochs = 0.6
+    config.train.log_every = 1
+    config.eval.every_epochs = 0.2
+    config.eval.batch_size = 16
+    config.eval.gallery = 2
+    return config

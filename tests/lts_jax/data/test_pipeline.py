@@ -1,0 +1,131 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from lts_jax.data import pipeline
+from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def train(shapes_data):
+    return shapes_data.split("train")
+
+
+def make_preprocessing(split, **changes):
+    vocabulary = Vocabulary.build(split.index.text)
+    return pipeline.Preprocessing(vocabulary, image_size=64, max_words=12, **changes)
+
+
+def batches(split, n, *, seed=0, unit="sentences", threads=2, batch_size=4):
+    dataset = pipeline.train_batches(
+        split,
+        make_preprocessing(split),
+        batch_size=batch_size,
+        seed=seed,
+        epoch_unit=unit,
+        threads=threads,
+    )
+    return list(itertools.islice(dataset, n))
+
+
+def test_examples_have_the_documented_layout(train):
+    batch = batches(train, 1)[0]
+    assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+        "image": ((4, 64, 64, 3), "uint8"),
+        "tokens": ((4, 12), "int32"),
+        "length": ((4,), "int32"),
+        "truth4": ((4, 16, 16), "uint8"),
+        "truth8": ((4, 8, 8), "uint8"),
+    }
+    assert batch["truth4"].any(axis=(1, 2)).all()
+
+
+def sentences_of(batches):
+    return [tuple(tokens) for batch in batches for tokens in batch["tokens"].tolist()]
+
+
+def test_an_epoch_is_every_sentence_once(train):
+    vocabulary = Vocabulary.build(train.index.text)
+    n = len(train.index.text)
+    expected = sorted(tuple(vocabulary.encode(text, 12)[0].tolist()) for text in train.index.text)
+    seen = sentences_of(batches(train, 2 * n, batch_size=1))
+    assert sorted(seen[:n]) == sorted(seen[n:]) == expected
+    assert seen[:n] != seen[n:]  # another order in the next epoch
+
+
+def test_order_depends_on_the_seed_and_not_on_threads(train):
+    one = sentences_of(batches(train, 12, threads=1))
+    assert one == sentences_of(batches(train, 12, threads=7))
+    assert one != sentences_of(batches(train, 12, seed=1))
+
+
+def test_an_epoch_of_refs_has_one_sentence_of_each(train):
+    n = pipeline.epoch_length(train, "refs")
+    assert n == train.counts.refs == len(np.unique(train.index.ref_id))
+    by_sentence = {}
+    vocabulary = Vocabulary.build(train.index.text)
+    for ref, text in zip(train.index.ref_id, train.index.text, strict=True):
+        by_sentence.setdefault(tuple(vocabulary.encode(text, 12)[0].tolist()), set()).add(int(ref))
+    seen = sentences_of(batches(train, n, unit="refs", batch_size=1))
+    matched = set().union(*(by_sentence[s] for s in seen))
+    assert len(seen) == n and len(matched) >= n  # texts may be shared by refs
+    with pytest.raises(ValueError, match=r"train\.epoch_unit"):
+        batches(train, 1, unit="images")
+
+
+def test_iterator_goes_on_from_its_state(train):
+    def fresh():
+        return iter(
+            pipeline.train_batches(
+                train,
+                make_preprocessing(train),
+                batch_size=4,
+                seed=3,
+                epoch_unit="sentences",
+                threads=3,
+            )
+        )
+
+    first = fresh()
+    for _ in range(5):
+        next(first)
+    state = first.get_state()
+    rest = [next(first) for _ in range(4)]
+    second = fresh()
+    second.set_state(state)
+    for expected in rest:
+        for name, value in next(second).items():
+            np.testing.assert_array_equal(value, expected[name])
+
+
+def test_hidden_sentences_keep_only_their_length(train):
+    open_, hidden = make_preprocessing(train), make_preprocessing(train, hide_sentence=True)
+    for row in range(8):
+        seen, blind = open_.train_example(train, row), hidden.train_example(train, row)
+        length = seen["length"]
+        assert blind["length"] == length
+        assert (blind["tokens"][:length] == UNKNOWN).all() and not blind["tokens"][length:].any()
+        np.testing.assert_array_equal(blind["image"], seen["image"])
+        assert (seen["tokens"][:length] != UNKNOWN).all()
+
+
+def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
+    split = shapes_data.split("val+testA")
+    n = len(split.index.text)
+    batch_size = 7 if n % 7 else 8
+    seen = []
+    for batch in pipeline.eval_batches(
+        split, make_preprocessing(split), batch_size=batch_size, threads=3
+    ):
+        assert len(batch["row"]) == batch_size
+        for row, truth, placement in zip(
+            batch["row"], batch["truth"], batch["placement"], strict=True
+        ):
+            if row < 0:
+                continue
+            seen.append(int(row))
+            h, w = split.index.height[row], split.index.width[row]
+            assert tuple(placement[:2]) == (h, w)
+            assert truth[:h, :w].any() and not truth[h:].any() and not truth[:, w:].any()
+    assert seen == list(range(n))

@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import batch_norm_variables
+from tiny import TINY
+
+from lts_jax.models import LTS
+
+IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+TOKENS = np.array([[2, 3, 4, 0], [5, 6, 0, 0]], np.int32)
+LENGTHS = np.array([3, 2], np.int32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    model = LTS(vocab_size=9, **TINY)
+    return batch_norm_variables(
+        jax.jit(lambda: model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False))()
+    )
+
+
+def test_one_image_encoding_serves_many_sentences(variables):
+    model = LTS(vocab_size=9, **TINY)
+    whole = model.apply(variables, IMAGE[[0, 0]], TOKENS, LENGTHS, train=False)
+    image = model.apply(variables, IMAGE[:1], train=False, method="encode_image")
+    text = model.apply(variables, TOKENS, LENGTHS, method="encode_text")
+    image = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), image)
+    parts = model.apply(variables, image, text, train=False, method="refer")
+    np.testing.assert_allclose(parts.mask, whole.mask, atol=1e-5)
+    np.testing.assert_allclose(parts.heatmap, whole.heatmap, atol=1e-5)
+    assert np.abs(whole.mask[0] - whole.mask[1]).max() > 1e-3  # the sentence matters
+
+
+def test_bfloat16_computes_in_it_and_returns_float32(variables):
+    exact = LTS(vocab_size=9, **TINY).apply(variables, IMAGE, TOKENS, LENGTHS, train=False)
+    model = LTS(vocab_size=9, **TINY, dtype=jnp.bfloat16)
+    rough = model.apply(variables, IMAGE, TOKENS, LENGTHS, train=False)
+    assert rough.mask.dtype == rough.heatmap.dtype == jnp.float32
+    error = np.linalg.norm(rough.mask - exact.mask) / np.linalg.norm(exact.mask)
+    assert 1e-5 < error < 5e-2
+    fresh = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False)
+    )
+    assert {x.dtype for x in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("prior", ["probability", "logits"])
+def test_prior_reaches_the_segmenter(variables, prior):
+    model = LTS(vocab_size=9, **TINY, prior=prior)
+    outputs, seen = model.apply(
+        variables,
+        IMAGE,
+        TOKENS,
+        LENGTHS,
+        train=False,
+        capture_intermediates=lambda module, _: module.name == "locator",
+        mutable=["intermediates"],
+    )
+    assert outputs.heatmap.shape == (2, 1, 8, 8)
+    assert outputs.mask.shape == (2, 16, 16)
+    np.testing.assert_allclose(
+        seen["intermediates"]["locator"]["__call__"][0], outputs.heatmap, atol=1e-6
+    )
+    base = LTS(vocab_size=9, **TINY).apply(variables, IMAGE, TOKENS, LENGTHS, train=False)
+    assert (np.abs(base.mask - outputs.mask).max() > 1e-4) == (prior == "logits")
+
+
+def test_unknown_prior_is_refused():
+    with pytest.raises(ValueError, match=r"model\.prior"):
+        LTS(vocab_size=9, **TINY, prior="sigmoid").init(
+            jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
+        )

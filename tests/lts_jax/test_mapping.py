@@ -1,0 +1,86 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lts_jax import mapping
+from lts_jax.data.preprocess import fit_mask, place
+
+SIZES = [(1, 40), (40, 1), (640, 427), (427, 640), (64, 64), (33, 20), (7, 5)]
+
+
+def slow_map(grid, placement, stride):
+    """One pixel after the other, from the definition of bilinear interpolation."""
+    h, w, top, left, height, width = placement
+    g = len(grid)
+    out = np.zeros((h, w))
+    for r in range(h):
+        for c in range(w):
+            y = ((r + 0.5) * height / h + top) / stride - 0.5
+            x = ((c + 0.5) * width / w + left) / stride - 0.5
+            y, x = min(max(y, 0), g - 1), min(max(x, 0), g - 1)
+            y0, x0 = min(int(y), g - 2), min(int(x), g - 2)
+            fy, fx = y - y0, x - x0
+            top_row = grid[y0, x0] * (1 - fx) + grid[y0, x0 + 1] * fx
+            bottom_row = grid[y0 + 1, x0] * (1 - fx) + grid[y0 + 1, x0 + 1] * fx
+            out[r, c] = top_row * (1 - fy) + bottom_row * fy
+    return out
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "squash"])
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_a_slow_reference(size, resize):
+    rng = np.random.default_rng(0)
+    grid = rng.random((16, 16)).astype(np.float32)
+    placement = place(*size, 64, resize)
+    canvas = (size[0] + 3, size[1] + 5)
+    ours = mapping.to_original_size(
+        jnp.asarray(grid)[None], jnp.array([placement], jnp.int32), canvas, 4
+    )[0]
+    assert ours.shape == canvas
+    np.testing.assert_allclose(ours[: size[0], : size[1]], slow_map(grid, placement, 4), atol=1e-5)
+    outside = np.array(ours)
+    outside[: size[0], : size[1]] = 0
+    assert not outside.any()
+
+
+def test_squashed_equals_torch_interpolate():
+    torch = pytest.importorskip("torch", reason="torch is the oracle of the interpolation")
+    grid = np.random.default_rng(1).random((1, 16, 16)).astype(np.float32)
+    placement = place(100, 90, 64, "squash")
+    ours = mapping.to_original_size(grid, jnp.array([placement], jnp.int32), (100, 90), 4)
+    theirs = torch.nn.functional.interpolate(
+        torch.tensor(grid)[None], (100, 90), mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(ours[0], theirs[0, 0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (64, 64), (30, 90)])
+def test_targets_come_back_where_they_were(size):
+    """A large box, sampled to the grid and mapped back, covers itself."""
+    truth = np.zeros(size, np.uint8)
+    truth[size[0] // 4 : size[0] // 2, size[1] // 3 : 2 * size[1] // 3] = 1
+    placement = place(*size, 416, "letterbox")
+    grid = fit_mask(truth, placement, 416, 4).astype(np.float32)
+    back = mapping.to_original_size(grid[None], jnp.array([placement], jnp.int32), size, 4)[0]
+    back = np.asarray(back) > 0.5
+    assert (back & (truth > 0)).sum() / (back | (truth > 0)).sum() > 0.93
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "squash"])
+@pytest.mark.parametrize("size", SIZES)
+def test_peak_lands_on_the_pixel_under_the_cell(size, resize):
+    h, w = size
+    placement = place(h, w, 64, resize)
+    cells = [(i, j) for i in range(8) for j in range(8)]
+    heatmaps = np.zeros((64, 8, 8), np.float32)
+    for n, (i, j) in enumerate(cells):
+        heatmaps[n, i, j] = 1
+    placements = jnp.tile(jnp.array(placement, jnp.int32), (64, 1))
+    rows, columns, inside = map(np.array, mapping.peak_at_original_size(heatmaps, placements, 8))
+    for n, (i, j) in enumerate(cells):
+        y = ((i + 0.5) * 8 - placement.top) * h / placement.height
+        x = ((j + 0.5) * 8 - placement.left) * w / placement.width
+        assert inside[n] == (0 <= y < h and 0 <= x < w)
+        if inside[n]:
+            assert (rows[n], columns[n]) == (int(y), int(x))
+    # One pixel side: its cell may lie wholly in the border.

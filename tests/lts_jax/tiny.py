@@ -1,0 +1,11 @@
+"""Sizes of a real but tiny network."""
+
+TINY = {
+    "embed_dim": 8,
+    "gru_features": 8,
+    "backbone_width": 4,
+    "backbone_stages": (1, 1, 1, 1, 1),
+    "fused_features": 16,
+    "segmenter_features": 8,
+    "segmenter_rates": (1, 2, 3),
+}
