@@ -27,7 +27,9 @@ class Checkpoints:
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(n=1),
-                preservation_policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+                preservation_policy.BestN(
+                    get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+                ),
             ]
         )
         options = ocp.CheckpointManagerOptions(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from lts_jax import mapping, metrics, sharding, visualize
 from lts_jax.data import pipeline, preprocess
 from lts_jax.models import LTS
-from lts_jax.steps import TrainState, make_eval_step
+from lts_jax.steps import TrainState, compile_eval_step
 from lts_jax.writers import write_json
 from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
@@ -27,7 +27,7 @@ class Evaluator:
     Attributes:
       split: the sentences.
       preprocessing: how they become examples.
-      eval_step: compiled `lts_jax.steps.make_eval_step`.
+      eval_step: from `lts_jax.steps.compile_eval_step`.
       batch_size: sentences per step, over all devices.
       mesh: the devices.
       threads: that read and decode.
@@ -55,11 +55,7 @@ class Evaluator:
         """Compiles nothing yet; the first batch does."""
         sharding.check_batch_size("eval.batch_size", batch_size, mesh)
         canvas = (int(split.index.height.max()), int(split.index.width.max()))
-        step = jax.jit(
-            make_eval_step(model, threshold, canvas),
-            in_shardings=(sharding.replicated(mesh), sharding.over_batch(mesh)),
-            out_shardings=sharding.over_batch(mesh),
-        )
+        step = compile_eval_step(model, threshold, canvas, mesh)
         return cls(split, preprocessing, step, batch_size, mesh, threads)
 
     def scores(self, state: TrainState) -> dict[str, float]:
@@ -122,7 +118,7 @@ class Evaluator:
         )
         for batch in batches:
             rows = batch.pop("row")
-            on_devices = sharding.put_batch(batch, sharding.over_batch(self.mesh))
+            on_devices = sharding.put_batch(batch, self.mesh)
             out = {k: np.asarray(v) for k, v in self.eval_step(state, on_devices).items()}
             for i, row in enumerate(rows):
                 if row >= 0:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import tfds_refcoco
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import tfds_refcoco
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator

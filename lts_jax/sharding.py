@@ -1,16 +1,19 @@
 """Devices as a mesh with one axis, `data`: the batch is split, the state is copied."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
-def make_mesh() -> Mesh:
-    """Puts all devices in one axis."""
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Puts the devices, by default all, in one axis."""
+    devices = jax.devices() if devices is None else devices
     # Explicit axes, the default, make nn.Embed raise.
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh(
+        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=list(devices)
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -32,6 +35,7 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
         raise ValueError(f"{field}={batch_size} does not divide over {n} devices: take {near}")
 
 
-def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Any]:
-    """Places the examples of a batch on their devices."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Splits the examples of a batch over the devices."""
+    place = over_batch(mesh)
+    return {k: jax.make_array_from_process_local_data(place, v) for k, v in batch.items()}

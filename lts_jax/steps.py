@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 
-from lts_jax import losses, mapping
+from lts_jax import losses, mapping, sharding
 from lts_jax.models import LTS, Outputs
 
 Batch = dict[str, jax.Array]
@@ -75,6 +76,19 @@ def make_train_step(
     return train_step
 
 
+def compile_train_step(
+    model: LTS, optimizer: optax.GradientTransformation, location_weight: float, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """`make_train_step` under jit: the batch is split over the mesh, the state's memory reused."""
+    copied = sharding.replicated(mesh)
+    return jax.jit(
+        make_train_step(model, optimizer, location_weight),
+        donate_argnums=0,
+        in_shardings=(copied, sharding.over_batch(mesh)),
+        out_shardings=copied,
+    )
+
+
 def make_eval_step(
     model: LTS, threshold: float, canvas: tuple[int, int]
 ) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
@@ -112,3 +126,14 @@ def make_eval_step(
         }
 
     return eval_step
+
+
+def compile_eval_step(
+    model: LTS, threshold: float, canvas: tuple[int, int], mesh: Mesh
+) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
+    """`make_eval_step` under jit, the batch split over the mesh."""
+    return jax.jit(
+        make_eval_step(model, threshold, canvas),
+        in_shardings=(sharding.replicated(mesh), sharding.over_batch(mesh)),
+        out_shardings=sharding.over_batch(mesh),
+    )

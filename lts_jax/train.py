@@ -17,7 +17,7 @@ from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import METRIC_NAMES
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer, make_schedule
-from lts_jax.steps import TrainState, init_state, make_train_step
+from lts_jax.steps import TrainState, compile_train_step, init_state
 from lts_jax.writers import MetricWriter, format_table, write_json
 from tfds_refcoco.reader import Dataset
 
@@ -87,16 +87,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, dict[str,
     write_json(workdir / "config.json", experiment.plain_config(config))
 
     # 4. The loop.
-    train_step = jax.jit(
-        make_train_step(model, optimizer, config.train.location_weight),
-        donate_argnums=0,
-        in_shardings=(sharding.replicated(mesh), sharding.over_batch(mesh)),
-        out_shardings=sharding.replicated(mesh),
-    )
+    train_step = compile_train_step(model, optimizer, config.train.location_weight, mesh)
     writer = MetricWriter(workdir, start)
     progress = _Progress(start, total_steps, config.train.batch_size)
     for step in range(start + 1, total_steps + 1):
-        batch = sharding.put_batch(next(batches), sharding.over_batch(mesh))
+        batch = sharding.put_batch(next(batches), mesh)
         state, losses = train_step(state, batch)
         last = step == total_steps
         if step % config.train.log_every == 0 or step == start + 1 or last:

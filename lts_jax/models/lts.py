@@ -63,9 +63,7 @@ class LTS(nn.Module):
         )
         self.fusion = Fusion(self.fused_features, dtype=self.dtype)
         self.locator = FilterLocator(dtype=self.dtype)
-        self.segmenter = Segmenter(
-            self.segmenter_features, self.segmenter_rates, dtype=self.dtype
-        )
+        self.segmenter = Segmenter(self.segmenter_features, self.segmenter_rates, dtype=self.dtype)
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""

@@ -5,16 +5,18 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
-from pathlib import Path  # noqa: E402
+from collections.abc import Callable
+from pathlib import Path
 
-import pytest  # noqa: E402
-from ml_collections import ConfigDict  # noqa: E402
-from tiny import TINY  # noqa: E402
+import pytest
+from ml_collections import ConfigDict
 
-import tfds_refcoco  # noqa: E402
-from configs import shapes  # noqa: E402
-from tfds_refcoco.reader import Dataset  # noqa: E402
-from tfds_refcoco.shapes import generate  # noqa: E402
+import tfds_refcoco
+from configs import shapes
+from tfds_refcoco.reader import Dataset
+from tfds_refcoco.shapes import generate
+
+from tiny import TINY
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +36,22 @@ def shapes_data(shapes_dir: Path) -> Dataset:
     return tfds_refcoco.open_dataset(shapes_dir, "shapes")
 
 
-@pytest.fixture
-def tiny_config(shapes_dir: Path) -> ConfigDict:
-    """configs/shapes.py over the small set, with a tiny network and a few steps of eight."""
-    config = shapes.get_config()
-    config.data.dir = str(shapes_dir)
-    config.data.image_size = 64
-    config.model.update(TINY)
-    config.train.batch_size = 8
-    config.train.epochs = 0.6
-    config.train.log_every = 1
-    config.eval.every_epochs = 0.2
-    config.eval.batch_size = 16
-    config.eval.gallery = 2
-    return config
+@pytest.fixture(scope="session")
+def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
+    """Makes configs/shapes.py over the small set, with a tiny network and a few steps of 8."""
+
+    def make() -> ConfigDict:
+        config = shapes.get_config()
+        config.data.dir = str(shapes_dir)
+        config.data.image_size = 64
+        config.model.update(TINY)
+        config.train.batch_size = 8
+        config.train.epochs = 0.6
+        config.train.drop_epochs = (0.45,)
+        config.train.log_every = 1
+        config.eval.every_epochs = 0.15
+        config.eval.batch_size = 16
+        config.eval.gallery = 2
+        return config
+
+    return make

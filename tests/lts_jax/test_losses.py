@@ -1,10 +1,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import relative_error
 
 from lts_jax.losses import location_loss, segmentation_loss, total_loss
 from lts_jax.models import Outputs
+
+from oracles import relative_error
 
 RNG = np.random.default_rng(0)
 MASK = RNG.normal(0, 3, (3, 8, 8)).astype(np.float32)

@@ -27,8 +27,8 @@ IMAGE_SIZES = (
 )
 
 OBJECTS = {"train": (3, 7), "val": (3, 7), "testA": (3, 4), "testB": (6, 7)}  # inclusive
-DIAMETER = (0.20, 0.38)  # of the shorter image side; crowded scenes may shrink it
-REPEAT = 0.3  # chance that an object copies the shape and colour of an earlier one
+DIAMETER = (0.23, 0.42)  # of the shorter image side; crowded scenes may shrink it
+REPEAT = 0.2  # chance that an object copies the shape and colour of an earlier one
 MAX_TILT = 12.0  # degrees; more would turn squares into diamonds
 GAP = 3.0  # pixels free between the boxes of two objects
 EDGE = 2.0  # pixels free between an object and the image border
@@ -156,8 +156,8 @@ def sample_scene(rng: np.random.Generator, split: str) -> Scene:
 
 def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, str]]:
     """(shape, colour, texture) of each object."""
-    shapes = rng.permutation(len(SHAPES))[: int(rng.integers(2, 4))]
-    colours = rng.permutation(len(COLOURS))[: int(rng.integers(2, 4))]
+    shapes = rng.permutation(len(SHAPES))[: int(rng.integers(2, 5))]
+    colours = rng.permutation(len(COLOURS))[: int(rng.integers(2, 5))]
     textures = rng.permutation(len(TEXTURES))[:3]
     looks: list[tuple[str, str, str]] = []
     for number in range(count):

@@ -22,9 +22,7 @@ def test_full_size_is_yolov3s_darknet53():
 def test_taps():
     image = jnp.zeros((2, 96, 64, 3))
     model = Darknet53()
-    taps = jax.eval_shape(
-        lambda: model.init_with_output(jax.random.key(0), image, train=False)[0]
-    )
+    taps = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image, train=False)[0])
     assert taps.stride8.shape == (2, 12, 8, 256)
     assert taps.stride16.shape == (2, 6, 4, 512)
     assert taps.stride32.shape == (2, 3, 2, 1024)

@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, upsample_nearest
+
+from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the layers")
 

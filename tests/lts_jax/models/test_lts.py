@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import batch_norm_variables
-from tiny import TINY
 
 from lts_jax.models import LTS
+
+from oracles import batch_norm_variables
+from tiny import TINY
 
 IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
 TOKENS = np.array([[2, 3, 4, 0], [5, 6, 0, 0]], np.int32)

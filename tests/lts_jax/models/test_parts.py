@@ -3,12 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.locator import FilterLocator
 from lts_jax.models.segmenter import Segmenter
+
+from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the parts")
 functional = torch.nn.functional
@@ -52,7 +53,9 @@ def test_fusion_is_equations_5_to_7():
     ours = model.apply(variables, taps, text, train=False)
 
     dense = variables["params"]["text"]
-    f_text = functional.leaky_relu(tensor(text) @ tensor(dense["kernel"]) + tensor(dense["bias"]), 0.1)
+    f_text = functional.leaky_relu(
+        tensor(text) @ tensor(dense["kernel"]) + tensor(dense["bias"]), 0.1
+    )
     x = conv_norm_act(to_nchw(taps.stride32), variables, "image32") * f_text[:, :, None, None]
     for stride, tap in ((16, taps.stride16), (8, taps.stride8)):
         up = functional.interpolate(x, scale_factor=2, mode="nearest")

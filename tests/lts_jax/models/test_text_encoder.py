@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import relative_error
 
 from lts_jax.models.text_encoder import TextEncoder
+
+from oracles import relative_error
 
 torch = pytest.importorskip("torch", reason="torch.nn.GRU is the oracle")
 

@@ -1,0 +1,38 @@
+"""configs/refcoco.py at its full size takes a step, on whatever device is there."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import refcoco
+from lts_jax import experiment, sharding, steps
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.optim import make_optimizer, make_schedule
+
+
+def test_training_and_evaluation_step(shapes_data):
+    config: ConfigDict = refcoco.get_config()
+    assert config.data.image_size == 416
+    split = shapes_data.split("val")
+    vocabulary = Vocabulary.build(split.index.text)
+    preprocessing = experiment.make_preprocessing(config, vocabulary)
+    examples = [preprocessing.train_example(split, row) for row in (0, 1)]
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    model = experiment.make_model(config, vocabulary)
+    optimizer = make_optimizer(make_schedule(1e-3, (30,), 0.1, 6701))
+    state = jax.jit(
+        lambda: steps.init_state(model, optimizer, 0, 416, config.data.max_words),
+        out_shardings=sharding.replicated(mesh),
+    )()
+    train_step = steps.compile_train_step(model, optimizer, config.train.location_weight, mesh)
+    batch = {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+    state, losses = train_step(state, sharding.put_batch(batch, mesh))
+    assert all(np.isfinite(float(value)) for value in losses.values())
+
+    eval_step = steps.compile_eval_step(model, config.eval.threshold, (176, 176), mesh)
+    examples = [preprocessing.eval_example(split, row, (176, 176)) for row in (0, 1)]
+    batch = {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+    out = eval_step(state, sharding.put_batch(batch, mesh))
+    assert out["prediction"].shape == (2, 176, 176)
+    assert np.isfinite(out["heatmap"]).all()
+    assert (np.asarray(out["union"]) > 0).all()

@@ -1,0 +1,71 @@
+"""The command as a user types it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def run(repo_root, *args, cwd=None, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "lts_jax.main", *args],
+        cwd=cwd or repo_root,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_misspelt_field_names_its_neighbours(repo_root, tmp_path):
+    out = run(
+        repo_root, "--config=configs/shapes.py", f"--workdir={tmp_path}/w", "--config.train.epoch=1"
+    )
+    assert out.returncode != 0
+    assert "epochs" in out.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_missing_data(repo_root, tmp_path):
+    out = run(
+        repo_root,
+        "--config=configs/refcoco.py",
+        f"--workdir={tmp_path}/w",
+        f"--config.data.dir={tmp_path}/d",
+    )
+    assert out.returncode == 1
+    assert f"{tmp_path}/d/tfds_refcoco/refcoco_unc" in out.stderr
+    assert "python -m tfds_refcoco build --dataset refcoco_unc --raw" in out.stderr
+    assert "Traceback" not in out.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--mode=eval"], "holds no checkpoint"),
+        (["--config.data.image_size=100"], "data.image_size=100 must be a multiple of 32"),
+        (["--config.model.dtype=float16"], "model.dtype must be one of float32, bfloat16"),
+        (["--config.train.batch_size=0"], "train.batch_size=0"),
+        (["--config.train.epoch_unit=images"], "train.epoch_unit must be"),
+        (["--config.eval.splits=('valid',)"], "no split 'valid'"),
+    ],
+)
+def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, args, said):
+    out = run(
+        repo_root,
+        "--config=configs/shapes.py",
+        f"--workdir={tmp_path}/w",
+        f"--config.data.dir={shapes_dir}",
+        *args,
+    )
+    assert out.returncode == 1, out.stderr
+    assert said in out.stderr
+    assert "Traceback" not in out.stderr
+
+
+def test_no_config(repo_root):
+    out = run(repo_root)
+    assert out.returncode != 0
+    assert "--config" in out.stderr + out.stdout

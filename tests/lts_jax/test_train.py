@@ -1,0 +1,177 @@
+"""Whole runs: a tiny network on a small generated set, through the real loop."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+import tfds_refcoco
+from lts_jax import train
+from lts_jax.data.preprocess import decode_image
+from tfds_refcoco.masks import decode
+
+
+def metrics_lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def final_params(workdir):
+    """The arrays of the latest checkpoint, read by Orbax alone."""
+    import orbax.checkpoint as ocp
+
+    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
+    return step, jax.tree.leaves(state)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, tiny_config_factory):
+    """One uninterrupted run: its workdir and the metrics that it returned."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train.train_and_evaluate(tiny_config_factory(), workdir)
+
+
+def test_results_files(whole_run, shapes_data):
+    workdir, results = whole_run
+    assert list(results) == ["val", "testA", "testB"]
+    for name, scores in results.items():
+        split = shapes_data.split(name)
+        folder = workdir / "eval" / name
+        assert json.loads((folder / "metrics.json").read_text()) == scores
+        assert list(scores) == [
+            "oiou",
+            "miou",
+            *(f"prec@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)),
+            "pointing",
+            "sentences",
+            "images",
+        ]
+        assert scores["sentences"] == len(split.index.text)
+        assert scores["images"] == len(split)
+        assert (folder / "gallery.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
+    workdir, results = whole_run
+    split = shapes_data.split("val")
+    predictions = json.loads((workdir / "eval" / "val" / "predictions.json").read_text())
+    assert [p["sent_id"] for p in predictions] == split.index.sent_id.tolist()
+    ious = []
+    for row, prediction in enumerate(predictions):
+        assert list(prediction) == [
+            "sent_id",
+            "ref_id",
+            "image_id",
+            "sentence",
+            "iou",
+            "intersection",
+            "union",
+            "segmentation",
+        ]
+        record = split.record(int(split.index.record[row]))
+        target = record["sentences"]["object"][split.index.sentence[row]]
+        assert record["objects"]["ref_id"][target] == prediction["ref_id"]
+        h, w = decode_image(record["image"]).shape[:2]
+        assert prediction["segmentation"]["size"] == [h, w]
+        truth = coco.encode(np.asfortranarray(decode(record["objects"]["mask"][target], h, w)))
+        ours = prediction["segmentation"]
+        both = coco.area(coco.merge([ours, truth], intersect=True))
+        either = coco.area(coco.merge([ours, truth]))
+        assert (prediction["intersection"], prediction["union"]) == (both, either)
+        ious.append(both / either)
+        assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
+    assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+
+
+def test_log_has_each_step_once(whole_run):
+    workdir, _ = whole_run
+    lines = metrics_lines(workdir)
+    trained = [line["step"] for line in lines if "train/loss" in line]
+    assert trained == list(range(1, trained[-1] + 1))
+    evaluated = [line["step"] for line in lines if "val/oiou" in line]
+    assert len(evaluated) >= 3 and evaluated[-1] == trained[-1]
+    assert any((workdir / "tensorboard").iterdir())
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    whole_run, tiny_config_factory, tmp_path, capsys
+):
+    whole, results = whole_run
+    config = tiny_config_factory()
+    short = tiny_config_factory()
+    short.train.epochs = config.train.epochs / 2
+    train.train_and_evaluate(short, tmp_path)
+    stopped = max(line["step"] for line in metrics_lines(tmp_path))
+    # What a killed process may have logged after its last checkpoint, and half a line.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": stopped + 1, "train/loss": -1.0}) + '\n{"step": ')
+    capsys.readouterr()
+    resumed = train.train_and_evaluate(config, tmp_path)
+    assert f"resumed from step {stopped} of" in capsys.readouterr().out
+
+    steps, expected = final_params(whole)
+    steps_resumed, ours = final_params(tmp_path)
+    assert steps == steps_resumed > stopped
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert resumed == results
+    losses = [
+        {line["step"]: line["train/loss"] for line in metrics_lines(w) if "train/loss" in line}
+        for w in (whole, tmp_path)
+    ]
+    assert losses[0] == losses[1]
+    trained = [line["step"] for line in metrics_lines(tmp_path) if "train/loss" in line]
+    assert trained == sorted(set(trained))
+
+
+def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path, capsys):
+    whole, results = whole_run
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "eval")
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train.train_and_evaluate(tiny_config_factory(), workdir) == results
+    assert (workdir / "metrics.jsonl").read_text() == before
+    assert "loss" not in capsys.readouterr().out
+    assert train.evaluate(tiny_config_factory(), workdir) == results
+
+
+def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
+    workdir, _ = whole_run
+    config = tiny_config_factory()
+    config.train.learning_rate = 0.5
+    config.model.fused_features = 24
+    config.train.epochs = 2.0  # may change
+    with pytest.raises(ValueError) as error:
+        train.train_and_evaluate(config, workdir)
+    assert "train.learning_rate: 0.001 there, 0.5 now" in str(error.value)
+    assert "model.fused_features: 16 there, 24 now" in str(error.value)
+    assert "epochs" not in str(error.value)
+    with pytest.raises(ValueError, match=r"model\.fused_features: 16 there, 24 now"):
+        train.evaluate(config, workdir)
+
+
+def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        train.evaluate(tiny_config_factory(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    config.train.learning_rate = 1e30
+    with pytest.raises(FloatingPointError, match="the loss is nan at step"):
+        train.train_and_evaluate(config, tmp_path)
+
+
+def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    config.data.dataset = "refcoco_unc"
+    config.data.dir = str(tmp_path / "nowhere")
+    with pytest.raises(tfds_refcoco.DataError) as error:
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert str(tmp_path / "nowhere" / "tfds_refcoco" / "refcoco_unc") in str(error.value)
+    assert "python -m tfds_refcoco build --dataset refcoco_unc --raw" in str(error.value)
+    assert not (tmp_path / "run").exists()
