@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -140,7 +141,7 @@ class Evaluator:
         _, truth, placement = self.preprocessing.inputs(self.split, row)
         stride = self.preprocessing.image_size // heatmap.shape[0]
         full = mapping.to_original_size(
-            heatmap[None], np.array([placement], np.int32), (h, w), stride
+            jnp.asarray(heatmap)[None], jnp.array([placement], jnp.int32), (h, w), stride
         )
         return visualize.Example(
             image=preprocess.decode_image(record["image"]),

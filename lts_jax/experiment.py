@@ -35,11 +35,14 @@ def open_data(config: ConfigDict) -> Dataset:
     Raises:
       tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
     """
-    folder = Path(config.data.dir)
-    if config.data.dataset == "shapes" or config.data.raw:
-        raw = Path(config.data.raw) if config.data.raw else None
-        tfds_refcoco.build(config.data.dataset, folder, raw)
-    return tfds_refcoco.open_dataset(folder, config.data.dataset)
+    folder, name = Path(config.data.dir), config.data.dataset
+    try:
+        return tfds_refcoco.open_dataset(folder, name)
+    except tfds_refcoco.DataError:
+        if name != "shapes" and not config.data.raw:
+            raise
+    tfds_refcoco.build(name, folder, Path(config.data.raw) if config.data.raw else None)
+    return tfds_refcoco.open_dataset(folder, name)
 
 
 def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:

@@ -100,13 +100,14 @@ def make_eval_step(
     """
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        outputs: Outputs = model.apply(
+        outputs = model.apply(
             {"params": state.params, "batch_stats": state.batch_stats},
             to_float(batch["image"]),
             batch["tokens"],
             batch["length"],
             train=False,
         )
+        assert isinstance(outputs, Outputs)
         placement = batch["placement"]
         stride = batch["image"].shape[1] // outputs.mask.shape[1]
         probability = mapping.to_original_size(

@@ -11,7 +11,7 @@ from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
 from tfds_refcoco.masks import decode
 from tfds_refcoco.reader import Split
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
 EpochUnit = Literal["sentences", "refs"]
 
 

@@ -45,16 +45,6 @@ NOUN_FIELDS = {
     (False, True, True): 0.005,
     (True, True, True): 0.005,
 }
-_FIELDS = {
-    (True, False, False): 0.45,
-    (False, False, False): 0.22,
-    (False, True, False): 0.14,
-    (True, True, False): 0.14,
-    (False, False, True): 0.05,
-    (True, False, True): 0.05,
-    (False, True, True): 0.01,
-    (True, True, True): 0.01,
-}
 _FIELDS = tuple(NOUN_FIELDS)
 _FIELD_WEIGHTS = tuple(NOUN_FIELDS.values())
 SPARE_WORD = 0.15  # chance that an attribute phrase may say more than it needs

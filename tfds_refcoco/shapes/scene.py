@@ -27,6 +27,8 @@ IMAGE_SIZES = (
 )
 
 OBJECTS = {"train": (3, 7), "val": (3, 7), "testA": (3, 4), "testB": (6, 7)}  # inclusive
+COUNT_DECAY = 0.75  # each further object makes a scene that much rarer
+SOLID = 0.4  # chance that an object is plain; the other textures share the rest
 DIAMETER = (0.23, 0.42)  # of the shorter image side; crowded scenes may shrink it
 REPEAT = 0.2  # chance that an object copies the shape and colour of an earlier one
 MAX_TILT = 12.0  # degrees; more would turn squares into diamonds
@@ -131,7 +133,9 @@ def outline(shape: str) -> np.ndarray:
 def sample_scene(rng: np.random.Generator, split: str) -> Scene:
     """Draws a scene of `split`: a small palette, so that shapes and colours repeat."""
     low, high = OBJECTS[split]
-    count = int(rng.integers(low, high + 1))
+    counts = np.arange(low, high + 1)
+    weights = COUNT_DECAY ** (counts - low)
+    count = int(rng.choice(counts, p=weights / weights.sum()))
     width, height = IMAGE_SIZES[rng.integers(len(IMAGE_SIZES))]
     looks = _sample_looks(rng, count)
     sizes = np.exp(rng.uniform(math.log(DIAMETER[0]), math.log(DIAMETER[1]), count))
@@ -158,10 +162,10 @@ def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, 
     """(shape, colour, texture) of each object."""
     shapes = rng.permutation(len(SHAPES))[: int(rng.integers(2, 5))]
     colours = rng.permutation(len(COLOURS))[: int(rng.integers(2, 5))]
-    textures = rng.permutation(len(TEXTURES))[:3]
+    textures = [TEXTURES[i] for i in 1 + rng.permutation(len(TEXTURES) - 1)[:2]]
     looks: list[tuple[str, str, str]] = []
     for number in range(count):
-        texture = TEXTURES[textures[rng.integers(len(textures))]]
+        texture = "solid" if rng.random() < SOLID else textures[rng.integers(len(textures))]
         if number and rng.random() < REPEAT:
             shape, colour, _ = looks[rng.integers(number)]
         else:
