@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     train.epoch_unit = "sentences"  # or "refs": one random sentence of each object, as MCN does
     train.learning_rate = 1e-3  # Adam's
     train.drop_epochs = (30.0,)  # the learning rate is multiplied by drop_factor at these epochs
-    train.drop_factor = 0.1
+    train.drop_factor = 0.1  # see drop_epochs
     train.location_weight = 0.1  # lambda of Eq. 13
     train.log_every = 50  # steps
 

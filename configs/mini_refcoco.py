@@ -5,16 +5,24 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import shapes
 
 
 def get_config() -> ConfigDict:
-    """Overrides data, sizes and schedule; there is no train split in these files."""
-    config = default.get_config()
-    shared = Path(os.environ.get("LTS_TEST_DATA") or "../shared/data")
-    config.data.raw = str(shared / "mini_refcoco")
-    config.data.dir = "data/mini_refcoco"  # apart from the real refcoco_unc
+    """Takes the network of shapes.py at 224 × 224; these files have no train split."""
+    config = shapes.get_config()
+    files = Path(os.environ.get("LTS_TEST_DATA") or "../shared/data")
+    config.data.dataset = "refcoco_unc"
+    config.data.raw = str(files / "mini_refcoco")
+    config.data.dir = "data/mini_refcoco"  # apart from the whole refcoco_unc
     config.data.train_split = "val+testA+testB"
+    config.data.image_size = 224
+    config.data.max_words = 15
+    config.model.segmenter_rates = (3, 6, 9)
+    config.train.batch_size = 8
+    config.train.epochs = 150.0
+    config.train.drop_epochs = (120.0,)
     config.eval.best_split = "val+testA+testB"
-    config.eval.splits = ("val+testA+testB", "val", "testA", "testB")
+    config.eval.splits = ("val+testA+testB",)
+    config.eval.every_epochs = 25.0
     return config

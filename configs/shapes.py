@@ -12,16 +12,17 @@ def get_config() -> ConfigDict:
     config.data.image_size = 128
     config.data.max_words = 12
     config.data.threads = 2
-    config.model.embed_dim = 64
-    config.model.gru_features = 64
+    config.model.embed_dim = 128
+    config.model.gru_features = 128
     config.model.backbone_width = 8
-    config.model.backbone_stages = (1, 1, 2, 2, 1)
+    config.model.backbone_stages = (1, 1, 1, 1, 1)
     config.model.fused_features = 128
     config.model.segmenter_features = 32
     config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52² grid to 16²
-    config.train.batch_size = 32
-    config.train.epochs = 2.0
-    config.train.drop_epochs = (1.5,)
-    config.eval.every_epochs = 0.5
+    config.train.batch_size = 16
+    config.train.epochs = 1.4
+    config.train.drop_epochs = (1.1,)
+    config.train.location_weight = 1.0  # at the paper's 0.1 the locator learns later
+    config.eval.every_epochs = 0.35
     config.eval.batch_size = 64
     return config

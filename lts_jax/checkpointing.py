@@ -7,9 +7,11 @@ import grain
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from lts_jax.errors import ConfigError
 from lts_jax.steps import TrainState
 
 BEST_METRIC = "oiou"
+_JSON_ITEMS = ("config", "data", "vocabulary")
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -19,7 +21,8 @@ def _score(metrics: dict[str, float]) -> float:
 class Checkpoints:
     """The checkpoints of a workdir: the latest one and the one with the best oIoU.
 
-    Each holds the training state, the data iterator, the config and the vocabulary's words.
+    Each holds the training state, the data iterator, the config, what the data was, and the
+    vocabulary's words. Leaving the context waits until everything is on disk.
     """
 
     def __init__(self, workdir: Path):
@@ -38,7 +41,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").resolve(),
             options=options,
-            item_names=("state", "iterator", "config", "vocabulary"),
+            item_names=("state", "iterator", *_JSON_ITEMS),
             item_handlers={"iterator": grain.checkpoint.CheckpointHandler()},
         )
 
@@ -57,42 +60,60 @@ class Checkpoints:
         step: int,
         state: TrainState,
         iterator: grain.DatasetIterator,
-        config: dict[str, Any],
+        run: dict[str, Any],
         words: list[str],
         metrics: dict[str, float],
     ) -> None:
-        """Writes a checkpoint in the background; an interrupted one is never taken for whole."""
+        """Writes a checkpoint in the background; an interrupted one is never taken for whole.
+
+        Args:
+          step: training steps taken.
+          state: the training state.
+          iterator: of the training batches; it must stand right behind the step's batch.
+          run: of which `config` and `data` are kept, see `lts_jax.experiment.describe_run`.
+          words: of the vocabulary, in order.
+          metrics: with `BEST_METRIC`, by which the best checkpoint is chosen.
+        """
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 iterator=grain.checkpoint.CheckpointSave(iterator),
-                config=ocp.args.JsonSave(config),
+                config=ocp.args.JsonSave(run["config"]),
+                data=ocp.args.JsonSave(run["data"]),
                 vocabulary=ocp.args.JsonSave(words),
             ),
             metrics=metrics,
         )
 
-    def read_config(self, step: int) -> tuple[dict[str, Any], list[str]]:
-        """Returns the config and the vocabulary's words that a checkpoint was made with."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                config=ocp.args.JsonRestore(), vocabulary=ocp.args.JsonRestore()
-            ),
-        )
-        return restored["config"], restored["vocabulary"]
+    def read_run(self, step: int) -> dict[str, Any]:
+        """Returns what a checkpoint was made with: `config`, `data` and `vocabulary`."""
+        items = {name: ocp.args.JsonRestore() for name in _JSON_ITEMS}
+        restored = self._restore(step, ocp.args.Composite(**items))
+        return {name: restored[name] for name in _JSON_ITEMS}
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
         """Reads a state into the shapes, dtypes and shardings of `abstract_state`."""
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        return self._manager.restore(step, args=args)["state"]
+        return self._restore(step, args)["state"]
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
         """Sets the iterator to where it stood when the checkpoint was saved."""
         args = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
-        self._manager.restore(step, args=args)
+        self._restore(step, args)
 
-    def close(self) -> None:
-        """Waits until everything is on disk."""
+    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        try:
+            return self._manager.restore(step, args=args)
+        except (KeyError, ValueError, OSError) as error:
+            folder = self._manager.directory / str(step)
+            raise ConfigError(
+                f"checkpoint {folder} cannot be read; move it away to go on from an older one, or "
+                f"take another --workdir ({error})"
+            ) from error
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._manager.close()

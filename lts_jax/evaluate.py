@@ -14,10 +14,11 @@ from lts_jax import mapping, metrics, sharding, visualize
 from lts_jax.data import pipeline, preprocess
 from lts_jax.models import LTS
 from lts_jax.steps import TrainState, compile_eval_step
-from lts_jax.writers import write_json
+from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
 
+SCORES = ("intersection", "union", "pointing")
 METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in metrics.PRECISION_AT), "pointing")
 
 
@@ -55,13 +56,12 @@ class Evaluator:
     ) -> "Evaluator":
         """Compiles nothing yet; the first batch does."""
         sharding.check_batch_size("eval.batch_size", batch_size, mesh)
-        canvas = (int(split.index.height.max()), int(split.index.width.max()))
-        step = compile_eval_step(model, threshold, canvas, mesh)
+        step = compile_eval_step(model, threshold, pipeline.canvas_of(split), mesh)
         return cls(split, preprocessing, step, batch_size, mesh, threads)
 
     def scores(self, state: TrainState) -> dict[str, float]:
         """Computes the metrics, with the numbers of `sentences` and `images`."""
-        return self._run(state, lambda row, i, out: None)
+        return self._run(state, None)
 
     def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, float]:
         """Computes the metrics and writes metrics.json, predictions.json and gallery.png.
@@ -104,13 +104,13 @@ class Evaluator:
         write_json(out_dir / "metrics.json", scores)
         write_json(out_dir / "predictions.json", predictions)
         if examples:
-            visualize.draw_gallery(examples).save(out_dir / "gallery.png")
+            write_picture(out_dir / "gallery.png", visualize.draw_gallery(examples))
         return scores
 
     def _run(
-        self, state: TrainState, collect: Callable[[int, int, dict[str, np.ndarray]], None]
+        self, state: TrainState, collect: Callable[[int, int, dict[str, np.ndarray]], None] | None
     ) -> dict[str, float]:
-        """Scores every sentence; `collect` sees each row once, in order."""
+        """Scores every sentence; `collect` sees each row once, in order, with the pictures."""
         n = len(self.split.index.sent_id)
         intersection, union = np.zeros(n, np.int64), np.zeros(n, np.int64)
         pointing, seen = np.zeros(n, bool), np.zeros(n, np.int64)
@@ -119,15 +119,17 @@ class Evaluator:
         )
         for batch in batches:
             rows = batch.pop("row")
-            on_devices = sharding.put_batch(batch, self.mesh)
-            out = {k: np.asarray(v) for k, v in self.eval_step(state, on_devices).items()}
+            on_device = self.eval_step(state, sharding.put_batch(batch, self.mesh))
+            wanted = SCORES if collect is None else on_device
+            out = {k: np.asarray(on_device[k]) for k in wanted}
             for i, row in enumerate(rows):
                 if row >= 0:
                     intersection[row] = out["intersection"][i]
                     union[row] = out["union"][i]
                     pointing[row] = out["pointing"][i]
                     seen[row] += 1
-                    collect(int(row), i, out)
+                    if collect is not None:
+                        collect(int(row), i, out)
         if not (seen == 1).all():
             raise RuntimeError("evaluation lost or repeated a sentence")
         counts = {"sentences": n, "images": self.split.counts.images}

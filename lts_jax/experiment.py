@@ -1,32 +1,29 @@
 """From a config to the objects of a run."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import tfds_refcoco
+from lts_jax import sharding
+from lts_jax.checks import plain_config
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator
 from lts_jax.models import LTS
-from tfds_refcoco.reader import Dataset
+from lts_jax.steps import TrainState, init_state
+from tfds_refcoco.reader import Dataset, Split
 
-# A run that goes on may change these and nothing else: the others would make it another run.
-FREE_FIELDS = (
-    "data.dir",
-    "data.raw",
-    "data.threads",
-    "train.epochs",
-    "train.log_every",
-    "eval.splits",
-    "eval.batch_size",
-    "eval.gallery",
-)
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_PACKAGES = ("lts_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_data(config: ConfigDict) -> Dataset:
@@ -48,16 +45,12 @@ def open_data(config: ConfigDict) -> Dataset:
 def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:
     """Builds the network that `config.model` describes."""
     fields = config.model.to_dict()
-    dtype = fields.pop("dtype")
-    if dtype not in DTYPES:
-        raise ValueError(f"model.dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    return LTS(vocab_size=len(vocabulary), dtype=DTYPES[dtype], **fields)
+    dtype = _DTYPES[fields.pop("dtype")]
+    return LTS(vocab_size=len(vocabulary), dtype=dtype, **fields)
 
 
 def make_preprocessing(config: ConfigDict, vocabulary: Vocabulary) -> Preprocessing:
     """Collects what `config.data` says of a single example."""
-    if config.data.image_size % 32:
-        raise ValueError(f"data.image_size={config.data.image_size} must be a multiple of 32")
     return Preprocessing(
         vocabulary=vocabulary,
         image_size=config.data.image_size,
@@ -68,12 +61,12 @@ def make_preprocessing(config: ConfigDict, vocabulary: Vocabulary) -> Preprocess
 
 
 def make_evaluator(
-    config: ConfigDict, model: LTS, dataset: Dataset, split: str, vocabulary: Vocabulary, mesh: Mesh
+    config: ConfigDict, model: LTS, split: Split, vocabulary: Vocabulary, mesh: Mesh
 ) -> Evaluator:
     """Sets one split up for scoring as `config.eval` says."""
     return Evaluator.create(
         model,
-        dataset.split(split),
+        split,
         make_preprocessing(config, vocabulary),
         threshold=config.eval.threshold,
         batch_size=config.eval.batch_size,
@@ -82,60 +75,53 @@ def make_evaluator(
     )
 
 
-def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
-    """Raises ValueError naming the fields in which a workdir's run differs from `config`.
-
-    Args:
-      saved: the config that the workdir's checkpoint holds.
-      config: the config now given; `FREE_FIELDS` of it may differ.
-      workdir: named in the error.
-    """
-    _check_same(saved, config, workdir, lambda field: field not in FREE_FIELDS)
+def fresh_state(
+    config: ConfigDict, model: LTS, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Draws the first state from the config's seed, directly into its place."""
+    args = (config.seed, config.data.image_size, config.data.max_words)
+    place = sharding.replicated(mesh)
+    return jax.jit(lambda: init_state(model, optimizer, *args), out_shardings=place)()
 
 
-def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
-    """As `check_same_run`, for the fields that shape the network."""
-    _check_same(
-        saved,
-        config,
-        workdir,
-        lambda field: field.startswith("model.") and field != "model.dtype",
-    )
+def abstract_state(
+    config: ConfigDict, model: LTS, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Gives shapes, dtypes and shardings of the state, without computing it."""
+    args = (config.seed, config.data.image_size, config.data.max_words)
+    place = sharding.replicated(mesh)
+    shapes = jax.eval_shape(lambda: init_state(model, optimizer, *args))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
-def _check_same(
-    saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
-) -> None:
-    old, new = _flatten(saved), _flatten(plain_config(config))
-    differing = [
-        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
-        for name in sorted(old.keys() | new.keys())
-        if checked(name) and old.get(name) != new.get(name)
-    ]
-    if differing:
-        listed = "\n".join(differing)
-        raise ValueError(
-            f"{workdir} holds a run with another config:\n{listed}\n"
-            "Give these fields their old values, or take another --workdir."
-        )
+def describe_data(split: Split) -> dict[str, Any]:
+    """Counts and a hash of a split's sentences and ids, to know it again."""
+    index, digest = split.index, hashlib.sha256()
+    for ids in (index.sent_id, index.ref_id, index.image_id, index.height, index.width):
+        digest.update(ids.astype("<i8").tobytes())
+    digest.update("\n".join(index.text).encode())
+    counts = split.counts
+    return {
+        "images": counts.images,
+        "refs": counts.refs,
+        "sentences": counts.sentences,
+        "sha256": digest.hexdigest(),
+    }
 
 
-def plain_config(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as JSON would give it back: tuples are lists."""
-    return _plain(config.to_dict())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def describe_run(config: ConfigDict, split: Split, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Everything that a reader needs to repeat the run."""
+    device = jax.devices()[0]
+    return {
+        "config": plain_config(config),
+        "data": describe_data(split),
+        "vocabulary": {
+            "words": len(vocabulary.words),
+            "sha256": hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})",
+    }

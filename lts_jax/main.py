@@ -8,6 +8,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
 
@@ -25,21 +26,32 @@ flags.mark_flag_as_required("config")
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
     if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+        sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the libraries tell much that users need not read
     config = _CONFIG.value
     name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
     workdir = Path(_WORKDIR.value or Path("runs") / name)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "lts_jax" / "xla"))
     try:
         if _MODE.value == "train":
             train_and_evaluate(config, workdir)
         else:
             evaluate(config, workdir)
-    except (DataError, ValueError, FloatingPointError) as error:
+    except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, TypeError, ValueError, OSError) as error:
+        # What ml_collections raises on a misspelt field, a wrong type, a missing file.
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

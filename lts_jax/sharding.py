@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from lts_jax.errors import ConfigError
+
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Puts the devices, by default all, in one axis."""
@@ -27,12 +29,12 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises ValueError if a batch cannot be split evenly over the mesh."""
+    """Raises ConfigError if a batch cannot be split evenly over the mesh."""
     n = mesh.size
     if batch_size <= 0 or batch_size % n:
         lower = batch_size // n * n
         near = f"{lower} or {lower + n}" if lower > 0 else str(n)
-        raise ValueError(f"{field}={batch_size} does not divide over {n} devices: take {near}")
+        raise ConfigError(f"{field}={batch_size} does not divide over {n} devices: take {near}")
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

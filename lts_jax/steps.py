@@ -10,7 +10,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from lts_jax import losses, mapping, sharding
-from lts_jax.models import LTS, Outputs
+from lts_jax.models import LTS
 
 Batch = dict[str, jax.Array]
 
@@ -51,7 +51,7 @@ def to_float(image: jax.Array) -> jax.Array:
 def make_train_step(
     model: LTS, optimizer: optax.GradientTransformation, location_weight: float
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One update by Eq. 13; returns the new state and the losses of the old one."""
+    """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
@@ -71,6 +71,7 @@ def make_train_step(
         grads, (batch_stats, parts) = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        parts["gradient_norm"] = optax.global_norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state), parts
 
     return train_step
@@ -100,14 +101,13 @@ def make_eval_step(
     """
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        outputs = model.apply(
+        outputs: Any = model.apply(
             {"params": state.params, "batch_stats": state.batch_stats},
             to_float(batch["image"]),
             batch["tokens"],
             batch["length"],
             train=False,
         )
-        assert isinstance(outputs, Outputs)
         placement = batch["placement"]
         stride = batch["image"].shape[1] // outputs.mask.shape[1]
         probability = mapping.to_original_size(

@@ -1,18 +1,32 @@
 """What a run writes beside its checkpoints."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorboardX
+from PIL import Image
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole file or none: a killed run leaves no half of it."""
+    with _whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Writes a whole PNG or none."""
+    with _whole_file(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    yield temporary
     temporary.replace(path)
 
 
@@ -48,8 +62,10 @@ class MetricWriter:
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        """Flushes both."""
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._file.close()
         self._board.close()
 

@@ -60,11 +60,8 @@ def test_every_field_has_a_comment():
     source = Path(default.__file__).read_text()
     assignments = re.findall(r"^    (?:\w+)\.(\w+) = (?!.*ConfigDict)(.*)$", source, re.MULTILINE)
     assert len(assignments) == len(fields(default.get_config()))
-    previous_comment = False
     for name, rest in assignments:
-        # drop_factor is explained by the line above it
-        assert "#" in rest or (name == "drop_factor" and previous_comment), name
-        previous_comment = "#" in rest
+        assert "#" in rest, name
 
 
 def test_the_papers_settings():

@@ -107,7 +107,7 @@ class Split:
         index = Index(record=np.concatenate(shifted), text=text, **columns)
         all_counts = [counts for _, counts in parts]
         return index, Counts(
-            images=sum(counts.images for counts in all_counts),
+            images=len(np.unique(columns["image_id"])),  # some sets share images between splits
             refs=sum(counts.refs for counts in all_counts),
             sentences=sum(counts.sentences for counts in all_counts),
             area_ratio_min=min(counts.area_ratio_min for counts in all_counts),

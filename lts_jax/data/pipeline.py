@@ -93,12 +93,10 @@ def train_batches(
     """
     if epoch_unit == "sentences":
         rows = grain.MapDataset.range(len(split.index.sent_id)).shuffle(seed=seed).repeat()
-    elif epoch_unit == "refs":
+    else:
         sentences = _rows_by_ref(split)
         rows = grain.MapDataset.source(sentences).shuffle(seed=seed).repeat()
         rows = rows.random_map(lambda of_ref, rng: int(rng.choice(of_ref)), seed=seed)
-    else:
-        raise ValueError(f"train.epoch_unit must be 'sentences' or 'refs', not {epoch_unit!r}")
     examples = rows.map(lambda row: preprocessing.train_example(split, row))
     batches = examples.batch(batch_size, drop_remainder=True)
     return batches.to_iter_dataset(_read_options(threads))
@@ -117,7 +115,7 @@ def eval_batches(
     Each example has its `row` in the split's index, or -1 where it fills up.
     """
     n = len(split.index.sent_id)
-    canvas = (int(split.index.height.max()), int(split.index.width.max()))
+    canvas = canvas_of(split)
 
     def load(i: int) -> Batch:
         example = preprocessing.eval_example(split, min(i, n - 1), canvas)
@@ -128,6 +126,11 @@ def eval_batches(
     return batches.to_iter_dataset(_read_options(threads))
 
 
+def canvas_of(split: Split) -> tuple[int, int]:
+    """Height and width that hold every image of the split, pixels."""
+    return int(split.index.height.max()), int(split.index.width.max())
+
+
 def _rows_by_ref(split: Split) -> list[np.ndarray]:
     order = np.argsort(split.index.ref_id, kind="stable")
     _, starts = np.unique(split.index.ref_id[order], return_index=True)
@@ -135,5 +138,5 @@ def _rows_by_ref(split: Split) -> list[np.ndarray]:
 
 
 def _read_options(threads: int) -> Any:
-    # Four elements a thread keep the threads busy without holding many batches in memory.
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
+    # Elements are whole batches here: more of them in flight would only fill the memory.
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

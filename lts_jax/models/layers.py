@@ -13,6 +13,10 @@ leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.1)
 """g of Eq. 5 and 7; Darknet's activation too."""
 
 
+batch_norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+"""Darknet's; momentum 0.9 is what torch calls 0.1."""
+
+
 class ConvNormAct(nn.Module):
     """Convolution without bias → BatchNorm (eps 1e-5) → LeakyReLU 0.1.
 
@@ -49,13 +53,7 @@ class ConvNormAct(nn.Module):
                 dtype=self.dtype,
                 name="conv",
             )(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            name="norm",
-        )(x)
+        x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(x)
         return leaky_relu(x)
 
 

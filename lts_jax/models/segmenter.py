@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, Dtype
+from lts_jax.models.layers import (
+    ConvNormAct,
+    ConvTranspose2x,
+    Dtype,
+    batch_norm,
+    leaky_relu,
+)
 
 
 class Segmenter(nn.Module):
@@ -46,12 +52,6 @@ class Segmenter(nn.Module):
             jnp.concatenate(branches, axis=-1), train=train
         )
         x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            name="upsample_norm",
-        )(x)
-        x = nn.leaky_relu(x, 0.1)
+        norm = batch_norm(use_running_average=not train, dtype=self.dtype, name="upsample_norm")
+        x = leaky_relu(norm(x))
         return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]

@@ -1,9 +1,14 @@
+import shutil
+
 import grain
 import jax.numpy as jnp
 import pytest
 
 from lts_jax.checkpointing import Checkpoints
+from lts_jax.errors import ConfigError
 from lts_jax.steps import TrainState
+
+RUN = {"config": {"seed": 3}, "data": {"images": 2}}
 
 
 def make_state(step):
@@ -18,12 +23,11 @@ def make_iterator():
 @pytest.fixture
 def saved(tmp_path):
     """Five checkpoints, the second of them the best."""
-    checkpoints = Checkpoints(tmp_path)
     iterator = make_iterator()
-    for step, oiou in enumerate([0.1, 0.9, 0.3, 0.2, 0.5], start=1):
-        next(iterator)
-        checkpoints.save(step, make_state(step), iterator, {"seed": 3}, ["a"], {"oiou": oiou})
-    checkpoints.close()
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, oiou in enumerate([0.1, 0.9, 0.3, 0.2, 0.5], start=1):
+            next(iterator)
+            checkpoints.save(step, make_state(step), iterator, RUN, ["a"], {"oiou": oiou})
     return tmp_path
 
 
@@ -40,7 +44,7 @@ def test_everything_comes_back(saved):
     assert int(restored.step) == 5
     assert restored.params["w"].tolist() == [5.0] * 3
     assert restored.batch_stats["mean"].tolist() == [6.0] * 3
-    assert checkpoints.read_config(5) == ({"seed": 3}, ["a"])
+    assert checkpoints.read_run(5) == {**RUN, "vocabulary": ["a"]}
     iterator = make_iterator()
     checkpoints.restore_iterator(5, iterator)
     assert next(iterator) == 5
@@ -49,3 +53,9 @@ def test_everything_comes_back(saved):
 def test_an_empty_workdir_has_none(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step is None and checkpoints.best_step is None
+
+
+def test_a_damaged_checkpoint_is_named(saved):
+    shutil.rmtree(saved / "checkpoints" / "5" / "state")
+    with pytest.raises(ConfigError, match="checkpoints/5 cannot be read; move it away"):
+        Checkpoints(saved).restore_state(5, make_state(0))

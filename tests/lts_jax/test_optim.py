@@ -9,13 +9,14 @@ from lts_jax.optim import make_optimizer, make_schedule
 def test_the_papers_schedule():
     schedule = make_schedule(1e-3, (30.0,), 0.1, 6701.33)
     drop = round(30 * 6701.33)
-    assert float(schedule(0)) == float(schedule(drop)) == pytest.approx(1e-3)
-    assert float(schedule(drop + 1)) == float(schedule(45 * 6702)) == pytest.approx(1e-4)
+    # Steps count from 0: the first one after 30 epochs is step number 30 N.
+    assert float(schedule(0)) == float(schedule(drop - 1)) == pytest.approx(1e-3)
+    assert float(schedule(drop)) == float(schedule(45 * 6702)) == pytest.approx(1e-4)
 
 
 def test_two_drops():
     schedule = make_schedule(1.0, (0.5, 2.0), 0.1, 10)
-    values = [float(schedule(step)) for step in (0, 5, 6, 20, 21)]
+    values = [float(schedule(step)) for step in (0, 4, 5, 19, 20)]
     assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 

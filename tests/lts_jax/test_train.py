@@ -3,15 +3,22 @@
 import json
 import shutil
 
+import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from pycocotools import mask as coco
 
 import tfds_refcoco
 from lts_jax import train
+from lts_jax.checkpointing import Checkpoints
+from lts_jax.checks import plain_config
 from lts_jax.data.preprocess import decode_image
+from lts_jax.errors import NonFiniteLossError
+from lts_jax.steps import TrainState
 from tfds_refcoco.masks import decode
+from tfds_refcoco.shapes import generate
 
 
 def metrics_lines(workdir):
@@ -20,8 +27,6 @@ def metrics_lines(workdir):
 
 def final_params(workdir):
     """The arrays of the latest checkpoint, read by Orbax alone."""
-    import orbax.checkpoint as ocp
-
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
     return step, jax.tree.leaves(state)
@@ -84,6 +89,7 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
         ious.append(both / either)
         assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
     assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+    assert sum(p["intersection"] for p in predictions) > 0
 
 
 def test_log_has_each_step_once(whole_run):
@@ -135,7 +141,7 @@ def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path,
     before = (workdir / "metrics.jsonl").read_text()
     assert train.train_and_evaluate(tiny_config_factory(), workdir) == results
     assert (workdir / "metrics.jsonl").read_text() == before
-    assert "loss" not in capsys.readouterr().out
+    assert f"{workdir} is trained: step" in capsys.readouterr().out
     assert train.evaluate(tiny_config_factory(), workdir) == results
 
 
@@ -154,6 +160,68 @@ def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
         train.evaluate(config, workdir)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("hide_sentence", True), ("resize", "squash"), ("max_words", 3)]
+)
+def test_evaluation_keeps_the_runs_inputs(whole_run, tiny_config_factory, field, value):
+    """Else a control run's results could be overwritten by others under its name."""
+    workdir, _ = whole_run
+    config = tiny_config_factory()
+    config.data[field] = value
+    with pytest.raises(ValueError, match=rf"data\.{field}"):
+        train.evaluate(config, workdir)
+
+
+def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
+    workdir, _ = whole_run
+    generate(tmp_path / "raw", scenes={"train": 24, "val": 6}, seed=1, progress=False)
+    tfds_refcoco.build("shapes", tmp_path, tmp_path / "raw", progress=False)
+    config = tiny_config_factory()
+    config.data.dir = str(tmp_path)
+    config.eval.splits = ("val",)
+    with pytest.raises(ValueError, match="was trained on other data"):
+        train.train_and_evaluate(config, workdir)
+
+
+def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_path, capsys):
+    """A worse checkpoint after the best one does not matter."""
+    whole, results = whole_run
+    shutil.copytree(whole, tmp_path / "run")
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        best = checkpoints.best_step
+        run = checkpoints.read_run(best)
+        state = ocp.StandardCheckpointer().restore(
+            tmp_path / "run" / "checkpoints" / str(best) / "state"
+        )
+        state["params"] = jax.tree.map(np.zeros_like, state["params"])
+        iterator = iter(grain.MapDataset.range(3).to_iter_dataset())
+        checkpoints.save(
+            best + 1000, TrainState(**state), iterator, run, run["vocabulary"], {"oiou": -1.0}
+        )
+        assert checkpoints.best_step == best
+    capsys.readouterr()
+    assert train.evaluate(tiny_config_factory(), tmp_path / "run") == results
+    assert f"evaluating step {best}" in capsys.readouterr().out
+
+
+def test_bfloat16_trains(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    config.model.dtype = "bfloat16"
+    config.train.epochs = 0.3
+    train.train(config, tmp_path)
+    losses = [line["train/loss"] for line in metrics_lines(tmp_path) if "train/loss" in line]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert {x.dtype.name for x in final_params(tmp_path)[1]} <= {"float32", "int32"}
+
+
+def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
+    run = json.loads((whole_run[0] / "run.json").read_text())
+    assert run["config"] == plain_config(tiny_config_factory())
+    assert run["data"]["images"] == 24 and len(run["data"]["sha256"]) == 64
+    assert run["versions"]["jax"] == jax.__version__
+    assert "cpu" in run["devices"] or jax.default_backend() != "cpu"
+
+
 def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         train.evaluate(tiny_config_factory(), tmp_path)
@@ -162,8 +230,14 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.train.learning_rate = 1e30
-    with pytest.raises(FloatingPointError, match="the loss is nan at step"):
+    config.train.log_every = 1000
+    with pytest.raises(NonFiniteLossError, match=r"is (nan|inf) at step \d+; .* another --workdir"):
         train.train_and_evaluate(config, tmp_path)
+    saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+    for path in saved:  # what was saved before is whole and finite
+        state = ocp.StandardCheckpointer().restore(path / "state")
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert not list((tmp_path / "checkpoints").glob("*tmp*"))
 
 
 def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):

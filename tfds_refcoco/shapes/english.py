@@ -19,7 +19,6 @@ SHAPE_WORDS = {
     "circle": ("circle", "ball"),
     "square": ("square", "box"),
     "cross": ("cross", "plus"),
-    "moon": ("moon", "crescent"),
 }
 TEXTURE_WORDS = {
     "solid": ("plain", "solid"),
@@ -29,7 +28,7 @@ TEXTURE_WORDS = {
 }
 TEXTURE_TAILS = {"striped": "with stripes", "dotted": "with dots", "checkered": "with checks"}
 GENERIC = ("object", "shape", "thing", "one")
-SYNONYM = 0.2  # chance of the less usual word
+SYNONYM = 0.1  # chance of the less usual word
 TAIL = 0.25  # chance that a texture follows its noun
 ARTICLE = 0.15  # chance of a leading "the"
 

@@ -15,11 +15,9 @@ JPEG_QUALITY = 90
 # HSV as (hue in degrees, saturation, value), and by how much each is jittered either way.
 HSV = {
     "red": ((358, 0.88, 0.85), (6, 0.10, 0.10)),
-    "orange": ((27, 0.95, 0.98), (4, 0.05, 0.02)),
     "yellow": ((56, 0.88, 0.96), (4, 0.10, 0.04)),
     "green": ((125, 0.80, 0.62), (18, 0.15, 0.12)),
     "blue": ((218, 0.85, 0.80), (10, 0.12, 0.12)),
-    "purple": ((284, 0.75, 0.66), (10, 0.12, 0.12)),
     "white": ((0, 0.02, 0.98), (180, 0.02, 0.02)),
     "black": ((0, 0.10, 0.08), (180, 0.10, 0.05)),
 }
@@ -123,8 +121,8 @@ def _tones(rng: np.random.Generator, colour: str) -> tuple[np.ndarray, np.ndarra
         return main, main * 0.62
     if colour == "black":
         return main, main * 0.4 + 95
-    if colour in ("yellow", "orange"):  # darker ones would be brown
-        return main, main * 0.35 + 255 * 0.65 if colour == "yellow" else main * 0.45 + 255 * 0.55
+    if colour == "yellow":  # a darker one would be brown
+        return main, main * 0.35 + 255 * 0.65
     return main, (main * 0.45 if rng.random() < 0.5 else main * 0.45 + 255 * 0.55)
 
 

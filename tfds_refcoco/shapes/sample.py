@@ -28,8 +28,8 @@ KINDS: dict[type, float] = {
     Attribute: 0.9,
     Location: 0.3,
     Size: 0.25,
-    Order: 0.07,
-    Relation: 0.1,
+    Order: 0.05,
+    Relation: 0.07,
 }
 REFERENTS = (0.0, 0.5, 0.5)  # chances of 1, 2, 3 referents in a scene
 SENTENCES = (0.2, 0.5, 0.3)  # chances of 1, 2, 3 sentences for a referent

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart", "moon")
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "black")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 TEXTURES = ("solid", "striped", "dotted", "checkered")
 
 # (width, height) in pixels; 4:3 landscape is listed twice because most of COCO is.
@@ -28,10 +28,10 @@ IMAGE_SIZES = (
 
 OBJECTS = {"train": (3, 7), "val": (3, 7), "testA": (3, 4), "testB": (6, 7)}  # inclusive
 COUNT_DECAY = 0.75  # each further object makes a scene that much rarer
-SOLID = 0.4  # chance that an object is plain; the other textures share the rest
-DIAMETER = (0.23, 0.42)  # of the shorter image side; crowded scenes may shrink it
+SOLID = 0.5  # chance that an object is plain; the other textures share the rest
+DIAMETER = (0.25, 0.46)  # of the shorter image side; crowded scenes may shrink it
 REPEAT = 0.2  # chance that an object copies the shape and colour of an earlier one
-MAX_TILT = 12.0  # degrees; more would turn squares into diamonds
+MAX_TILT = 12.0  # degrees; more would make a square a diamond
 GAP = 3.0  # pixels free between the boxes of two objects
 EDGE = 2.0  # pixels free between an object and the image border
 
@@ -92,22 +92,6 @@ def _heart() -> np.ndarray:
     return np.stack([x, -y], 1)
 
 
-def _moon() -> np.ndarray:
-    """A crescent open to the right: a disc less another one, shifted by `shift`."""
-    shift, cutter = 0.6, 0.78
-    meet_x = (1 + shift**2 - cutter**2) / (2 * shift)
-    outer = math.acos(meet_x)
-    inner = math.acos((meet_x - shift) / cutter)
-    t = np.linspace(outer, 2 * math.pi - outer, 24)
-    u = np.linspace(2 * math.pi - inner, inner, 18)[1:-1]
-    return np.concatenate(
-        [
-            np.stack([np.cos(t), np.sin(t)], 1),
-            np.stack([shift + cutter * np.cos(u), cutter * np.sin(u)], 1),
-        ]
-    )
-
-
 @functools.cache
 def outline(shape: str) -> np.ndarray:
     """The (N, 2) polygon of a shape at size 1, its bounding box centred on the origin.
@@ -121,9 +105,7 @@ def outline(shape: str) -> np.ndarray:
         "triangle": lambda: _ring(3, -90, 1.0),
         "star": lambda: _ring(10, -90, 1.0, 0.45),
         "cross": _cross,
-        "diamond": lambda: np.array([(0, -1), (0.68, 0), (0, 1), (-0.68, 0)], float),
         "heart": _heart,
-        "moon": _moon,
     }[shape]()
     low, high = points.min(0), points.max(0)
     size = math.sqrt(math.sqrt(4 * polygon_area(points) / math.pi) * (high - low).max())

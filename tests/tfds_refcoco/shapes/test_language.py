@@ -82,7 +82,7 @@ def test_an_anchor_must_be_unique():
 
 
 def test_attributes_combine():
-    mixed = scene((20, 20), (80, 80, 20, "star", "blue"), (20, 80, 20, "moon", "blue"))
+    mixed = scene((20, 20), (80, 80, 20, "star", "blue"), (20, 80, 20, "heart", "blue"))
     assert execute(Attribute(Noun("star")), mixed) == {0, 1}
     assert execute(Attribute(Noun("star", "blue")), mixed) == {1}
     assert execute(Attribute(Noun("star", "green")), mixed) == set()

@@ -1,0 +1,128 @@
+"""Says what is wrong with a config before anything is computed or written."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lts_jax.errors import ConfigError
+
+# A run that goes on may change these and nothing else: the others would make it another run.
+FREE_FIELDS = (
+    "data.dir",
+    "data.raw",
+    "data.threads",
+    "train.epochs",
+    "train.log_every",
+    "eval.splits",
+    "eval.batch_size",
+    "eval.gallery",
+)
+# What a network has learned to expect.
+MODEL_FIELDS = ("data.image_size", "data.max_words", "data.resize", "data.hide_sentence")
+
+_CHOICES = {
+    "data.resize": ("letterbox", "squash"),
+    "model.prior": ("probability", "logits"),
+    "model.dtype": ("float32", "bfloat16"),
+    "train.epoch_unit": ("sentences", "refs"),
+}
+_POSITIVE = (
+    "data.image_size",
+    "data.max_words",
+    "data.min_count",
+    "data.threads",
+    "model.embed_dim",
+    "model.gru_features",
+    "model.backbone_width",
+    "model.fused_features",
+    "model.segmenter_features",
+    "train.batch_size",
+    "train.epochs",
+    "train.learning_rate",
+    "train.drop_factor",
+    "train.log_every",
+    "eval.every_epochs",
+    "eval.batch_size",
+)
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ConfigError naming the first field whose value makes no sense by itself."""
+    fields = _flatten(plain_config(config))
+    for name, choices in _CHOICES.items():
+        if fields[name] not in choices:
+            raise ConfigError(f"{name}={fields[name]!r} is none of {', '.join(choices)}")
+    for name in _POSITIVE:
+        if not fields[name] > 0:
+            raise ConfigError(f"{name}={fields[name]} must be positive")
+    if fields["data.image_size"] % 32:
+        raise ConfigError(f"data.image_size={fields['data.image_size']} must be a multiple of 32")
+    if fields["model.fused_features"] % 2:
+        raise ConfigError(f"model.fused_features={fields['model.fused_features']} must be even")
+    stages = fields["model.backbone_stages"]
+    if len(stages) != 5 or min(stages) < 0:
+        raise ConfigError(f"model.backbone_stages={stages} must be five numbers of blocks")
+    rates = fields["model.segmenter_rates"]
+    if len(set(rates)) != len(rates) or min(rates, default=1) < 1:
+        raise ConfigError(f"model.segmenter_rates={rates} must be positive and differ")
+    drops = fields["train.drop_epochs"]
+    if min(drops, default=1) <= 0 or sorted(set(drops)) != drops:
+        raise ConfigError(f"train.drop_epochs={drops} must be positive and increase")
+    if fields["train.location_weight"] < 0:
+        raise ConfigError("train.location_weight must not be negative")
+    if not 0 <= fields["eval.threshold"] < 1:
+        raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
+    if fields["eval.gallery"] < 0:
+        raise ConfigError(f"eval.gallery={fields['eval.gallery']} must not be negative")
+
+
+def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
+    """Raises ConfigError naming the fields in which a workdir's run differs from `config`.
+
+    Args:
+      saved: the config that the workdir's checkpoint holds.
+      config: the config now given; `FREE_FIELDS` of it may differ.
+      workdir: named in the error.
+    """
+    _check_same(saved, config, workdir, lambda field: field not in FREE_FIELDS)
+
+
+def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
+    """As `check_same_run`, for the fields that shape the network and its inputs."""
+    shapes = ("model.", *MODEL_FIELDS)
+    _check_same(saved, config, workdir, lambda f: f.startswith(shapes) and f != "model.dtype")
+
+
+def plain_config(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as JSON would give it back: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _check_same(
+    saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
+) -> None:
+    old, new = _flatten(saved), _flatten(plain_config(config))
+    differing = [
+        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
+        for name in sorted(old.keys() | new.keys())
+        if checked(name) and old.get(name) != new.get(name)
+    ]
+    if differing:
+        listed = "\n".join(differing)
+        raise ConfigError(
+            f"{workdir} holds a run with another config:\n{listed}\n"
+            "Give these fields their old values, or take another --workdir."
+        )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,9 @@
+"""What a user can mend."""
+
+
+class ConfigError(ValueError):
+    """A field that cannot be, or that does not fit the data, the devices or the workdir."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training has diverged."""

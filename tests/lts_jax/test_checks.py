@@ -1,0 +1,36 @@
+import pytest
+
+from configs import default
+from lts_jax.checks import check_config
+from lts_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "said"),
+    [
+        ("data", "resize", "crop", r"data\.resize='crop' is none of letterbox, squash"),
+        ("data", "image_size", 0, r"data\.image_size=0 must be positive"),
+        ("data", "image_size", 100, r"data\.image_size=100 must be a multiple of 32"),
+        ("data", "max_words", 0, r"data\.max_words=0 must be positive"),
+        ("model", "dtype", "float16", r"model\.dtype='float16' is none of float32, bfloat16"),
+        ("model", "prior", "mask", r"model\.prior"),
+        ("model", "backbone_stages", (1, 1), r"model\.backbone_stages=\[1, 1\] must be five"),
+        ("model", "segmenter_rates", (6, 6), r"model\.segmenter_rates"),
+        ("model", "fused_features", 15, r"model\.fused_features=15 must be even"),
+        ("train", "epoch_unit", "images", r"train\.epoch_unit='images' is none of"),
+        ("train", "epochs", -1.0, r"train\.epochs=-1\.0 must be positive"),
+        ("train", "log_every", 0, r"train\.log_every=0 must be positive"),
+        ("train", "drop_epochs", (2.0, 1.0), r"train\.drop_epochs"),
+        ("train", "location_weight", -0.1, r"train\.location_weight"),
+        ("train", "learning_rate", float("nan"), r"train\.learning_rate=nan"),
+        ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
+        ("eval", "gallery", -1, r"eval\.gallery=-1"),
+        ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
+    ],
+)
+def test_a_senseless_value_is_named(section, field, value, said):
+    config = default.get_config()
+    check_config(config)
+    config[section][field] = value
+    with pytest.raises(ConfigError, match=said):
+        check_config(config)
