@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
     config.model.segmenter_features = 32
     config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52² grid to 16²
     config.train.batch_size = 16
-    config.train.epochs = 1.4
-    config.train.drop_epochs = (1.1,)
+    config.train.epochs = 1.7
+    config.train.drop_epochs = (1.35,)
     config.train.location_weight = 1.0  # at the paper's 0.1 the locator learns later
-    config.eval.every_epochs = 0.35
+    config.eval.every_epochs = 0.45
     config.eval.batch_size = 64
     return config

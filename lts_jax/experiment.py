@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import tfds_refcoco
-from lts_jax import sharding
+from lts_jax import __version__, sharding
 from lts_jax.checks import plain_config
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
@@ -23,7 +23,7 @@ from lts_jax.steps import TrainState, init_state
 from tfds_refcoco.reader import Dataset, Split
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_PACKAGES = ("lts_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_data(config: ConfigDict) -> Dataset:
@@ -121,6 +121,7 @@ def describe_run(config: ConfigDict, split: Split, vocabulary: Vocabulary) -> di
         },
         "versions": {
             "python": platform.python_version(),
+            "lts_jax": __version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})",

@@ -71,7 +71,7 @@ def make_train_step(
         grads, (batch_stats, parts) = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        parts["gradient_norm"] = optax.global_norm(grads)
+        parts["gradient_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state), parts
 
     return train_step

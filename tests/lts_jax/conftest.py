@@ -1,9 +1,13 @@
 import os
+import tempfile
 
 # Before JAX starts: a mesh of eight devices that a CPU can pretend to have.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
+
+# The same small programs are compiled in many tests.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="xla-"))
 
 from collections.abc import Callable
 from pathlib import Path

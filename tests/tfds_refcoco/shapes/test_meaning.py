@@ -222,7 +222,7 @@ def test_sentences_mean_their_referent_and_nothing_else(readings):
 
 def test_kinds_come_in_their_shares(readings):
     counts = Counter(kind for _, kind in readings)
-    wanted = {"attribute": 0.30, "location": 0.30, "size": 0.12, "order": 0.10, "relation": 0.18}
+    wanted = {"attribute": 0.34, "location": 0.36, "size": 0.11, "order": 0.07, "relation": 0.12}
     for kind, share in wanted.items():
         assert counts[kind] / len(readings) == pytest.approx(share, abs=0.05), counts
 
