@@ -45,7 +45,10 @@ def build(
     if raw is None and dataset != "shapes":
         raise DataError(f"raw: {dataset} is built from files, give their folder with --raw.")
     if raw is not None and not raw.is_dir():
-        raise DataError(f"raw: {raw} is not a folder.")
+        raise DataError(
+            f"raw: {raw} is not a folder; name the one that holds images/ and the annotations' "
+            "folders (--raw, or config.data.raw)."
+        )
     final = version_dir(out, dataset)
     out.mkdir(parents=True, exist_ok=True)
     with _lock(out / f".building-{dataset}.lock", progress):

@@ -11,6 +11,7 @@ import pytest
 from pycocotools import mask as coco
 
 import tfds_refcoco
+from configs import mini_refcoco as mini_refcoco_config
 from lts_jax import train
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.checks import plain_config
@@ -19,6 +20,8 @@ from lts_jax.errors import NonFiniteLossError
 from lts_jax.steps import TrainState
 from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
+
+from tiny import TINY
 
 
 def metrics_lines(workdir):
@@ -249,3 +252,23 @@ def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
     assert str(tmp_path / "nowhere" / "tfds_refcoco" / "refcoco_unc") in str(error.value)
     assert "python -m tfds_refcoco build --dataset refcoco_unc --raw" in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_real_files_train_and_are_scored_at_their_own_sizes(mini_refcoco, tmp_path):
+    config = mini_refcoco_config.get_config()
+    config.data.raw = str(mini_refcoco)
+    config.data.dir = str(tmp_path / "data")
+    config.data.image_size = 64
+    config.model.update(TINY)
+    config.train.epochs = 1.0
+    config.train.drop_epochs = ()
+    results = train.train_and_evaluate(config, tmp_path / "run")
+    scores = results["val+testA+testB"]
+    assert (scores["sentences"], scores["images"]) == (96, 12)
+    folder = tmp_path / "run" / "eval" / "val+testA+testB"
+    predictions = json.loads((folder / "predictions.json").read_text())
+    instances = json.loads((mini_refcoco / "refcoco" / "instances.json").read_text())
+    sizes = {image["id"]: [image["height"], image["width"]] for image in instances["images"]}
+    assert len({p["sent_id"] for p in predictions}) == 96
+    for prediction in predictions:
+        assert prediction["segmentation"]["size"] == sizes[prediction["image_id"]]
