@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-PANEL = 240  # side of the square that each picture is fitted into, pixels
-MARGIN = 8
-CAPTION = 28
+PANEL = 200  # side of the square that each picture is fitted into, pixels
+COLUMNS = 2  # examples side by side
+MARGIN = 6
+CAPTION = 26
+TITLES = ("image", "heatmap", "prediction", "truth")
+RED, GREEN = (230, 40, 40), (40, 200, 70)
 
 
 class Example(NamedTuple):
@@ -24,31 +27,27 @@ class Example(NamedTuple):
 
 
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
-    """Draws one row an example: image, heatmap, prediction and truth under the sentence."""
-    font = ImageFont.load_default(size=16)
-    width = 4 * PANEL + 5 * MARGIN
-    row_height = CAPTION + PANEL + MARGIN
-    sheet = Image.new("RGB", (width, CAPTION + row_height * len(examples)), "white")
+    """Draws each example as a sentence over four pictures: image, heatmap, prediction, truth."""
+    font = ImageFont.load_default(size=15)
+    block_width = len(TITLES) * (PANEL + MARGIN) + 2 * MARGIN
+    block_height = CAPTION + PANEL + MARGIN
+    columns = min(COLUMNS, len(examples))
+    rows = -(-len(examples) // columns)
+    size = (columns * block_width, CAPTION + rows * block_height)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for i, title in enumerate(("image", "heatmap", "prediction", "truth")):
-        x = MARGIN + i * (PANEL + MARGIN)
-        draw.text((x, 6), title, fill="gray", font=font)
-    for row, example in enumerate(examples):
-        top = CAPTION + row * row_height
+    for i, example in enumerate(examples):
+        left = (i % columns) * block_width + MARGIN
+        top = CAPTION + (i // columns) * block_height
         caption = f"{example.sentence}   (IoU {example.iou:.2f})"
-        draw.text((MARGIN, top + 4), caption, fill="black", font=font)
-        panels = (
-            example.image,
-            overlay_heatmap(example.image, example.heatmap),
-            overlay_mask(example.image, example.prediction, (220, 40, 40)),
-            overlay_mask(example.image, example.truth, (40, 160, 60)),
-        )
-        for i, panel in enumerate(panels):
-            picture = Image.fromarray(panel)
-            scale = PANEL / max(picture.size)
-            picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
-            left = MARGIN + i * (PANEL + MARGIN) + (PANEL - picture.width) // 2
-            sheet.paste(picture, (left, top + CAPTION + (PANEL - picture.height) // 2))
+        draw.text((left, top + 4), caption, fill="black", font=font)
+        for j, (title, panel) in enumerate(zip(TITLES, _panels(example), strict=True)):
+            x = left + j * (PANEL + MARGIN)
+            if i < columns:
+                draw.text((x, 5), title, fill="gray", font=font)
+            h, w = panel.shape[:2]
+            place = (x + (PANEL - w) // 2, top + CAPTION + (PANEL - h) // 2)
+            sheet.paste(Image.fromarray(panel), place)
     return sheet
 
 
@@ -59,12 +58,28 @@ def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Tints the mask and draws its outline; the rest of the image is dimmed."""
-    out = image * np.where(mask[..., None], 0.5, 0.6)
-    out[mask] += 0.5 * np.array(colour)
-    outlines, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    """Outlines a mask, bool `[h, w]`, on uint8 `[h, w, 3]`, and fades what is outside."""
+    faded = 0.35 * image + 0.65 * 255
+    out = np.where(mask[..., None], image, faded).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, 2)
+
+
+def _panels(example: Example) -> tuple[np.ndarray, ...]:
+    """The four pictures; all is scaled before it is drawn on, so that lines stay thin."""
+    h, w = example.image.shape[:2]
+    scale = PANEL / max(h, w)
+    size = (max(1, round(w * scale)), max(1, round(h * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(example.image, size, interpolation=how)
+    heatmap = cv2.resize(example.heatmap, size, interpolation=cv2.INTER_LINEAR)
+    prediction, truth = (
+        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        for mask in (example.prediction, example.truth)
     )
-    out = np.ascontiguousarray(out.astype(np.uint8))
-    thickness = max(1, round(max(mask.shape) / 300))
-    return cv2.drawContours(out, outlines, -1, colour, thickness)
+    return (
+        image,
+        overlay_heatmap(image, heatmap),
+        overlay_mask(image, prediction, RED),
+        overlay_mask(image, truth, GREEN),
+    )

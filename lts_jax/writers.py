@@ -19,7 +19,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Writes a whole PNG or none."""
     with _whole_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", optimize=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,40 @@
+import numpy as np
+
+from lts_jax import visualize
+
+
+def example(h, w):
+    rng = np.random.default_rng(0)
+    mask = np.zeros((h, w), bool)
+    mask[h // 4 : h // 2 + 1, w // 4 : w // 2 + 1] = True
+    return visualize.Example(
+        image=rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
+        sentence="the thing",
+        iou=0.5,
+        heatmap=rng.random((h, w)).astype(np.float32),
+        prediction=mask,
+        truth=mask,
+    )
+
+
+def test_gallery_holds_images_of_any_shape():
+    for sizes in ([(1, 50)], [(640, 427), (427, 640), (30, 20)]):
+        sheet = visualize.draw_gallery([example(*size) for size in sizes])
+        pixels = np.asarray(sheet)
+        assert sheet.width > 4 * visualize.PANEL and sheet.height > visualize.PANEL
+        assert (pixels != 255).any()
+
+
+def test_a_mask_is_kept_and_the_rest_faded():
+    shown = example(40, 60)
+    out = visualize.overlay_mask(shown.image, shown.truth, (1, 2, 3))
+    assert out.shape == shown.image.shape and out.dtype == np.uint8
+    np.testing.assert_array_equal(out[15, 25], shown.image[15, 25])  # inside
+    assert out[0, 0].min() >= 165  # outside: at most 35 % of the picture is left
+    assert (out == (1, 2, 3)).all(axis=-1).any()  # the outline
+
+
+def test_heatmap_goes_from_blue_to_red():
+    image = np.zeros((2, 2, 3), np.uint8)
+    out = visualize.overlay_heatmap(image, np.array([[0.0, 0.0], [1.0, 1.0]]))
+    assert out[0, 0, 2] > out[0, 0, 0] and out[1, 1, 0] > out[1, 1, 2]
