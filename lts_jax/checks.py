@@ -1,6 +1,7 @@
 """Says what is wrong with a config before anything is computed or written."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,27 +57,31 @@ def check_config(config: ConfigDict) -> None:
         if fields[name] not in choices:
             raise ConfigError(f"{name}={fields[name]!r} is none of {', '.join(choices)}")
     for name in _POSITIVE:
-        if not fields[name] > 0:
+        if not 0 < fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must be positive")
+    for name in ("train.location_weight", "eval.gallery"):
+        if not 0 <= fields[name] < math.inf:
+            raise ConfigError(f"{name}={fields[name]} must not be negative")
+    if not 0 <= fields["seed"] < 2**32:
+        raise ConfigError(f"seed={fields['seed']} must lie between 0 and 2**32 - 1")
     if fields["data.image_size"] % 32:
         raise ConfigError(f"data.image_size={fields['data.image_size']} must be a multiple of 32")
     if fields["model.fused_features"] % 2:
         raise ConfigError(f"model.fused_features={fields['model.fused_features']} must be even")
     stages = fields["model.backbone_stages"]
-    if len(stages) != 5 or min(stages) < 0:
+    if len(stages) != 5 or not all(isinstance(n, int) and n >= 0 for n in stages):
         raise ConfigError(f"model.backbone_stages={stages} must be five numbers of blocks")
     rates = fields["model.segmenter_rates"]
-    if len(set(rates)) != len(rates) or min(rates, default=1) < 1:
-        raise ConfigError(f"model.segmenter_rates={rates} must be positive and differ")
+    if len(set(rates)) != len(rates) or not all(isinstance(n, int) and n > 0 for n in rates):
+        raise ConfigError(
+            f"model.segmenter_rates={rates} must be positive whole numbers, each once"
+        )
     drops = fields["train.drop_epochs"]
-    if min(drops, default=1) <= 0 or sorted(set(drops)) != drops:
-        raise ConfigError(f"train.drop_epochs={drops} must be positive and increase")
-    if fields["train.location_weight"] < 0:
-        raise ConfigError("train.location_weight must not be negative")
+    numbers = all(isinstance(x, int | float) and 0 < x < math.inf for x in drops)
+    if not numbers or sorted(set(drops)) != drops:
+        raise ConfigError(f"train.drop_epochs={drops} must be positive numbers that increase")
     if not 0 <= fields["eval.threshold"] < 1:
         raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
-    if fields["eval.gallery"] < 0:
-        raise ConfigError(f"eval.gallery={fields['eval.gallery']} must not be negative")
 
 
 def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:

@@ -48,9 +48,11 @@ def main(argv: list[str]) -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, TypeError, ValueError, OSError) as error:
-        # What ml_collections raises on a misspelt field, a wrong type, a missing file.
-        sys.exit(f"error: {error}")
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # What ml_collections raises on a misspelt field, a wrong type, a missing file. A KeyError
+        # shows its message quoted.
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -92,11 +92,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
             state = checkpoints.restore_state(start, abstract)
             checkpoints.restore_iterator(start, batches)
         else:
-            write_json(workdir / "run.json", run)
             state = experiment.fresh_state(config, model, optimizer, mesh)
         if start >= total_steps:
             print(f"{workdir} is trained: step {start} of {total_steps}", flush=True)
             return
+        write_json(workdir / "run.json", run)
         if start:
             print(f"resumed from step {start} of {total_steps}", flush=True)
 
@@ -124,7 +124,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
 def evaluate(config: ConfigDict, workdir: Path) -> Results:
     """Evaluates the workdir's best checkpoint on `config.eval.splits`, and prints the table.
 
-    Writes `eval/<split>/metrics.json`, `predictions.json` and `gallery.png` to the workdir.
+    Writes metrics.json, predictions.json, gallery.png and run.json to `eval/<split>/` of the
+    workdir.
 
     Raises:
       ConfigError: the workdir holds no checkpoint, or the config describes another network.
@@ -141,18 +142,23 @@ def evaluate(config: ConfigDict, workdir: Path) -> Results:
         saved = checkpoints.read_run(step)
         checks.check_same_model(saved["config"], config, workdir)
         dataset = experiment.open_data(config)
+        splits = {name: dataset.split(name) for name in config.eval.splits}
         vocabulary = Vocabulary(saved["vocabulary"])
         model = experiment.make_model(config, vocabulary)
         optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is read and not used
         state = checkpoints.restore_state(
             step, experiment.abstract_state(config, model, optimizer, mesh)
         )
-    print(f"evaluating step {step}, the best on {config.eval.best_split}", flush=True)
+    best_split = saved["config"]["eval"]["best_split"]
+    print(f"evaluating step {step}, the best on {best_split}", flush=True)
     results = {}
-    for name in config.eval.splits:
-        evaluator = experiment.make_evaluator(config, model, dataset.split(name), vocabulary, mesh)
-        results[name] = evaluator.report(state, workdir / "eval" / name, config.eval.gallery)
-        print(f"wrote {workdir / 'eval' / name}", flush=True)
+    for name, split in splits.items():
+        out_dir = workdir / "eval" / name
+        evaluator = experiment.make_evaluator(config, model, split, vocabulary, mesh)
+        results[name] = evaluator.report(state, out_dir, config.eval.gallery)
+        run = {"step": step} | experiment.describe_run(config, split, vocabulary)
+        write_json(out_dir / "run.json", run)
+        print(f"wrote {out_dir}", flush=True)
     print_results(results)
     return results
 

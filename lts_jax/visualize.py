@@ -15,6 +15,9 @@ TITLES = ("image", "heatmap", "prediction", "truth")
 RED, GREEN = (230, 40, 40), (40, 200, 70)
 
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
 class Example(NamedTuple):
     """One sentence, everything at the image's own size."""
 
@@ -39,7 +42,9 @@ def draw_gallery(examples: Sequence[Example]) -> Image.Image:
     for i, example in enumerate(examples):
         left = (i % columns) * block_width + MARGIN
         top = CAPTION + (i // columns) * block_height
-        caption = f"{example.sentence}   (IoU {example.iou:.2f})"
+        caption = _fit(
+            example.sentence, f"   (IoU {example.iou:.2f})", font, block_width - 2 * MARGIN
+        )
         draw.text((left, top + 4), caption, fill="black", font=font)
         for j, (title, panel) in enumerate(zip(TITLES, _panels(example), strict=True)):
             x = left + j * (PANEL + MARGIN)
@@ -63,6 +68,14 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, in
     out = np.where(mask[..., None], image, faded).astype(np.uint8)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, 2)
+
+
+def _fit(sentence: str, score: str, font: Font, width: int) -> str:
+    """Shortens a sentence until it fits with its score into `width` pixels."""
+    shown, cut = sentence, ""
+    while shown and font.getlength(shown + cut + score) > width:
+        shown, cut = shown[:-1], "…"
+    return shown + cut + score
 
 
 def _panels(example: Example) -> tuple[np.ndarray, ...]:

@@ -147,8 +147,12 @@ def open_dataset(data_dir: Path, dataset: str) -> Dataset:
       dataset: a name such as `refcoco_unc`.
 
     Raises:
-      DataError: it is not there or not whole; the message holds the command that builds it.
+      DataError: no such set is known, or it is not there or not whole; the message then holds
+        the command that builds it.
     """
+    from tfds_refcoco.raw import check_dataset
+
+    check_dataset(dataset)
     tried = [version_dir(data_dir, dataset)]
     out = data_dir
     if data_dir.name == NAME:

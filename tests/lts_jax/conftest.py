@@ -7,7 +7,8 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 
 # The same small programs are compiled in many tests.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="xla-"))
+_CACHE = tempfile.TemporaryDirectory(prefix="xla-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 from collections.abc import Callable
 from pathlib import Path

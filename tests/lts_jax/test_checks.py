@@ -23,6 +23,11 @@ from lts_jax.errors import ConfigError
         ("train", "drop_epochs", (2.0, 1.0), r"train\.drop_epochs"),
         ("train", "location_weight", -0.1, r"train\.location_weight"),
         ("train", "learning_rate", float("nan"), r"train\.learning_rate=nan"),
+        ("train", "drop_epochs", ("a",), r"train\.drop_epochs"),
+        ("train", "drop_epochs", (float("nan"),), r"train\.drop_epochs"),
+        ("train", "epochs", float("inf"), r"train\.epochs=inf must be positive"),
+        ("train", "location_weight", float("nan"), r"train\.location_weight=nan"),
+        ("model", "backbone_stages", (1, 1.5, 1, 1, 1), r"model\.backbone_stages"),
         ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
         ("eval", "gallery", -1, r"eval\.gallery=-1"),
         ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
@@ -34,3 +39,18 @@ def test_a_senseless_value_is_named(section, field, value, said):
     config[section][field] = value
     with pytest.raises(ConfigError, match=said):
         check_config(config)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none(seed):
+    config = default.get_config()
+    config.seed = seed
+    with pytest.raises(ConfigError, match=f"seed={seed} must lie between"):
+        check_config(config)
+
+
+@pytest.mark.parametrize("drops", [(), (1,), (0.5, 2)])
+def test_legal_drops(drops):
+    config = default.get_config()
+    config.train.drop_epochs = drops
+    check_config(config)

@@ -50,6 +50,8 @@ def test_missing_data(repo_root, tmp_path):
         (["--config.train.batch_size=0"], "train.batch_size=0 must be positive"),
         (["--config.eval.splits=('valid',)"], "no split 'valid'"),
         (["--config.train.epochs=many"], "epochs"),
+        (["--config.trian.epochs=3"], "train"),
+        (["--config.data.dataset=shape"], "none of refcoco_unc"),
         (["--config=configs/shape.py"], "configs/shape.py"),
         (["--workdir=README.md"], "README.md"),
     ],

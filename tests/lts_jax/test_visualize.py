@@ -25,6 +25,14 @@ def test_gallery_holds_images_of_any_shape():
         assert (pixels != 255).any()
 
 
+def test_long_sentences_stay_in_their_column():
+    shown = example(30, 30)
+    long = visualize.draw_gallery([shown._replace(sentence="the man on the left " * 20), shown])
+    short = visualize.draw_gallery([shown._replace(sentence=""), shown])
+    half = long.width // 2
+    np.testing.assert_array_equal(np.asarray(long)[:, half:], np.asarray(short)[:, half:])
+
+
 def test_a_mask_is_kept_and_the_rest_faded():
     shown = example(40, 60)
     out = visualize.overlay_mask(shown.image, shown.truth, (1, 2, 3))
