@@ -38,11 +38,12 @@ def summary(data_dir: Path, dataset: str) -> str:
     """
     built = open_dataset(data_dir, dataset)
     lines = [f"{'split':<8}{'images':>9}{'refs':>9}{'sentences':>11}{'published':>11}   area ratio"]
-    for name in built.splits:
+    for name in (*built.splits, "+".join(built.splits)):
         counts = built.split(name).counts
         published = SENTENCES.get(dataset, {}).get(name, "-")
+        label = name if name in built.splits else "total"
         lines.append(
-            f"{name:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
+            f"{label:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
             f"   {counts.area_ratio_min:.3f} to {counts.area_ratio_max:.3f}"
         )
     return "\n".join(lines)
