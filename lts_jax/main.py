@@ -48,6 +48,8 @@ def main(argv: list[str]) -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
+    except ImportError as error:
+        sys.exit(f"error: {error}; run the command in the folder that holds configs/")
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # What ml_collections raises on a misspelt field, a wrong type, a missing file. A KeyError
         # shows its message quoted.
