@@ -19,7 +19,6 @@ from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
 
 SCORES = ("intersection", "union", "pointing")
-METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in metrics.PRECISION_AT), "pointing")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import numpy as np
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
+METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in PRECISION_AT), "pointing")
 
 
 def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:

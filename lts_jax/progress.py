@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from lts_jax.data.tokenizer import Vocabulary
-from lts_jax.evaluate import METRIC_NAMES
+from lts_jax.metrics import METRIC_NAMES
 from lts_jax.writers import format_table
 from tfds_refcoco.reader import Dataset
 

@@ -13,7 +13,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError, NonFiniteLossError
-from lts_jax.evaluate import METRIC_NAMES
+from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_optimizer, make_schedule
 from lts_jax.progress import Progress, print_data, print_results
 from lts_jax.steps import compile_train_step

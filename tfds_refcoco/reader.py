@@ -121,6 +121,7 @@ class Dataset:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.splits: tuple[str, ...] = tuple(split_lengths(path))
+        self._opened: dict[tuple[str, ...], Split] = {}
 
     def split(self, name: str) -> Split:
         """Returns the split `name`; `a+b` is the records of a, then those of b.
@@ -136,7 +137,9 @@ class Dataset:
             )
         if len(set(names)) < len(names):
             raise DataError(f"split: {name!r} names a split twice.")
-        return Split(self.path, names)
+        if names not in self._opened:  # its index is large: read once, however often asked for
+            self._opened[names] = Split(self.path, names)
+        return self._opened[names]
 
 
 def open_dataset(data_dir: Path, dataset: str) -> Dataset:
