@@ -26,10 +26,14 @@ def get_config() -> ConfigDict:
     model.backbone_width = 32  # channels of Darknet53's first convolution
     model.backbone_stages = (1, 2, 8, 8, 4)  # residual blocks per stage
     model.neck = True  # YOLOv3's six extra convolutions on the stride-32 tap
+    model.fuse = True  # False: F_m1 without the sentence, which then acts in the locator alone
     model.fused_features = 1024  # channels of F_m1..F_m3, d_k of the filter
+    model.locate = "filter"  # or "word_filter", "transformer", "none": how the heatmap is made
+    model.rounds = 1  # of the locator, n of Table 5
+    model.segment = True  # False: the heatmap is the mask
     model.segmenter_features = 256  # channels of each ASPP branch
     model.segmenter_rates = (6, 12, 18)  # dilations of ASPP
-    model.prior = "probability"  # or "logits": what the segmenter sees of the heatmap
+    model.prior = "probability"  # or "logits": how segmenter and next round see the heatmap
     model.dtype = "float32"  # or "bfloat16": of the computation; parameters stay float32
 
     config.train = train = ConfigDict()

@@ -6,9 +6,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import shapes
+from configs.variants import apply_variant
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "lts") -> ConfigDict:
     """Takes the network of shapes.py at 224 × 224; these files have no train split."""
     config = shapes.get_config()
     files = Path(os.environ.get("LTS_TEST_DATA") or "../shared/data")
@@ -25,4 +26,4 @@ def get_config() -> ConfigDict:
     config.eval.best_split = "val+testA+testB"
     config.eval.splits = ("val+testA+testB",)
     config.eval.every_epochs = 25.0
-    return config
+    return apply_variant(config, variant)

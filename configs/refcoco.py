@@ -5,13 +5,15 @@ pretrained on COCO. Not measured here yet.
 
     python -m tfds_refcoco build --dataset refcoco_unc --raw RAW --out data
     python -m lts_jax.main --config configs/refcoco.py
+    python -m lts_jax.main --config configs/refcoco.py:transformer
 """
 
 from ml_collections import ConfigDict
 
 from configs import default
+from configs.variants import apply_variant
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "lts") -> ConfigDict:
     """The defaults are this set's."""
-    return default.get_config()
+    return apply_variant(default.get_config(), variant)

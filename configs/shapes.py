@@ -3,9 +3,10 @@
 from ml_collections import ConfigDict
 
 from configs import default
+from configs.variants import apply_variant
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "lts") -> ConfigDict:
     """Overrides sizes and schedule."""
     config = default.get_config()
     config.data.dataset = "shapes"
@@ -25,4 +26,4 @@ def get_config() -> ConfigDict:
     config.train.location_weight = 1.0  # at the paper's 0.1 the locator learns later
     config.eval.every_epochs = 0.45
     config.eval.batch_size = 64
-    return config
+    return apply_variant(config, variant)

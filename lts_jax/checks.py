@@ -26,6 +26,7 @@ MODEL_FIELDS = ("data.image_size", "data.max_words", "data.resize", "data.hide_s
 
 _CHOICES = {
     "data.resize": ("letterbox", "squash"),
+    "model.locate": ("filter", "word_filter", "transformer", "none"),
     "model.prior": ("probability", "logits"),
     "model.dtype": ("float32", "bfloat16"),
     "train.epoch_unit": ("sentences", "refs"),
@@ -39,6 +40,7 @@ _POSITIVE = (
     "model.gru_features",
     "model.backbone_width",
     "model.fused_features",
+    "model.rounds",
     "model.segmenter_features",
     "train.batch_size",
     "train.epochs",
@@ -66,8 +68,14 @@ def check_config(config: ConfigDict) -> None:
         raise ConfigError(f"seed={fields['seed']} must lie between 0 and 2**32 - 1")
     if fields["data.image_size"] % 32:
         raise ConfigError(f"data.image_size={fields['data.image_size']} must be a multiple of 32")
-    if fields["model.fused_features"] % 2:
-        raise ConfigError(f"model.fused_features={fields['model.fused_features']} must be even")
+    transformer = fields["model.locate"] == "transformer"
+    divisor = 4 if transformer else 2  # of halves; of heads and position encodings
+    if fields["model.fused_features"] % divisor:
+        raise ConfigError(
+            f"model.fused_features={fields['model.fused_features']} must be a multiple of "
+            f"{divisor} with model.locate={fields['model.locate']}"
+        )
+    _check_parts(fields)
     stages = fields["model.backbone_stages"]
     if len(stages) != 5 or not all(isinstance(n, int) and n >= 0 for n in stages):
         raise ConfigError(f"model.backbone_stages={stages} must be five numbers of blocks")
@@ -82,6 +90,18 @@ def check_config(config: ConfigDict) -> None:
         raise ConfigError(f"train.drop_epochs={drops} must be positive numbers that increase")
     if not 0 <= fields["eval.threshold"] < 1:
         raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
+
+
+def _check_parts(fields: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the parts of the network do not go together."""
+    if fields["model.locate"] == "none":
+        if not fields["model.fuse"]:
+            raise ConfigError(
+                "model.fuse=False with model.locate=none: the network would never see the sentence"
+            )
+        for name, value in (("model.rounds", 1), ("train.location_weight", 0)):
+            if fields[name] != value:
+                raise ConfigError(f"{name}={fields[name]} needs a locator, model.locate is none")
 
 
 def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:

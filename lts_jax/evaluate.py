@@ -1,7 +1,7 @@
 """Scores a network on a split, at the images' own sizes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from lts_jax import mapping, metrics, sharding, visualize
 from lts_jax.data import pipeline, preprocess
 from lts_jax.models import LTS
-from lts_jax.steps import TrainState, compile_eval_step
+from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.steps import Batch, TrainState, compile_encode_step, compile_score_step
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
@@ -23,20 +24,24 @@ SCORES = ("intersection", "union", "pointing")
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """One split with the compiled step that scores it.
+    """One split with the compiled steps that score it: each image is read and encoded once.
 
     Attributes:
       split: the sentences.
       preprocessing: how they become examples.
-      eval_step: from `lts_jax.steps.compile_eval_step`.
-      batch_size: sentences per step, over all devices.
+      encode_step: from `lts_jax.steps.compile_encode_step`.
+      score_step: from `lts_jax.steps.compile_score_step`.
+      groups: rows of the index that share one encoding of their image.
+      batch_size: images per encoding step and sentences per scoring step, over all devices.
       mesh: the devices.
       threads: that read and decode.
     """
 
     split: Split
     preprocessing: pipeline.Preprocessing
-    eval_step: Callable[[TrainState, dict[str, Any]], dict[str, jax.Array]]
+    encode_step: Callable[[TrainState, jax.Array], ImageFeatures]
+    score_step: Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]
+    groups: Sequence[np.ndarray]
     batch_size: int
     mesh: Mesh
     threads: int
@@ -55,14 +60,22 @@ class Evaluator:
     ) -> "Evaluator":
         """Compiles nothing yet; the first batch does."""
         sharding.check_batch_size("eval.batch_size", batch_size, mesh)
-        step = compile_eval_step(model, threshold, pipeline.canvas_of(split), mesh)
-        return cls(split, preprocessing, step, batch_size, mesh, threads)
+        return cls(
+            split,
+            preprocessing,
+            compile_encode_step(model, mesh),
+            compile_score_step(model, threshold, pipeline.canvas_of(split), mesh),
+            pipeline.rows_by_image(split),
+            batch_size,
+            mesh,
+            threads,
+        )
 
-    def scores(self, state: TrainState) -> dict[str, float]:
-        """Computes the metrics, with the numbers of `sentences` and `images`."""
+    def scores(self, state: TrainState) -> dict[str, Any]:
+        """Computes `lts_jax.metrics.summarize`, and the numbers of `sentences` and `images`."""
         return self._run(state, None)
 
-    def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, float]:
+    def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
         """Computes the metrics and writes metrics.json, predictions.json and gallery.png.
 
         Args:
@@ -97,7 +110,8 @@ class Evaluator:
                 }
             )
             if row in drawn:
-                examples.append(self._example(row, iou, out["heatmap"][i], prediction))
+                heatmaps = out["heatmap"][i] if "heatmap" in out else ()
+                examples.append(self._example(row, iou, heatmaps, prediction))
 
         scores = self._run(state, collect)
         write_json(out_dir / "metrics.json", scores)
@@ -108,47 +122,81 @@ class Evaluator:
 
     def _run(
         self, state: TrainState, collect: Callable[[int, int, dict[str, np.ndarray]], None] | None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Scores every sentence; `collect` sees each row once, in order, with the pictures."""
         n = len(self.split.index.sent_id)
-        intersection, union = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        pointing, seen = np.zeros(n, bool), np.zeros(n, np.int64)
-        batches = pipeline.eval_batches(
-            self.split, self.preprocessing, batch_size=self.batch_size, threads=self.threads
-        )
-        for batch in batches:
-            rows = batch.pop("row")
-            on_device = self.eval_step(state, sharding.put_batch(batch, self.mesh))
-            wanted = SCORES if collect is None else on_device
-            out = {k: np.asarray(on_device[k]) for k in wanted}
-            for i, row in enumerate(rows):
-                if row >= 0:
-                    intersection[row] = out["intersection"][i]
-                    union[row] = out["union"][i]
-                    pointing[row] = out["pointing"][i]
-                    seen[row] += 1
-                    if collect is not None:
-                        collect(int(row), i, out)
+        scores: dict[str, np.ndarray] = {}
+        seen = np.zeros(n, np.int64)
+        for rows, out in self._outputs(state, pictures=collect is not None):
+            real = rows >= 0  # not those that fill the batch up
+            np.add.at(seen, rows[real], 1)
+            for name in SCORES:
+                if name in out:
+                    of_all = scores.setdefault(name, np.zeros(n, out[name].dtype))
+                    of_all[rows[real]] = out[name][real]
+            if collect is not None:
+                for i in np.flatnonzero(real):
+                    collect(int(rows[i]), int(i), out)
         if not (seen == 1).all():
             raise RuntimeError("evaluation lost or repeated a sentence")
-        counts = {"sentences": n, "images": self.split.counts.images}
-        return metrics.summarize(intersection, union, pointing) | counts
+        summary = metrics.summarize(scores["intersection"], scores["union"], scores.get("pointing"))
+        return summary | {"sentences": n, "images": self.split.counts.images}
+
+    def _outputs(
+        self, state: TrainState, *, pictures: bool
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yields rows and scores by batch, with `pictures` also predictions and heatmaps.
+
+        A batch is fetched after the next one is dispatched, so that the device never waits for the
+        host, and no more than two batches' results are held.
+        """
+        before: tuple[np.ndarray, dict[str, jax.Array]] | None = None
+        groups = pipeline.eval_batches(
+            self.split,
+            self.preprocessing,
+            self.groups,
+            batch_size=self.batch_size,
+            threads=self.threads,
+        )
+        for images, sentences in groups:
+            put = sharding.put_batch({"image": images["image"]}, self.mesh)
+            features = self.encode_step(state, put["image"])
+            for batch in sentences:
+                rows = batch.pop("row")
+                out = self.score_step(
+                    state, features, images["placement"], sharding.put_batch(batch, self.mesh)
+                )
+                wanted = {k: v for k, v in out.items() if pictures or k in SCORES}
+                if before is not None:
+                    yield before[0], jax.device_get(before[1])
+                before = rows, wanted
+        if before is not None:
+            yield before[0], jax.device_get(before[1])
 
     def _example(
-        self, row: int, iou: float, heatmap: np.ndarray, prediction: np.ndarray
+        self, row: int, iou: float, heatmaps: Sequence[np.ndarray], prediction: np.ndarray
     ) -> visualize.Example:
+        """Reads the image and the truth once more: few sentences are drawn."""
+        index = self.split.index
+        record = self.split.record(int(index.record[row]))
+        image = preprocess.decode_image(record["image"])
         h, w = prediction.shape
-        record = self.split.record(int(self.split.index.record[row]))
-        _, truth, placement = self.preprocessing.inputs(self.split, row)
-        stride = self.preprocessing.image_size // heatmap.shape[0]
-        full = mapping.to_original_size(
-            jnp.asarray(heatmap)[None], jnp.array([placement], jnp.int32), (h, w), stride
-        )
+        size = self.preprocessing.image_size
+        placement = preprocess.place(h, w, size, self.preprocessing.resize)
+        full = [
+            mapping.to_original_size(
+                jnp.asarray(heatmap)[None],
+                jnp.array([placement], jnp.int32),
+                (h, w),
+                size // len(heatmap),
+            )[0]
+            for heatmap in heatmaps
+        ]
         return visualize.Example(
-            image=preprocess.decode_image(record["image"]),
-            sentence=self.split.index.text[row],
+            image=image,
+            sentence=index.text[row],
             iou=iou,
-            heatmap=np.asarray(full[0]),
+            heatmaps=[np.asarray(heatmap) for heatmap in full],
             prediction=prediction,
-            truth=truth > 0,
+            truth=pipeline.read_mask(record, int(index.sentence[row]), h, w) > 0,
         )

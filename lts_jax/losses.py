@@ -15,8 +15,8 @@ def segmentation_loss(mask: jax.Array, truth: jax.Array) -> jax.Array:
     """L_seg (Eq. 11).
 
     Args:
-      mask: logits of P_mask, `[B, H/4, W/4]`.
-      truth: {0, 1}, `[B, H/4, W/4]`.
+      mask: logits of P_mask, `[B, H/4, W/4]`, or at H/8 where the network has no segmenter.
+      truth: {0, 1}, of the same shape.
     """
     _check_shapes(mask, truth)
     return optax.sigmoid_binary_cross_entropy(mask, truth).sum(axis=(1, 2)).mean()
@@ -36,11 +36,22 @@ def location_loss(heatmap: jax.Array, truth: jax.Array) -> jax.Array:
 def total_loss(
     outputs: Outputs, truth4: jax.Array, truth8: jax.Array, location_weight: float
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """L = L_seg + λ L_loc (Eq. 13), and its parts by name."""
-    seg = segmentation_loss(outputs.mask, truth4.astype(jnp.float32))
-    loc = location_loss(outputs.heatmap, truth8.astype(jnp.float32))
-    loss = seg + location_weight * loc
-    return loss, {"loss": loss, "segmentation_loss": seg, "location_loss": loc}
+    """L = L_seg + λ L_loc (Eq. 13), and its parts by name.
+
+    Args:
+      outputs: of the network; without a locator there is no L_loc.
+      truth4: {0, 1}, `[B, H/4, W/4]`: the truth of a segmenter's mask.
+      truth8: {0, 1}, `[B, H/8, W/8]`: the truth of the heatmap, and of a mask at its size.
+      location_weight: λ.
+    """
+    truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
+    truth = truth8 if outputs.mask.shape == truth8.shape else truth4
+    loss = seg = segmentation_loss(outputs.mask, truth)
+    parts = {"segmentation_loss": seg}
+    if outputs.heatmap is not None:
+        parts["location_loss"] = location_loss(outputs.heatmap, truth8)
+        loss = seg + location_weight * parts["location_loss"]
+    return loss, {"loss": loss, **parts}
 
 
 def _check_shapes(logits: jax.Array, truth: jax.Array) -> None:

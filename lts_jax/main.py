@@ -8,14 +8,17 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lts_jax.cli import parse_flags
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
 
 FLAGS = flags.FLAGS
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, or <file>:<variant>.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/<name of the config file> where not given."
+    "workdir", None, "Folder of the run; runs/<config file>[_<variant>] where not given."
 )
 _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "eval"], "Train and evaluate, or evaluate the best checkpoint."
@@ -29,7 +32,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the libraries tell much that users need not read
     config = _CONFIG.value
-    name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    file, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    name = Path(file).stem + (f"_{variant}" if variant not in ("", "lts") else "")
     workdir = Path(_WORKDIR.value or Path("runs") / name)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -45,17 +49,5 @@ def main(argv: list[str]) -> None:
         sys.exit("stopped; the same command goes on from the last checkpoint")
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return app.parse_flags_with_usage(argv)
-    except ImportError as error:
-        sys.exit(f"error: {error}; run the command in the folder that holds configs/")
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # What ml_collections raises on a misspelt field, a wrong type, a missing file. A KeyError
-        # shows its message quoted.
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f"error: {message}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

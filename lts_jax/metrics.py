@@ -1,5 +1,7 @@
 """The field's metrics from per-sentence intersections and unions, in pixels of the originals."""
 
+from typing import Any
+
 import numpy as np
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -12,23 +14,24 @@ def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
 
 
 def summarize(
-    intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray
-) -> dict[str, float]:
+    intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray | None
+) -> dict[str, Any]:
     """Computes the metrics over N ≥ 1 sentences.
 
     Args:
       intersection: integer `[N]`, pixels.
       union: integer `[N]`, pixels.
-      pointing: bool `[N]`, whether the heatmap's maximum falls inside the truth.
+      pointing: bool `[N]`, whether the heatmap's maximum falls inside the truth, or None where
+        the network makes no heatmap.
 
     Returns:
       `oiou` ΣI/ΣU, `miou` the mean of I/U, `prec@X` the share of sentences with an IoU strictly
-      greater than X, and `pointing` the share of hits (Section 4.3: 81.74 % on RefCOCO val).
+      greater than X, and `pointing` the share of hits (Section 4.3: 81.74 % on RefCOCO val), or
+      None. All others are floats.
     """
-    if not intersection.shape == union.shape == pointing.shape or intersection.ndim != 1:
-        raise ValueError(
-            f"one value a sentence: {intersection.shape}, {union.shape}, {pointing.shape}"
-        )
+    given = [x.shape for x in (intersection, union, pointing) if x is not None]
+    if len(set(given)) > 1 or intersection.ndim != 1:
+        raise ValueError(f"one value a sentence: {', '.join(map(str, given))}")
     if not len(intersection):
         raise ValueError("metrics of no sentence at all are undefined")
     each = iou(intersection, union)
@@ -37,5 +40,5 @@ def summarize(
         "oiou": int(intersection.sum()) / total if total else 1.0,
         "miou": float(each.mean()),
         **{f"prec@{x}": float((each > x).mean()) for x in PRECISION_AT},
-        "pointing": float(pointing.mean()),
+        "pointing": None if pointing is None else float(pointing.mean()),
     }

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.metrics import METRIC_NAMES
@@ -61,12 +62,12 @@ def print_data(dataset: Dataset, splits: list[str], vocabulary: Vocabulary) -> N
     print(format_table(("split", "images", "refs", "sentences", "unknown words"), rows), flush=True)
 
 
-def print_results(results: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints the metrics of each split as a table, in percent."""
+def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the metrics of each split as a table, in percent; a dash where there is none."""
     rows = [
         [
             name,
-            *(f"{100 * scores[k]:.2f}" for k in METRIC_NAMES),
+            *("-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in METRIC_NAMES),
             str(scores["sentences"]),
             str(scores["images"]),
         ]

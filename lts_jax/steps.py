@@ -6,11 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh
 
-from lts_jax import losses, mapping, sharding
+from lts_jax import losses, scoring, sharding
 from lts_jax.models import LTS
+from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models.lts import Outputs
 
 Batch = dict[str, jax.Array]
 
@@ -90,51 +93,88 @@ def compile_train_step(
     )
 
 
-def make_eval_step(
-    model: LTS, threshold: float, canvas: tuple[int, int]
-) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """Predicts and scores at the original sizes.
+def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], ImageFeatures]:
+    """Encodes K images, uint8 `[K, S, S, 3]`, for all their sentences."""
 
-    The step returns `prediction` bool `[B, *canvas]`, `intersection` and `union` int32 `[B]` in
-    pixels, `pointing` bool `[B]`, and `heatmap` float32 `[B, H/8, W/8]`: the last round's
-    probabilities.
+    def encode_step(state: TrainState, image: jax.Array) -> ImageFeatures:
+        features: Any = model.apply(
+            _variables(state), to_float(image), train=False, method="encode_image"
+        )
+        return features
+
+    return encode_step
+
+
+def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], ImageFeatures]:
+    """`make_encode_step` under jit: the images split over the mesh, their features on all of it.
+
+    So a device finds the image of any sentence in its own memory.
+    """
+    copied = sharding.replicated(mesh)
+    return jax.jit(
+        make_encode_step(model),
+        in_shardings=(copied, sharding.over_batch(mesh)),
+        out_shardings=copied,
+    )
+
+
+def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) -> Outputs:
+    """Runs the network behind the image encoder.
+
+    Args:
+      model: the network.
+      state: with its parameters.
+      features: of K images.
+      batch: B sentences: `tokens` int32 `[B, T]`, `length` int32 `[B]`, and `image` int32 `[B]`,
+        which of the K images each refers to.
+
+    Returns:
+      The logits of the B sentences.
     """
 
-    def eval_step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        outputs: Any = model.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
-            to_float(batch["image"]),
-            batch["tokens"],
-            batch["length"],
-            train=False,
+    def run(model: LTS) -> Outputs:
+        text = model.encode_text(batch["tokens"], batch["length"])
+        of_sentence = jax.tree.map(lambda x: x[batch["image"]], features)
+        return model.refer(of_sentence, text, train=False)
+
+    return nn.apply(run, model)(_variables(state))
+
+
+def make_score_step(
+    model: LTS, threshold: float, canvas: tuple[int, int]
+) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
+    """Predicts and scores B sentences about K encoded images; see `lts_jax.scoring.score`.
+
+    The step takes the state, the images' features and placements int32 `[K, 6]`, and a batch as
+    `refer` has it, with the packed masks `truth`.
+    """
+
+    def score_step(
+        state: TrainState, features: ImageFeatures, placement: jax.Array, batch: Batch
+    ) -> dict[str, jax.Array]:
+        return scoring.score(
+            refer(model, state, features, batch),
+            placement[batch["image"]],
+            batch["truth"],
+            image_size=8 * features.stride8.shape[1],
+            canvas=canvas,
+            threshold=threshold,
         )
-        placement = batch["placement"]
-        stride = batch["image"].shape[1] // outputs.mask.shape[1]
-        probability = mapping.to_original_size(
-            jax.nn.sigmoid(outputs.mask), placement, canvas, stride
-        )
-        prediction = probability > threshold
-        truth = batch["truth"] > 0
-        heatmap = outputs.heatmap[:, -1]
-        stride = batch["image"].shape[1] // heatmap.shape[1]
-        row, column, inside = mapping.peak_at_original_size(heatmap, placement, stride)
-        return {
-            "prediction": prediction,
-            "intersection": jnp.sum(prediction & truth, axis=(1, 2), dtype=jnp.int32),
-            "union": jnp.sum(prediction | truth, axis=(1, 2), dtype=jnp.int32),
-            "pointing": truth[jnp.arange(len(row)), row, column] & inside,
-            "heatmap": jax.nn.sigmoid(heatmap),
-        }
 
-    return eval_step
+    return score_step
 
 
-def compile_eval_step(
+def compile_score_step(
     model: LTS, threshold: float, canvas: tuple[int, int], mesh: Mesh
-) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """`make_eval_step` under jit, the batch split over the mesh."""
+) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
+    """`make_score_step` under jit, the sentences split over the mesh."""
+    copied, split = sharding.replicated(mesh), sharding.over_batch(mesh)
     return jax.jit(
-        make_eval_step(model, threshold, canvas),
-        in_shardings=(sharding.replicated(mesh), sharding.over_batch(mesh)),
-        out_shardings=sharding.over_batch(mesh),
+        make_score_step(model, threshold, canvas),
+        in_shardings=(copied, copied, copied, split),
+        out_shardings=split,
     )
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "batch_stats": state.batch_stats}

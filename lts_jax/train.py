@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import optax
@@ -19,7 +20,7 @@ from lts_jax.progress import Progress, print_data, print_results
 from lts_jax.steps import compile_train_step
 from lts_jax.writers import MetricWriter, write_json
 
-Results = dict[str, dict[str, float]]
+Results = dict[str, dict[str, Any]]
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> Results:
@@ -93,7 +94,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
             checkpoints.restore_iterator(start, batches)
         else:
             state = experiment.fresh_state(config, model, optimizer, mesh)
-        if start >= total_steps:
+        if start > total_steps:
+            raise ConfigError(
+                f"{workdir} was trained for {start} steps, and train.epochs="
+                f"{config.train.epochs} are {total_steps}. Take another --workdir."
+            )
+        if start == total_steps:
             print(f"{workdir} is trained: step {start} of {total_steps}", flush=True)
             return
         write_json(workdir / "run.json", run)
@@ -176,7 +182,8 @@ def _finite(losses: dict[str, jax.Array], step: int, last_good: int | None) -> d
     return scalars
 
 
-def _report(step: int, split: str, metrics: dict[str, float], writer: MetricWriter) -> None:
-    line = "  ".join(f"{k} {metrics[k]:.4f}" for k in ("oiou", "miou", "pointing"))
+def _report(step: int, split: str, metrics: dict[str, Any], writer: MetricWriter) -> None:
+    known = {k: metrics[k] for k in METRIC_NAMES if metrics[k] is not None}
+    line = "  ".join(f"{k} {known[k]:.4f}" for k in ("oiou", "miou", "pointing") if k in known)
     print(f"step {step}  {split}: {line}", flush=True)
-    writer.write(step, {f"{split}/{k}": metrics[k] for k in METRIC_NAMES})
+    writer.write(step, {f"{split}/{k}": v for k, v in known.items()})

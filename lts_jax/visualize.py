@@ -11,7 +11,6 @@ PANEL = 200  # side of the square that each picture is fitted into, pixels
 COLUMNS = 2  # examples side by side
 MARGIN = 6
 CAPTION = 26
-TITLES = ("image", "heatmap", "prediction", "truth")
 RED, GREEN = (230, 40, 40), (40, 200, 70)
 
 
@@ -24,15 +23,19 @@ class Example(NamedTuple):
     image: np.ndarray  # uint8 [h, w, 3]
     sentence: str
     iou: float
-    heatmap: np.ndarray  # float [h, w] in [0, 1]
+    heatmaps: Sequence[np.ndarray]  # by round, float [h, w] in [0, 1]; none without a locator
     prediction: np.ndarray  # bool [h, w]
     truth: np.ndarray  # bool [h, w]
 
 
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
-    """Draws each example as a sentence over four pictures: image, heatmap, prediction, truth."""
+    """Draws each example as a sentence over its pictures: image, heatmaps, prediction, truth.
+
+    All examples have the same number of heatmaps.
+    """
+    titles = _titles(len(examples[0].heatmaps))
     font = ImageFont.load_default(size=15)
-    block_width = len(TITLES) * (PANEL + MARGIN) + 2 * MARGIN
+    block_width = len(titles) * (PANEL + MARGIN) + 2 * MARGIN
     block_height = CAPTION + PANEL + MARGIN
     columns = min(COLUMNS, len(examples))
     rows = -(-len(examples) // columns)
@@ -46,7 +49,7 @@ def draw_gallery(examples: Sequence[Example]) -> Image.Image:
             example.sentence, f"   (IoU {example.iou:.2f})", font, block_width - 2 * MARGIN
         )
         draw.text((left, top + 4), caption, fill="black", font=font)
-        for j, (title, panel) in enumerate(zip(TITLES, _panels(example), strict=True)):
+        for j, (title, panel) in enumerate(zip(titles, _panels(example), strict=True)):
             x = left + j * (PANEL + MARGIN)
             if i < columns:
                 draw.text((x, 5), title, fill="gray", font=font)
@@ -78,21 +81,26 @@ def _fit(sentence: str, score: str, font: Font, width: int) -> str:
     return shown + cut + score
 
 
+def _titles(rounds: int) -> tuple[str, ...]:
+    heatmaps = ["heatmap"] if rounds == 1 else [f"round {i + 1}" for i in range(rounds)]
+    return ("image", *heatmaps, "prediction", "truth")
+
+
 def _panels(example: Example) -> tuple[np.ndarray, ...]:
-    """The four pictures; all is scaled before it is drawn on, so that lines stay thin."""
+    """The pictures as `_titles` has them; scaled before they are drawn on: lines stay thin."""
     h, w = example.image.shape[:2]
     scale = PANEL / max(h, w)
     size = (max(1, round(w * scale)), max(1, round(h * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(example.image, size, interpolation=how)
-    heatmap = cv2.resize(example.heatmap, size, interpolation=cv2.INTER_LINEAR)
+    heatmaps = [cv2.resize(h, size, interpolation=cv2.INTER_LINEAR) for h in example.heatmaps]
     prediction, truth = (
         cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         for mask in (example.prediction, example.truth)
     )
     return (
         image,
-        overlay_heatmap(image, heatmap),
+        *(overlay_heatmap(image, heatmap) for heatmap in heatmaps),
         overlay_mask(image, prediction, RED),
         overlay_mask(image, truth, GREEN),
     )

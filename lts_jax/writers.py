@@ -12,8 +12,13 @@ from PIL import Image
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole file or none: a killed run leaves no half of it."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole UTF-8 file or none."""
     with _whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:

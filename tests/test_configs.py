@@ -6,21 +6,50 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import optax
 import pytest
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from configs import default
+from configs.variants import VARIANTS
 from lts_jax import experiment
+from lts_jax.checks import check_config
 from lts_jax.data.tokenizer import Vocabulary
-from lts_jax.optim import make_optimizer
-from lts_jax.steps import init_state
 
-CONFIGS = sorted(path.stem for path in Path(default.__file__).parent.glob("*.py"))
+CONFIGS = ("mini_refcoco", "refcoco", "refcocog", "refcocoplus", "shapes")
+FULL_SIZE = ("refcoco", "refcocog", "refcocoplus")
+
+# Parameters by part at full size with a vocabulary of 100 words, added up by hand:
+BACKBONE = 56_322_784  # Darknet53 41,609,928 - 1,025,000 (its classifier), neck 15,737,856
+TEXT = 2_528_560  # embedding 100 · 300, two GRUs of 3 · (300 + 512 + 1) · 512 + 512
+FUSION = 3_546_112  # text 1024 · 1025, 1×1 on 1024, 1024, 512, 512 … channels with BatchNorm
+FUSION_WITHOUT_TEXT = FUSION - 1024 * 1025
+FILTER = 1024 * 1024
+MIX = 1025 * 1024 + 2 * 1024  # 1×1 with BatchNorm before a second or third round
+TRANSFORMER = 10_503_169  # 8 projections and 2 of the feed-forward of 1024 · 1025, 3 norms, map
+SEGMENTER = 8_989_697  # ASPP on 1025 channels, 256 each
+SEGMENTER_WITHOUT_PRIOR = 8_982_273  # 29 · 256 weights fewer
+LTS = BACKBONE + TEXT + FUSION + FILTER + SEGMENTER
+PARAMETERS = {
+    "lts": LTS,
+    "fusion": BACKBONE + TEXT + FUSION + 1025,
+    "filter": BACKBONE + TEXT + FUSION_WITHOUT_TEXT + FILTER,
+    "fusion_filter": BACKBONE + TEXT + FUSION + FILTER,
+    "fusion_seg": BACKBONE + TEXT + FUSION + SEGMENTER_WITHOUT_PRIOR,
+    "filter_seg": BACKBONE + TEXT + FUSION_WITHOUT_TEXT + FILTER + SEGMENTER,
+    "no_loc_loss": LTS,
+    "transformer": LTS - FILTER + TRANSFORMER,
+    "filters2": LTS + FILTER + MIX,
+    "filters3": LTS + 2 * (FILTER + MIX),
+    "word_filter": LTS + 1,  # and one for every word of max_words
+    **{f"size{n}": LTS for n in (320, 352, 384, 416, 448, 480)},
+    "star": LTS - FILTER + 2 * TRANSFORMER + MIX,
+}
+GOLDEN = {"lts": 72_435_729, "transformer": 81_890_322, "star": 93_445_139}
 
 
-def load(name: str) -> ConfigDict:
-    return importlib.import_module(f"configs.{name}").get_config()
+def load(name: str, variant: str = "lts") -> ConfigDict:
+    return importlib.import_module(f"configs.{name}").get_config(variant)
 
 
 def fields(config: ConfigDict, prefix: str = "") -> set[str]:
@@ -31,29 +60,56 @@ def fields(config: ConfigDict, prefix: str = "") -> set[str]:
     return names
 
 
+def test_every_config_file_is_tested():
+    files = {path.stem for path in Path(default.__file__).parent.glob("*.py")}
+    assert files == {*CONFIGS, "default", "variants"}
+
+
+def test_parameters_are_counted_for_every_variant():
+    assert PARAMETERS.keys() == VARIANTS.keys()
+    assert {name: PARAMETERS[name] for name in GOLDEN} == GOLDEN
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_builds_its_network(name):
-    config = load(name)
+def test_config_builds_its_network(name, variant):
+    config = load(name, variant)
     assert fields(config) == fields(default.get_config())
-    model = experiment.make_model(config, Vocabulary(["a", "b"]))
+    check_config(config)
+    model = experiment.make_model(config, Vocabulary([f"w{i}" for i in range(98)]))
     size, words = config.data.image_size, config.data.max_words
-    state = jax.eval_shape(
-        lambda: init_state(
-            model, make_optimizer(optax.constant_schedule(1e-3)), config.seed, size, words
-        )
-    )
-    outputs = jax.eval_shape(
-        lambda variables: model.apply(
-            variables,
+    outputs, variables = jax.eval_shape(
+        lambda: model.init_with_output(
+            jax.random.key(0),
             jnp.zeros((2, size, size, 3)),
             jnp.ones((2, words), jnp.int32),
             jnp.ones((2,), jnp.int32),
             train=False,
-        ),
-        {"params": state.params, "batch_stats": state.batch_stats},
+        )
     )
-    assert outputs.mask.shape == (2, size // 4, size // 4)
-    assert outputs.heatmap.shape == (2, 1, size // 8, size // 8)
+    stride = 4 if config.model.segment else 8
+    assert outputs.mask.shape == (2, size // stride, size // stride)
+    if config.model.locate == "none":
+        assert outputs.heatmap is None
+    else:
+        assert outputs.heatmap.shape == (2, config.model.rounds, size // 8, size // 8)
+    if name in FULL_SIZE:
+        of_words = words if variant == "word_filter" else 0
+        counted = parameter_overview.count_parameters(variables["params"])
+        assert counted == PARAMETERS[variant] + of_words
+
+
+def test_a_wrong_variant_is_answered_by_the_list():
+    with pytest.raises(
+        ValueError, match=r"unknown variant 'filter2'; the variants are lts, .*star"
+    ):
+        load("refcoco", "filter2")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_full_model_is_the_default(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.to_dict() == load(name, "lts").to_dict()
 
 
 def test_every_field_has_a_comment():

@@ -1,7 +1,8 @@
 """Batches of sentences, by grain."""
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import grain
 import numpy as np
@@ -34,47 +35,79 @@ class Preprocessing:
     resize: preprocess.Resize = "letterbox"
     hide_sentence: bool = False
 
-    def inputs(self, split: Split, row: int) -> tuple[Batch, np.ndarray, preprocess.Placement]:
-        """Reads one sentence: network inputs, mask uint8 `[h, w]`, and the image's placement.
-
-        The inputs are `image` uint8 `[S, S, 3]`, `tokens` int32 `[T]` and `length` int32.
-        """
-        index = split.index
-        record = split.record(int(index.record[row]))
-        image = preprocess.decode_image(record["image"])
-        h, w = image.shape[:2]
-        sentence = int(index.sentence[row])
-        target = int(record["sentences"]["object"][sentence])
-        mask = decode(record["objects"]["mask"][target], h, w)
+    def image(self, jpeg: bytes) -> tuple[np.ndarray, preprocess.Placement]:
+        """Decodes and fits a JPEG: uint8 `[S, S, 3]`, and where the source lies in it."""
+        source = preprocess.decode_image(jpeg)
+        h, w = source.shape[:2]
         placement = preprocess.place(h, w, self.image_size, self.resize)
-        tokens, length = self.vocabulary.encode(index.text[row], self.max_words)
+        return preprocess.fit_image(source, placement, self.image_size), placement
+
+    def sentence(self, text: str) -> Batch:
+        """Turns a sentence into `tokens` int32 `[T]` and `length` int32."""
+        tokens, length = self.vocabulary.encode(text, self.max_words)
         if self.hide_sentence:
             tokens[:length] = UNKNOWN
-        inputs = {
-            "image": preprocess.fit_image(image, placement, self.image_size),
-            "tokens": tokens,
-            "length": np.int32(length),
-        }
-        return inputs, mask, placement
+        return {"tokens": tokens, "length": np.int32(length)}
 
     def train_example(self, split: Split, row: int) -> Batch:
-        """Adds to the inputs `truth4` and `truth8`, uint8 masks at H/4 and H/8."""
-        example, mask, placement = self.inputs(split, row)
+        """Reads one sentence: `image`, `tokens`, `length`, and its masks at H/4 and H/8.
+
+        These are `truth4` and `truth8`, uint8.
+        """
+        record = split.record(int(split.index.record[row]))
+        image, placement = self.image(record["image"])
+        mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
+        example = {"image": image, **self.sentence(split.index.text[row])}
         for stride in (4, 8):
             example[f"truth{stride}"] = preprocess.fit_mask(
                 mask, placement, self.image_size, stride
             )
         return example
 
-    def eval_example(self, split: Split, row: int, canvas: tuple[int, int]) -> Batch:
-        """Adds to the inputs what scoring at the original size needs.
+    def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
+        """Reads sentences of one image, decoding it, and the mask of each object, once.
 
-        `truth` uint8 `[*canvas]`, the mask in the upper left corner, and `placement` int32 `[6]`.
+        Args:
+          split: of the sentences.
+          rows: s rows of its index, all of one record.
+          canvas: height and width that hold the image, pixels.
+
+        Returns:
+          `image` uint8 `[S, S, 3]`, `placement` int32 `[6]`, `tokens` int32 `[s, T]`, `length`
+          int32 `[s]`, and `truth` uint8 `[s, canvas height, ⌈canvas width / 8⌉]`: masks in the
+          upper left corner of the canvas, their rows packed by `numpy.packbits`.
         """
-        example, mask, placement = self.inputs(split, row)
-        truth = np.zeros(canvas, np.uint8)
-        truth[: mask.shape[0], : mask.shape[1]] = mask
-        return example | {"truth": truth, "placement": np.array(placement, np.int32)}
+        record = split.record(int(split.index.record[rows[0]]))
+        image, placement = self.image(record["image"])
+        truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
+        targets = record["sentences"]["object"][split.index.sentence[rows]]
+        for target in np.unique(targets):
+            first = int(split.index.sentence[rows[targets == target][0]])
+            packed = np.packbits(read_mask(record, first, *placement[:2]), axis=1)
+            truth[targets == target, : packed.shape[0], : packed.shape[1]] = packed
+        sentences = [self.sentence(split.index.text[row]) for row in rows]
+        return {
+            "image": image,
+            "placement": np.array(placement, np.int32),
+            **{k: np.stack([s[k] for s in sentences]) for k in sentences[0]},
+            "truth": truth,
+        }
+
+
+def read_mask(record: Batch, sentence: int, height: int, width: int) -> np.ndarray:
+    """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
+    target = int(record["sentences"]["object"][sentence])
+    return decode(record["objects"]["mask"][target], height, width)
+
+
+class EvalGroup(NamedTuple):
+    """K images and all their sentences, in batches of B."""
+
+    # image uint8 [K, S, S, 3], placement int32 [K, 6].
+    images: Batch
+    # tokens int32 [B, T], length int32 [B], image int32 [B]: which of the K, truth uint8: packed
+    # masks as in Preprocessing.eval_example, row int32 [B]: of the index, -1 where it fills up.
+    sentences: list[Batch]
 
 
 def train_batches(
@@ -107,28 +140,64 @@ def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:
     return len(split.index.sent_id) if epoch_unit == "sentences" else len(_rows_by_ref(split))
 
 
+def rows_by_image(split: Split) -> list[np.ndarray]:
+    """Rows of the index by record: each image once, its sentences together, in order."""
+    record = split.index.record  # not image_id: joined splits may both hold an image
+    return np.split(np.arange(len(record)), np.flatnonzero(np.diff(record)) + 1)
+
+
 def eval_batches(
-    split: Split, preprocessing: Preprocessing, *, batch_size: int, threads: int
+    split: Split,
+    preprocessing: Preprocessing,
+    groups: Sequence[np.ndarray],
+    *,
+    batch_size: int,
+    threads: int,
 ) -> grain.IterDataset:
-    """Every sentence once, in order; the last batch is filled up with repeats.
+    """Every sentence once, in the order of the groups, as `EvalGroup`s of K = B = `batch_size`.
 
-    Each example has its `row` in the split's index, or -1 where it fills up.
+    Whatever the last images and sentences leave empty repeats the last one.
+
+    Args:
+      split: the sentences.
+      preprocessing: how they become examples.
+      groups: rows that share a reading of their image, see `rows_by_image`.
+      batch_size: images in a group, and sentences in a batch.
+      threads: that read and decode; each holds a group, so memory grows with them.
     """
-    n = len(split.index.sent_id)
     canvas = canvas_of(split)
+    parts = [groups[i : i + batch_size] for i in range(0, len(groups), batch_size)]
 
-    def load(i: int) -> Batch:
-        example = preprocessing.eval_example(split, min(i, n - 1), canvas)
-        return example | {"row": np.int32(i if i < n else -1)}
+    def load(part: Sequence[np.ndarray]) -> EvalGroup:
+        examples = [preprocessing.eval_example(split, rows, canvas) for rows in part]
+        images = {k: np.stack([e[k] for e in examples]) for k in ("image", "placement")}
+        keys = ("tokens", "length", "truth")
+        sentences = {k: np.concatenate([e[k] for e in examples]) for k in keys}
+        of_image = [len(rows) for rows in part]
+        sentences["image"] = np.repeat(np.arange(len(part), dtype=np.int32), of_image)
+        sentences["row"] = np.concatenate(part).astype(np.int32)
+        filled = {k: _fill_up(v, batch_size) for k, v in sentences.items()}
+        filled["row"][sum(of_image) :] = -1
+        return EvalGroup(
+            images={k: _fill_up(v, batch_size) for k, v in images.items()},
+            sentences=[
+                {k: v[i : i + batch_size] for k, v in filled.items()}
+                for i in range(0, len(filled["row"]), batch_size)
+            ],
+        )
 
-    padded = -(-n // batch_size) * batch_size
-    batches = grain.MapDataset.range(padded).map(load).batch(batch_size)
-    return batches.to_iter_dataset(_read_options(threads))
+    return grain.MapDataset.source(parts).map(load).to_iter_dataset(_read_options(threads))
 
 
 def canvas_of(split: Split) -> tuple[int, int]:
     """Height and width that hold every image of the split, pixels."""
     return int(split.index.height.max()), int(split.index.width.max())
+
+
+def _fill_up(values: np.ndarray, multiple: int) -> np.ndarray:
+    """Repeats the last element until the length is a multiple."""
+    missing = -len(values) % multiple
+    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
 def _rows_by_ref(split: Split) -> list[np.ndarray]:

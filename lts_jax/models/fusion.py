@@ -13,21 +13,24 @@ class Fusion(nn.Module):
 
     Attributes:
       features: channels of F_m1, and of F_m2 and F_m3 (half from each side of Eq. 7).
+      use_text: False leaves the sentence out of Eq. 5 (Table 2: without fusion).
       dtype: of the computation.
     """
 
     features: int = 1024
+    use_text: bool = True
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: ImageFeatures, sentence: jax.Array, *, train: bool) -> jax.Array:
         """Fuses the taps and f_text `[B, D]` into F_m3 `[B, H/8, W/8, features]`."""
         half = self.features // 2
-        text = leaky_relu(nn.Dense(self.features, dtype=self.dtype, name="text")(sentence))
         x = ConvNormAct(self.features, dtype=self.dtype, name="image32")(
             image.stride32, train=train
         )
-        x = x * text[:, None, None]
+        if self.use_text:
+            text = leaky_relu(nn.Dense(self.features, dtype=self.dtype, name="text")(sentence))
+            x = x * text[:, None, None]
         for stride, tap in ((16, image.stride16), (8, image.stride8)):
             coarse = ConvNormAct(half, dtype=self.dtype, name=f"up{stride}")
             fine = ConvNormAct(half, dtype=self.dtype, name=f"image{stride}")

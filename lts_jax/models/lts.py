@@ -1,7 +1,7 @@
 """LTS, the whole network (Figure 2)."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import linen as nn
 from lts_jax.models.darknet53 import Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import Dtype
-from lts_jax.models.locator import FilterLocator
+from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 
@@ -18,8 +18,8 @@ from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 class Outputs(NamedTuple):
     """Logits of the network, float32."""
 
-    heatmap: jax.Array  # H_mask, [B, rounds, H/8, W/8]
-    mask: jax.Array  # P_mask, [B, H/4, W/4]
+    heatmap: jax.Array | None  # H_mask, [B, rounds, H/8, W/8]; None without a locator
+    mask: jax.Array  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
 
 
 class LTS(nn.Module):
@@ -32,10 +32,16 @@ class LTS(nn.Module):
       backbone_width: channels of Darknet53's first convolution.
       backbone_stages: residual blocks per stage.
       neck: YOLOv3's six extra convolutions on the stride-32 tap.
+      fuse: False leaves the sentence out of the fusion.
       fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
+      locate: kind of the locator, or "none".
+      rounds: of the locator, n of Table 5.
+      segment: False makes the locator's last map, or without a locator a 1×1 convolution on
+        F_m3, the mask.
       segmenter_features: channels of each ASPP branch.
       segmenter_rates: dilations of ASPP.
-      prior: what the segmenter sees of the heatmap: its probabilities or its logits.
+      prior: what the segmenter, and the locator's next round, see of the heatmap: its
+        probabilities or its logits.
       dtype: of the computation; parameters, statistics and outputs are float32.
     """
 
@@ -45,25 +51,39 @@ class LTS(nn.Module):
     backbone_width: int = 32
     backbone_stages: Sequence[int] = (1, 2, 8, 8, 4)
     neck: bool = True
+    fuse: bool = True
     fused_features: int = 1024
+    locate: Locate = "filter"
+    rounds: int = 1
+    segment: bool = True
     segmenter_features: int = 256
     segmenter_rates: Sequence[int] = (6, 12, 18)
-    prior: Literal["probability", "logits"] = "probability"
+    prior: Prior = "probability"
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
         """Builds the parts; each is a field of the parameter tree."""
         if self.prior not in ("probability", "logits"):
             raise ValueError(f"model.prior must be 'probability' or 'logits', not {self.prior!r}")
+        if self.locate not in (*LOCATORS, "none"):
+            raise ValueError(f"model.locate must be {', '.join(LOCATORS)} or none: {self.locate!r}")
+        if self.locate == "none" and not self.fuse:
+            raise ValueError("a network without fusion and without a locator never sees the text")
         self.backbone = Darknet53(
             self.backbone_width, self.backbone_stages, self.neck, dtype=self.dtype
         )
         self.text = TextEncoder(
             self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype
         )
-        self.fusion = Fusion(self.fused_features, dtype=self.dtype)
-        self.locator = FilterLocator(dtype=self.dtype)
-        self.segmenter = Segmenter(self.segmenter_features, self.segmenter_rates, dtype=self.dtype)
+        self.fusion = Fusion(self.fused_features, self.fuse, dtype=self.dtype)
+        if self.locate != "none":
+            self.locator = Locator(self.locate, self.rounds, self.prior, dtype=self.dtype)
+        if self.segment:
+            self.segmenter = Segmenter(
+                self.segmenter_features, self.segmenter_rates, dtype=self.dtype
+            )
+        elif self.locate == "none":
+            self.head = nn.Dense(1, dtype=self.dtype)
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
@@ -76,12 +96,17 @@ class LTS(nn.Module):
     def refer(self, image: ImageFeatures, text: TextFeatures, *, train: bool) -> Outputs:
         """Fuses, locates and segments: one mask for each (image, sentence) pair."""
         fused = self.fusion(image, text.sentence, train=train)
-        heatmap = self.locator(fused, text.sentence)
-        prior = heatmap[:, -1]
-        if self.prior == "probability":
-            prior = nn.sigmoid(prior)
-        mask = self.segmenter(fused, prior, train=train)
-        return Outputs(heatmap.astype(jnp.float32), mask.astype(jnp.float32))
+        heatmap = prior = None
+        if self.locate != "none":
+            heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
+            prior = as_prior(heatmap[:, -1], self.prior)
+        if self.segment:
+            mask = self.segmenter(fused, prior, train=train)
+        elif heatmap is not None:
+            mask = heatmap[:, -1]
+        else:
+            mask = self.head(fused)[..., 0]
+        return Outputs(heatmap, mask.astype(jnp.float32))
 
     def __call__(
         self, image: jax.Array, tokens: jax.Array, lengths: jax.Array, *, train: bool

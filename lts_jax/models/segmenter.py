@@ -18,6 +18,8 @@ from lts_jax.models.layers import (
 class Segmenter(nn.Module):
     """ASPP (DeepLab v3) and a transposed convolution over any features with a prior (Eq. 10).
 
+    It stands on its own, so that it can be put on another network (Table 3).
+
     Attributes:
       features: channels of every branch and of the projection.
       rates: dilations of the 3×3 branches.
@@ -29,15 +31,17 @@ class Segmenter(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, prior: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, fused: jax.Array, prior: jax.Array | None, *, train: bool) -> jax.Array:
         """Returns the logits of P_mask, `[B, H/4, W/4]`.
 
         Args:
-          fused: `[B, H/8, W/8, C]`.
-          prior: `[B, H/8, W/8]`.
+          fused: features of any network, `[B, H/8, W/8, C]`.
+          prior: a map of where the object is, `[B, H/8, W/8]`, or None (Table 2: no locator).
           train: use the batch's own BatchNorm statistics.
         """
-        x = jnp.concatenate([fused, prior[..., None].astype(fused.dtype)], axis=-1)
+        x = fused
+        if prior is not None:
+            x = jnp.concatenate([x, prior[..., None].astype(x.dtype)], axis=-1)
         branches = [ConvNormAct(self.features, dtype=self.dtype, name="aspp_1x1")(x, train=train)]
         for rate in self.rates:
             branch = ConvNormAct(

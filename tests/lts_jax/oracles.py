@@ -24,6 +24,12 @@ def to_nhwc(x: Any) -> np.ndarray:
     return x.detach().numpy().transpose(0, 2, 3, 1)
 
 
+def randomize(variables: Any, seed: int = 0) -> Any:
+    """Replaces every parameter by a random one, biases and scales too."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.normal(0, 0.4, x.shape).astype(np.float32), variables)
+
+
 def batch_norm_variables(variables: Any, seed: int = 0) -> Any:
     """Replaces the fresh BatchNorm scales, biases and statistics by random ones."""
     rng = np.random.default_rng(seed)

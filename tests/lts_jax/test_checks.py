@@ -1,6 +1,6 @@
 import pytest
 
-from configs import default
+from configs import default, refcoco
 from lts_jax.checks import check_config
 from lts_jax.errors import ConfigError
 
@@ -16,7 +16,7 @@ from lts_jax.errors import ConfigError
         ("model", "prior", "mask", r"model\.prior"),
         ("model", "backbone_stages", (1, 1), r"model\.backbone_stages=\[1, 1\] must be five"),
         ("model", "segmenter_rates", (6, 6), r"model\.segmenter_rates"),
-        ("model", "fused_features", 15, r"model\.fused_features=15 must be even"),
+        ("model", "fused_features", 15, r"model\.fused_features=15 must be a multiple of 2"),
         ("train", "epoch_unit", "images", r"train\.epoch_unit='images' is none of"),
         ("train", "epochs", -1.0, r"train\.epochs=-1\.0 must be positive"),
         ("train", "log_every", 0, r"train\.log_every=0 must be positive"),
@@ -39,6 +39,29 @@ def test_a_senseless_value_is_named(section, field, value, said):
     config[section][field] = value
     with pytest.raises(ConfigError, match=said):
         check_config(config)
+
+
+def variant(name, **changes):
+    config = refcoco.get_config(name)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("fusion", {"model.fuse": False}, "would never see the sentence"),
+        ("fusion_seg", {"model.rounds": 2}, r"model\.rounds=2 needs a locator"),
+        ("fusion_seg", {"train.location_weight": 0.1}, r"location_weight=0\.1 needs a locator"),
+        ("transformer", {"model.fused_features": 18}, "must be a multiple of 4"),
+        ("lts", {"model.rounds": 0}, r"model\.rounds=0 must be positive"),
+        ("lts", {"model.locate": "filters"}, "none of filter, word_filter, transformer, none"),
+    ],
+)
+def test_parts_that_do_not_go_together(name, changes, said):
+    check_config(variant(name))
+    with pytest.raises(ConfigError, match=said):
+        check_config(variant(name, **changes))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from configs import refcoco
 from lts_jax import experiment, sharding, steps
+from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.optim import make_optimizer, make_schedule
 
@@ -29,10 +30,15 @@ def test_training_and_evaluation_step(shapes_data):
     state, losses = train_step(state, sharding.put_batch(batch, mesh))
     assert all(np.isfinite(float(value)) for value in losses.values())
 
-    eval_step = steps.compile_eval_step(model, config.eval.threshold, (176, 176), mesh)
-    examples = [preprocessing.eval_example(split, row, (176, 176)) for row in (0, 1)]
-    batch = {k: np.stack([e[k] for e in examples]) for k in examples[0]}
-    out = eval_step(state, sharding.put_batch(batch, mesh))
-    assert out["prediction"].shape == (2, 176, 176)
+    canvas = pipeline.canvas_of(split)
+    rows = pipeline.rows_by_image(split)[:2]
+    groups = pipeline.eval_batches(split, preprocessing, rows, batch_size=2, threads=1)
+    images, sentences = next(iter(groups))
+    encode = steps.compile_encode_step(model, mesh)
+    score = steps.compile_score_step(model, config.eval.threshold, canvas, mesh)
+    features = encode(state, images["image"])
+    del sentences[0]["row"]
+    out = score(state, features, images["placement"], sentences[0])
+    assert out["prediction"].shape == (2, *canvas)
     assert np.isfinite(out["heatmap"]).all()
     assert (np.asarray(out["union"]) > 0).all()

@@ -5,7 +5,8 @@ import pytest
 from lts_jax import mapping
 from lts_jax.data.preprocess import fit_mask, place
 
-SIZES = [(1, 40), (40, 1), (640, 427), (427, 640), (64, 64), (33, 20), (7, 5)]
+SIZES = [(1, 40), (40, 1), (1, 37), (37, 1), (640, 427), (427, 640), (64, 64), (33, 20), (7, 5)]
+SIDE = 64
 
 
 def slow_map(grid, placement, stride):
@@ -26,18 +27,20 @@ def slow_map(grid, placement, stride):
     return out
 
 
+@pytest.mark.parametrize("stride", [4, 8])
 @pytest.mark.parametrize("resize", ["letterbox", "squash"])
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_a_slow_reference(size, resize):
+def test_equals_a_slow_reference(size, resize, stride):
     rng = np.random.default_rng(0)
-    grid = rng.random((16, 16)).astype(np.float32)
-    placement = place(*size, 64, resize)
+    grid = rng.random((SIDE // stride, SIDE // stride)).astype(np.float32)
+    placement = place(*size, SIDE, resize)
     canvas = (size[0] + 3, size[1] + 5)
     ours = mapping.to_original_size(
-        jnp.asarray(grid)[None], jnp.array([placement], jnp.int32), canvas, 4
+        jnp.asarray(grid)[None], jnp.array([placement], jnp.int32), canvas, stride
     )[0]
     assert ours.shape == canvas
-    np.testing.assert_allclose(ours[: size[0], : size[1]], slow_map(grid, placement, 4), atol=1e-5)
+    slow = slow_map(grid, placement, stride)
+    np.testing.assert_allclose(ours[: size[0], : size[1]], slow, atol=1e-5)
     outside = np.array(ours)
     outside[: size[0], : size[1]] = 0
     assert not outside.any()
@@ -66,21 +69,56 @@ def test_targets_come_back_where_they_were(size):
     assert (back & (truth > 0)).sum() / (back | (truth > 0)).sum() > 0.93
 
 
+def slow_pixel(cell, stride, placement):
+    """The source pixel under a cell's centre in whole numbers, or None in the border.
+
+    In units of half an input pixel, pixel i of an axis covers fitted·2i … fitted·2(i + 1) over
+    source; it is searched for one by one.
+    """
+    h, w, top, left, height, width = placement
+    found = []
+    for i, source, offset, fitted in zip(cell, (h, w), (top, left), (height, width), strict=True):
+        centre = (2 * i + 1) * stride - 2 * offset
+        covering = [
+            k for k in range(source) if 2 * k * fitted <= centre * source < 2 * (k + 1) * fitted
+        ]
+        if not covering:
+            return None
+        found.append(covering[0])
+    return tuple(found)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
 @pytest.mark.parametrize("resize", ["letterbox", "squash"])
 @pytest.mark.parametrize("size", SIZES)
-def test_peak_lands_on_the_pixel_under_the_cell(size, resize):
-    h, w = size
-    placement = place(h, w, 64, resize)
-    cells = [(i, j) for i in range(8) for j in range(8)]
-    heatmaps = np.zeros((64, 8, 8), np.float32)
-    for n, (i, j) in enumerate(cells):
-        heatmaps[n, i, j] = 1
-    placements = jnp.tile(jnp.array(placement, jnp.int32), (64, 1))
-    rows, columns, inside = map(np.array, mapping.peak_at_original_size(heatmaps, placements, 8))
-    for n, (i, j) in enumerate(cells):
-        y = ((i + 0.5) * 8 - placement.top) * h / placement.height
-        x = ((j + 0.5) * 8 - placement.left) * w / placement.width
-        assert inside[n] == (0 <= y < h and 0 <= x < w)
-        if inside[n]:
-            assert (rows[n], columns[n]) == (int(y), int(x))
-    # One pixel side: its cell may lie wholly in the border.
+def test_targets_are_the_pixels_under_the_cells(size, resize, stride):
+    mask = np.random.default_rng(0).integers(0, 2, size, dtype=np.uint8)
+    placement = place(*size, SIDE, resize)
+    ours = fit_mask(mask, placement, SIDE, stride)
+    g = SIDE // stride
+    assert ours.shape == (g, g)
+    for cell in np.ndindex(g, g):
+        pixel = slow_pixel(cell, stride, placement)
+        assert ours[cell] == (0 if pixel is None else mask[pixel])
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize("resize", ["letterbox", "squash"])
+@pytest.mark.parametrize("size", SIZES)
+def test_peak_lands_on_the_pixel_under_the_cell(size, resize, stride):
+    placement = place(*size, SIDE, resize)
+    g = SIDE // stride
+    cells = list(np.ndindex(g, g))
+    heatmaps = np.zeros((len(cells), g, g), np.float32)
+    for n, cell in enumerate(cells):
+        heatmaps[n][cell] = 1
+    placements = jnp.tile(jnp.array(placement, jnp.int32), (len(cells), 1))
+    rows, columns, inside = map(
+        np.array, mapping.peak_at_original_size(heatmaps, placements, stride)
+    )
+    for n, cell in enumerate(cells):
+        pixel = slow_pixel(cell, stride, placement)
+        # One pixel side: its cell may lie wholly in the border.
+        assert inside[n] == (pixel is not None)
+        if pixel is not None:
+            assert (rows[n], columns[n]) == pixel

@@ -1,11 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from pycocotools import mask as coco
 
-from lts_jax import sharding, steps
+from lts_jax import mapping, sharding, steps
 from lts_jax.data.preprocess import place
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer
@@ -80,26 +81,64 @@ def test_batch_size_must_divide_over_the_devices():
     sharding.check_batch_size("train.batch_size", 16, mesh)
 
 
-def test_eval_step_scores_as_pycocotools_does():
-    rng = np.random.default_rng(1)
-    sizes = [(50, 40), (33, 64), (1, 20), (64, 64)]
-    truth = np.zeros((4, 64, 64), np.uint8)
-    for i, (h, w) in enumerate(sizes):
-        truth[i, :h, :w] = rng.integers(0, 2, (h, w))
-    batch = {k: v[:4] for k, v in make_batch().items() if not k.startswith("truth")}
-    batch["truth"] = truth
-    batch["placement"] = np.array([place(*size, 64, "letterbox") for size in sizes], np.int32)
-    state = steps.init_state(MODEL, OPTIMIZER, 0, 64, 5)
-    out = jax.jit(steps.make_eval_step(MODEL, 0.5, (64, 64)))(state, batch)
+@pytest.mark.parametrize(
+    "parts", [{}, {"rounds": 2, "segment": False}, {"locate": "none"}], ids=str
+)
+def test_steps_give_the_networks_masks_for_each_pair(parts):
+    """Two images, four sentences: the same as the whole network on the four pairs."""
+    model = LTS(vocab_size=9, **(TINY | parts))
+    sizes = [(50, 40), (33, 64)]
+    placement = np.array([place(*size, 64, "letterbox") for size in sizes], np.int32)
+    images = make_batch(2)["image"]
+    of = np.array([1, 0, 0, 1], np.int32)
+    batch = {k: make_batch(4)[k] for k in ("tokens", "length")} | {"image": of}
+    truth = np.random.default_rng(1).integers(0, 2, (4, 64, 64)).astype(bool)
+    state = jax.jit(lambda: steps.init_state(model, OPTIMIZER, 0, 64, 5))()
+    # Larger weights, so that the masks depend on the sentence and are far from the threshold.
+    state = state.replace(params=jax.tree.map(lambda p: 1.9 * p if p.ndim > 1 else p, state.params))
+
+    features = jax.jit(steps.make_encode_step(model))(state, images)
+    score = jax.jit(steps.make_score_step(model, 0.5, (64, 64)))
+    out = score(state, features, placement, batch | {"truth": np.packbits(truth, axis=2)})
+
+    outputs = jax.jit(functools.partial(model.apply, train=False))(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        steps.to_float(jnp.asarray(images[of])),
+        batch["tokens"],
+        batch["length"],
+    )
+    stride = 64 // outputs.mask.shape[1]
+    assert stride == (4 if parts.get("segment", True) else 8)
+    full = mapping.to_original_size(
+        jax.nn.sigmoid(outputs.mask), jnp.asarray(placement[of]), (64, 64), stride
+    )
     assert out["prediction"].dtype == jnp.bool_
-    assert np.asarray(out["prediction"]).any()
-    for i, (h, w) in enumerate(sizes):
-        prediction = np.asarray(out["prediction"][i])
-        assert not prediction[h:].any() and not prediction[:, w:].any()
-        ours, theirs = (
-            coco.encode(np.asfortranarray(m[:h, :w].astype(np.uint8)))
-            for m in (prediction, truth[i])
-        )
-        both = coco.area(coco.merge([ours, theirs], intersect=True))
-        either = coco.area(coco.merge([ours, theirs]))
-        assert (int(out["intersection"][i]), int(out["union"][i])) == (both, either)
+    near = np.abs(np.asarray(full) - 0.5) < 1e-5
+    assert near.mean() < 1e-3
+    assert np.abs(np.diff(full, axis=0)).max(axis=(1, 2)).min() > 0.01
+    assert ((np.asarray(out["prediction"]) == np.asarray(full > 0.5)) | near).all()
+    if parts.get("locate") == "none":
+        assert "pointing" not in out and "heatmap" not in out
+    else:
+        heatmap = jax.nn.sigmoid(outputs.heatmap)
+        assert heatmap.shape == (4, parts.get("rounds", 1), 8, 8)
+        np.testing.assert_allclose(out["heatmap"], heatmap, atol=1e-5)
+        assert out["pointing"].shape == (4,)
+
+
+def test_scoring_needs_no_traffic_between_devices():
+    """The features lie on every device, so that a sentence finds its image at home."""
+    if jax.device_count() < 8:
+        pytest.skip("8 devices wanted")
+    mesh = sharding.make_mesh()
+    state = jax.jit(lambda: steps.init_state(MODEL, OPTIMIZER, 0, 64, 5))()
+    batch = {k: make_batch()[k] for k in ("tokens", "length")}
+    batch |= {"image": np.arange(8, dtype=np.int32), "truth": np.zeros((8, 64, 8), np.uint8)}
+    features = steps.compile_encode_step(MODEL, mesh)(state, make_batch()["image"])
+    assert features.stride8.sharding.is_fully_replicated
+    placement = np.tile(np.array([place(64, 64, 64, "letterbox")], np.int32), (8, 1))
+    score = steps.compile_score_step(MODEL, 0.5, (64, 64), mesh)
+    program = score.lower(state, features, placement, batch).compile().as_text()
+    assert "fusion" in program
+    for traffic in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert traffic not in program

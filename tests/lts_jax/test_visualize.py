@@ -3,7 +3,7 @@ import numpy as np
 from lts_jax import visualize
 
 
-def example(h, w):
+def example(h, w, rounds=1):
     rng = np.random.default_rng(0)
     mask = np.zeros((h, w), bool)
     mask[h // 4 : h // 2 + 1, w // 4 : w // 2 + 1] = True
@@ -11,7 +11,7 @@ def example(h, w):
         image=rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
         sentence="the thing",
         iou=0.5,
-        heatmap=rng.random((h, w)).astype(np.float32),
+        heatmaps=[rng.random((h, w)).astype(np.float32) for _ in range(rounds)],
         prediction=mask,
         truth=mask,
     )
@@ -23,6 +23,18 @@ def test_gallery_holds_images_of_any_shape():
         pixels = np.asarray(sheet)
         assert sheet.width > 4 * visualize.PANEL and sheet.height > visualize.PANEL
         assert (pixels != 255).any()
+
+
+def test_each_round_has_a_panel():
+    panel = visualize.PANEL + visualize.MARGIN
+    widths = [visualize.draw_gallery([example(30, 40, rounds)]).width for rounds in range(4)]
+    assert np.diff(widths).tolist() == [panel] * 3
+    first = np.asarray(visualize.draw_gallery([example(30, 40, 1)]))
+    second = np.asarray(visualize.draw_gallery([example(30, 40, 2)]))
+    below = slice(visualize.CAPTION, None)
+    left, right = slice(2 * panel), slice(2 * panel, None)
+    np.testing.assert_array_equal(second[below, left], first[below, left])
+    np.testing.assert_array_equal(second[below, 3 * panel :], first[below, right])
 
 
 def test_long_sentences_stay_in_their_column():

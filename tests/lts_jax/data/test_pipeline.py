@@ -114,22 +114,57 @@ def test_hidden_sentences_keep_only_their_length(train):
         assert (seen["tokens"][:length] != UNKNOWN).all()
 
 
+def evaluated(split, batch_size):
+    preprocessing = make_preprocessing(split)
+    groups = pipeline.rows_by_image(split)
+    return list(
+        pipeline.eval_batches(split, preprocessing, groups, batch_size=batch_size, threads=3)
+    )
+
+
 def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
     split = shapes_data.split("val+testA")
-    n = len(split.index.text)
-    batch_size = 7 if n % 7 else 8
+    index = split.index
+    canvas = pipeline.canvas_of(split)
+    preprocessing = make_preprocessing(split)
+    batch_size = 7
+    assert len(split) % batch_size and len(index) % batch_size  # both are filled up
     seen = []
-    for batch in pipeline.eval_batches(
-        split, make_preprocessing(split), batch_size=batch_size, threads=3
-    ):
-        assert len(batch["row"]) == batch_size
-        for row, truth, placement in zip(
-            batch["row"], batch["truth"], batch["placement"], strict=True
-        ):
-            if row < 0:
-                continue
-            seen.append(int(row))
-            h, w = split.index.height[row], split.index.width[row]
-            assert tuple(placement[:2]) == (h, w)
-            assert truth[:h, :w].any() and not truth[h:].any() and not truth[:, w:].any()
-    assert seen == list(range(n))
+    for images, sentences in evaluated(split, batch_size):
+        assert images["image"].shape == (batch_size, 64, 64, 3)
+        for batch in sentences:
+            assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+                "tokens": ((batch_size, 12), "int32"),
+                "length": ((batch_size,), "int32"),
+                "image": ((batch_size,), "int32"),
+                "truth": ((batch_size, canvas[0], -(-canvas[1] // 8)), "uint8"),
+                "row": ((batch_size,), "int32"),
+            }
+            for i, row in enumerate(batch["row"]):
+                if row < 0:
+                    continue
+                seen.append(int(row))
+                record = split.record(int(index.record[row]))
+                h, w = index.height[row], index.width[row]
+                image, placement = preprocessing.image(record["image"])
+                np.testing.assert_array_equal(images["image"][batch["image"][i]], image)
+                assert tuple(images["placement"][batch["image"][i]]) == placement
+                assert placement[:2] == (h, w)
+                truth = np.unpackbits(batch["truth"][i], axis=1, count=canvas[1])
+                mask = pipeline.read_mask(record, index.sentence[row], h, w)
+                assert mask.any()
+                np.testing.assert_array_equal(truth[:h, :w], mask)
+                assert truth.sum() == mask.sum()
+                tokens, length = preprocessing.vocabulary.encode(index.text[row], 12)
+                np.testing.assert_array_equal(batch["tokens"][i], tokens)
+                assert batch["length"][i] == length
+    assert seen == list(range(len(index)))
+
+
+def test_rows_of_joined_splits_are_grouped_by_record(shapes_data):
+    split = shapes_data.split("val+testA")
+    groups = pipeline.rows_by_image(split)
+    assert len(groups) == len(split)
+    np.testing.assert_array_equal(np.concatenate(groups), np.arange(len(split.index)))
+    for rows in groups:
+        assert len(set(split.index.record[rows])) == 1

@@ -6,10 +6,11 @@ import pytest
 
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.fusion import Fusion
-from lts_jax.models.locator import FilterLocator
+from lts_jax.models.locator import Locator
 from lts_jax.models.segmenter import Segmenter
+from lts_jax.models.text_encoder import TextFeatures
 
-from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
+from oracles import batch_norm_variables, randomize, relative_error, to_nchw, to_nhwc
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the parts")
 functional = torch.nn.functional
@@ -39,7 +40,8 @@ def conv_norm_act(x, variables, name, dilation=1):
     return functional.leaky_relu(x, 0.1)
 
 
-def test_fusion_is_equations_5_to_7():
+@pytest.mark.parametrize("use_text", [True, False])
+def test_fusion_is_equations_5_to_7(use_text):
     rng = np.random.default_rng(0)
     taps = ImageFeatures(
         *(
@@ -48,15 +50,16 @@ def test_fusion_is_equations_5_to_7():
         )
     )
     text = rng.normal(size=(2, 6)).astype(np.float32)
-    model = Fusion(10)
+    model = Fusion(10, use_text)
     variables = batch_norm_variables(model.init(jax.random.key(0), taps, text, train=False))
     ours = model.apply(variables, taps, text, train=False)
 
-    dense = variables["params"]["text"]
-    f_text = functional.leaky_relu(
-        tensor(text) @ tensor(dense["kernel"]) + tensor(dense["bias"]), 0.1
-    )
-    x = conv_norm_act(to_nchw(taps.stride32), variables, "image32") * f_text[:, :, None, None]
+    x = conv_norm_act(to_nchw(taps.stride32), variables, "image32")
+    assert ("text" in variables["params"]) == use_text
+    if use_text:
+        dense = variables["params"]["text"]
+        f_text = tensor(text) @ tensor(dense["kernel"]) + tensor(dense["bias"])
+        x = x * functional.leaky_relu(f_text, 0.1)[:, :, None, None]
     for stride, tap in ((16, taps.stride16), (8, taps.stride8)):
         up = functional.interpolate(x, scale_factor=2, mode="nearest")
         x = torch.cat(
@@ -70,31 +73,84 @@ def test_fusion_is_equations_5_to_7():
     assert relative_error(ours, to_nhwc(x)) < 1e-5
 
 
+def make_text(rng, shape, lengths):
+    """Word features that are zero at padding, and their mean."""
+    valid = np.arange(shape[1]) < np.array(lengths)[:, None]
+    words = rng.normal(size=shape).astype(np.float32) * valid[..., None]
+    return TextFeatures(words, valid, words.sum(1) / np.array(lengths, np.float32)[:, None])
+
+
+def respond(fused, kernels):
+    """One 1×1 convolution for each image: `[B, h, w, C]` and `[B, K, C]` to `[B, K, h, w]`."""
+    maps = [
+        functional.conv2d(to_nchw(fused[i : i + 1]), kernels[i][:, :, None, None])[0]
+        for i in range(len(fused))
+    ]
+    return torch.stack(maps)
+
+
 def test_filter_is_a_dynamic_convolution():
     rng = np.random.default_rng(1)
     fused = rng.normal(size=(3, 6, 5, 8)).astype(np.float32)
-    text = rng.normal(size=(3, 4)).astype(np.float32)
-    model = FilterLocator()
-    variables = model.init(jax.random.key(0), fused, text)
-    ours = model.apply(variables, fused, text)
-    kernels = tensor(text) @ tensor(variables["params"]["kernel"]["kernel"])
-    theirs = [
-        functional.conv2d(to_nchw(fused[i : i + 1]), kernels[i][None, :, None, None])[0]
-        for i in range(3)
-    ]
+    text = make_text(rng, (3, 5, 4), (5, 2, 1))
+    model = Locator("filter")
+    variables = model.init(jax.random.key(0), fused, text, train=False)
+    ours = model.apply(variables, fused, text, train=False)
+    kernels = tensor(text.sentence) @ tensor(variables["params"]["round0"]["kernel"]["kernel"])
     assert ours.shape == (3, 1, 6, 5)
-    assert relative_error(ours, torch.stack(theirs).numpy()) < 1e-5
+    assert relative_error(ours, respond(fused, kernels[:, None]).numpy()) < 1e-5
 
 
-def test_segmenter_is_aspp_and_a_transposed_convolution():
+def test_word_filter_regresses_the_responses_of_the_words():
+    rng = np.random.default_rng(1)
+    fused = rng.normal(size=(3, 6, 5, 8)).astype(np.float32)
+    text = make_text(rng, (3, 5, 4), (5, 2, 1))
+    model = Locator("word_filter")
+    params = randomize(model.init(jax.random.key(0), fused, text, train=False))["params"]
+    ours, seen = model.apply(
+        {"params": params}, fused, text, train=False, mutable=["intermediates"]
+    )
+    of_round = params["round0"]
+    responses = respond(fused, tensor(text.words) @ tensor(of_round["kernel"]["kernel"]))
+    responses = responses * tensor(text.valid)[:, :, None, None]
+    weights, bias = tensor(of_round["regress"]["kernel"])[:, 0], of_round["regress"]["bias"]
+    theirs = torch.einsum("bthw,t->bhw", responses, weights) + tensor(bias)
+    assert relative_error(ours[:, 0], theirs.numpy()) < 1e-5
+    words = seen["intermediates"]["round0"]["words"][0]
+    assert relative_error(words, responses.numpy()) < 1e-5
+    assert not np.asarray(words)[2, 1:].any()  # padding
+
+
+@pytest.mark.parametrize("prior", ["probability", "logits"])
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_further_rounds_see_the_map_before(rounds, prior):
+    rng = np.random.default_rng(3)
+    fused = rng.normal(size=(2, 4, 5, 8)).astype(np.float32)
+    text = make_text(rng, (2, 3, 4), (3, 1))
+    model = Locator("filter", rounds, prior)
+    variables = batch_norm_variables(model.init(jax.random.key(0), fused, text, train=False))
+    ours = model.apply(variables, fused, text, train=False)
+    x = to_nchw(fused)
+    for i in range(rounds):
+        weights = tensor(variables["params"][f"round{i}"]["kernel"]["kernel"])
+        heatmap = torch.einsum("bchw,bc->bhw", x, tensor(text.sentence) @ weights)
+        assert relative_error(ours[:, i], heatmap.numpy()) < 1e-5
+        if i + 1 < rounds:
+            seen = torch.sigmoid(heatmap) if prior == "probability" else heatmap
+            x = torch.cat([to_nchw(fused), seen[:, None]], dim=1)
+            x = conv_norm_act(x, variables, f"mix{i + 1}")
+
+
+@pytest.mark.parametrize("with_prior", [True, False])
+def test_segmenter_is_aspp_and_a_transposed_convolution(with_prior):
     rng = np.random.default_rng(2)
     fused = rng.normal(size=(2, 13, 14, 6)).astype(np.float32)
-    prior = rng.uniform(size=(2, 13, 14)).astype(np.float32)
+    prior = rng.uniform(size=(2, 13, 14)).astype(np.float32) if with_prior else None
     model = Segmenter(5, rates=(2, 6, 12))
     variables = batch_norm_variables(model.init(jax.random.key(0), fused, prior, train=False))
     ours = model.apply(variables, fused, prior, train=False)
 
-    x = to_nchw(np.concatenate([fused, prior[..., None]], axis=-1))
+    x = to_nchw(np.concatenate([fused, prior[..., None]], axis=-1) if with_prior else fused)
     pooled = conv_norm_act(functional.adaptive_avg_pool2d(x, 1), variables, "aspp_pool")
     branches = [
         conv_norm_act(x, variables, "aspp_1x1"),

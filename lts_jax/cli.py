@@ -1,0 +1,41 @@
+"""What the commands share: flags whose errors are one line."""
+
+import sys
+
+from absl import flags
+
+# ml_collections puts the traceback of a get_config that raised into its message, under this.
+_TRACEBACK = "Error whilst parsing config file"
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line, for `app.run`; what is wrong with it ends the program in words.
+
+    Returns:
+      The program's name and the arguments that are no flags.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        if _TRACEBACK in str(error):
+            sys.exit(f"error: {flag_error(error)}")
+        sys.exit(
+            f"FATAL Flags parsing error: {error}\n"
+            "Pass --helpshort or --helpfull to see help on flags."
+        )
+    except ImportError as error:
+        sys.exit(f"error: {error}; run the command in the folder that holds configs/")
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # What ml_collections raises on a misspelt field, a wrong type, a missing file.
+        sys.exit(f"error: {flag_error(error)}")
+
+
+def flag_error(error: Exception) -> str:
+    """Returns in words what parsing flags raised."""
+    # A KeyError shows its message quoted.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if _TRACEBACK in message:
+        message = message.rstrip().splitlines()[-1]
+        for name in ("TypeError: ", "ValueError: "):
+            message = message.removeprefix(name)
+    return message

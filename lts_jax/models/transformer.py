@@ -1,0 +1,80 @@
+"""The transformer decoder layer that can locate instead of the filter (Section 3.2, Eq. 9)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from lts_jax.models.layers import Dtype
+
+
+class DecoderLayer(nn.Module):
+    """One decoder layer of the original transformer: post-norm, ReLU, no dropout.
+
+    Equals `torch.nn.TransformerDecoderLayer` where the position encodings are zero. They are
+    added to queries and keys of each attention and not to values, as DETR (Carion et al., ECCV
+    2020) does. The weights of both attentions are sown as `attention_weights`,
+    `[B, heads, N, M]`.
+
+    Attributes:
+      heads: of each attention.
+      dtype: of the computation.
+    """
+
+    heads: int = 4
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, position: jax.Array, memory: jax.Array) -> jax.Array:
+        """Maps queries `[B, N, C]` to `[B, N, C]`.
+
+        Args:
+          x: `[B, N, C]`; the feed-forward part has C hidden units too.
+          position: encodings, `[N, C]`.
+          memory: what the encoder would give, `[B, M, D]`.
+        """
+        c = x.shape[-1]
+
+        def norm(name: str, x: jax.Array) -> jax.Array:
+            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x)
+
+        def attend(name: str, x: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+            attention = nn.MultiHeadAttention(
+                self.heads,
+                qkv_features=c,
+                out_features=c,
+                dtype=self.dtype,
+                force_fp32_for_softmax=True,
+                name=name,
+            )
+            return attention(x + position, keys, values, sow_weights=True)
+
+        position = position.astype(x.dtype)
+        x = norm("norm1", x + attend("self_attention", x, x + position, x))
+        x = norm("norm2", x + attend("cross_attention", x, memory, memory))
+        hidden = nn.relu(nn.Dense(c, dtype=self.dtype, name="linear1")(x))
+        return norm("norm3", x + nn.Dense(c, dtype=self.dtype, name="linear2")(hidden))
+
+
+def sine_position_encoding(height: int, width: int, features: int) -> np.ndarray:
+    """Fixed encodings of the cells of a grid in row-major order, as in DETR.
+
+    Half of the features are of the row, half of the column, each counted from 1 and scaled to
+    2π at the far end; even features are sines and odd ones cosines of the same frequencies.
+
+    Returns:
+      float32 `[height * width, features]`; `features` must be a multiple of 4.
+    """
+    if features % 4:
+        raise ValueError(f"position encodings need a multiple of 4 features, not {features}")
+    half = features // 2
+    frequency = 10000.0 ** (-2 * (np.arange(half) // 2) / half)
+
+    def encode(n: int) -> np.ndarray:
+        angle = (np.arange(1, n + 1) / (n + 1e-6) * 2 * np.pi)[:, None] * frequency
+        return np.where(np.arange(half) % 2 == 0, np.sin(angle), np.cos(angle))
+
+    rows = np.broadcast_to(encode(height)[:, None], (height, width, half))
+    columns = np.broadcast_to(encode(width)[None], (height, width, half))
+    both = np.concatenate([rows, columns], axis=-1)
+    return both.reshape(height * width, features).astype(np.float32)

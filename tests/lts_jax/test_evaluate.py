@@ -1,0 +1,219 @@
+"""Evaluation encodes each image once, and gives what one sentence at a time would give."""
+
+import dataclasses
+import functools
+import json
+import types
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lts_jax import evaluate, scoring, sharding, steps
+from lts_jax.data import pipeline, preprocess
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.models import LTS
+from lts_jax.optim import make_optimizer
+from tfds_refcoco import masks
+
+from tiny import TINY
+
+WORDS = ("left", "man", "red", "cup", "second", "from", "the", "top")
+SIZES = [(50, 40), (33, 64), (1, 37), (64, 1), (45, 45)]
+B = 8  # images and sentences in a step
+SIDE = 64
+NEAR = 1e-5  # a probability so close to the threshold may fall on either side
+
+# Sentences of each image. One has more than a batch; of the second set, there are more images than
+# a group holds, so that the last group is filled up.
+SENTENCES = {"few": (1, 2, 3, 20, 1), "many": (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)}
+
+
+class MadeSplit:
+    """What evaluation reads of a Split, over random images and masks of odd sizes."""
+
+    def __init__(self, sentences):
+        rng = np.random.default_rng(0)
+        self.records, columns, self.text = [], [], []
+        for number, count in enumerate(sentences):
+            h, w = SIZES[number % len(SIZES)]
+            noise = rng.integers(0, 256, (h // 8 + 1, w // 8 + 1, 3), dtype=np.uint8)
+            jpeg = cv2.imencode(".jpg", cv2.resize(noise, (w, h)))[1].tobytes()
+            objects = [masks.encode(rng.random((h, w)) < p) for p in (0.1, 0.6)]
+            target = rng.integers(0, 2, count)
+            self.records.append(
+                {"image": jpeg, "objects": {"mask": objects}, "sentences": {"object": target}}
+            )
+            for i in range(count):
+                columns.append((number, i, len(columns), target[i], 7, h, w))
+                self.text.append(" ".join(rng.choice(WORDS, rng.integers(1, 6))))
+        names = ("record", "sentence", "sent_id", "ref_id", "image_id", "height", "width")
+        arrays = dict(zip(names, np.array(columns).T, strict=True))
+        self.index = types.SimpleNamespace(text=self.text, **arrays)
+        self.counts = types.SimpleNamespace(images=len(sentences), sentences=len(columns))
+
+    def record(self, number):
+        return self.records[number]
+
+
+@functools.cache
+def make_model(**parts):
+    """The network with random parameters, so large that masks depend on the sentence."""
+    model = LTS(vocab_size=len(WORDS) + 2, **(TINY | parts))
+    optimizer = make_optimizer(optax.constant_schedule(0.0))
+    state = jax.jit(lambda: steps.init_state(model, optimizer, 0, SIDE, 6))()
+    larger = jax.tree.map(lambda p: 1.9 * p if p.ndim > 1 else p, state.params)
+    return model, state.replace(params=larger)
+
+
+def make_evaluator(split, n_devices=1, threshold=0.5, **parts):
+    if jax.device_count() < n_devices:
+        pytest.skip(f"{jax.device_count()} devices here, {n_devices} wanted")
+    model, state = make_model(**parts)
+    mesh = sharding.make_mesh(jax.devices()[:n_devices])
+    preprocessing = pipeline.Preprocessing(Vocabulary(WORDS), SIDE, max_words=6)
+    evaluator = evaluate.Evaluator.create(
+        model, split, preprocessing, threshold=threshold, batch_size=B, mesh=mesh, threads=2
+    )
+    return evaluator, model, jax.device_put(state, sharding.replicated(mesh))
+
+
+@functools.cache
+def one_by_one(name):
+    """The whole network on one pair at a time: full-size probability and truth of each row."""
+    split = MadeSplit(SENTENCES[name])
+    evaluator, model, state = make_evaluator(split)
+    canvas = pipeline.canvas_of(split)
+
+    @jax.jit
+    def run(image, tokens, length, placement):
+        outputs = model.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            steps.to_float(image),
+            tokens,
+            length,
+            train=False,
+        )
+        return scoring.full_probability(outputs.mask, placement, SIDE, canvas)
+
+    found = []
+    for row, text in enumerate(split.index.text):
+        record = split.record(split.index.record[row])
+        image, placement = evaluator.preprocessing.image(record["image"])
+        sentence = evaluator.preprocessing.sentence(text)
+        full = run(
+            image[None],
+            sentence["tokens"][None],
+            sentence["length"][None],
+            jnp.array([placement], jnp.int32),
+        )
+        h, w = placement[:2]
+        truth = pipeline.read_mask(record, split.index.sentence[row], h, w) > 0
+        found.append((np.asarray(full[0, :h, :w]), truth))
+    return found
+
+
+@pytest.mark.parametrize("n_devices", [1, 8])
+@pytest.mark.parametrize("name", SENTENCES)
+def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path):
+    split = MadeSplit(SENTENCES[name])
+    expected = one_by_one(name)
+    threshold = float(np.median(np.concatenate([full.ravel() for full, _ in expected])))
+    evaluator, model, state = make_evaluator(split, n_devices, threshold)
+
+    # Probabilities, as the two compiled steps would threshold them.
+    canvas = pipeline.canvas_of(split)
+    worst, rows_seen = 0.0, []
+
+    @jax.jit
+    def probability(state, features, placement, batch):
+        outputs = steps.refer(model, state, features, batch)
+        return scoring.full_probability(outputs.mask, placement[batch["image"]], SIDE, canvas)
+
+    for images, sentences in pipeline.eval_batches(
+        split, evaluator.preprocessing, evaluator.groups, batch_size=B, threads=2
+    ):
+        put = sharding.put_batch({"image": images["image"]}, evaluator.mesh)
+        features = evaluator.encode_step(state, put["image"])
+        for batch in sentences:
+            rows = batch.pop("row")
+            put = sharding.put_batch(batch, evaluator.mesh)
+            full = np.asarray(probability(state, features, images["placement"], put))
+            for i, row in enumerate(rows):
+                if row >= 0:
+                    rows_seen.append(int(row))
+                    h, w = expected[row][0].shape
+                    worst = max(worst, np.abs(full[i, :h, :w] - expected[row][0]).max())
+    assert rows_seen == list(range(len(expected)))
+    assert worst <= 1e-5
+
+    # What evaluation itself says of every sentence.
+    scores = evaluator.report(state, tmp_path, 2)
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert [p["sent_id"] for p in predictions] == list(range(len(expected)))
+    uncertain = 0
+    for prediction, (full, truth) in zip(predictions, expected, strict=True):
+        counts = prediction["segmentation"]["counts"].encode()
+        ours, theirs = masks.decode(counts, *truth.shape) > 0, full > threshold
+        near = np.abs(full - threshold) <= NEAR
+        uncertain += near.sum()
+        assert (ours == theirs)[~near].all()
+        assert abs(prediction["intersection"] - (theirs & truth).sum()) <= near.sum()
+        assert abs(prediction["union"] - (theirs | truth).sum()) <= near.sum()
+        assert prediction["intersection"] == (ours & truth).sum()
+        assert prediction["union"] == (ours | truth).sum()
+    assert uncertain <= 1e-3 * sum(truth.size for _, truth in expected)
+    assert 0.1 < scores["miou"] < 0.9  # masks neither empty nor full
+
+    # The same compiled steps with an encoding for each sentence.
+    alone = dataclasses.replace(evaluator, groups=[np.array([row]) for row in rows_seen])
+    theirs = alone.scores(state)
+    assert theirs["sentences"] == scores["sentences"] == len(expected)
+    for metric in ("oiou", "miou", "pointing"):
+        assert theirs[metric] == pytest.approx(scores[metric], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_each_image_is_decoded_and_encoded_once(name, monkeypatch):
+    split = MadeSplit(SENTENCES[name])
+    evaluator, _, state = make_evaluator(split)
+    decoded, encoded = [], []
+
+    def decode_image(jpeg):
+        decoded.append(jpeg)
+        return original(jpeg)
+
+    def encode_step(state, image):
+        encoded.extend(picture.tobytes() for picture in np.asarray(image))
+        return evaluator.encode_step(state, image)
+
+    original = preprocess.decode_image
+    monkeypatch.setattr(preprocess, "decode_image", decode_image)
+    dataclasses.replace(evaluator, encode_step=encode_step).scores(state)
+    assert sorted(decoded) == sorted(record["image"] for record in split.records)
+    n = len(split.records)
+    assert len(encoded) == -(-n // B) * B
+    # All different, but for the last one, which fills the last group up.
+    assert len(set(encoded[:n])) == n
+    assert set(encoded[n:]) <= {encoded[n - 1]}
+
+
+def test_a_lost_or_repeated_sentence_is_an_error():
+    split = MadeSplit((2, 3))
+    evaluator, _, state = make_evaluator(split)
+    for groups in (evaluator.groups[:1], [*evaluator.groups, np.array([4])]):
+        with pytest.raises(RuntimeError, match="lost or repeated"):
+            dataclasses.replace(evaluator, groups=groups).scores(state)
+
+
+@pytest.mark.parametrize("parts", [{"locate": "none"}, {"rounds": 2}], ids=str)
+def test_report_of_other_networks(parts, tmp_path):
+    split = MadeSplit((2, 3))
+    evaluator, _, state = make_evaluator(split, **parts)
+    scores = evaluator.report(state, tmp_path, 2)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == scores
+    assert (scores["pointing"] is None) == (parts.get("locate") == "none")
+    assert (tmp_path / "gallery.png").stat().st_size > 0
