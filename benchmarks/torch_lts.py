@@ -84,7 +84,8 @@ class DecoderLayer(nn.Module):
 def sine_positions(h: int, w: int, features: int, like: Tensor) -> Tensor:
     """DETR's normalized 2-D sine encoding, `[h·w, features]`: y in the first half, then x.
 
-    Rows and columns are encoded in float64, which costs nothing at h + w positions.
+    Float32 constants, whatever the type of `like`; the sines are taken in float64, which costs
+    nothing at h + w positions.
     """
     half = features // 2
     i = torch.arange(half, device=like.device)
@@ -93,7 +94,7 @@ def sine_positions(h: int, w: int, features: int, like: Tensor) -> Tensor:
     def encode(n: int) -> Tensor:
         position = torch.arange(1, n + 1, device=like.device).double() / (n + 1e-6) * 2 * math.pi
         angle = position[:, None] / wavelength
-        return torch.where(i % 2 == 0, angle.sin(), angle.cos()).to(like.dtype)
+        return torch.where(i % 2 == 0, angle.sin(), angle.cos()).float().to(like.dtype)
 
     y = encode(h)[:, None].expand(h, w, half)
     x = encode(w)[None].expand(h, w, half)

@@ -12,8 +12,10 @@ from jax.sharding import Mesh
 
 from lts_jax import mapping, metrics, sharding, visualize
 from lts_jax.data import pipeline, preprocess
+from lts_jax.data.tokenizer import tokenize
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models.maps import refer_with_maps
 from lts_jax.steps import Batch, TrainState, compile_encode_step, compile_score_step
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import masks
@@ -27,6 +29,7 @@ class Evaluator:
     """One split with the compiled steps that score it: each image is read and encoded once.
 
     Attributes:
+      model: the network.
       split: the sentences.
       preprocessing: how they become examples.
       encode_step: from `lts_jax.steps.compile_encode_step`.
@@ -37,6 +40,7 @@ class Evaluator:
       threads: that read and decode.
     """
 
+    model: LTS
     split: Split
     preprocessing: pipeline.Preprocessing
     encode_step: Callable[[TrainState, jax.Array], ImageFeatures]
@@ -61,6 +65,7 @@ class Evaluator:
         """Compiles nothing yet; the first batch does."""
         sharding.check_batch_size("eval.batch_size", batch_size, mesh)
         return cls(
+            model,
             split,
             preprocessing,
             compile_encode_step(model, mesh),
@@ -78,16 +83,18 @@ class Evaluator:
     def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
         """Computes the metrics and writes metrics.json, predictions.json and gallery.png.
 
+        Where the locator is more than one kernel, also maps.png: what it did beside its heatmaps.
+
         Args:
           state: with the parameters to score.
-          out_dir: folder of the three files, made where missing.
+          out_dir: folder of the files, made where missing.
           gallery: number of sentences to draw, spread evenly over the split.
         """
         index = self.split.index
         n = len(index.sent_id)
         drawn = set(np.linspace(0, n - 1, min(gallery, n)).astype(int).tolist())
         predictions: list[dict[str, Any]] = []
-        examples: list[visualize.Example] = []
+        examples: dict[int, visualize.Example] = {}
 
         def collect(row: int, i: int, out: dict[str, np.ndarray]) -> None:
             h, w = int(index.height[row]), int(index.width[row])
@@ -111,13 +118,18 @@ class Evaluator:
             )
             if row in drawn:
                 heatmaps = out["heatmap"][i] if "heatmap" in out else ()
-                examples.append(self._example(row, iou, heatmaps, prediction))
+                examples[row] = self._example(row, iou, heatmaps, prediction)
 
         scores = self._run(state, collect)
         write_json(out_dir / "metrics.json", scores)
         write_json(out_dir / "predictions.json", predictions)
         if examples:
-            write_picture(out_dir / "gallery.png", visualize.draw_gallery(examples))
+            write_picture(out_dir / "gallery.png", visualize.draw_gallery([*examples.values()]))
+        if examples and self.model.locate in ("word_filter", "transformer"):
+            draw = jax.jit(self._named_maps)
+            maps = [self._maps(state, row, draw) for row in examples]
+            picture = visualize.draw_maps([*examples.values()], maps)
+            write_picture(out_dir / "maps.png", picture)
         return scores
 
     def _run(
@@ -179,24 +191,68 @@ class Evaluator:
         """Reads the image and the truth once more: few sentences are drawn."""
         index = self.split.index
         record = self.split.record(int(index.record[row]))
-        image = preprocess.decode_image(record["image"])
         h, w = prediction.shape
-        size = self.preprocessing.image_size
-        placement = preprocess.place(h, w, size, self.preprocessing.resize)
-        full = [
-            mapping.to_original_size(
-                jnp.asarray(heatmap)[None],
-                jnp.array([placement], jnp.int32),
-                (h, w),
-                size // len(heatmap),
-            )[0]
-            for heatmap in heatmaps
-        ]
+        titles = (
+            ["heatmap"] if len(heatmaps) == 1 else [f"round {i + 1}" for i in range(len(heatmaps))]
+        )
         return visualize.Example(
-            image=image,
+            image=preprocess.decode_image(record["image"]),
             sentence=index.text[row],
             iou=iou,
-            heatmaps=[np.asarray(heatmap) for heatmap in full],
+            heatmaps={
+                t: self._at_original_size(row, m) for t, m in zip(titles, heatmaps, strict=True)
+            },
             prediction=prediction,
             truth=pipeline.read_mask(record, int(index.sentence[row]), h, w) > 0,
         )
+
+    def _named_maps(
+        self, state: TrainState, features: ImageFeatures, sentence: Batch
+    ) -> dict[str, jax.Array]:
+        """Runs one sentence about the first of the encoded images."""
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        text: Any = self.model.apply(
+            variables, sentence["tokens"][None], sentence["length"][None], method="encode_text"
+        )
+        image = jax.tree.map(lambda x: x[:1], features)
+        return refer_with_maps(self.model, variables, image, text)[1]
+
+    def _maps(
+        self, state: TrainState, row: int, draw: Callable[..., dict[str, jax.Array]]
+    ) -> dict[str, np.ndarray]:
+        """What the locator did beside its heatmaps, by title, at the image's own size.
+
+        Of a word filter the response to each word; of a transformer where the heatmap's largest
+        cell looked, by head.
+        """
+        index = self.split.index
+        image, _ = self.preprocessing.image(self.split.record(int(index.record[row]))["image"])
+        sentence = self.preprocessing.sentence(index.text[row])
+        filled = sharding.put_batch({"image": np.stack([image] * self.batch_size)}, self.mesh)
+        maps = draw(state, self.encode_step(state, filled["image"]), sentence)
+        words = tokenize(index.text[row])[: int(sentence["length"])]
+        shown = {}
+        for name, values in maps.items():
+            of_round, kind = name.split("/")
+            if kind == "words":
+                for i, word in enumerate(words):
+                    shown[f"{of_round}, word {i + 1}: {word}"] = values[0, i]
+            elif kind == "self_attention":
+                heatmap = maps[f"{of_round}/heatmap"][0]
+                for head, weights in enumerate(values[0]):
+                    looked = weights[int(heatmap.argmax())].reshape(heatmap.shape)
+                    shown[f"{of_round}, head {head + 1}, from the peak"] = looked
+        return {title: self._at_original_size(row, np.asarray(m)) for title, m in shown.items()}
+
+    def _at_original_size(self, row: int, values: np.ndarray) -> np.ndarray:
+        """Maps `[G, G]` of one image to `[h, w]`."""
+        h, w = int(self.split.index.height[row]), int(self.split.index.width[row])
+        size = self.preprocessing.image_size
+        placement = preprocess.place(h, w, size, self.preprocessing.resize)
+        full = mapping.to_original_size(
+            jnp.asarray(values)[None],
+            jnp.array([placement], jnp.int32),
+            (h, w),
+            size // len(values),
+        )
+        return np.asarray(full[0])

@@ -1,6 +1,6 @@
 """Pictures of what the network saw and said."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -8,11 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 PANEL = 200  # side of the square that each picture is fitted into, pixels
-COLUMNS = 2  # examples side by side
 MARGIN = 6
-CAPTION = 26
+CAPTION, TITLE = 26, 20  # heights of the lines of text
 RED, GREEN = (230, 40, 40), (40, 200, 70)
-
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -23,39 +21,57 @@ class Example(NamedTuple):
     image: np.ndarray  # uint8 [h, w, 3]
     sentence: str
     iou: float
-    heatmaps: Sequence[np.ndarray]  # by round, float [h, w] in [0, 1]; none without a locator
+    heatmaps: Mapping[str, np.ndarray]  # by title, float [h, w] in [0, 1]; none without a locator
     prediction: np.ndarray  # bool [h, w]
     truth: np.ndarray  # bool [h, w]
 
 
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
-    """Draws each example as a sentence over its pictures: image, heatmaps, prediction, truth.
+    """Draws each sentence over its pictures: image, heatmaps, prediction, truth."""
+    return _draw_sheet([(e.sentence, e.iou, _pictures(e)) for e in examples], columns=2)
 
-    All examples have the same number of heatmaps.
+
+def draw_maps(examples: Sequence[Example], maps: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
+    """Draws each sentence over its image, its heatmaps and further maps.
+
+    Args:
+      examples: the sentences.
+      maps: of each sentence by title, float `[h, w]`; the largest value of each is drawn as 1.
     """
-    titles = _titles(len(examples[0].heatmaps))
-    font = ImageFont.load_default(size=15)
-    block_width = len(titles) * (PANEL + MARGIN) + 2 * MARGIN
-    block_height = CAPTION + PANEL + MARGIN
-    columns = min(COLUMNS, len(examples))
-    rows = -(-len(examples) // columns)
-    size = (columns * block_width, CAPTION + rows * block_height)
+    rows = []
+    for example, of_example in zip(examples, maps, strict=True):
+        pictures = _pictures(example)
+        shown = {title: pictures[title] for title in ("image", *example.heatmaps)}
+        for title, values in of_example.items():
+            scaled = _resize(np.clip(values / max(values.max(), 1e-12), 0, 1))
+            shown[title] = overlay_heatmap(pictures["image"], scaled)
+        rows.append((example.sentence, example.iou, shown))
+    return _draw_sheet(rows, columns=1)
+
+
+def _draw_sheet(
+    rows: Sequence[tuple[str, float, Mapping[str, np.ndarray]]], columns: int
+) -> Image.Image:
+    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side."""
+    font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+    columns = min(columns, len(rows))
+    most = max(len(pictures) for _, _, pictures in rows)
+    block_width = most * (PANEL + MARGIN) + 2 * MARGIN
+    block_height = CAPTION + TITLE + PANEL + MARGIN
+    size = (columns * block_width, -(-len(rows) // columns) * block_height)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for i, example in enumerate(examples):
+    for i, (sentence, iou, pictures) in enumerate(rows):
         left = (i % columns) * block_width + MARGIN
-        top = CAPTION + (i // columns) * block_height
-        caption = _fit(
-            example.sentence, f"   (IoU {example.iou:.2f})", font, block_width - 2 * MARGIN
-        )
-        draw.text((left, top + 4), caption, fill="black", font=font)
-        for j, (title, panel) in enumerate(zip(titles, _panels(example), strict=True)):
+        top = i // columns * block_height
+        caption = _fit(sentence, f"   (IoU {iou:.2f})", font, block_width - 2 * MARGIN)
+        draw.text((left, top + 6), caption, fill="black", font=font)
+        for j, (title, picture) in enumerate(pictures.items()):
             x = left + j * (PANEL + MARGIN)
-            if i < columns:
-                draw.text((x, 5), title, fill="gray", font=font)
-            h, w = panel.shape[:2]
-            place = (x + (PANEL - w) // 2, top + CAPTION + (PANEL - h) // 2)
-            sheet.paste(Image.fromarray(panel), place)
+            draw.text((x, top + CAPTION), title, fill="gray", font=small)
+            h, w = picture.shape[:2]
+            place = (x + (PANEL - w) // 2, top + CAPTION + TITLE + (PANEL - h) // 2)
+            sheet.paste(Image.fromarray(picture), place)
     return sheet
 
 
@@ -81,26 +97,24 @@ def _fit(sentence: str, score: str, font: Font, width: int) -> str:
     return shown + cut + score
 
 
-def _titles(rounds: int) -> tuple[str, ...]:
-    heatmaps = ["heatmap"] if rounds == 1 else [f"round {i + 1}" for i in range(rounds)]
-    return ("image", *heatmaps, "prediction", "truth")
+def _pictures(example: Example) -> dict[str, np.ndarray]:
+    """The pictures by title; scaled before they are drawn on, so that lines stay thin."""
+    image = _resize(example.image)
+    prediction, truth = (
+        _resize(mask.astype(np.float32)) > 0.5 for mask in (example.prediction, example.truth)
+    )
+    return {
+        "image": image,
+        **{t: overlay_heatmap(image, _resize(values)) for t, values in example.heatmaps.items()},
+        "prediction": overlay_mask(image, prediction, RED),
+        "truth": overlay_mask(image, truth, GREEN),
+    }
 
 
-def _panels(example: Example) -> tuple[np.ndarray, ...]:
-    """The pictures as `_titles` has them; scaled before they are drawn on: lines stay thin."""
-    h, w = example.image.shape[:2]
+def _resize(values: np.ndarray) -> np.ndarray:
+    """Fits `[h, w]` or `[h, w, 3]` into a panel."""
+    h, w = values.shape[:2]
     scale = PANEL / max(h, w)
     size = (max(1, round(w * scale)), max(1, round(h * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(example.image, size, interpolation=how)
-    heatmaps = [cv2.resize(h, size, interpolation=cv2.INTER_LINEAR) for h in example.heatmaps]
-    prediction, truth = (
-        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        for mask in (example.prediction, example.truth)
-    )
-    return (
-        image,
-        *(overlay_heatmap(image, heatmap) for heatmap in heatmaps),
-        overlay_mask(image, prediction, RED),
-        overlay_mask(image, truth, GREEN),
-    )
+    return cv2.resize(values, size, interpolation=how)

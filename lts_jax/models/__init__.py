@@ -4,5 +4,7 @@ Notation: B batch, H W image size, T words, D features.
 """
 
 from lts_jax.models.lts import LTS, Outputs
+from lts_jax.models.maps import refer_with_maps
+from lts_jax.models.segmenter import Segmenter
 
-__all__ = ["LTS", "Outputs"]
+__all__ = ["LTS", "Outputs", "Segmenter", "refer_with_maps"]

@@ -1,241 +1,156 @@
-"""The JAX network against its PyTorch twin: values, gradients, statistics and Adam steps.
+"""The JAX network against its PyTorch twin: values, gradients, statistics and Adam steps."""
 
-Weights and truth are random, BatchNorm's scales and statistics too; the images are not square,
-the sentences have all lengths, and their pads hold words that must change nothing.
-"""
-
-from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
-from configs.variants import VARIANTS
-from lts_jax.losses import total_loss
 from lts_jax.models import LTS
 
-from oracles import batch_norm_variables
+from oracles import relative_error
 from tiny import TINY
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.torch_lts import TorchLTS, loss  # noqa: E402
+from twins import (  # noqa: E402
+    ALL,
+    SAME,
+    VOCAB,
+    Result,
+    flat,
+    flax_rest,
+    jit,
+    make_batch,
+    make_torch,
+    make_variables,
+    part,
+    run_flax,
+    run_torch,
+    torch_gradients,
+    torch_inputs,
+)
+
+from benchmarks.torch_encoders import Darknet53  # noqa: E402
 from benchmarks.torch_weights import to_flax, to_torch  # noqa: E402
 
-BATCH, HEIGHT, WIDTH, WORDS, VOCAB = 4, 64, 96, 6, 12
-ENCODERS = ("backbone", "text")
+all_variants = pytest.mark.parametrize("name", ALL)
 
 # These gradients are zero. A softmax stays as it is when all scores of a query shift, as a key's
 # bias shifts them; over the one token of the cross-attention it is 1, whatever the scores.
 ZERO_GRADIENTS = ("self_attention/key/bias", "cross_attention/query/", "cross_attention/key/")
 
-# Most of these tests' time is the compiler's.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+@cache
+def results(name: str) -> tuple[Result, Result]:
+    """JAX's and PyTorch's, in float32."""
+    rest = flax_rest(name, jnp.float32)
+    return run_flax(name, make_variables(name), rest, evaluate=True), run_torch(name)
 
 
-class Batch(NamedTuple):
-    image: Any
-    tokens: Any
-    lengths: Any
-    truth4: Any
-    truth8: Any
+def assert_close(ours: dict[str, Any], reference: dict[str, Any], tolerance: float) -> None:
+    """Every array within a relative error, all of them reported where one is not."""
+    assert ours.keys() == reference.keys()
+    errors = {k: relative_error(ours[k], reference[k]) for k in ours}
+    assert not {k: e for k, e in errors.items() if not e <= tolerance}
 
 
-class Result(NamedTuple):
-    """Of one network on the batch, in Flax's names."""
-
-    evaluated: dict[str, np.ndarray]
-    trained: dict[str, np.ndarray]
-    loss: float
-    gradients: dict[str, np.ndarray]
-    statistics: dict[str, np.ndarray]
+def nonzero(gradients: dict[str, Any]) -> dict[str, Any]:
+    return {k: x for k, x in gradients.items() if not any(part in k for part in ZERO_GRADIENTS)}
 
 
-class Variant(NamedTuple):
-    """Overrides of the model; λ."""
-
-    model: dict[str, Any]
-    location_weight: float
-
-
-def read_variants() -> dict[str, Variant]:
-    def read(overrides: dict[str, Any]) -> Variant:
-        model = {k[6:]: v for k, v in overrides.items() if k.startswith("model.")}
-        return Variant(model, overrides.get("train.location_weight", 0.1))
-
-    variants = {name: read(overrides) for name, overrides in VARIANTS.items()}
-    # What none of the paper's variants has.
-    variants["prior_logits"] = Variant({"prior": "logits", "rounds": 2, "neck": False}, 0.1)
-    return variants
+@all_variants
+def test_outputs(name: str) -> None:
+    ours, reference = results(SAME[name])
+    assert_close(ours.evaluated, reference.evaluated, 1e-4)
+    assert_close(ours.trained, reference.trained, 1e-4)
 
 
-ALL = read_variants()
-# Variants of the image size are one network, computed once under its first name.
-SAME = {name: next(k for k, v in ALL.items() if v == variant) for name, variant in ALL.items()}
-all_variants = pytest.mark.parametrize("name", ALL)
+@all_variants
+def test_loss(name: str) -> None:
+    ours, reference = results(SAME[name])
+    assert ours.loss == pytest.approx(reference.loss, rel=1e-5)
+
+
+@all_variants
+def test_gradients(name: str) -> None:
+    ours, reference = results(SAME[name])
+    assert_close(nonzero(ours.gradients), nonzero(reference.gradients), 1e-3)
+    # What is left of them is rounding, of the size of float32's beside the network's largest.
+    scale = max(np.abs(x).max() for x in reference.gradients.values())
+    for path in ours.gradients.keys() - nonzero(ours.gradients).keys():
+        for gradient in (ours.gradients[path], reference.gradients[path]):
+            assert np.abs(gradient).max() <= 1e-6 * scale, path
+
+
+@all_variants
+def test_batch_norm_statistics(name: str) -> None:
+    ours, reference = results(SAME[name])
+    assert_close(ours.statistics, reference.statistics, 1e-4)
 
 
 @cache
-def make_batch() -> Batch:
-    rng = np.random.default_rng(0)
-    image = rng.uniform(size=(BATCH, HEIGHT, WIDTH, 3)).astype(np.float32)
-    tokens, lengths = rng.integers(0, VOCAB, (BATCH, WORDS)), np.array([WORDS, 1, 4, 3])
-    truth4, truth8 = (
-        rng.integers(0, 2, (BATCH, HEIGHT // s, WIDTH // s)).astype(np.float32) for s in (4, 8)
-    )
-    return Batch(image, tokens, lengths, truth4, truth8)
+def adam_steps(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """How far two steps move JAX's and PyTorch's parameters, in float64.
+
+    Adam divides each gradient by its own size: in float32 it would blow up rounding errors.
+    """
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), make_variables(name))
+    start = flat({"params": variables["params"]})
+    # The network's outputs and softmax are float32 by name. Here they are float64, too.
+    with jax.enable_x64(True), mock.patch.object(jnp, "float32", jnp.float64):
+        rest = flax_rest(name, jnp.float64)
+        # Adam is elementwise: one vector of all parameters is quick to compile.
+        splits = np.cumsum([x.size for x in start.values()])[:-1]
+        params = {"all": np.concatenate([x.ravel() for x in start.values()])}
+        state = (adam := optax.adam(1e-3)).init(jax.tree.map(jnp.asarray, params))
+        for _ in range(2):
+            parts = np.split(np.asarray(params["all"]), splits)
+            ours = {k: x.reshape(start[k].shape) for k, x in zip(start, parts, strict=True)}
+            result = run_flax(
+                name, {**variables, **unflatten_dict(ours, sep="/")}, rest, evaluate=False
+            )
+            gradient = {"all": np.concatenate([result.gradients[k].ravel() for k in start])}
+            updates, state = adam.update(jax.tree.map(jnp.asarray, gradient), state)
+            params = optax.apply_updates(jax.tree.map(jnp.asarray, params), updates)
+        parts = np.split(np.asarray(params["all"]), splits)
+    ours = {k: x.reshape(start[k].shape) - start[k] for k, x in zip(start, parts, strict=True)}
+
+    model = make_torch(name, torch.float64).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch_gradients(name, model)
+        optimizer.step()
+    reference = flat({"params": to_flax(model.state_dict(), model)["params"]})
+    return ours, {k: x - start[k] for k, x in reference.items()}
 
 
-def make_flax(name: str, dtype: Any = jnp.float32) -> LTS:
-    return LTS(vocab_size=VOCAB, **{**TINY, **ALL[name].model}, dtype=dtype)
+@all_variants
+def test_adam(name: str) -> None:
+    ours, reference = adam_steps(SAME[name])
+    assert_close(nonzero(ours), nonzero(reference), 1e-6)
+    for path in ours.keys() - nonzero(ours).keys():
+        assert max(np.abs(ours[path]).max(), np.abs(reference[path]).max()) <= 1e-8, path
 
 
-def make_torch(name: str, dtype: torch.dtype = torch.float32) -> TorchLTS:
-    model = TorchLTS(VOCAB, **{**TINY, **ALL[name].model}, max_words=WORDS)
-    model.load_state_dict(to_torch(make_variables(SAME[name]), model))
-    return model.to(dtype)
-
-
-@cache
-def make_variables(name: str) -> Any:
-    """Random float32 variables in the tree that Flax gives."""
-    rng = np.random.default_rng(0)
-    init = partial(make_flax(name).init, train=False)
-    shapes = flatten_dict(jax.eval_shape(init, jax.random.key(0), *make_batch()[:3]))
-
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        return rng.normal(0, (2 / max(np.prod(shape[:-1]), 1)) ** 0.5, shape).astype(np.float32)
-
-    drawn = unflatten_dict({path: draw(x.shape) for path, x in shapes.items()})
-    return batch_norm_variables(drawn)
-
-
-def flat(tree: Any) -> dict[str, np.ndarray]:
-    return {path: np.asarray(x) for path, x in flatten_dict(tree, sep="/").items()}
-
-
-def as_dict(outputs: Any) -> dict[str, np.ndarray]:
-    maps = {"heatmap": outputs.heatmap, "mask": outputs.mask}
-    return {k: np.asarray(x) for k, x in maps.items() if x is not None}
-
-
-# The JAX side. It is run in two parts, so that the encoders are compiled once for all variants.
-
-
-def part(tree: Any, encoders: bool) -> Any:
-    return {
-        collection: {k: v for k, v in inside.items() if (k in ENCODERS) == encoders}
-        for collection, inside in tree.items()
-    }
-
-
-def floats(tree: Any) -> list[jax.Array]:
-    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-
-def replace_floats(tree: Any, new: list[jax.Array]) -> Any:
-    values = iter(new)
-    return jax.tree.map(
-        lambda x: next(values) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-    )
-
-
-@cache
-def flax_encoders(neck: bool, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Features and new statistics in both modes, and the gradients from the features' ones."""
-    model = LTS(vocab_size=VOCAB, **TINY, neck=neck, dtype=dtype)
-
-    def both(module: LTS, batch: Batch, train: bool) -> Any:
-        return module.encode_image(batch.image, train=train), module.encode_text(*batch[1:3])
-
-    def train(variables: Any, batch: Batch) -> Any:
-        return model.apply(variables, batch, True, method=both, mutable=["batch_stats"])
-
-    def forward(variables: Any, batch: Batch) -> Any:
-        return model.apply(variables, batch, False, method=both), *train(variables, batch)
-
-    def backward(variables: Any, batch: Batch, features: Any) -> Any:
-        stats = variables["batch_stats"]
-
-        def run(params: Any) -> list[jax.Array]:
-            return floats(train({"params": params, "batch_stats": stats}, batch)[0])
-
-        return jax.vjp(run, variables["params"])[1](features)[0]
-
-    return jit(forward), jit(backward)
-
-
-def flax_rest(name: str, dtype: Any) -> Callable[..., Any]:
-    model = make_flax(name, dtype)
-    refer = partial(model.apply, method=LTS.refer)
-
-    def run(variables: Any, evaluated: Any, trained: Any, batch: Batch) -> Any:
-        def loss_of(params: Any, features: Any) -> Any:
-            inputs = {**variables, "params": params}
-            image, text = replace_floats(trained, features)
-            outputs, new = refer(inputs, image, text, train=True, mutable=["batch_stats"])
-            value, _ = total_loss(outputs, batch.truth4, batch.truth8, ALL[name].location_weight)
-            return value, (outputs, new)
-
-        gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
-        features = floats(trained)
-        return refer(variables, *evaluated, train=False), gradients(variables["params"], features)
-
-    return jit(run)
-
-
-def run_flax(name: str, variables: Any, rest: Callable[..., Any], dtype: Any) -> Result:
-    forward, backward = flax_encoders(ALL[name].model.get("neck", True), dtype)
-    batch = jax.tree.map(jnp.asarray, make_batch())
-    batch = batch._replace(image=batch.image.astype(dtype))
-    evaluated, trained, encoder_stats = forward(part(variables, True), batch)
-    out, ((value, (out_train, stats)), (grads, features)) = rest(
-        part(variables, False), evaluated, trained, batch
-    )
-    gradients = {**grads, **backward(part(variables, True), batch, features)}
-    statistics = {**stats["batch_stats"], **encoder_stats["batch_stats"]}
-    return Result(
-        as_dict(out),
-        as_dict(out_train),
-        float(value),
-        flat({"params": gradients}),
-        flat({"batch_stats": statistics}),
-    )
-
-
-# The PyTorch side.
-
-
-def torch_inputs(dtype: torch.dtype = torch.float32) -> tuple[list[torch.Tensor], ...]:
-    image, *rest = (torch.tensor(x) for x in make_batch())
-    image = image.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
-    return [image, *rest[:2]], [x.to(dtype) for x in rest[2:]]
-
-
-def torch_gradients(name: str, model: TorchLTS) -> tuple[Any, torch.Tensor]:
-    inputs, truth = torch_inputs(next(model.parameters()).dtype)
-    outputs = model(*inputs)
-    value = loss(outputs, *truth, ALL[name].location_weight)
-    value.backward()
-    return outputs, value
-
-
-def run_torch(name: str) -> Result:
-    model = make_torch(name).eval()
+def test_backbone_without_neck() -> None:
+    variables = make_variables("lts")
+    sizes = TINY["backbone_width"], TINY["backbone_stages"]
+    plain = Darknet53(*sizes, neck=False).eval()
+    weights = to_torch(variables, make_torch("lts"))
+    inner = {k.removeprefix("backbone."): x for k, x in weights.items() if "backbone." in k}
+    plain.load_state_dict({k: x for k, x in inner.items() if "neck" not in k})
+    model = LTS(vocab_size=VOCAB, **TINY, neck=False)
+    encode = partial(model.apply, train=False, method=LTS.encode_image)
+    ours = jit(encode)(part(variables, True), make_batch().image)
     with torch.no_grad():
-        evaluated = as_dict(model(*torch_inputs()[0]))
-    model.train()
-    outputs, value = torch_gradients(name, model)
-    gradients = {k: x.grad for k, x in model.named_parameters()}
-    statistics = to_flax(model.state_dict(), model, ("batch_stats",))
-    return Result(
-        evaluated,
-        {k: x for k, x in as_dict(outputs).items()},
-        value.item(),
-        flat(to_flax(gradients, model, ("params",))),
-        flat(statistics),
-    )
+        reference = plain(torch_inputs()[0][0])
+    for name in ("stride8", "stride16", "stride32"):
+        nchw = np.moveaxis(np.asarray(getattr(ours, name)), -1, 1)
+        assert relative_error(nchw, getattr(reference, name)) <= 1e-4

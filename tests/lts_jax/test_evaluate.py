@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import types
 
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
-from lts_jax import evaluate, scoring, sharding, steps
+from lts_jax import evaluate, scoring, sharding, steps, visualize
 from lts_jax.data import pipeline, preprocess
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.models import LTS
@@ -65,7 +67,7 @@ def make_model(**parts):
     model = LTS(vocab_size=len(WORDS) + 2, **(TINY | parts))
     optimizer = make_optimizer(optax.constant_schedule(0.0))
     state = jax.jit(lambda: steps.init_state(model, optimizer, 0, SIDE, 6))()
-    larger = jax.tree.map(lambda p: 1.9 * p if p.ndim > 1 else p, state.params)
+    larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
     return model, state.replace(params=larger)
 
 
@@ -149,6 +151,14 @@ def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path
                     worst = max(worst, np.abs(full[i, :h, :w] - expected[row][0]).max())
     assert rows_seen == list(range(len(expected)))
     assert worst <= 1e-5
+    # The sentences of an image get masks of their own, so that a mix-up would be seen.
+    differences = [
+        np.abs(expected[a][0] - expected[b][0]).max()
+        for rows in evaluator.groups
+        for a, b in itertools.pairwise(rows)
+        if split.text[a] != split.text[b]
+    ]
+    assert np.min(differences) > 1e-3
 
     # What evaluation itself says of every sentence.
     scores = evaluator.report(state, tmp_path, 2)
@@ -209,11 +219,23 @@ def test_a_lost_or_repeated_sentence_is_an_error():
             dataclasses.replace(evaluator, groups=groups).scores(state)
 
 
-@pytest.mark.parametrize("parts", [{"locate": "none"}, {"rounds": 2}], ids=str)
+@pytest.mark.parametrize(
+    "parts",
+    [{"locate": "none"}, {"locate": "transformer", "rounds": 2}, {"locate": "word_filter"}],
+    ids=lambda parts: parts["locate"],
+)
 def test_report_of_other_networks(parts, tmp_path):
     split = MadeSplit((2, 3))
     evaluator, _, state = make_evaluator(split, **parts)
     scores = evaluator.report(state, tmp_path, 2)
+    located = parts["locate"] != "none"
     assert json.loads((tmp_path / "metrics.json").read_text()) == scores
-    assert (scores["pointing"] is None) == (parts.get("locate") == "none")
+    assert (scores["pointing"] is not None) == located
     assert (tmp_path / "gallery.png").stat().st_size > 0
+    assert (tmp_path / "maps.png").exists() == located
+    if located:
+        # Image, then heatmaps, and 4 heads in 2 rounds or as many words as the longer sentence.
+        drawn = [split.text[0], split.text[-1]]
+        panels = 2 + 8 if "rounds" in parts else 1 + max(len(text.split()) for text in drawn)
+        with Image.open(tmp_path / "maps.png") as picture:
+            assert picture.width == (1 + panels) * (visualize.PANEL + visualize.MARGIN) + 12

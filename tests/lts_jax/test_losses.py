@@ -30,6 +30,20 @@ def test_equations_11_to_13():
     assert parts["loss"] == loss
 
 
+def test_without_a_segmenter_the_mask_is_held_against_the_coarse_truth():
+    mask = HEATMAP[:, 1]
+    seg = cross_entropy(mask, TRUTH8).sum() / 3
+    loss, parts = total_loss(Outputs(HEATMAP, mask), TRUTH4, TRUTH8, 0.0)
+    assert relative_error(loss, seg) < 1e-6
+    assert relative_error(parts["segmentation_loss"], seg) < 1e-6
+
+
+def test_without_a_locator_there_is_no_location_loss():
+    loss, parts = total_loss(Outputs(None, MASK), TRUTH4, TRUTH8, 0.1)
+    assert sorted(parts) == ["loss", "segmentation_loss"]
+    assert loss == parts["segmentation_loss"]
+
+
 def test_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is the oracle of the loss")
     theirs = torch.nn.functional.binary_cross_entropy_with_logits(

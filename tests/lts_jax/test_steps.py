@@ -95,7 +95,9 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
     truth = np.random.default_rng(1).integers(0, 2, (4, 64, 64)).astype(bool)
     state = jax.jit(lambda: steps.init_state(model, OPTIMIZER, 0, 64, 5))()
     # Larger weights, so that the masks depend on the sentence and are far from the threshold.
-    state = state.replace(params=jax.tree.map(lambda p: 1.9 * p if p.ndim > 1 else p, state.params))
+    state = state.replace(
+        params=jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
+    )
 
     features = jax.jit(steps.make_encode_step(model))(state, images)
     score = jax.jit(steps.make_score_step(model, 0.5, (64, 64)))

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from fake_runs import CONFIG, FakeRuns, make, write_results
 
 from lts_jax import runs, tables
+
+from fake_runs import CONFIG, FakeRuns, make, write_results
 
 
 @pytest.fixture

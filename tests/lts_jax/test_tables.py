@@ -5,11 +5,12 @@ import json
 import sys
 
 import pytest
-from fake_runs import CONFIG, FakeRuns, make
 
 from lts_jax import runs, tables
 from lts_jax.checks import plain_config
 from lts_jax.errors import ConfigError
+
+from fake_runs import CONFIG, FakeRuns, make
 
 
 @pytest.fixture

@@ -217,6 +217,23 @@ def test_bfloat16_trains(tiny_config_factory, tmp_path):
     assert {x.dtype.name for x in final_params(tmp_path)[1]} <= {"float32", "int32"}
 
 
+def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, capsys):
+    config = tiny_config_factory()
+    config.model.locate = "none"
+    config.train.location_weight = 0.0
+    config.train.epochs = 0.15
+    config.train.drop_epochs = ()
+    config.eval.splits = ("val",)
+    results = train.train_and_evaluate(config, tmp_path)
+    assert results["val"]["pointing"] is None and 0 <= results["val"]["oiou"] <= 1
+    saved = json.loads((tmp_path / "eval" / "val" / "metrics.json").read_text())
+    assert saved == results["val"]
+    evaluated = [line for line in metrics_lines(tmp_path) if "val/oiou" in line]
+    assert evaluated and all("val/pointing" not in line for line in evaluated)
+    table = capsys.readouterr().out.splitlines()[-2:]
+    assert dict(zip(table[0].split(), table[1].split(), strict=True))["pointing"] == "-"
+
+
 def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
     run = json.loads((whole_run[0] / "run.json").read_text())
     assert run["config"] == plain_config(tiny_config_factory())

@@ -11,7 +11,7 @@ def example(h, w, rounds=1):
         image=rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
         sentence="the thing",
         iou=0.5,
-        heatmaps=[rng.random((h, w)).astype(np.float32) for _ in range(rounds)],
+        heatmaps={f"round {i}": rng.random((h, w)).astype(np.float32) for i in range(rounds)},
         prediction=mask,
         truth=mask,
     )
@@ -31,10 +31,28 @@ def test_each_round_has_a_panel():
     assert np.diff(widths).tolist() == [panel] * 3
     first = np.asarray(visualize.draw_gallery([example(30, 40, 1)]))
     second = np.asarray(visualize.draw_gallery([example(30, 40, 2)]))
-    below = slice(visualize.CAPTION, None)
+    below = slice(visualize.CAPTION + visualize.TITLE, None)
     left, right = slice(2 * panel), slice(2 * panel, None)
     np.testing.assert_array_equal(second[below, left], first[below, left])
     np.testing.assert_array_equal(second[below, 3 * panel :], first[below, right])
+
+
+def test_maps_stand_beside_image_and_heatmaps_with_the_largest_value_as_one():
+    shown = example(30, 40)
+    ramp = np.linspace(0, 1, 40, dtype=np.float32) * np.ones((30, 1), np.float32)
+    maps = [{"head 1": 1e-4 * ramp, "word 1: red": ramp, "silent": 0 * ramp}]
+    sheet = np.asarray(visualize.draw_maps([shown], maps))
+    panel = visualize.PANEL + visualize.MARGIN
+    assert sheet.shape[1] == (2 + 3) * panel + 2 * visualize.MARGIN
+    picture = slice(visualize.CAPTION + visualize.TITLE, None)
+    small, large, silent = (
+        sheet[picture, visualize.MARGIN + i * panel : visualize.MARGIN + (i + 1) * panel]
+        for i in (2, 3, 4)
+    )
+    np.testing.assert_allclose(small.astype(int), large, atol=1)
+    assert (silent != large).any()
+    # Sentences may have different numbers of words.
+    assert visualize.draw_maps([shown, shown], [maps[0], {}]).width == sheet.shape[1]
 
 
 def test_long_sentences_stay_in_their_column():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models import LTS
+from lts_jax.models.segmenter import Segmenter
 
 from oracles import batch_norm_variables
 from tiny import TINY
@@ -72,3 +73,26 @@ def test_unknown_prior_is_refused():
         LTS(vocab_size=9, **TINY, prior="sigmoid").init(
             jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
         )
+
+
+def test_unknown_locator_is_refused():
+    with pytest.raises(ValueError, match=r"model\.locate"):
+        LTS(vocab_size=9, **TINY, locate="filters").init(
+            jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
+        )
+
+
+def test_a_network_that_never_sees_the_text_is_refused():
+    with pytest.raises(ValueError, match="never sees the text"):
+        LTS(vocab_size=9, **TINY, locate="none", fuse=False).init(
+            jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
+        )
+
+
+def test_segmenter_works_on_any_features():
+    """Table 3: on another network's features and prior, by itself."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 10, 7, 23)).astype(np.float32)
+    prior = rng.uniform(size=(2, 10, 7)).astype(np.float32)
+    mask, _ = Segmenter().init_with_output(jax.random.key(0), features, prior, train=False)
+    assert mask.shape == (2, 20, 14)

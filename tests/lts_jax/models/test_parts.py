@@ -1,6 +1,7 @@
 """Fusion, locator and segmenter against torch's functions, written from the paper's equations."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -150,7 +151,8 @@ def test_segmenter_is_aspp_and_a_transposed_convolution(with_prior):
     variables = batch_norm_variables(model.init(jax.random.key(0), fused, prior, train=False))
     ours = model.apply(variables, fused, prior, train=False)
 
-    x = to_nchw(np.concatenate([fused, prior[..., None]], axis=-1) if with_prior else fused)
+    seen = np.concatenate([fused, prior[..., None]], axis=-1) if with_prior else fused
+    x = inputs = to_nchw(seen).requires_grad_()
     pooled = conv_norm_act(functional.adaptive_avg_pool2d(x, 1), variables, "aspp_pool")
     branches = [
         conv_norm_act(x, variables, "aspp_1x1"),
@@ -168,4 +170,14 @@ def test_segmenter_is_aspp_and_a_transposed_convolution(with_prior):
     dense = variables["params"]["mask"]
     x = x.permute(0, 2, 3, 1) @ tensor(dense["kernel"]) + tensor(dense["bias"])
     assert ours.shape == (2, 26, 28)
-    assert relative_error(ours, x[..., 0].numpy()) < 1e-5
+    assert relative_error(ours, x[..., 0].detach().numpy()) < 1e-5
+
+    x.sin().sum().backward()
+
+    def loss(fused, prior):
+        return jnp.sin(model.apply(variables, fused, prior, train=False)).sum()
+
+    theirs = to_nhwc(inputs.grad)
+    assert relative_error(jax.grad(loss)(fused, prior), theirs[..., :6]) < 1e-4
+    if with_prior:
+        assert relative_error(jax.grad(loss, argnums=1)(fused, prior), theirs[..., 6]) < 1e-4
