@@ -23,21 +23,24 @@ from twins import (  # noqa: E402
     SAME,
     VOCAB,
     Result,
+    as_dict,
     flat,
     flax_rest,
     jit,
     make_batch,
     make_torch,
     make_variables,
-    part,
     run_flax,
     run_torch,
     torch_gradients,
     torch_inputs,
 )
 
-from benchmarks.torch_encoders import Darknet53  # noqa: E402
+from benchmarks.torch_lts import TorchLTS  # noqa: E402
 from benchmarks.torch_weights import to_flax, to_torch  # noqa: E402
+
+# More than there are parameters.
+VECTOR = 2**19
 
 all_variants = pytest.mark.parametrize("name", ALL)
 
@@ -50,7 +53,8 @@ ZERO_GRADIENTS = ("self_attention/key/bias", "cross_attention/query/", "cross_at
 def results(name: str) -> tuple[Result, Result]:
     """JAX's and PyTorch's, in float32."""
     rest = flax_rest(name, jnp.float32)
-    return run_flax(name, make_variables(name), rest, evaluate=True), run_torch(name)
+    ours = run_flax(name, make_variables(name), rest, make_batch(), evaluate=True)
+    return ours, run_torch(name, make_batch())
 
 
 def assert_close(ours: dict[str, Any], reference: dict[str, Any], tolerance: float) -> None:
@@ -100,32 +104,38 @@ def adam_steps(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
     Adam divides each gradient by its own size: in float32 it would blow up rounding errors.
     """
+    # XLA's float64 convolutions are slow.
+    batch = make_batch(32, 64)
     variables = jax.tree.map(lambda x: np.asarray(x, np.float64), make_variables(name))
     start = flat({"params": variables["params"]})
+    ends = np.cumsum([x.size for x in start.values()])
+
+    # Adam is elementwise. On one vector as long for all variants, it is compiled once.
+    def join(arrays: dict[str, np.ndarray]) -> jax.Array:
+        vector = np.concatenate([arrays[k].ravel() for k in start])
+        return jnp.asarray(np.pad(vector, (0, VECTOR - vector.size)))
+
+    def split(vector: jax.Array) -> dict[str, np.ndarray]:
+        parts = np.split(np.asarray(vector), ends)[:-1]
+        return {k: x.reshape(start[k].shape) for k, x in zip(start, parts, strict=True)}
+
     # The network's outputs and softmax are float32 by name. Here they are float64, too.
     with jax.enable_x64(True), mock.patch.object(jnp, "float32", jnp.float64):
-        rest = flax_rest(name, jnp.float64)
-        # Adam is elementwise: one vector of all parameters is quick to compile.
-        splits = np.cumsum([x.size for x in start.values()])[:-1]
-        params = {"all": np.concatenate([x.ravel() for x in start.values()])}
-        state = (adam := optax.adam(1e-3)).init(jax.tree.map(jnp.asarray, params))
+        rest, adam, vector = flax_rest(name, jnp.float64), optax.adam(1e-3), join(start)
+        state = adam.init(vector)
         for _ in range(2):
-            parts = np.split(np.asarray(params["all"]), splits)
-            ours = {k: x.reshape(start[k].shape) for k, x in zip(start, parts, strict=True)}
-            result = run_flax(
-                name, {**variables, **unflatten_dict(ours, sep="/")}, rest, evaluate=False
-            )
-            gradient = {"all": np.concatenate([result.gradients[k].ravel() for k in start])}
-            updates, state = adam.update(jax.tree.map(jnp.asarray, gradient), state)
-            params = optax.apply_updates(jax.tree.map(jnp.asarray, params), updates)
-        parts = np.split(np.asarray(params["all"]), splits)
-    ours = {k: x.reshape(start[k].shape) - start[k] for k, x in zip(start, parts, strict=True)}
+            moved = {**variables, **unflatten_dict(split(vector), sep="/")}
+            result = run_flax(name, moved, rest, batch, evaluate=False)
+            assert all(x.dtype == np.float64 for x in result.trained.values())
+            updates, state = adam.update(join(result.gradients), state)
+            vector = optax.apply_updates(vector, updates)
+    ours = {k: x - start[k] for k, x in split(vector).items()}
 
     model = make_torch(name, torch.float64).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        torch_gradients(name, model)
+        torch_gradients(name, model, batch)
         optimizer.step()
     reference = flat({"params": to_flax(model.state_dict(), model)["params"]})
     return ours, {k: x - start[k] for k, x in reference.items()}
@@ -139,18 +149,17 @@ def test_adam(name: str) -> None:
         assert max(np.abs(ours[path]).max(), np.abs(reference[path]).max()) <= 1e-8, path
 
 
-def test_backbone_without_neck() -> None:
-    variables = make_variables("lts")
-    sizes = TINY["backbone_width"], TINY["backbone_stages"]
-    plain = Darknet53(*sizes, neck=False).eval()
-    weights = to_torch(variables, make_torch("lts"))
-    inner = {k.removeprefix("backbone."): x for k, x in weights.items() if "backbone." in k}
-    plain.load_state_dict({k: x for k, x in inner.items() if "neck" not in k})
+def test_one_call_without_neck() -> None:
+    # The tests above call the parts.
+    def strip(tree: Any) -> Any:
+        backbone = {k: x for k, x in tree["backbone"].items() if "neck" not in k}
+        return {**tree, "backbone": backbone}
+
+    batch = make_batch()
+    variables = {k: strip(x) for k, x in make_variables("lts").items()}
     model = LTS(vocab_size=VOCAB, **TINY, neck=False)
-    encode = partial(model.apply, train=False, method=LTS.encode_image)
-    ours = jit(encode)(part(variables, True), make_batch().image)
+    ours = jit(partial(model.apply, train=False))(variables, *batch[:3])
+    twin = TorchLTS(VOCAB, **TINY, neck=False).eval()
+    twin.load_state_dict(to_torch(variables, twin))
     with torch.no_grad():
-        reference = plain(torch_inputs()[0][0])
-    for name in ("stride8", "stride16", "stride32"):
-        nchw = np.moveaxis(np.asarray(getattr(ours, name)), -1, 1)
-        assert relative_error(nchw, getattr(reference, name)) <= 1e-4
+        assert_close(as_dict(ours), as_dict(twin(*torch_inputs(batch)[0])), 1e-4)

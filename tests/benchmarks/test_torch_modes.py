@@ -29,7 +29,7 @@ def make_inputs() -> list[torch.Tensor]:
 
 def make_model(name: str) -> TorchLTS:
     torch.manual_seed(0)
-    return TorchLTS(VOCAB, **TINY, **MODELS[name], max_words=WORDS)
+    return TorchLTS(VOCAB, **TINY, **MODELS[name], neck=False, max_words=WORDS)
 
 
 def test_text_encoder_is_a_packed_gru() -> None:

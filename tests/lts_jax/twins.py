@@ -23,16 +23,18 @@ from lts_jax.models import LTS
 from oracles import batch_norm_variables
 from tiny import TINY
 
-BATCH, HEIGHT, WIDTH, WORDS, VOCAB = 4, 64, 96, 6, 12
+BATCH, WORDS, VOCAB = 4, 6, 12
 ENCODERS = ("backbone", "text")
 
-# Under seed 0, an activation of `prior_logits` lies so close to zero that rounding decides its side,
-# where g has another slope: in float32, the gradients then rightly differ by some percent.
+# Under seed 0, an activation of `prior_logits` lies so close to zero that rounding decides its
+# side, where g has another slope: in float32, the gradients then rightly differ by some percent.
 SEEDS = {"prior_logits": 2}
 
 # Most of these tests' time is the compiler's.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = partial(jax.jit, compiler_options=_QUICK)
+# Threads of so small a network would only wait for each other.
+torch.set_num_threads(1)
 
 
 class Batch(NamedTuple):
@@ -77,12 +79,12 @@ SAME = {name: next(k for k, v in ALL.items() if v == variant) for name, variant 
 
 
 @cache
-def make_batch() -> Batch:
+def make_batch(height: int = 64, width: int = 96) -> Batch:
     rng = np.random.default_rng(0)
-    image = rng.uniform(size=(BATCH, HEIGHT, WIDTH, 3)).astype(np.float32)
+    image = rng.uniform(size=(BATCH, height, width, 3)).astype(np.float32)
     tokens, lengths = rng.integers(0, VOCAB, (BATCH, WORDS)), np.array([WORDS, 1, 4, 3])
     truth4, truth8 = (
-        rng.integers(0, 2, (BATCH, HEIGHT // s, WIDTH // s)).astype(np.float32) for s in (4, 8)
+        rng.integers(0, 2, (BATCH, height // s, width // s)).astype(np.float32) for s in (4, 8)
     )
     return Batch(image, tokens, lengths, truth4, truth8)
 
@@ -168,15 +170,22 @@ def flax_encoders(dtype: Any) -> tuple[Callable[..., Any], ...]:
 
 
 def flax_rest(name: str, dtype: Any) -> Callable[..., Any]:
+    """Outputs; in training with the loss, new statistics and gradients."""
+    same = next(other for other in ALL if ALL[other].model == ALL[name].model)
+    return _flax_rest(same, dtype)
+
+
+@cache
+def _flax_rest(name: str, dtype: Any) -> Callable[..., Any]:
     model = make_flax(name, dtype)
     refer = partial(model.apply, method=LTS.refer)
 
-    def run(variables: Any, evaluated: Any, trained: Any, batch: Batch) -> Any:
+    def run(variables: Any, evaluated: Any, trained: Any, batch: Batch, weight: float) -> Any:
         def loss_of(params: Any, features: Any) -> Any:
             inputs = {**variables, "params": params}
             image, text = replace_floats(trained, features)
             outputs, new = refer(inputs, image, text, train=True, mutable=["batch_stats"])
-            value, _ = total_loss(outputs, batch.truth4, batch.truth8, ALL[name].location_weight)
+            value, _ = total_loss(outputs, batch.truth4, batch.truth8, weight)
             return value, (outputs, new)
 
         gradients = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
@@ -186,16 +195,18 @@ def flax_rest(name: str, dtype: Any) -> Callable[..., Any]:
     return jit(run)
 
 
-def run_flax(name: str, variables: Any, rest: Callable[..., Any], evaluate: bool) -> Result:
+def run_flax(
+    name: str, variables: Any, rest: Callable[..., Any], data: Batch, evaluate: bool
+) -> Result:
     dtype = jnp.result_type(variables["params"]["text"]["embed"]["embedding"])
     encode, encode_train, backward = flax_encoders(dtype)
-    batch = jax.tree.map(jnp.asarray, make_batch())
+    batch = jax.tree.map(jnp.asarray, data)
     batch = batch._replace(image=batch.image.astype(dtype))
     encoder = part(variables, True)
     features = encode(encoder, batch) if evaluate else None
     features_train, encoder_stats = encode_train(encoder, batch)
     out, ((value, (out_train, stats)), (grads, feature_grads)) = rest(
-        part(variables, False), features, features_train, batch
+        part(variables, False), features, features_train, batch, ALL[name].location_weight
     )
     gradients = {**grads, **backward(encoder, batch, feature_grads)}
     statistics = {**stats["batch_stats"], **encoder_stats["batch_stats"]}
@@ -211,31 +222,34 @@ def run_flax(name: str, variables: Any, rest: Callable[..., Any], evaluate: bool
 # The PyTorch side.
 
 
-def torch_inputs(dtype: torch.dtype = torch.float32) -> tuple[list[torch.Tensor], ...]:
-    image, *rest = (torch.tensor(x) for x in make_batch())
+def torch_inputs(
+    batch: Batch, dtype: torch.dtype = torch.float32
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The network's inputs and the loss's."""
+    image, tokens, lengths, *truth = (torch.tensor(x) for x in batch)
     image = image.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
-    return [image, *rest[:2]], [x.to(dtype) for x in rest[2:]]
+    return [image, tokens, lengths], [x.to(dtype) for x in truth]
 
 
-def torch_gradients(name: str, model: TorchLTS) -> tuple[Any, torch.Tensor]:
-    inputs, truth = torch_inputs(next(model.parameters()).dtype)
+def torch_gradients(name: str, model: TorchLTS, batch: Batch) -> tuple[Any, torch.Tensor]:
+    inputs, truth = torch_inputs(batch, next(model.parameters()).dtype)
     outputs = model(*inputs)
     value = loss(outputs, *truth, ALL[name].location_weight)
     value.backward()
     return outputs, value
 
 
-def run_torch(name: str) -> Result:
+def run_torch(name: str, batch: Batch) -> Result:
     model = make_torch(name).eval()
     with torch.no_grad():
-        evaluated = as_dict(model(*torch_inputs()[0]))
+        evaluated = as_dict(model(*torch_inputs(batch)[0]))
     model.train()
     norms = {k: x for k, x in model.named_modules() if isinstance(x, torch.nn.BatchNorm2d)}
     before = {k: x.running_var.clone() for k, x in norms.items()}
     counts = {}
     for k, norm in norms.items():
         norm.register_forward_hook(lambda _, x, y, k=k: counts.update({k: y[:, 0].numel()}))
-    outputs, value = torch_gradients(name, model)
+    outputs, value = torch_gradients(name, model, batch)
     # PyTorch keeps a running mean of the unbiased variance, Flax of the biased one.
     for k, norm in norms.items():
         norm.running_var.copy_(
