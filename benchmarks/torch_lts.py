@@ -1,7 +1,8 @@
 """LTS in PyTorch: what `lts_jax` is held against, in its numbers and in its speed.
 
-Written from the paper alone and sharing no code with `lts_jax`, so that a mistake would have to
-be made twice to go unseen. `torch_weights` carries weights and gradients from one to the other.
+Written from the paper and the README's decisions, sharing no code with `lts_jax`, so that a
+mistake would have to be made twice to go unseen. `torch_weights` carries weights and gradients
+from one to the other.
 It runs in either memory format, under autocast, and through `torch.compile(fullgraph=True)`.
 
 Notation: B batch, H W image size, T words, D text features, C fused features, h w a feature map,

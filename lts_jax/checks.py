@@ -88,6 +88,9 @@ def check_config(config: ConfigDict) -> None:
     numbers = all(isinstance(x, int | float) and 0 < x < math.inf for x in drops)
     if not numbers or sorted(set(drops)) != drops:
         raise ConfigError(f"train.drop_epochs={drops} must be positive numbers that increase")
+    splits = fields["eval.splits"]
+    if not splits or len(set(splits)) != len(splits):
+        raise ConfigError(f"eval.splits={splits} must be one or more splits, each once")
     if not 0 <= fields["eval.threshold"] < 1:
         raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
 
@@ -97,11 +100,15 @@ def _check_parts(fields: Mapping[str, Any]) -> None:
     if fields["model.locate"] == "none":
         if not fields["model.fuse"]:
             raise ConfigError(
-                "model.fuse=False with model.locate=none: the network would never see the sentence"
+                "model.fuse=False with model.locate=none: the network would never see the "
+                "sentence; change one of them"
             )
         for name, value in (("model.rounds", 1), ("train.location_weight", 0)):
             if fields[name] != value:
-                raise ConfigError(f"{name}={fields[name]} needs a locator, model.locate is none")
+                raise ConfigError(
+                    f"{name}={fields[name]} needs a locator: set it to {value} where "
+                    "model.locate=none"
+                )
 
 
 def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:

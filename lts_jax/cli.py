@@ -1,5 +1,6 @@
 """What the commands share: flags whose errors are one line."""
 
+import re
 import sys
 
 from absl import flags
@@ -38,4 +39,6 @@ def flag_error(error: Exception) -> str:
         message = message.rstrip().splitlines()[-1]
         for name in ("TypeError: ", "ValueError: "):
             message = message.removeprefix(name)
+        if re.search(r"get_config\(\) takes 0 positional arguments", message):
+            message = "the config file has no variants: give it without :<variant>"
     return message

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lts_jax import mapping, metrics, sharding, visualize
+from lts_jax import locator_maps, metrics, sharding, visualize
 from lts_jax.data import pipeline, preprocess
-from lts_jax.data.tokenizer import tokenize
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.maps import refer_with_maps
 from lts_jax.steps import Batch, TrainState, compile_encode_step, compile_score_step
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import masks
@@ -126,8 +123,9 @@ class Evaluator:
         if examples:
             write_picture(out_dir / "gallery.png", visualize.draw_gallery([*examples.values()]))
         if examples and self.model.locate in ("word_filter", "transformer"):
-            draw = jax.jit(self._named_maps)
-            maps = [self._maps(state, row, draw) for row in examples]
+            maps = locator_maps.of_sentences(
+                self.model, state, self.split, self.preprocessing, list(examples)
+            )
             picture = visualize.draw_maps([*examples.values()], maps)
             write_picture(out_dir / "maps.png", picture)
         return scores
@@ -200,59 +198,9 @@ class Evaluator:
             sentence=index.text[row],
             iou=iou,
             heatmaps={
-                t: self._at_original_size(row, m) for t, m in zip(titles, heatmaps, strict=True)
+                t: locator_maps.at_original_size(self.split, self.preprocessing, row, m)
+                for t, m in zip(titles, heatmaps, strict=True)
             },
             prediction=prediction,
             truth=pipeline.read_mask(record, int(index.sentence[row]), h, w) > 0,
         )
-
-    def _named_maps(
-        self, state: TrainState, features: ImageFeatures, sentence: Batch
-    ) -> dict[str, jax.Array]:
-        """Runs one sentence about the first of the encoded images."""
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        text: Any = self.model.apply(
-            variables, sentence["tokens"][None], sentence["length"][None], method="encode_text"
-        )
-        image = jax.tree.map(lambda x: x[:1], features)
-        return refer_with_maps(self.model, variables, image, text)[1]
-
-    def _maps(
-        self, state: TrainState, row: int, draw: Callable[..., dict[str, jax.Array]]
-    ) -> dict[str, np.ndarray]:
-        """What the locator did beside its heatmaps, by title, at the image's own size.
-
-        Of a word filter the response to each word; of a transformer where the heatmap's largest
-        cell looked, by head.
-        """
-        index = self.split.index
-        image, _ = self.preprocessing.image(self.split.record(int(index.record[row]))["image"])
-        sentence = self.preprocessing.sentence(index.text[row])
-        filled = sharding.put_batch({"image": np.stack([image] * self.batch_size)}, self.mesh)
-        maps = draw(state, self.encode_step(state, filled["image"]), sentence)
-        words = tokenize(index.text[row])[: int(sentence["length"])]
-        shown = {}
-        for name, values in maps.items():
-            of_round, kind = name.split("/")
-            if kind == "words":
-                for i, word in enumerate(words):
-                    shown[f"{of_round}, word {i + 1}: {word}"] = values[0, i]
-            elif kind == "self_attention":
-                heatmap = maps[f"{of_round}/heatmap"][0]
-                for head, weights in enumerate(values[0]):
-                    looked = weights[int(heatmap.argmax())].reshape(heatmap.shape)
-                    shown[f"{of_round}, head {head + 1}, from the peak"] = looked
-        return {title: self._at_original_size(row, np.asarray(m)) for title, m in shown.items()}
-
-    def _at_original_size(self, row: int, values: np.ndarray) -> np.ndarray:
-        """Maps `[G, G]` of one image to `[h, w]`."""
-        h, w = int(self.split.index.height[row]), int(self.split.index.width[row])
-        size = self.preprocessing.image_size
-        placement = preprocess.place(h, w, size, self.preprocessing.resize)
-        full = mapping.to_original_size(
-            jnp.asarray(values)[None],
-            jnp.array([placement], jnp.int32),
-            (h, w),
-            size // len(values),
-        )
-        return np.asarray(full[0])

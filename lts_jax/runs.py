@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.checks import check_same_run
+from lts_jax.errors import ConfigError
 
 GRACE_S = 30.0  # for a run that was told to end
 
@@ -32,13 +33,14 @@ class Children:
         self._stopped = False
 
     def call(self, command: Sequence[str], log: Path) -> int:
-        """Runs a command, appends what it says to `log`, and returns its exit status."""
+        """Runs Python with arguments, appends what it says to `log`, returns its exit status."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             with self._lock:
                 if self._stopped:
                     return -signal.SIGTERM
-                out.write(f"$ {shlex.join(command)}\n".encode())
+                # As anybody would type it, and not where this Python happens to lie.
+                out.write(f"$ {shlex.join(['python', *command[1:]])}\n".encode())
                 out.flush()
                 # A session of its own: the terminal's Ctrl-C reaches it through `stop` alone.
                 process = subprocess.Popen(
@@ -139,15 +141,12 @@ def train(
       finished: called after each run, here in the caller's thread.
 
     Raises:
-      RunError: a run has failed; those already running were let end, and no other was started.
+      RunError: runs have failed; the others were still trained.
       KeyboardInterrupt: and the runs were ended.
     """
-    children, failure = Children(), threading.Event()
+    children = Children()
 
-    def attempt(number: int, run: Run) -> str | None:
-        """Returns None where nothing was done."""
-        if failure.is_set():
-            return None
+    def attempt(number: int, run: Run) -> str:
         name = f"[{number}/{len(runs)}] {run.variant} seed {run.seed}"
         log = run.workdir / "log.txt"
         print(f"{name}: started, {log}", flush=True)
@@ -156,13 +155,12 @@ def train(
         minutes = (time.monotonic() - start) / 60
         result = None if status else read_result(run)
         if result is None:
-            failure.set()
             raise RunError(f"{name} failed with status {status}: {_last_line(log)}\nlog: {log}")
         split, value = next(iter(result["splits"].items()))
         oiou = 100 * value["metrics"]["oiou"]
         return f"{name}: done in {minutes:.1f} min, {split} oIoU {oiou:.2f}"
 
-    done, error = 0, None
+    done, errors = 0, []
     with ThreadPoolExecutor(jobs) as pool:
         try:
             futures = {pool.submit(attempt, i, run): run for i, run in enumerate(runs, 1)}
@@ -170,19 +168,18 @@ def train(
                 try:
                     line = future.result()
                 except RunError as failed:
-                    error = error or failed
-                    print(str(failed).splitlines()[0], flush=True)
+                    errors.append(str(failed))
+                    print(errors[-1].splitlines()[0], flush=True)
                     continue
-                if line:
-                    done += 1
-                    print(f"{line}; {done} of {len(runs)} done", flush=True)
-                    finished(futures[future])
+                done += 1
+                print(f"{line}; {done} of {len(runs)} done", flush=True)
+                finished(futures[future])
         except BaseException:
-            failure.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             children.stop()
             raise
-    if error:
-        raise error
+    if errors:
+        raise RunError("\n".join(errors))
 
 
 def _last_line(log: Path) -> str:
@@ -191,4 +188,7 @@ def _last_line(log: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise ConfigError(f"{path}: no whole JSON file ({error}); move it away") from error

@@ -54,11 +54,16 @@ def make_report(
         "paper_dataset": paper.FAMILY_NAMES[family],
         "comparable": own,
         "splits": list(config.eval.splits),
+        "epochs": config.train.epochs,
         "rows": [],
     }
     for variant, runs in rows.items():
         finished = [result for run in runs if (result := results[run.workdir])]
-        row: dict[str, Any] = {"variant": variant, "image_size": runs[0].config.data.image_size}
+        row: dict[str, Any] = {
+            "variant": variant,
+            "image_size": runs[0].config.data.image_size,
+            "location_weight": runs[0].config.train.location_weight,
+        }
         if table == 2:
             names = paper.COMPONENT_NAMES
             row["components"] = dict(zip(names, paper.COMPONENTS[variant], strict=True))
@@ -83,6 +88,9 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         if report["seeds"] > 1
         else f"{len(finished)} of {len(runs)} runs, seed 0",
     ]
+    facts.append(f"{report['epochs']} epochs")
+    weights = sorted({row["location_weight"] for row in report["rows"]} - {0.0})
+    facts += [f"λ = {', '.join(map(str, weights))}"] if weights else []
     if finished:
         steps = sorted({run["step"] for run in finished})
         span = f"s {steps[0]} to {steps[-1]}" if len(steps) > 1 else f" {steps[0]}"
@@ -99,6 +107,11 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         notes.append(
             f"The paper has no Table {report['table']} on {report['dataset']}: its numbers here "
             f"are those of {report['paper_dataset']}, for the order of the rows only."
+        )
+    if report["table"] == 2:
+        notes.append(
+            "Without L_loc nothing supervises the heatmap that the segmenter is shown, so its "
+            "pointing in filter_seg and no_loc_loss says little."
         )
     lines = [
         f"# Table {report['table']} on {report['dataset']}: {report['title']}",

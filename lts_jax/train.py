@@ -18,7 +18,7 @@ from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_optimizer, make_schedule
 from lts_jax.progress import Progress, print_data, print_results
 from lts_jax.steps import compile_train_step
-from lts_jax.writers import MetricWriter, write_json
+from lts_jax.writers import MetricWriter, only_run_in, write_json
 
 Results = dict[str, dict[str, Any]]
 
@@ -78,8 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print(f"devices: {run['devices']}")
     print(f"parameters: {parameter_overview.count_parameters(abstract.params):,}", flush=True)
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir) as checkpoints:
+    with only_run_in(workdir), Checkpoints(workdir) as checkpoints:
         # 3. Where an earlier run stopped.
         start = checkpoints.latest_step or 0
         if start:

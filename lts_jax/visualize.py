@@ -36,15 +36,14 @@ def draw_maps(examples: Sequence[Example], maps: Sequence[Mapping[str, np.ndarra
 
     Args:
       examples: the sentences.
-      maps: of each sentence by title, float `[h, w]`; the largest value of each is drawn as 1.
+      maps: of each sentence by title, float `[h, w]` in [0, 1].
     """
     rows = []
     for example, of_example in zip(examples, maps, strict=True):
         pictures = _pictures(example)
         shown = {title: pictures[title] for title in ("image", *example.heatmaps)}
         for title, values in of_example.items():
-            scaled = _resize(np.clip(values / max(values.max(), 1e-12), 0, 1))
-            shown[title] = overlay_heatmap(pictures["image"], scaled)
+            shown[title] = overlay_heatmap(pictures["image"], _resize(values))
         rows.append((example.sentence, example.iou, shown))
     return _draw_sheet(rows, columns=1)
 

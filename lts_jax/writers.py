@@ -1,6 +1,7 @@
 """What a run writes beside its checkpoints."""
 
 import contextlib
+import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import tensorboardX
 from PIL import Image
+
+from lts_jax.errors import ConfigError
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,6 +39,25 @@ def _whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_run_in(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds it against other runs; the system frees it if this one dies.
+
+    Raises:
+      ConfigError: another run holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another run is at work in {workdir}: wait for it, end it, or take another "
+                "--workdir"
+            ) from None
+        yield
 
 
 class MetricWriter:

@@ -61,7 +61,9 @@ class TransformerLocator(nn.Module):
         """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
         b, h, w, c = fused.shape
         position = jnp.asarray(sine_position_encoding(h, w, c))
-        layer = DecoderLayer(self.heads, dtype=self.dtype, name="layer")
+        # In the backward pass computed again: the attention of every round at once would be the
+        # largest part of the memory.
+        layer = nn.remat(DecoderLayer)(self.heads, dtype=self.dtype, name="layer")
         x = layer(fused.reshape(b, h * w, c), position, text.sentence[:, None])
         return nn.Dense(1, dtype=self.dtype, name="map")(x).reshape(b, h, w)
 

@@ -1,5 +1,7 @@
 """The transformer decoder layer that can locate instead of the filter (Section 3.2, Eq. 9)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +46,7 @@ class DecoderLayer(nn.Module):
                 qkv_features=c,
                 out_features=c,
                 dtype=self.dtype,
-                force_fp32_for_softmax=True,
+                attention_fn=_attend,
                 name=name,
             )
             return attention(x + position, keys, values, sow_weights=True)
@@ -54,6 +56,21 @@ class DecoderLayer(nn.Module):
         x = norm("norm2", x + attend("cross_attention", x, memory, memory))
         hidden = nn.relu(nn.Dense(c, dtype=self.dtype, name="linear1")(x))
         return norm("norm3", x + nn.Dense(c, dtype=self.dtype, name="linear2")(hidden))
+
+
+def _attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, *, module: nn.Module | None, **_: Any
+) -> jax.Array:
+    """Scaled dot-product attention, `[B, N, heads, F]` onto `[B, M, heads, F]`.
+
+    The softmax is in float32. Its result, by far the largest array of the network, is not, as it
+    would be in Flax's own function.
+    """
+    scores = jnp.einsum("bnhf,bmhf->bhnm", query * query.shape[-1] ** -0.5, key)
+    weights = nn.softmax(scores.astype(jnp.float32)).astype(value.dtype)
+    if module is not None:
+        module.sow("intermediates", "attention_weights", weights)
+    return jnp.einsum("bhnm,bmhf->bnhf", weights, value)
 
 
 def sine_position_encoding(height: int, width: int, features: int) -> np.ndarray:

@@ -29,6 +29,8 @@ from lts_jax.errors import ConfigError
         ("train", "location_weight", float("nan"), r"train\.location_weight=nan"),
         ("model", "backbone_stages", (1, 1.5, 1, 1, 1), r"model\.backbone_stages"),
         ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
+        ("eval", "splits", (), r"eval\.splits=\[\] must be one or more"),
+        ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* each once"),
         ("eval", "gallery", -1, r"eval\.gallery=-1"),
         ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
     ],

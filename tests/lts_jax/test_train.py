@@ -16,8 +16,9 @@ from lts_jax import train
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.checks import plain_config
 from lts_jax.data.preprocess import decode_image
-from lts_jax.errors import NonFiniteLossError
+from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.steps import TrainState
+from lts_jax.writers import only_run_in
 from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
 
@@ -240,6 +241,22 @@ def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
     assert run["data"]["images"] == 24 and len(run["data"]["sha256"]) == 64
     assert run["versions"]["jax"] == jax.__version__
     assert "cpu" in run["devices"] or jax.default_backend() != "cpu"
+
+
+def test_two_runs_in_one_workdir_are_refused(tiny_config_factory, tmp_path):
+    with only_run_in(tmp_path), pytest.raises(ConfigError, match=f"another run .* {tmp_path}"):
+        train.train(tiny_config_factory(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with only_run_in(tmp_path):  # free again
+        pass
+
+
+def test_a_run_is_not_made_shorter(whole_run, tiny_config_factory):
+    workdir, _ = whole_run
+    config = tiny_config_factory()
+    config.train.epochs = 0.3
+    with pytest.raises(ConfigError, match=r"was trained for \d+ steps, and train\.epochs=0\.3"):
+        train.train(config, workdir)
 
 
 def test_nothing_to_evaluate(tiny_config_factory, tmp_path):

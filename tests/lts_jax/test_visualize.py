@@ -37,22 +37,21 @@ def test_each_round_has_a_panel():
     np.testing.assert_array_equal(second[below, 3 * panel :], first[below, right])
 
 
-def test_maps_stand_beside_image_and_heatmaps_with_the_largest_value_as_one():
+def test_maps_stand_beside_image_and_heatmaps():
     shown = example(30, 40)
-    ramp = np.linspace(0, 1, 40, dtype=np.float32) * np.ones((30, 1), np.float32)
-    maps = [{"head 1": 1e-4 * ramp, "word 1: red": ramp, "silent": 0 * ramp}]
-    sheet = np.asarray(visualize.draw_maps([shown], maps))
+    maps = {"head 1": np.zeros((30, 40), np.float32), "head 2": np.ones((30, 40), np.float32)}
+    # Sentences may have different numbers of maps.
+    sheet = np.asarray(visualize.draw_maps([shown, shown], [maps, {}]))
     panel = visualize.PANEL + visualize.MARGIN
-    assert sheet.shape[1] == (2 + 3) * panel + 2 * visualize.MARGIN
-    picture = slice(visualize.CAPTION + visualize.TITLE, None)
-    small, large, silent = (
-        sheet[picture, visualize.MARGIN + i * panel : visualize.MARGIN + (i + 1) * panel]
-        for i in (2, 3, 4)
+    assert sheet.shape[1] == (2 + 2) * panel + 2 * visualize.MARGIN
+    below = slice(
+        visualize.CAPTION + visualize.TITLE + 40, visualize.CAPTION + visualize.TITLE + 80
     )
-    np.testing.assert_allclose(small.astype(int), large, atol=1)
-    assert (silent != large).any()
-    # Sentences may have different numbers of words.
-    assert visualize.draw_maps([shown, shown], [maps[0], {}]).width == sheet.shape[1]
+    low, high = (
+        sheet[below, visualize.MARGIN + i * panel : visualize.MARGIN + i * panel + 100].mean((0, 1))
+        for i in (2, 3)
+    )
+    assert low[2] - low[0] > 50 and high[0] - high[2] > 50  # blue, red
 
 
 def test_long_sentences_stay_in_their_column():

@@ -103,6 +103,18 @@ def test_positions_are_added_to_queries_and_keys_alone():
     assert relative_error(sown, weights.detach().numpy()) < 1e-5
 
 
+def test_bfloat16_keeps_no_large_array_in_float32():
+    position = RNG.normal(size=(12, C)).astype(np.float32)
+    exact = DecoderLayer(HEADS)
+    params = randomize(exact.init(jax.random.key(0), QUERIES, position, MEMORY))["params"]
+    rough = DecoderLayer(HEADS, dtype=jnp.bfloat16)
+    args = {"params": params}, QUERIES, position, MEMORY
+    ours, seen = rough.apply(*args, mutable=["intermediates"])
+    weights = seen["intermediates"]["self_attention"]["attention_weights"][0]
+    assert ours.dtype == weights.dtype == jnp.bfloat16
+    assert 1e-5 < relative_error(ours.astype(np.float32), exact.apply(*args)) < 5e-2
+
+
 def test_position_encoding_is_detrs():
     """Written out cell by cell and channel by channel."""
     h, w, features = 3, 5, 12
