@@ -8,10 +8,12 @@ none.
 """
 
 import dataclasses
+import json
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,6 +157,21 @@ def compare(evaluators: dict[str, Evaluator], setup: Setup, threshold: float) ->
     }
 
 
+def compare_files(evaluators: dict[str, Evaluator], setup: Setup) -> dict[str, Any]:
+    """Writes both ways' predictions.json and compares them, sentence by sentence."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = []
+        for way, evaluator in evaluators.items():
+            evaluator.report(setup.state, Path(folder) / way, 0)
+            written.append((Path(folder) / way / "predictions.json").read_text(encoding="utf-8"))
+    pairs = list(zip(*map(json.loads, written), strict=True))
+    return {
+        "predictions_json_identical": written[0] == written[1],
+        "sentences_that_differ": sum(a != b for a, b in pairs),
+        "largest_iou_difference": max(abs(a["iou"] - b["iou"]) for a, b in pairs),
+    }
+
+
 def benchmark(
     config: ConfigDict, workdir: Path | None, name: str, repeats: int, images: int | None
 ) -> dict[str, Any]:
@@ -197,7 +214,8 @@ def benchmark(
         "parameters": setup.parameters,
         "timing": timing,
         "times_faster": slow / fast,
-        "comparison": compare(evaluators, setup, config.eval.threshold),
+        "comparison": compare(evaluators, setup, config.eval.threshold)
+        | compare_files(evaluators, setup),
         "cpu": _cpu(),
         "cpu_cores": os.cpu_count(),
         "run": experiment.describe_run(config, split, setup.vocabulary),
