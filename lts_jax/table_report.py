@@ -9,6 +9,7 @@ from lts_jax import paper
 from lts_jax.errors import ConfigError
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.runs import Run
+from tfds_refcoco.counts import SENTENCES
 
 # The paper's name of a metric where it is another one: which of our two IoUs it is, is unknown.
 _IOUS = ("oiou", "miou")
@@ -44,6 +45,7 @@ def make_report(
     family = paper.FAMILIES.get(dataset, "")
     own = any(family in row for row in paper.TABLES[table].values())
     family = family if own else "refcoco"
+    partial = _partial_splits(dataset, results)
     report: dict[str, Any] = {
         "table": table,
         "title": paper.TITLES[table],
@@ -52,7 +54,8 @@ def make_report(
         "dataset": dataset,
         "seeds": len(next(iter(rows.values()))),
         "paper_dataset": paper.FAMILY_NAMES[family],
-        "comparable": own,
+        "comparable": own and not partial,
+        "partial_splits": partial,
         "splits": list(config.eval.splits),
         "epochs": config.train.epochs,
         "rows": [],
@@ -103,7 +106,12 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
         "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
     ]
-    if not report["comparable"]:
+    if report["partial_splits"]:
+        notes.append(
+            f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated with "
+            "all their published sentences: the paper's numbers are for the order of the rows only."
+        )
+    elif not report["comparable"]:
         notes.append(
             f"The paper has no Table {report['table']} on {report['dataset']}: its numbers here "
             f"are those of {report['paper_dataset']}, for the order of the rows only."
@@ -175,6 +183,17 @@ def _mean(summary: Mapping[str, float | None] | None, digits: int) -> str:
 
 def _distinct(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
+
+
+def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None]) -> list[str]:
+    """Splits with another number of sentences than was published, where that is known."""
+    published = SENTENCES.get(dataset, {})
+    counted = {
+        split: value["metrics"]["sentences"]
+        for result in results.values()
+        for split, value in (result or {"splits": {}})["splits"].items()
+    }
+    return [split for split, n in counted.items() if n != published.get(split, n)]
 
 
 def _check_same_data(results: Mapping[Path, dict[str, Any] | None]) -> None:

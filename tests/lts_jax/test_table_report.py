@@ -37,7 +37,7 @@ def test_markdown(fake, tmp_path):
     assert (tmp_path / "table4.md").read_text().splitlines() == [
         "# Table 4 on shapes: a transformer instead of the filter",
         "",
-        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; best "
+        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 1.7 epochs; λ = 1.0; best "
         "checkpoints at step 10; 1 × cpu (cpu); jax 0.10.0.",
         "",
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
@@ -69,7 +69,7 @@ def test_table_2_has_ticks_and_the_papers_precisions(fake, tmp_path):
         ["| no_loc_loss", "✓", "✓", "✓", ""],
         ["| lts", "✓", "✓", "✓", "✓"],
     ]
-    assert lines[12].endswith(
+    assert lines[14].endswith(
         "| 1 | 50.00 | 25.00 | 55.08 | 25.0 / 60.58 | 25.0 / 51.26 | 25.0 / 41.55 | "
         "25.0 / 27.15 | 25.0 / 6.76 | 80.0 |"
     )
@@ -81,7 +81,7 @@ def test_null_pointing(fake, tmp_path):
     report = make(tmp_path, table=2, read_only=True)
     assert report["rows"][0]["ours"]["val"]["pointing"] is None
     assert report["rows"][0]["ours"]["val"]["oiou"] == {"mean": 50.0, "std": None, "n": 1}
-    row = (tmp_path / "table2.md").read_text().splitlines()[12]
+    row = (tmp_path / "table2.md").read_text().splitlines()[14]
     assert row.startswith("| fusion |") and row.endswith(" | \N{EN DASH} |")
 
 
@@ -91,7 +91,7 @@ def test_read_only_with_nothing_there(fake, tmp_path, capsys):
     assert all(metric is None for metric in report["rows"][6]["ours"]["val"].values())
     absent = "\N{EN DASH}"
     out = capsys.readouterr().out
-    assert "0 of 21 runs, seeds 0 to 2." in out
+    assert "0 of 21 runs, seeds 0 to 2; 1.7 epochs; λ = 1.0." in out
     assert f"| lts | ✓ | ✓ | ✓ | ✓ | 0 | {absent} | {absent} | 65.43 | {absent} / 75.16 |" in out
 
 
@@ -111,4 +111,16 @@ def test_the_papers_numbers_for_a_data_set(fake, tmp_path, dataset, table, famil
     assert (report["paper_dataset"], report["comparable"]) == (family, comparable)
     assert ("the order of the rows only" in (tmp_path / f"table{table}.md").read_text()) != (
         comparable
+    )
+
+
+def test_part_of_a_published_split_is_not_the_papers(fake, tmp_path):
+    """The made runs have 60 sentences, RefCOCO's val has 10,834."""
+    tables.make_table("configs/refcoco.py", 1, 1, 1, tmp_path, [])
+    report = json.loads((tmp_path / "table1.json").read_text())
+    assert not report["comparable"]
+    assert report["partial_splits"] == ["val", "testA", "testB"]
+    assert (
+        "val, testA, testB of refcoco_unc were not evaluated with all their"
+        in (tmp_path / "table1.md").read_text()
     )
