@@ -37,8 +37,8 @@ def test_markdown(fake, tmp_path):
     assert (tmp_path / "table4.md").read_text().splitlines() == [
         "# Table 4 on shapes: a transformer instead of the filter",
         "",
-        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 1.7 epochs; λ = 1.0; best "
-        "checkpoints at step 10; 1 × cpu (cpu); jax 0.10.0.",
+        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 1.7 epochs; "
+        "λ = 1.0; best checkpoints at step 10; 1 × cpu (cpu); jax 0.10.0.",
         "",
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
         "behind a slash, is the paper's; which of the two IoUs it gives, it does not say.",
