@@ -39,14 +39,6 @@ from lts_jax.writers import format_table, write_json
 from tfds_refcoco import DataError
 from tfds_refcoco.reader import Dataset, Split
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-_SPLIT = flags.DEFINE_string("split", "val", "Evaluated split.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Timed runs each way.", lower_bound=1)
-_IMAGES = flags.DEFINE_integer("images", None, "Only so many images, the first.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "JSON file to write.")
-flags.mark_flag_as_required("config")
-
 WAYS = ("shared", "per sentence")
 NEAR = 1e-5  # a probability so close to the threshold may fall on either side
 
@@ -253,20 +245,33 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
+def define_flags() -> None:
+    """Defines the command's flags; not on import, as other commands have some of their names."""
+    config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+    flags.DEFINE_string("split", "val", "Evaluated split.")
+    flags.DEFINE_integer("repeats", 3, "Timed runs each way.", lower_bound=1)
+    flags.DEFINE_integer("images", None, "Only so many images, the first.", lower_bound=1)
+    flags.DEFINE_string("out", None, "JSON file to write.")
+    flags.mark_flag_as_required("config")
+
+
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
     if len(argv) > 1:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
+    given = flags.FLAGS
+    workdir = Path(given.workdir) if given.workdir else None
     try:
-        result = benchmark(_CONFIG.value, workdir, _SPLIT.value, _REPEATS.value, _IMAGES.value)
+        result = benchmark(given.config, workdir, given.split, given.repeats, given.images)
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     print_result(result)
-    if _OUT.value:
-        write_json(Path(_OUT.value), result)
+    if given.out:
+        write_json(Path(given.out), result)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=parse_flags)
