@@ -55,21 +55,16 @@ class Setup(NamedTuple):
 def load(config: ConfigDict, dataset: Dataset, workdir: Path | None) -> Setup:
     """Reads the best checkpoint, or draws random parameters where there is none."""
     mesh = sharding.make_mesh()
-    optimizer = make_optimizer(optax.constant_schedule(0.0))
     if workdir is not None and (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir) as checkpoints:
             step = checkpoints.best_step
             if step is not None:
-                saved = checkpoints.read_run(step)
-                checks.check_same_model(saved["config"], config, workdir)
-                vocabulary = Vocabulary(saved["vocabulary"])
-                model = experiment.make_model(config, vocabulary)
-                abstract = experiment.abstract_state(config, model, optimizer, mesh)
-                state = checkpoints.restore_state(step, abstract)
-                return Setup(model, state, vocabulary, f"step {step}, the best")
+                best = experiment.restore(config, checkpoints, step, workdir, mesh)
+                return Setup(best.model, best.state, best.vocabulary, f"step {step}, the best")
     train = dataset.split(config.data.train_split)
     vocabulary = Vocabulary.build(train.index.text, config.data.min_count)
     model = experiment.make_model(config, vocabulary)
+    optimizer = make_optimizer(optax.constant_schedule(0.0))
     state = experiment.fresh_state(config, model, optimizer, mesh)
     return Setup(model, state, vocabulary, f"random, seed {config.seed}")
 

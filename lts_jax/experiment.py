@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,13 @@ from ml_collections import ConfigDict
 
 import tfds_refcoco
 from lts_jax import __version__, sharding
-from lts_jax.checks import plain_config
+from lts_jax.checkpointing import Checkpoints
+from lts_jax.checks import check_same_model, plain_config
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator
 from lts_jax.models import LTS
+from lts_jax.optim import make_optimizer
 from lts_jax.steps import TrainState, init_state
 from tfds_refcoco.reader import Dataset, Split
 
@@ -92,6 +94,32 @@ def abstract_state(
     place = sharding.replicated(mesh)
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, *args))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+
+
+class Restored(NamedTuple):
+    """A trained network."""
+
+    model: LTS
+    vocabulary: Vocabulary
+    state: TrainState
+    config: dict[str, Any]  # that it was trained with
+
+
+def restore(
+    config: ConfigDict, checkpoints: Checkpoints, step: int, workdir: Path, mesh: Mesh
+) -> Restored:
+    """Reads a checkpoint of a workdir for evaluation.
+
+    Raises:
+      ConfigError: the config describes another network than the checkpoint's.
+    """
+    saved = checkpoints.read_run(step)
+    check_same_model(saved["config"], config, workdir)
+    vocabulary = Vocabulary(saved["vocabulary"])
+    model = make_model(config, vocabulary)
+    optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is read and not used
+    state = checkpoints.restore_state(step, abstract_state(config, model, optimizer, mesh))
+    return Restored(model, vocabulary, state, saved["config"])
 
 
 def describe_data(split: Split) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import tokenize
 from lts_jax.models import LTS, refer_with_maps
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.steps import Batch, TrainState, to_float
+from lts_jax.steps import Batch, TrainState, make_encode_step, variables_of
 from tfds_refcoco.reader import Split
 
 
@@ -25,28 +25,23 @@ def of_sentences(
     Returns:
       For each row what `select` returns, at the image's own size.
     """
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     records = [split.record(int(split.index.record[row])) for row in rows]
     images = np.stack([preprocessing.image(record["image"])[0] for record in records])
 
     @jax.jit
-    def encode(variables: Any, images: jax.Array) -> ImageFeatures:
-        features: Any = model.apply(variables, to_float(images), train=False, method="encode_image")
-        return features
-
-    @jax.jit
-    def run(variables: Any, features: ImageFeatures, sentence: Batch) -> dict[str, jax.Array]:
+    def run(state: TrainState, features: ImageFeatures, sentence: Batch) -> dict[str, jax.Array]:
+        variables = variables_of(state)
         text: Any = model.apply(
             variables, sentence["tokens"], sentence["length"], method="encode_text"
         )
         return refer_with_maps(model, variables, features, text)[1]
 
-    features, found = encode(variables, images), []
+    features, found = jax.jit(make_encode_step(model))(state, images), []
     for i, row in enumerate(rows):  # one at a time: attention is large
         sentence = preprocessing.sentence(split.index.text[row])
         words = tokenize(split.index.text[row])[: int(sentence["length"])]
         maps = run(
-            variables,
+            state,
             jax.tree.map(lambda x, i=i: x[i : i + 1], features),
             jax.tree.map(lambda x: x[None], sentence),
         )

@@ -46,6 +46,11 @@ def init_state(
     )
 
 
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """What `LTS.apply` takes."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
 def to_float(image: jax.Array) -> jax.Array:
     """Uint8 pixels to [0, 1]; there is no mean or variance to remove."""
     return image.astype(jnp.float32) / 255
@@ -98,7 +103,7 @@ def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], ImageFeatu
 
     def encode_step(state: TrainState, image: jax.Array) -> ImageFeatures:
         features: Any = model.apply(
-            _variables(state), to_float(image), train=False, method="encode_image"
+            variables_of(state), to_float(image), train=False, method="encode_image"
         )
         return features
 
@@ -137,7 +142,7 @@ def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) 
         of_sentence = jax.tree.map(lambda x: x[batch["image"]], features)
         return model.refer(of_sentence, text, train=False)
 
-    return nn.apply(run, model)(_variables(state))
+    return nn.apply(run, model)(variables_of(state))
 
 
 def make_score_step(
@@ -174,7 +179,3 @@ def compile_score_step(
         in_shardings=(copied, copied, copied, split),
         out_shardings=split,
     )
-
-
-def _variables(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "batch_stats": state.batch_stats}

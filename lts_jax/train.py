@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
@@ -144,24 +143,17 @@ def evaluate(config: ConfigDict, workdir: Path) -> Results:
         step = checkpoints.best_step
         if step is None:
             raise ConfigError(f"{workdir} holds no checkpoint yet: train first")
-        saved = checkpoints.read_run(step)
-        checks.check_same_model(saved["config"], config, workdir)
-        dataset = experiment.open_data(config)
-        splits = {name: dataset.split(name) for name in config.eval.splits}
-        vocabulary = Vocabulary(saved["vocabulary"])
-        model = experiment.make_model(config, vocabulary)
-        optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is read and not used
-        state = checkpoints.restore_state(
-            step, experiment.abstract_state(config, model, optimizer, mesh)
-        )
-    best_split = saved["config"]["eval"]["best_split"]
+        best = experiment.restore(config, checkpoints, step, workdir, mesh)
+    dataset = experiment.open_data(config)
+    splits = {name: dataset.split(name) for name in config.eval.splits}
+    best_split = best.config["eval"]["best_split"]
     print(f"evaluating step {step}, the best on {best_split}", flush=True)
     results = {}
     for name, split in splits.items():
         out_dir = workdir / "eval" / name
-        evaluator = experiment.make_evaluator(config, model, split, vocabulary, mesh)
-        results[name] = evaluator.report(state, out_dir, config.eval.gallery)
-        run = {"step": step} | experiment.describe_run(config, split, vocabulary)
+        evaluator = experiment.make_evaluator(config, best.model, split, best.vocabulary, mesh)
+        results[name] = evaluator.report(best.state, out_dir, config.eval.gallery)
+        run = {"step": step} | experiment.describe_run(config, split, best.vocabulary)
         write_json(out_dir / "run.json", run)
         print(f"wrote {out_dir}", flush=True)
     print_results(results)

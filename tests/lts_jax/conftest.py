@@ -12,6 +12,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from ml_collections import ConfigDict
@@ -22,6 +23,9 @@ from tfds_refcoco.reader import Dataset
 from tfds_refcoco.shapes import generate
 
 from tiny import TINY
+
+if TYPE_CHECKING:
+    from fake_runs import FakeRuns
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +64,16 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
         return config
 
     return make
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
+    """Takes the place of the processes that the tables' command starts."""
+    from lts_jax import runs
+
+    from fake_runs import FakeRuns  # late: it defines the command's flags
+
+    monkeypatch.chdir(repo_root)
+    fake = FakeRuns()
+    monkeypatch.setattr(runs.Children, "call", lambda _, command, log: fake.call(command, log))
+    return fake

@@ -6,15 +6,7 @@ import pytest
 
 from lts_jax import runs, tables
 
-from fake_runs import CONFIG, FakeRuns, make, write_results
-
-
-@pytest.fixture
-def fake(monkeypatch, repo_root):
-    monkeypatch.chdir(repo_root)
-    fake = FakeRuns()
-    monkeypatch.setattr(runs.Children, "call", lambda _, command, log: fake.call(command, log))
-    return fake
+from fake_runs import CONFIG, make, write_results
 
 
 def test_mean_and_sample_standard_deviation(fake, tmp_path):

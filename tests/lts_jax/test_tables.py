@@ -10,15 +10,7 @@ from lts_jax import runs, tables
 from lts_jax.checks import plain_config
 from lts_jax.errors import ConfigError
 
-from fake_runs import CONFIG, FakeRuns, make
-
-
-@pytest.fixture
-def fake(monkeypatch, repo_root):
-    monkeypatch.chdir(repo_root)
-    fake = FakeRuns()
-    monkeypatch.setattr(runs.Children, "call", lambda _, command, log: fake.call(command, log))
-    return fake
+from fake_runs import CONFIG, make
 
 
 def test_order_commands_and_files(fake, tmp_path, capsys):
