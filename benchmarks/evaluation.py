@@ -99,20 +99,14 @@ def measure(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[
 def probabilities(evaluator: Evaluator, setup: Setup) -> Iterator[tuple[int, np.ndarray]]:
     """Yields each row with its probabilities at the image's own size, float32 `[h, w]`."""
     index, size = evaluator.split.index, evaluator.preprocessing.image_size
-    canvas = pipeline.canvas_of(evaluator.split)
 
     @jax.jit
     def run(state: Any, features: Any, placement: Any, batch: Any) -> jax.Array:
         outputs = steps.refer(setup.model, state, features, batch)
+        canvas = batch["truth"].shape[1], 8 * batch["truth"].shape[2]
         return scoring.full_probability(outputs.mask, placement[batch["image"]], size, canvas)
 
-    for images, sentences in pipeline.eval_batches(
-        evaluator.split,
-        evaluator.preprocessing,
-        evaluator.groups,
-        batch_size=evaluator.batch_size,
-        threads=evaluator.threads,
-    ):
+    for images, sentences in evaluator.batches():
         image = sharding.put_batch({"image": images["image"]}, evaluator.mesh)["image"]
         features = evaluator.encode_step(setup.state, image)
         for batch in sentences:

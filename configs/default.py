@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
     evaluation.splits = ("val", "testA", "testB")  # of the final evaluation
     evaluation.best_split = "val"  # chooses the best checkpoint, by oIoU
     evaluation.every_epochs = 1.0  # evaluate best_split and save; may be a fraction
-    evaluation.batch_size = 32  # sentences, over all devices
+    evaluation.batch_size = 32  # sentences on each device, of images up to 640 × 640
     evaluation.threshold = 0.25  # a pixel is foreground above this probability
     evaluation.gallery = 16  # sentences drawn per split
     return config

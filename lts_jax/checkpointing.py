@@ -55,6 +55,21 @@ class Checkpoints:
         """The step with the best metric, or None where there is no checkpoint."""
         return self._manager.best_step()
 
+    def choose(self, step: int | None) -> int:
+        """Returns `step`, or the best one where None.
+
+        Raises:
+          ConfigError: there is no such checkpoint.
+        """
+        steps = self._manager.all_steps()
+        chosen = self.best_step if step is None else step
+        if chosen is None or chosen not in steps:
+            folder = self._manager.directory
+            listed = ", ".join(map(str, sorted(steps))) or "none"
+            wanted = "yet: train first" if step is None else f"of step {step}; there are {listed}"
+            raise ConfigError(f"{folder} holds no checkpoint {wanted}")
+        return chosen
+
     def save(
         self,
         step: int,
@@ -97,6 +112,19 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         return self._restore(step, args)["state"]
 
+    def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
+        """As `restore_state`, without the optimizer's part, which is two thirds: `()` instead."""
+        names = ("step", "params", "batch_stats")
+        wanted = {name: getattr(abstract_state, name) for name in names}
+        restore = ocp.args.PyTreeRestore(
+            item=wanted,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+            partial_restore=True,
+        )
+        return TrainState(
+            **self._restore(step, ocp.args.Composite(state=restore))["state"], opt_state=()
+        )
+
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
         """Sets the iterator to where it stood when the checkpoint was saved."""
         args = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
@@ -117,3 +145,20 @@ class Checkpoints:
 
     def __exit__(self, *exc: object) -> None:
         self._manager.close()
+
+
+def open_checkpoints(workdir: Path) -> Checkpoints:
+    """Opens the checkpoints of a workdir for reading; raises ConfigError where there are none."""
+    if not (workdir / "checkpoints").is_dir():
+        raise ConfigError(f"{workdir} holds no checkpoint: train first, or give another --workdir")
+    return Checkpoints(workdir)
+
+
+def split_path(checkpoint: Path) -> tuple[Path, int]:
+    """Takes `<workdir>/checkpoints/<step>` apart; raises ConfigError where it is something else."""
+    workdir, name = checkpoint.parent.parent, checkpoint.name
+    if checkpoint.parent.name != "checkpoints" or not name.isdecimal():
+        raise ConfigError(
+            f"--checkpoint {checkpoint}: give a step's folder, as runs/shapes/checkpoints/934"
+        )
+    return workdir, int(name)

@@ -4,6 +4,7 @@ import re
 import sys
 
 from absl import flags
+from ml_collections import ConfigDict
 
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
 _TRACEBACK = "Error whilst parsing config file"
@@ -29,6 +30,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # What ml_collections raises on a misspelt field, a wrong type, a missing file.
         sys.exit(f"error: {flag_error(error)}")
+
+
+def split_lists(config: ConfigDict) -> ConfigDict:
+    """Takes `--config.eval.splits=val,testA` for two splits; ml_collections makes it one text."""
+    names = (name.strip() for text in config.eval.splits for name in text.split(","))
+    config.eval.splits = tuple(name for name in names if name)
+    return config
 
 
 def flag_error(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Scores a network on a split, at the images' own sizes."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,25 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lts_jax import locator_maps, metrics, sharding, visualize
-from lts_jax.data import pipeline, preprocess
+from lts_jax import locator_maps, metrics, results, sharding, visualize
+from lts_jax.data import canvases, pipeline, preprocess
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.results import Found
+from lts_jax.scoring import CURVE
 from lts_jax.steps import Batch, TrainState, compile_encode_step, compile_score_step
-from lts_jax.writers import write_json, write_picture
+from lts_jax.writers import write_picture
 from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
 
-SCORES = ("intersection", "union", "pointing")
+ScoreStep = Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
     """One split with the compiled steps that score it: each image is read and encoded once.
+
+    Several processes take an image each in turn, and put together what they found.
 
     Attributes:
       model: the network.
@@ -31,9 +36,11 @@ class Evaluator:
       preprocessing: how they become examples.
       encode_step: from `lts_jax.steps.compile_encode_step`.
       score_step: from `lts_jax.steps.compile_score_step`.
-      groups: rows of the index that share one encoding of their image.
-      batch_size: images per encoding step and sentences per scoring step, over all devices.
-      mesh: the devices.
+      picture_step: the same, with `pictures`.
+      groups: rows of the index that share one encoding of their image; of this process.
+      batch_size: images per encoding step and sentences per scoring step of each device, where
+        images are no larger than 640 × 640; fewer where they are.
+      mesh: the devices, of this process alone.
       threads: that read and decode.
     """
 
@@ -41,7 +48,8 @@ class Evaluator:
     split: Split
     preprocessing: pipeline.Preprocessing
     encode_step: Callable[[TrainState, jax.Array], ImageFeatures]
-    score_step: Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]
+    score_step: ScoreStep
+    picture_step: ScoreStep
     groups: Sequence[np.ndarray]
     batch_size: int
     mesh: Mesh
@@ -60,14 +68,14 @@ class Evaluator:
         threads: int,
     ) -> "Evaluator":
         """Compiles nothing yet; the first batch does."""
-        sharding.check_batch_size("eval.batch_size", batch_size, mesh)
         return cls(
             model,
             split,
             preprocessing,
             compile_encode_step(model, mesh),
-            compile_score_step(model, threshold, pipeline.canvas_of(split), mesh),
-            pipeline.rows_by_image(split),
+            compile_score_step(model, threshold, mesh),
+            compile_score_step(model, threshold, mesh, pictures=True),
+            pipeline.rows_by_image(split)[jax.process_index() :: jax.process_count()],
             batch_size,
             mesh,
             threads,
@@ -75,132 +83,144 @@ class Evaluator:
 
     def scores(self, state: TrainState) -> dict[str, Any]:
         """Computes `lts_jax.metrics.summarize`, and the numbers of `sentences` and `images`."""
-        return self._run(state, None)
+        return results.summarize(self.split, self.find(state, pictures=False))
 
     def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
-        """Computes the metrics and writes metrics.json, predictions.json and gallery.png.
+        """Computes the metrics and writes what `lts_jax.results.write` does, and gallery.png.
 
         Where the locator is more than one kernel, also maps.png: what it did beside its heatmaps.
+        Of several processes the first one writes.
 
         Args:
           state: with the parameters to score.
           out_dir: folder of the files, made where missing.
           gallery: number of sentences to draw, spread evenly over the split.
         """
-        index = self.split.index
-        n = len(index.sent_id)
-        drawn = set(np.linspace(0, n - 1, min(gallery, n)).astype(int).tolist())
-        predictions: list[dict[str, Any]] = []
-        examples: dict[int, visualize.Example] = {}
-
-        def collect(row: int, i: int, out: dict[str, np.ndarray]) -> None:
-            h, w = int(index.height[row]), int(index.width[row])
-            prediction = out["prediction"][i, :h, :w]
-            intersection, union = out["intersection"][i], out["union"][i]
-            iou = float(metrics.iou(intersection, union))
-            predictions.append(
-                {
-                    "sent_id": int(index.sent_id[row]),
-                    "ref_id": int(index.ref_id[row]),
-                    "image_id": int(index.image_id[row]),
-                    "sentence": index.text[row],
-                    "iou": iou,
-                    "intersection": int(intersection),
-                    "union": int(union),
-                    "segmentation": {
-                        "size": [h, w],
-                        "counts": masks.encode(prediction.astype(np.uint8)).decode("ascii"),
-                    },
-                }
-            )
-            if row in drawn:
-                heatmaps = out["heatmap"][i] if "heatmap" in out else ()
-                examples[row] = self._example(row, iou, heatmaps, prediction)
-
-        scores = self._run(state, collect)
-        write_json(out_dir / "metrics.json", scores)
-        write_json(out_dir / "predictions.json", predictions)
+        found = self.find(state, pictures=True)
+        if jax.process_index() > 0:
+            return results.summarize(self.split, found)
+        scores = results.write(self.split, found, out_dir)
+        n = len(found.counts)
+        rows = sorted(set(np.linspace(0, n - 1, min(gallery, n)).astype(int).tolist()))
+        examples = [self._example(row, found) for row in rows]
         if examples:
-            write_picture(out_dir / "gallery.png", visualize.draw_gallery([*examples.values()]))
+            write_picture(out_dir / "gallery.png", visualize.draw_gallery(examples))
         if examples and self.model.locate in ("word_filter", "transformer"):
             maps = locator_maps.of_sentences(
-                self.model, state, self.split, self.preprocessing, list(examples)
+                self.model, state, self.split, self.preprocessing, rows
             )
-            picture = visualize.draw_maps([*examples.values()], maps)
-            write_picture(out_dir / "maps.png", picture)
+            write_picture(out_dir / "maps.png", visualize.draw_maps(examples, maps))
         return scores
 
-    def _run(
-        self, state: TrainState, collect: Callable[[int, int, dict[str, np.ndarray]], None] | None
-    ) -> dict[str, Any]:
-        """Scores every sentence; `collect` sees each row once, in order, with the pictures."""
+    def find(self, state: TrainState, *, pictures: bool) -> Found:
+        """Scores every sentence, of all processes; `pictures` adds what files need."""
         n = len(self.split.index.sent_id)
-        scores: dict[str, np.ndarray] = {}
-        seen = np.zeros(n, np.int64)
-        for rows, out in self._outputs(state, pictures=collect is not None):
+        seen = np.zeros(n, np.int32)
+        arrays: dict[str, np.ndarray] = {}
+        counts: dict[int, str] = {}
+        for rows, out in self._outputs(state, pictures):
             real = rows >= 0  # not those that fill the batch up
             np.add.at(seen, rows[real], 1)
-            for name in SCORES:
-                if name in out:
-                    of_all = scores.setdefault(name, np.zeros(n, out[name].dtype))
-                    of_all[rows[real]] = out[name][real]
-            if collect is not None:
+            packed = out.pop("prediction", None)
+            for name, values in out.items():
+                if name not in arrays:
+                    arrays[name] = np.zeros((n, *values.shape[1:]), values.dtype)
+                arrays[name][rows[real]] = values[real]
+            if packed is not None:
                 for i in np.flatnonzero(real):
-                    collect(int(rows[i]), int(i), out)
-        if not (seen == 1).all():
+                    counts[int(rows[i])] = self._encode(packed[i], int(rows[i]))
+        arrays, counts = self._together(arrays | {"seen": seen}, counts)
+        if not (arrays["seen"] == 1).all():
             raise RuntimeError("evaluation lost or repeated a sentence")
-        summary = metrics.summarize(scores["intersection"], scores["union"], scores.get("pointing"))
-        return summary | {"sentences": n, "images": self.split.counts.images}
+        return Found(
+            arrays["intersection"],
+            arrays["union"],
+            arrays["area"],
+            [counts[row] for row in sorted(counts)],
+            point=arrays.get("point"),
+            hit=arrays.get("hit"),
+            heatmap=arrays.get("heatmap"),
+            curve=_curve(arrays["curve"]) if pictures else None,
+        )
+
+    def batches(self) -> Iterator[pipeline.EvalGroup]:
+        """Yields this process's images and their sentences, the smaller canvases first."""
+        index = self.split.index
+        for bucket in canvases.buckets(self.groups, index.height, index.width):
+            of_device = canvases.batch_size(self.batch_size, bucket.canvas)
+            yield from pipeline.eval_batches(
+                self.split,
+                self.preprocessing,
+                bucket.groups,
+                canvas=bucket.canvas,
+                batch_size=of_device * self.mesh.size,
+                threads=self.threads,
+            )
 
     def _outputs(
-        self, state: TrainState, *, pictures: bool
+        self, state: TrainState, pictures: bool
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yields rows and scores by batch, with `pictures` also predictions and heatmaps.
+        """Yields rows and what `lts_jax.scoring.score` says of them.
 
         A batch is fetched after the next one is dispatched, so that the device never waits for the
         host, and no more than two batches' results are held.
         """
+        step = self.picture_step if pictures else self.score_step
         before: tuple[np.ndarray, dict[str, jax.Array]] | None = None
-        groups = pipeline.eval_batches(
-            self.split,
-            self.preprocessing,
-            self.groups,
-            batch_size=self.batch_size,
-            threads=self.threads,
-        )
-        for images, sentences in groups:
+        for images, sentences in self.batches():
             put = sharding.put_batch({"image": images["image"]}, self.mesh)
             features = self.encode_step(state, put["image"])
             for batch in sentences:
                 rows = batch.pop("row")
-                out = self.score_step(
+                out = step(
                     state, features, images["placement"], sharding.put_batch(batch, self.mesh)
                 )
-                wanted = {k: v for k, v in out.items() if pictures or k in SCORES}
                 if before is not None:
                     yield before[0], jax.device_get(before[1])
-                before = rows, wanted
+                before = rows, out
         if before is not None:
             yield before[0], jax.device_get(before[1])
 
-    def _example(
-        self, row: int, iou: float, heatmaps: Sequence[np.ndarray], prediction: np.ndarray
-    ) -> visualize.Example:
+    def _encode(self, packed: np.ndarray, row: int) -> str:
+        h, w = int(self.split.index.height[row]), int(self.split.index.width[row])
+        return masks.encode(np.unpackbits(packed[:h], axis=1, count=w)).decode("ascii")
+
+    def _together(
+        self, arrays: dict[str, np.ndarray], counts: dict[int, str]
+    ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Puts together what the processes found: each row is zero in all but one of them."""
+        if jax.process_count() == 1:
+            return arrays, counts
+        gathered = sharding.gather_bytes(json.dumps(sorted(counts.items())).encode())
+        pairs = [pair for part in gathered for pair in json.loads(part)]
+        return sharding.sum_over_processes(arrays), {int(row): text for row, text in pairs}
+
+    def _example(self, row: int, found: Found) -> visualize.Example:
         """Reads the image and the truth once more: few sentences are drawn."""
         index = self.split.index
         record = self.split.record(int(index.record[row]))
-        h, w = prediction.shape
-        titles = (
-            ["heatmap"] if len(heatmaps) == 1 else [f"round {i + 1}" for i in range(len(heatmaps))]
-        )
+        h, w = int(index.height[row]), int(index.width[row])
+        maps = () if found.heatmap is None else found.heatmap[row] / np.float32(255)
+        titles = ["heatmap"] if len(maps) == 1 else [f"round {i + 1}" for i in range(len(maps))]
         return visualize.Example(
             image=preprocess.decode_image(record["image"]),
             sentence=index.text[row],
-            iou=iou,
+            iou=float(metrics.iou(found.intersection[row], found.union[row])),
             heatmaps={
                 t: locator_maps.at_original_size(self.split, self.preprocessing, row, m)
-                for t, m in zip(titles, heatmaps, strict=True)
+                for t, m in zip(titles, maps, strict=True)
             },
-            prediction=prediction,
+            prediction=masks.decode(found.counts[row].encode(), h, w) > 0,
             truth=pipeline.read_mask(record, int(index.sentence[row]), h, w) > 0,
         )
+
+
+def _curve(counts: np.ndarray) -> dict[str, list[float]]:
+    """oIoU and mIoU by threshold, of intersections and unions `[N, 2, thresholds]`."""
+    intersection, union = counts[:, 0], counts[:, 1]
+    total = np.maximum(union.sum(axis=0, dtype=np.int64), 1)
+    return {
+        "threshold": list(CURVE),
+        "oiou": (intersection.sum(axis=0, dtype=np.int64) / total).tolist(),
+        "miou": metrics.iou(intersection, union).mean(axis=0).tolist(),
+    }

@@ -96,6 +96,17 @@ def abstract_state(
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
+def config_of(saved: dict[str, Any]) -> ConfigDict:
+    """Makes a config of what a checkpoint holds of it: there, tuples are lists."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuples(v) for k, v in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(saved)).lock()
+
+
 class Restored(NamedTuple):
     """A trained network."""
 
@@ -117,8 +128,8 @@ def restore(
     check_same_model(saved["config"], config, workdir)
     vocabulary = Vocabulary(saved["vocabulary"])
     model = make_model(config, vocabulary)
-    optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is read and not used
-    state = checkpoints.restore_state(step, abstract_state(config, model, optimizer, mesh))
+    optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is not read
+    state = checkpoints.restore_network(step, abstract_state(config, model, optimizer, mesh))
     return Restored(model, vocabulary, state, saved["config"])
 
 

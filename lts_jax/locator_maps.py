@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from lts_jax import mapping
 from lts_jax.data import preprocess
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import tokenize
@@ -86,7 +84,4 @@ def at_original_size(
     h, w = int(split.index.height[row]), int(split.index.width[row])
     size = preprocessing.image_size
     placement = preprocess.place(h, w, size, preprocessing.resize)
-    full = mapping.to_original_size(
-        jnp.asarray(values)[None], jnp.array([placement], jnp.int32), (h, w), size // len(values)
-    )
-    return np.asarray(full[0])
+    return preprocess.map_to_image(values, placement, size, h, w)

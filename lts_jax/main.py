@@ -8,22 +8,47 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lts_jax.cli import parse_flags
+from lts_jax import predict
+from lts_jax.checkpointing import split_path
+from lts_jax.cli import parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
+from lts_jax.predict import Predictor
+from lts_jax.sharding import join_processes
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
 
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, or <file>:<variant>.", lock_config=True
+    "config",
+    None,
+    "Config file, or <file>:<variant>. To evaluate and predict, the checkpoint's where not given.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/<config file>[_<variant>] where not given."
 )
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"], "Train and evaluate, or evaluate the best checkpoint."
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "To evaluate and predict with: <workdir>/checkpoints/<step>, not the best."
 )
-flags.mark_flag_as_required("config")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "eval", "predict"],
+    "Train and evaluate; evaluate a checkpoint; or find in --image what --text says.",
+)
+_IMAGE = flags.DEFINE_string("image", None, "predict: the image file.")
+_TEXT = flags.DEFINE_multi_string("text", [], "predict: what to find; may be given several times.")
+_JSONL = flags.DEFINE_string(
+    "jsonl",
+    None,
+    'predict: a file with lines {"image": FILE, "text": TEXT}, the files relative to it.',
+)
+_OUT = flags.DEFINE_string("out", None, "predict: folder of the results.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "eval on several processes: host:port of the first one."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", 1, "eval: how many processes.")
+_PROCESS = flags.DEFINE_integer("process_id", 0, "eval: which of them this is, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -31,22 +56,56 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the libraries tell much that users need not read
-    config = _CONFIG.value
-    file, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
-    name = Path(file).stem + (f"_{variant}" if variant not in ("", "lts") else "")
-    workdir = Path(_WORKDIR.value or Path("runs") / name)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "lts_jax" / "xla"))
     try:
-        if _MODE.value == "train":
-            train_and_evaluate(config, workdir)
-        else:
-            evaluate(config, workdir)
+        run(_MODE.value)
     except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        again = "; the same command goes on from the last checkpoint"
+        sys.exit("stopped" + (again if _MODE.value == "train" else ""))
+
+
+def run(mode: str) -> None:
+    """Runs one of the modes."""
+    workdir, step = _run_folder()
+    config = _CONFIG.value and split_lists(_CONFIG.value)
+    if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
+        raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
+    if mode != "eval" and _COORDINATOR.value:
+        raise ConfigError("several processes can only evaluate as yet: give --mode=eval")
+    if mode == "predict":
+        jobs = predict.read_jobs(_IMAGE.value, _TEXT.value, _JSONL.value)
+        if not _OUT.value:
+            raise ConfigError("--out: give the folder of the results")
+        predict.write_predictions(Predictor(workdir, step, config), jobs, Path(_OUT.value))
+    elif mode == "eval":
+        if _COORDINATOR.value:
+            join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        evaluate(config, workdir, step)
+    elif config is None:
+        raise ConfigError("--config: give a config file, as configs/shapes.py")
+    elif _CHECKPOINT.value:
+        raise ConfigError("--checkpoint needs --mode=eval or --mode=predict")
+    else:
+        train_and_evaluate(config, workdir)
+
+
+def _run_folder() -> tuple[Path, int | None]:
+    """The run's workdir, and the step that was asked for."""
+    if _CHECKPOINT.value:
+        if _WORKDIR.value:
+            raise ConfigError("--workdir and --checkpoint: give one of them")
+        return split_path(Path(_CHECKPOINT.value))
+    if _WORKDIR.value:
+        return Path(_WORKDIR.value), None
+    if _CONFIG.value is None:
+        raise ConfigError("give a --config, or the --workdir or --checkpoint of a run")
+    file, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    name = Path(file).stem + (f"_{variant}" if variant not in ("", "lts") else "")
+    return Path("runs") / name, None
 
 
 if __name__ == "__main__":

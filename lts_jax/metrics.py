@@ -21,8 +21,8 @@ def summarize(
     Args:
       intersection: integer `[N]`, pixels.
       union: integer `[N]`, pixels.
-      pointing: bool `[N]`, whether the heatmap's maximum falls inside the truth, or None where
-        the network makes no heatmap.
+      pointing: bool or float `[N]`, whether the heatmap's maximum falls inside the truth, NaN
+        where a sentence has no target; or None where the network makes no heatmap.
 
     Returns:
       `oiou` ΣI/ΣU, `miou` the mean of I/U, `prec@X` the share of sentences with an IoU strictly
@@ -35,10 +35,16 @@ def summarize(
     if not len(intersection):
         raise ValueError("metrics of no sentence at all are undefined")
     each = iou(intersection, union)
-    total = int(union.sum())
+    total = int(union.sum(dtype=np.int64))
+    hits = None if pointing is None else pointing[~np.isnan(pointing.astype(float))]
     return {
-        "oiou": int(intersection.sum()) / total if total else 1.0,
+        "oiou": int(intersection.sum(dtype=np.int64)) / total if total else 1.0,
         "miou": float(each.mean()),
         **{f"prec@{x}": float((each > x).mean()) for x in PRECISION_AT},
-        "pointing": None if pointing is None else float(pointing.mean()),
+        "pointing": float(hits.mean()) if hits is not None and len(hits) else None,
     }
+
+
+def hits(hit: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Pointing float64 `[N]` as `summarize` takes it: NaN where the truth's `area` is 0."""
+    return np.where(area > 0, hit, np.nan)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lts_jax.data.tokenizer import Vocabulary
@@ -74,3 +74,12 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
         for name, scores in results.items()
     ]
     print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
+
+
+def print_intervals(intervals: Mapping[str, Sequence[float] | None]) -> None:
+    """Prints 95 % intervals of the metrics, in percent."""
+    cells = [
+        "-" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+        for interval in intervals.values()
+    ]
+    print(format_table(("95 % interval", *intervals), [["", *cells]]), flush=True)

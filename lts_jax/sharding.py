@@ -1,12 +1,17 @@
 """Devices as a mesh with one axis, `data`: the batch is split, the state is copied."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lts_jax.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -41,3 +46,53 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Splits the examples of a batch over the devices."""
     place = over_batch(mesh)
     return {k: jax.make_array_from_process_local_data(place, v) for k, v in batch.items()}
+
+
+def join_processes(coordinator: str, processes: int, process: int) -> None:
+    """Makes this one of several processes; before anything else touches a device.
+
+    Args:
+      coordinator: host:port at which the first process listens.
+      processes: how many.
+      process: which of them, from 0.
+
+    Raises:
+      ConfigError: they cannot be.
+    """
+    if not 0 <= process < processes or not re.fullmatch(r".+:\d+", coordinator):
+        raise ConfigError(
+            f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
+            "give host:port, how many, and which of them from 0"
+        )
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def one_after_another(make: Callable[[], T]) -> T:
+    """Calls a function in the first process before the others: it may build what they then find."""
+    if jax.process_count() == 1:
+        return make()
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("first")
+    made = make()
+    if jax.process_index() == 0:
+        multihost_utils.sync_global_devices("first")
+    return made
+
+
+def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds up what each process holds; of at most 32 bits, and of the same shapes everywhere."""
+    if jax.process_count() == 1:
+        return arrays
+    gathered = multihost_utils.process_allgather(arrays)
+    return {k: np.asarray(v).sum(axis=0, dtype=arrays[k].dtype) for k, v in gathered.items()}
+
+
+def gather_bytes(data: bytes) -> list[bytes]:
+    """Returns what each process holds, in their order, on all of them."""
+    if jax.process_count() == 1:
+        return [data]
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(data)))).reshape(-1)
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:n].tobytes() for row, n in zip(gathered, lengths, strict=True)]

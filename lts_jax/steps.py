@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from lts_jax import losses, scoring, sharding
 from lts_jax.models import LTS
@@ -113,13 +113,21 @@ def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], ImageFeatu
 def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], ImageFeatures]:
     """`make_encode_step` under jit: the images split over the mesh, their features on all of it.
 
-    So a device finds the image of any sentence in its own memory.
+    So a device finds the image of any sentence in its own memory. By shard_map, here and in
+    `compile_score_step`: every device runs the very program that a single one would run on its
+    share, so that results do not depend on the number of devices.
     """
-    copied = sharding.replicated(mesh)
+    encode = make_encode_step(model)
+
+    def encode_share(state: TrainState, image: jax.Array) -> ImageFeatures:
+        features: ImageFeatures = jax.lax.all_gather(encode(state, image), "data", tiled=True)
+        return features
+
+    copied, split = PartitionSpec(), PartitionSpec("data")
     return jax.jit(
-        make_encode_step(model),
-        in_shardings=(copied, sharding.over_batch(mesh)),
-        out_shardings=copied,
+        jax.shard_map(
+            encode_share, mesh=mesh, in_specs=(copied, split), out_specs=copied, check_vma=False
+        )
     )
 
 
@@ -146,7 +154,7 @@ def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) 
 
 
 def make_score_step(
-    model: LTS, threshold: float, canvas: tuple[int, int]
+    model: LTS, threshold: float, *, pictures: bool = False
 ) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
     """Predicts and scores B sentences about K encoded images; see `lts_jax.scoring.score`.
 
@@ -162,20 +170,24 @@ def make_score_step(
             placement[batch["image"]],
             batch["truth"],
             image_size=8 * features.stride8.shape[1],
-            canvas=canvas,
             threshold=threshold,
+            pictures=pictures,
         )
 
     return score_step
 
 
 def compile_score_step(
-    model: LTS, threshold: float, canvas: tuple[int, int], mesh: Mesh
+    model: LTS, threshold: float, mesh: Mesh, *, pictures: bool = False
 ) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
     """`make_score_step` under jit, the sentences split over the mesh."""
-    copied, split = sharding.replicated(mesh), sharding.over_batch(mesh)
+    copied, split = PartitionSpec(), PartitionSpec("data")
     return jax.jit(
-        make_score_step(model, threshold, canvas),
-        in_shardings=(copied, copied, copied, split),
-        out_shardings=split,
+        jax.shard_map(
+            make_score_step(model, threshold, pictures=pictures),
+            mesh=mesh,
+            in_specs=(copied, copied, copied, split),
+            out_specs=split,
+            check_vma=False,
+        )
     )

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from lts_jax import paper
 from lts_jax.checks import check_config, plain_config
-from lts_jax.cli import flag_error, parse_flags
+from lts_jax.cli import flag_error, parse_flags, split_lists
 from lts_jax.errors import ConfigError
 from lts_jax.runs import Run, RunError, read_result, train
 from lts_jax.table_report import format_markdown, make_report
@@ -57,7 +57,7 @@ def requested_config(config: str, overrides: Sequence[str]) -> ConfigDict:
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         values(arguments)
-        result: ConfigDict = holder.value
+        result: ConfigDict = split_lists(holder.value)
         check_config(result)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{config}: {flag_error(error)}") from error

@@ -9,7 +9,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from lts_jax import checks, experiment, sharding
-from lts_jax.checkpointing import Checkpoints
+from lts_jax.checkpointing import Checkpoints, open_checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError, NonFiniteLossError
@@ -125,38 +125,48 @@ def train(config: ConfigDict, workdir: Path) -> None:
                         checkpoints.save(step, state, batches, run, list(vocabulary.words), metrics)
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> Results:
-    """Evaluates the workdir's best checkpoint on `config.eval.splits`, and prints the table.
+def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) -> Results:
+    """Evaluates a checkpoint of the workdir on `config.eval.splits`, and prints the table.
 
-    Writes metrics.json, predictions.json, gallery.png and run.json to `eval/<split>/` of the
-    workdir.
+    Writes what `lts_jax.evaluate.Evaluator.report` does, and run.json, to `eval/<split>/` of the
+    workdir, or of `step<N>/` in it where a step was asked for. Several processes share the work.
+
+    Args:
+      config: what to evaluate and how; None is the checkpoint's own.
+      workdir: of the run.
+      step: of the checkpoint; the best one where None.
 
     Raises:
-      ConfigError: the workdir holds no checkpoint, or the config describes another network.
+      ConfigError: the workdir holds no such checkpoint, or the config describes another network.
       tfds_refcoco.DataError: the data is missing or bad.
     """
-    checks.check_config(config)
-    mesh = sharding.make_mesh()
-    if not (workdir / "checkpoints").is_dir():
-        raise ConfigError(f"{workdir} holds no checkpoint: train first, or give another --workdir")
-    with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise ConfigError(f"{workdir} holds no checkpoint yet: train first")
-        best = experiment.restore(config, checkpoints, step, workdir, mesh)
-    dataset = experiment.open_data(config)
+    if config is not None:
+        checks.check_config(config)
+    mesh = sharding.make_mesh(jax.local_devices())
+    with open_checkpoints(workdir) as checkpoints:
+        chosen = checkpoints.choose(step)
+        if config is None:
+            config = experiment.config_of(checkpoints.read_run(chosen)["config"])
+        trained = experiment.restore(config, checkpoints, chosen, workdir, mesh)
+    dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     splits = {name: dataset.split(name) for name in config.eval.splits}
-    best_split = best.config["eval"]["best_split"]
-    print(f"evaluating step {step}, the best on {best_split}", flush=True)
+    which = f"the best on {trained.config['eval']['best_split']}" if step is None else "as asked"
+    first = jax.process_index() == 0
+    if first:
+        print(f"evaluating step {chosen}, {which}", flush=True)
     results = {}
     for name, split in splits.items():
-        out_dir = workdir / "eval" / name
-        evaluator = experiment.make_evaluator(config, best.model, split, best.vocabulary, mesh)
-        results[name] = evaluator.report(best.state, out_dir, config.eval.gallery)
-        run = {"step": step} | experiment.describe_run(config, split, best.vocabulary)
-        write_json(out_dir / "run.json", run)
-        print(f"wrote {out_dir}", flush=True)
-    print_results(results)
+        out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
+        evaluator = experiment.make_evaluator(
+            config, trained.model, split, trained.vocabulary, mesh
+        )
+        results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
+        if first:
+            run = {"step": chosen} | experiment.describe_run(config, split, trained.vocabulary)
+            write_json(out_dir / "run.json", run)
+            print(f"wrote {out_dir}", flush=True)
+    if first:
+        print_results(results)
     return results
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorboardX
 from PIL import Image
 
@@ -28,6 +29,12 @@ def write_picture(path: Path, picture: Image.Image) -> None:
     """Writes a whole PNG or none."""
     with _whole_file(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a whole compressed .npz or none."""
+    with _whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ def eval_batches(
     preprocessing: Preprocessing,
     groups: Sequence[np.ndarray],
     *,
+    canvas: tuple[int, int],
     batch_size: int,
     threads: int,
 ) -> grain.IterDataset:
@@ -162,10 +163,10 @@ def eval_batches(
       split: the sentences.
       preprocessing: how they become examples.
       groups: rows that share a reading of their image, see `rows_by_image`.
+      canvas: height and width that hold these images, see `lts_jax.data.canvases`.
       batch_size: images in a group, and sentences in a batch.
       threads: that read and decode; each holds a group, so memory grows with them.
     """
-    canvas = canvas_of(split)
     parts = [groups[i : i + batch_size] for i in range(0, len(groups), batch_size)]
 
     def load(part: Sequence[np.ndarray]) -> EvalGroup:
@@ -187,11 +188,6 @@ def eval_batches(
         )
 
     return grain.MapDataset.source(parts).map(load).to_iter_dataset(_read_options(threads))
-
-
-def canvas_of(split: Split) -> tuple[int, int]:
-    """Height and width that hold every image of the split, pixels."""
-    return int(split.index.height.max()), int(split.index.width.max())
 
 
 def _fill_up(values: np.ndarray, multiple: int) -> np.ndarray:

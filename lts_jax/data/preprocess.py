@@ -72,3 +72,30 @@ def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> 
     out = np.zeros((len(centres), len(centres)), np.uint8)
     out[np.ix_(inside_y, inside_x)] = mask[np.ix_(y[inside_y], x[inside_x])]
     return out
+
+
+def map_to_image(
+    grid: np.ndarray, placement: Placement, size: int, height: int, width: int
+) -> np.ndarray:
+    """Interpolates a map over the square input bilinearly over its image, of any resolution.
+
+    As `lts_jax.mapping.to_original_size`, for pictures.
+
+    Args:
+      grid: float `[G, G]`.
+      placement: of the image.
+      size: side of the square input, pixels.
+      height: of the result.
+      width: of the result.
+
+    Returns:
+      Float32 `[height, width]`.
+    """
+    p, g = placement, len(grid)
+
+    def weights(n: int, offset: int, fitted: int) -> np.ndarray:
+        cell = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
+        return np.maximum(0, 1 - np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g)))
+
+    rows, columns = weights(height, p.top, p.height), weights(width, p.left, p.width)
+    return (rows @ grid @ columns.T).astype(np.float32)
