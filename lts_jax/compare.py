@@ -81,11 +81,13 @@ def compare(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
-    columns = ([e[name] for e in entries] for name in ("image_id", "intersection", "union"))
+    image_id, intersection, union = (
+        np.array([e[name] for e in entries]) for name in ("image_id", "intersection", "union")
+    )
     pointing = None
     if all("hit" in e for e in entries):
         pointing = np.array([np.nan if e["hit"] is None else e["hit"] for e in entries], float)
-    return bootstrap.Scores(*map(np.array, columns), pointing)
+    return bootstrap.Scores(image_id, intersection, union, pointing)
 
 
 def print_comparison(found: dict[str, Any], examples: int) -> None:

@@ -76,10 +76,12 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
 
 
-def print_intervals(intervals: Mapping[str, Sequence[float] | None]) -> None:
-    """Prints 95 % intervals of the metrics, in percent."""
-    cells = [
-        "-" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
-        for interval in intervals.values()
-    ]
-    print(format_table(("95 % interval", *intervals), [["", *cells]]), flush=True)
+def print_intervals(intervals: Mapping[str, Mapping[str, Sequence[float] | None]]) -> None:
+    """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none."""
+    rows = []
+    for name, of_split in intervals.items():
+        pairs = (of_split[k] for k in METRIC_NAMES)
+        rows.append(
+            [name, *("-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs)]
+        )
+    print(format_table(("95 %", *METRIC_NAMES), rows), flush=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image
 
 import tfds_refcoco
-from lts_jax import results
+from lts_jax import bootstrap, results
 from lts_jax.cli import parse_flags
 from lts_jax.data.pipeline import read_mask
 from lts_jax.errors import ConfigError
@@ -145,6 +145,7 @@ def main(argv: list[str]) -> None:
     """Runs what the flags say."""
     if len(argv) > 1:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)
     given = flags.FLAGS
     try:
         split = tfds_refcoco.open_dataset(Path(given.data), given.dataset).split(given.split)
@@ -155,7 +156,7 @@ def main(argv: list[str]) -> None:
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     print_results({given.split: summary})
-    print_intervals(results.bootstrap.intervals(found.scores(split)))
+    print_intervals({given.split: bootstrap.intervals(found.scores(split))})
     if given.out:
         print(f"wrote {given.out}")
 

@@ -15,7 +15,8 @@ from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_optimizer, make_schedule
-from lts_jax.progress import Progress, print_data, print_results
+from lts_jax.progress import Progress, print_data, print_intervals, print_results
+from lts_jax.results import read_json
 from lts_jax.steps import compile_train_step
 from lts_jax.writers import MetricWriter, only_run_in, write_json
 
@@ -154,7 +155,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     first = jax.process_index() == 0
     if first:
         print(f"evaluating step {chosen}, {which}", flush=True)
-    results = {}
+    results, intervals = {}, {}
     for name, split in splits.items():
         out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
         evaluator = experiment.make_evaluator(
@@ -165,8 +166,10 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
             run = {"step": chosen} | experiment.describe_run(config, split, trained.vocabulary)
             write_json(out_dir / "run.json", run)
             print(f"wrote {out_dir}", flush=True)
+            intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
     if first:
         print_results(results)
+        print_intervals(intervals)
     return results
 
 
