@@ -86,9 +86,8 @@ def _read_result(place: Path) -> Written:
 
 def _read_plan(place: Path) -> Plan:
     plan = json.loads(place.read_text(encoding="utf-8"))
-    return Plan(
-        Path(plan["path"]), tuple(_image(**row) for row in plan["images"]), plan["skip_bad"]
-    )
+    images = tuple(_image(**row) for row in plan["images"])
+    return Plan(**plan | {"path": Path(plan["path"]), "images": images})
 
 
 def _image(

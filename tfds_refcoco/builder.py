@@ -103,6 +103,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):
             split: shards.plan_shards(split, images, folder, config, skip_bad=problems.skip)
             for split, images in splits.items()
         }
+        _check_room(folder, sum(plan.size for of_split in plans.values() for plan in of_split))
         if download_config.beam_options is None:
             written = {split: self._write(split, of_split) for split, of_split in plans.items()}
         else:
@@ -150,4 +151,14 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):
             shard_lengths=[shard.records for shard in filled],
             num_bytes=sum(shard.bytes for shard in filled),
             filename_template=template,
+        )
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Raises DataError if so many bytes of images do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"out: no space left: the images take {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are "
+            "free; give an --out on a larger disk."
         )

@@ -7,6 +7,7 @@ every image is left out has no file.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Plan:
     path: Path
     images: Sequence[RawImage]
     skip_bad: bool
+    size: int  # of the images, bytes
 
 
 def plan_shards(
@@ -48,12 +50,13 @@ def plan_shards(
     skip_bad: bool,
 ) -> list[Plan]:
     """Divides the images of a split among as many shards as TFDS would make."""
-    total = sum(image.file.size for image in images)
-    count = min(len(images), config.get_number_shards(total, len(images)))
+    sizes = [image.file.size for image in images]
+    count = min(len(images), config.get_number_shards(sum(sizes), len(images)))
     bounds = [len(images) * i // count for i in range(count + 1)]
+    parts = [slice(start, stop) for start, stop in pairwise(bounds)]
     return [
-        Plan(folder / f"{split}-{i:05d}.array_record", images[bounds[i] : bounds[i + 1]], skip_bad)
-        for i in range(count)
+        Plan(folder / f"{split}-{i:05d}.array_record", images[part], skip_bad, sum(sizes[part]))
+        for i, part in enumerate(parts)
     ]
 
 
@@ -81,9 +84,13 @@ def write_shard(plan: Plan, advance: Callable[[], object] = lambda: None) -> Wri
                 writer.write(data)
                 records, size, grays = records + 1, size + len(data), grays + gray
             advance()
-    finally:
         if writer is not None:
             writer.close()
+    except RuntimeError as error:  # the writer's one error: the system's reason is in its text
+        reason = str(error).partition("; writing")[0]
+        raise OSError(
+            f"out: the records cannot be written: {reason}; give an --out where there is room."
+        ) from error
     return Written(plan.path, records, size, grays, problems.found)
 
 

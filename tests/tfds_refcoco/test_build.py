@@ -18,6 +18,8 @@ from tfds_refcoco.builder import TfdsRefcoco
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import read_raw
 
+from trees import contents
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
 
 
@@ -27,11 +29,6 @@ def mini_built(mini_refcoco, tmp_path_factory):
     path = tfds_refcoco.build("refcoco_unc", out, mini_refcoco, progress=False)
     assert path == out / "tfds_refcoco/refcoco_unc/2.0.0"
     return out
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _leftovers(out: Path) -> list[str]:
@@ -52,7 +49,7 @@ def test_real_build_is_complete(mini_built, mini_refcoco):
         assert 0.96 < c.area_ratio_min <= c.area_ratio_max < 1.005
 
 
-def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
+def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
     instances = json.loads((mini_refcoco / "refcoco/instances.json").read_text())
     annotations = {row["id"]: row for row in instances["annotations"]}
     built = tfds_refcoco.open_dataset(mini_built, "refcoco_unc")
@@ -147,19 +144,19 @@ def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
     paths = [
         tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False) for name in "ab"
     ]
-    first, second = (_files(path) for path in paths)
+    first, second = (contents(path) for path in paths)
     assert first == second
 
 
 def test_faulty_raw_data_leaves_what_was_there(raw_set, write_raw, tmp_path):
     raw = write_raw()
     path = tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, progress=False)
-    before = _files(path)
+    before = contents(path)
     instances = raw / "refcoco/instances.json"
     instances.write_text(instances.read_text().replace("[[2, 3,", "[[-999, 3,"))
     with pytest.raises(DataError, match="annotation id 0: segmentation"):
         tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, overwrite=True, progress=False)
-    assert _files(path) == before
+    assert contents(path) == before
     assert not _leftovers(tmp_path / "out")
 
 
