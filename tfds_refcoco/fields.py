@@ -5,7 +5,7 @@ from typing import Any
 from tfds_refcoco.errors import DataError
 
 
-def field(row: object, name: str, kinds: type | tuple[type, ...], where: str) -> Any:
+def field(row: object, name: str | int, kinds: type | tuple[type, ...], where: str) -> Any:
     """Returns `row[name]`, which must exist and be of `kinds`; raises DataError."""
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a dictionary, found {type(row).__name__}.")
@@ -17,7 +17,7 @@ def field(row: object, name: str, kinds: type | tuple[type, ...], where: str) ->
     return value
 
 
-def number(row: object, name: str, where: str) -> int:
+def number(row: object, name: str | int, where: str) -> int:
     """Returns the whole number `row[name]`; raises DataError."""
     value = field(row, name, int, where)
     bits = 31 if name == "category_id" else 63  # as in the features of a record
@@ -34,6 +34,20 @@ def text(row: object, name: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{where}.{name}: {value!r} is not valid Unicode text.") from error
     return value
+
+
+def sentence(row: object, name: str, where: str) -> str:
+    """Returns the text `row[name]`, which must not be blank; raises DataError."""
+    value = text(row, name, where)
+    if not value.strip():
+        raise DataError(f"{where}.{name}: the sentence is empty.")
+    return value
+
+
+def numbers(row: object, name: str, where: str) -> list[int]:
+    """Returns the list of whole numbers `row[name]`; raises DataError."""
+    values = field(row, name, list, where)
+    return [number(dict(enumerate(values)), i, f"{where}.{name}") for i in range(len(values))]
 
 
 def is_finite(value: object) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from lts_jax.data import preprocess
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
 from tfds_refcoco.masks import decode
-from tfds_refcoco.reader import Split
+from tfds_refcoco.reader import Split, sentence_mask
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
 EpochUnit = Literal["sentences", "refs"]
@@ -80,11 +80,11 @@ class Preprocessing:
         record = split.record(int(split.index.record[rows[0]]))
         image, placement = self.image(record["image"])
         truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
-        targets = record["sentences"]["object"][split.index.sentence[rows]]
-        for target in np.unique(targets):
-            first = int(split.index.sentence[rows[targets == target][0]])
+        refs = split.index.ref_id[rows]  # a ref's sentences mean the same
+        for ref in np.unique(refs):
+            first = int(split.index.sentence[rows[refs == ref][0]])
             packed = np.packbits(read_mask(record, first, *placement[:2]), axis=1)
-            truth[targets == target, : packed.shape[0], : packed.shape[1]] = packed
+            truth[refs == ref, : packed.shape[0], : packed.shape[1]] = packed
         sentences = [self.sentence(split.index.text[row]) for row in rows]
         return {
             "image": image,
@@ -96,8 +96,7 @@ class Preprocessing:
 
 def read_mask(record: Batch, sentence: int, height: int, width: int) -> np.ndarray:
     """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
-    target = int(record["sentences"]["object"][sentence])
-    return decode(record["objects"]["mask"][target], height, width)
+    return decode(sentence_mask(record, sentence), height, width)
 
 
 class EvalGroup(NamedTuple):

@@ -5,15 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tfds_refcoco.text import tokenize
+
 PAD = 0
 UNKNOWN = 1
-
-_CLEAN = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;"), "-": " ", "/": " "})
-
-
-def tokenize(sentence: str) -> list[str]:
-    """Lower-cases, drops punctuation, turns `-` and `/` into spaces, and splits on blanks."""
-    return sentence.lower().translate(_CLEAN).split()
 
 
 class Vocabulary:

@@ -18,6 +18,8 @@ from tfds_refcoco.builder import TfdsRefcoco
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import read_raw
 
+from trees import contents
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
 
 
@@ -25,13 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of
 def mini_built(mini_refcoco, tmp_path_factory):
     out = tmp_path_factory.mktemp("mini")
     path = tfds_refcoco.build("refcoco_unc", out, mini_refcoco, progress=False)
-    assert path == out / "tfds_refcoco/refcoco_unc/1.0.0"
+    assert path == out / "tfds_refcoco/refcoco_unc/2.0.0"
     return out
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _leftovers(out: Path) -> list[str]:
@@ -52,7 +49,7 @@ def test_real_build_is_complete(mini_built, mini_refcoco):
         assert 0.96 < c.area_ratio_min <= c.area_ratio_max < 1.005
 
 
-def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
+def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
     instances = json.loads((mini_refcoco / "refcoco/instances.json").read_text())
     annotations = {row["id"]: row for row in instances["annotations"]}
     built = tfds_refcoco.open_dataset(mini_built, "refcoco_unc")
@@ -61,16 +58,16 @@ def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
         assert len(split) == len(images)
         for number, image in enumerate(images):
             record = split.record(number)
-            assert record["image"] == image.path.read_bytes()
+            assert record["image"] == image.file.path.read_bytes()
             for key in ("image_id", "file_name", "height", "width"):
                 assert record[key] == getattr(image, key)
             sentences = record["sentences"]
             for i, sentence in enumerate(image.sentences):
-                for key in ("sent_id", "object", "sent", "raw"):
+                for key in ("sent_id", "ref_id", "sent", "raw"):
                     assert sentences[key][i] == getattr(sentence, key)
             objects = record["objects"]
             for i, item in enumerate(image.objects):
-                for key in ("ref_id", "ann_id", "category_id", "category"):
+                for key in ("ann_id", "category_id", "category", "iscrowd", "same_category"):
                     assert objects[key][i] == getattr(item, key)
                 np.testing.assert_array_equal(objects["bbox"][i], np.float32(item.bbox))
                 assert objects["area"][i] == np.float32(item.area)
@@ -84,7 +81,7 @@ def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
 
 def test_tfds_reads_it_without_our_code(mini_built):
     # In a fresh interpreter that cannot import this package.
-    path = mini_built / "tfds_refcoco/refcoco_unc/1.0.0"
+    path = mini_built / "tfds_refcoco/refcoco_unc/2.0.0"
     code = (
         "import sys, tensorflow_datasets as tfds\n"
         f"builder = tfds.builder_from_directory({str(path)!r})\n"
@@ -137,8 +134,9 @@ def test_an_image_in_two_splits_is_stored_in_both(raw_set, write_raw, tmp_path):
     built = tfds_refcoco.open_dataset(tmp_path / "out", "refcoco_unc")
     train, val = built.split("train").record(0), built.split("val").record(0)
     assert train["image"] == val["image"]
-    assert (train["objects"]["ref_id"], val["objects"]["ref_id"]) == ([0], [1])
-    assert val["sentences"]["object"].tolist() == [0, 0]
+    assert (train["objects"]["ann_id"], val["objects"]["ann_id"]) == ([0], [1])
+    assert val["sentences"]["ref_id"].tolist() == [1, 1]
+    assert val["targets"]["object"].tolist() == [0, 0]
 
 
 def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
@@ -146,19 +144,19 @@ def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
     paths = [
         tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False) for name in "ab"
     ]
-    first, second = (_files(path) for path in paths)
+    first, second = (contents(path) for path in paths)
     assert first == second
 
 
 def test_faulty_raw_data_leaves_what_was_there(raw_set, write_raw, tmp_path):
     raw = write_raw()
     path = tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, progress=False)
-    before = _files(path)
+    before = contents(path)
     instances = raw / "refcoco/instances.json"
     instances.write_text(instances.read_text().replace("[[2, 3,", "[[-999, 3,"))
     with pytest.raises(DataError, match="annotation id 0: segmentation"):
         tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, overwrite=True, progress=False)
-    assert _files(path) == before
+    assert contents(path) == before
     assert not _leftovers(tmp_path / "out")
 
 
@@ -181,7 +179,7 @@ def test_reuse_overwrite_and_repair(raw_set, write_raw, tmp_path, capsys):
 _STALLED = """
 import sys, time
 from pathlib import Path
-import tfds_refcoco, tfds_refcoco.masks, tfds_refcoco.raw
+import tfds_refcoco, tfds_refcoco.masks, tfds_refcoco.record
 module, name = getattr(tfds_refcoco, sys.argv[1]), sys.argv[2]
 original, calls = getattr(module, name), []
 def stall(*args):
@@ -195,7 +193,7 @@ tfds_refcoco.build("refcoco_unc", Path(sys.argv[4]), Path(sys.argv[3]), progress
 """
 
 
-@pytest.mark.parametrize(("module", "name"), [("raw", "read_jpeg"), ("masks", "area")])
+@pytest.mark.parametrize(("module", "name"), [("record", "read_image"), ("masks", "area")])
 def test_a_killed_build_leaves_nothing_to_mistake(write_raw, tmp_path, repo_root, module, name):
     raw, out = write_raw(), tmp_path / "out"
     command = [sys.executable, "-c", _STALLED, module, name, str(raw), str(out)]
