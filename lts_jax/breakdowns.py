@@ -7,9 +7,8 @@ import numpy as np
 
 from lts_jax import bootstrap
 from lts_jax.bootstrap import Scores
-from lts_jax.data.pipeline import read_mask
-from lts_jax.data.tokenizer import tokenize
 from tfds_refcoco.reader import Split
+from tfds_refcoco.text import tokenize
 
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7), (8, 10), (11, None))  # words
 SMALL, MEDIUM = 32**2, 96**2  # pixels, as COCO has them: small is below the first
@@ -43,20 +42,7 @@ class Facts(NamedTuple):
 def facts(split: Split) -> Facts:
     """Reads what the break-downs need of every sentence."""
     index = split.index
-    n = len(index.sent_id)
-    area, same = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    category: list[str] = []
-    number, record = -1, {}
-    for row in range(n):
-        if number != index.record[row]:
-            number = int(index.record[row])
-            record = split.record(number)
-        h, w = int(index.height[row]), int(index.width[row])
-        area[row] = read_mask(record, int(index.sentence[row]), h, w).sum(dtype=np.int64)
-        target = int(record["sentences"]["object"][index.sentence[row]])
-        category.append(record["objects"]["category"][target])
-        same[row] = record["objects"]["category"].count(category[-1])
-    return Facts(area, np.array(category), same)
+    return Facts(index.area, np.array(index.category), index.same_category)
 
 
 def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list[dict[str, Any]]]:

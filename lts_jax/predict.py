@@ -22,12 +22,13 @@ from lts_jax import checks, experiment, scoring, sharding, visualize
 from lts_jax.checkpointing import open_checkpoints
 from lts_jax.data import canvases, preprocess
 from lts_jax.data.photos import read_photo
-from lts_jax.data.tokenizer import UNKNOWN, tokenize
+from lts_jax.data.tokenizer import UNKNOWN
 from lts_jax.errors import ConfigError
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.steps import TrainState, make_encode_step, refer
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import DataError, masks
+from tfds_refcoco.text import tokenize
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 

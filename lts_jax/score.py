@@ -19,11 +19,10 @@ from PIL import Image
 import tfds_refcoco
 from lts_jax import bootstrap, results
 from lts_jax.cli import parse_flags
-from lts_jax.data.pipeline import read_mask
 from lts_jax.errors import ConfigError
 from lts_jax.progress import print_intervals, print_results
 from tfds_refcoco import DataError, masks
-from tfds_refcoco.reader import Split
+from tfds_refcoco.reader import Split, sentence_mask
 
 _MANY = 5  # ids listed in an error
 
@@ -116,7 +115,7 @@ def score(split: Split, predictions: Predictions) -> results.Found:
             number = int(index.record[row])
             record = split.record(number)
         sent_id, h, w = int(index.sent_id[row]), int(index.height[row]), int(index.width[row])
-        truth = read_mask(record, int(index.sentence[row]), h, w) > 0
+        truth = masks.decode(sentence_mask(record, int(index.sentence[row])), h, w) > 0
         mask = predictions.mask(sent_id, h, w)
         intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
         area[row] = truth.sum()
