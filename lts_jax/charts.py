@@ -59,11 +59,10 @@ def lines(
             axes.axvline(mark, color="#5b6570", ls="--", lw=1)
             axes.annotate(
                 f"{mark:g}",
-                (mark, 1),
-                (3, -2),
+                (mark, 0),
+                (3, 3),
                 ("data", "axes fraction"),
                 textcoords="offset points",
-                va="top",
                 color="#5b6570",
             )
         axes.set_xlabel(x_label)
@@ -112,12 +111,7 @@ def intervals(
         axes.set_ylim(len(groups) - 0.4, -0.6)
         axes.set_xlabel("mIoU, %" if metric == "miou" else metric)
         if n > 1:
-            axes.legend(
-                loc="upper center",
-                bbox_to_anchor=(0.4, -0.02),
-                ncols=n,
-                bbox_transform=figure.transFigure,
-            )
+            figure.legend(loc="outside lower center", ncols=n)
         return _svg(figure)
 
 

@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
     """Draws each sentence over its pictures: image, heatmaps, prediction, truth."""
-    return _draw_sheet([(e.sentence, e.iou, _pictures(e)) for e in examples], columns=2)
+    return draw_sheet([(e.sentence, e.iou, pictures(e)) for e in examples], columns=2)
 
 
 def draw_maps(examples: Sequence[Example], maps: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
@@ -40,18 +40,23 @@ def draw_maps(examples: Sequence[Example], maps: Sequence[Mapping[str, np.ndarra
     """
     rows = []
     for example, of_example in zip(examples, maps, strict=True):
-        pictures = _pictures(example)
-        shown = {title: pictures[title] for title in ("image", *example.heatmaps)}
+        all_of = pictures(example)
+        shown = {title: all_of[title] for title in ("image", *example.heatmaps)}
         for title, values in of_example.items():
-            shown[title] = overlay_heatmap(pictures["image"], _resize(values))
+            shown[title] = overlay_heatmap(all_of["image"], _resize(values))
         rows.append((example.sentence, example.iou, shown))
-    return _draw_sheet(rows, columns=1)
+    return draw_sheet(rows, columns=1)
 
 
-def _draw_sheet(
+def draw_sheet(
     rows: Sequence[tuple[str, float, Mapping[str, np.ndarray]]], columns: int
 ) -> Image.Image:
-    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side."""
+    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side.
+
+    Args:
+      rows: sentence, IoU, and pictures uint8 `[h, w, 3]` by title, no larger than `PANEL`.
+      columns: sentences side by side.
+    """
     font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
     columns = min(columns, len(rows))
     most = max(len(pictures) for _, _, pictures in rows)
@@ -96,7 +101,7 @@ def _fit(sentence: str, score: str, font: Font, width: int) -> str:
     return shown + cut + score
 
 
-def _pictures(example: Example) -> dict[str, np.ndarray]:
+def pictures(example: Example) -> dict[str, np.ndarray]:
     """The pictures by title; scaled before they are drawn on, so that lines stay thin."""
     image = _resize(example.image)
     prediction, truth = (

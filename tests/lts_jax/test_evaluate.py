@@ -47,14 +47,24 @@ class MadeSplit:
             objects = [masks.encode(rng.random((h, w)) < p) for p in (0.1, 0.6)]
             target = rng.integers(0, 2, count)
             self.records.append(
-                {"image": jpeg, "objects": {"mask": objects}, "sentences": {"object": target}}
+                {
+                    "image": jpeg,
+                    "height": h,
+                    "width": w,
+                    "objects": {"mask": objects},
+                    "targets": {"sentence": np.arange(count), "object": target},
+                }
             )
             for i in range(count):
-                columns.append((number, i, len(columns), target[i], 7, h, w))
+                area = masks.area(objects[target[i]], h, w)
+                columns.append((number, i, len(columns), 2 * number + target[i], 7, h, w, area, 2))
                 self.text.append(" ".join(rng.choice(WORDS, rng.integers(1, 6))))
         names = ("record", "sentence", "sent_id", "ref_id", "image_id", "height", "width")
+        names += ("area", "same_category")
         arrays = dict(zip(names, np.array(columns).T, strict=True))
-        self.index = types.SimpleNamespace(text=self.text, **arrays)
+        self.index = types.SimpleNamespace(
+            text=self.text, category=["thing"] * len(columns), **arrays
+        )
         self.counts = types.SimpleNamespace(images=len(sentences), sentences=len(columns))
 
     def record(self, number):
@@ -88,7 +98,7 @@ def one_by_one(name):
     """The whole network on one pair at a time: full-size probability and truth of each row."""
     split = MadeSplit(SENTENCES[name])
     evaluator, model, state = make_evaluator(split)
-    canvas = pipeline.canvas_of(split)
+    canvas = (64, 64)
 
     @jax.jit
     def run(image, tokens, length, placement):
@@ -127,17 +137,14 @@ def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path
     evaluator, model, state = make_evaluator(split, n_devices, threshold)
 
     # Probabilities, as the two compiled steps would threshold them.
-    canvas = pipeline.canvas_of(split)
     worst, rows_seen = 0.0, []
 
     @jax.jit
     def probability(state, features, placement, batch):
         outputs = steps.refer(model, state, features, batch)
-        return scoring.full_probability(outputs.mask, placement[batch["image"]], SIDE, canvas)
+        return scoring.full_probability(outputs.mask, placement[batch["image"]], SIDE, (64, 64))
 
-    for images, sentences in pipeline.eval_batches(
-        split, evaluator.preprocessing, evaluator.groups, batch_size=B, threads=2
-    ):
+    for images, sentences in evaluator.batches():
         put = sharding.put_batch({"image": images["image"]}, evaluator.mesh)
         features = evaluator.encode_step(state, put["image"])
         for batch in sentences:

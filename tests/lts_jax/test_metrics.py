@@ -28,11 +28,12 @@ def score_all(mask, heatmap, placements, truths, threshold=0.5):
     def run(mask, heatmap, placement, truth):
         outputs = Outputs(heatmap, mask)
         return scoring.score(
-            outputs, placement, truth, image_size=SIDE, canvas=CANVAS, threshold=threshold
+            outputs, placement, truth, image_size=SIDE, threshold=threshold, pictures=True
         )
 
     out = run(mask, heatmap, np.array(placements, np.int32), np.packbits(padded, axis=2))
-    return {k: np.asarray(v) for k, v in out.items()}
+    out = {k: np.asarray(v) for k, v in out.items()}
+    return out | {"prediction": np.unpackbits(out["prediction"], axis=2) > 0}
 
 
 def check_against_pycocotools(out, truths):
@@ -51,12 +52,12 @@ def check_against_pycocotools(out, truths):
         ious.append(coco.iou([ours], [theirs], [0])[0, 0] if either else 1.0)
     intersection, union = out["intersection"], out["union"]
     np.testing.assert_allclose(metrics.iou(intersection, union), ious, atol=1e-12)
-    scores = metrics.summarize(intersection, union, out["pointing"])
+    scores = metrics.summarize(intersection, union, out["hit"])
     assert scores["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
     assert scores["oiou"] == pytest.approx(sum(intersection.tolist()) / sum(union.tolist()))
     for x in (0.5, 0.6, 0.7, 0.8, 0.9):
         assert scores[f"prec@{x}"] == np.mean([iou > x for iou in ious])
-    assert scores["pointing"] == np.mean(out["pointing"])
+    assert scores["pointing"] == np.mean(out["hit"])
     return ious
 
 
@@ -81,7 +82,7 @@ def test_scores_of_random_masks_at_odd_sizes(resize):
         row = ((cell[0] + 0.5) * 8 - top) * h / height
         column = ((cell[1] + 0.5) * 8 - left) * w / width
         hit = 0 <= row < h and 0 <= column < w and truth[int(row), int(column)]
-        assert out["pointing"][i] == hit
+        assert out["hit"][i] == hit
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -95,7 +96,7 @@ def test_empty_and_full_masks(size):
     for i, (prediction, _) in enumerate(pairs):
         np.testing.assert_array_equal(out["prediction"][i, : size[0], : size[1]], prediction)
     assert check_against_pycocotools(out, truths) == [1, 0, 0, 1]
-    assert out["pointing"].tolist() == [False, True, False, True]
+    assert out["hit"].tolist() == [False, True, False, True]
 
 
 def test_scores_of_real_masks(mini_refcoco, tmp_path):

@@ -78,6 +78,8 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "iou",
             "intersection",
             "union",
+            "point",
+            "hit",
             "segmentation",
         ]
         record = split.record(int(split.index.record[row]))

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lts_jax.data import pipeline
+from lts_jax.data import canvases, pipeline
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
 
 
@@ -116,28 +116,35 @@ def test_hidden_sentences_keep_only_their_length(train):
 
 def evaluated(split, batch_size):
     preprocessing = make_preprocessing(split)
-    groups = pipeline.rows_by_image(split)
-    return list(
-        pipeline.eval_batches(split, preprocessing, groups, batch_size=batch_size, threads=3)
+    index, groups = split.index, pipeline.rows_by_image(split)
+    (bucket,) = canvases.buckets(groups, index.height, index.width)
+    batches = pipeline.eval_batches(
+        split,
+        preprocessing,
+        bucket.groups,
+        canvas=bucket.canvas,
+        batch_size=batch_size,
+        threads=3,
     )
+    return bucket.canvas, list(batches)
 
 
 def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
     split = shapes_data.split("val+testA")
     index = split.index
-    canvas = pipeline.canvas_of(split)
     preprocessing = make_preprocessing(split)
     batch_size = 7
+    canvas, batches = evaluated(split, batch_size)
     assert len(split) % batch_size and len(index) % batch_size  # both are filled up
     seen = []
-    for images, sentences in evaluated(split, batch_size):
+    for images, sentences in batches:
         assert images["image"].shape == (batch_size, 64, 64, 3)
         for batch in sentences:
             assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
                 "tokens": ((batch_size, 12), "int32"),
                 "length": ((batch_size,), "int32"),
                 "image": ((batch_size,), "int32"),
-                "truth": ((batch_size, canvas[0], -(-canvas[1] // 8)), "uint8"),
+                "truth": ((batch_size, canvas[0], canvas[1] // 8), "uint8"),
                 "row": ((batch_size,), "int32"),
             }
             for i, row in enumerate(batch["row"]):
