@@ -36,8 +36,8 @@ class Scores(NamedTuple):
 
 def intervals(scores: Scores, draws: int = DRAWS, seed: int = 0) -> dict[str, list[float] | None]:
     """Percentile intervals, 95 %, of every metric: `[low, high]`, None where there is no metric."""
-    names, sums, _ = _sums(scores)
-    values = np.concatenate([_ratios(w, sums) for w in _weights(len(sums[0]), draws, seed)])
+    names, sums = _sums(scores)
+    values = np.concatenate([_ratios(w, sums) for w in _weights(sums.shape[1], draws, seed)])
     found: dict[str, list[float] | None] = dict.fromkeys(metrics.METRIC_NAMES)
     for name, column in zip(names, values.T, strict=True):
         if not np.isnan(column).all():
@@ -55,12 +55,12 @@ def differences(
       smaller share of the draws in which the sign of the difference is another one (no less than
       2 / (draws + 1)). None where either run has no such metric.
     """
-    (names_a, sums_a, images), (names_b, sums_b, others) = _sums(a), _sums(b)
-    if not np.array_equal(images, others):
+    if not np.array_equal(a.image_id, b.image_id):
         raise ValueError("a paired comparison needs the same sentences")
+    (names_a, sums_a), (names_b, sums_b) = _sums(a), _sums(b)
     of_a, of_b = a.summarize(), b.summarize()
     drawn_a, drawn_b = [], []
-    for w in _weights(len(images), draws, seed):
+    for w in _weights(sums_a.shape[1], draws, seed):
         drawn_a.append(_ratios(w, sums_a))
         drawn_b.append(_ratios(w, sums_b))
     all_a, all_b = np.concatenate(drawn_a), np.concatenate(drawn_b)
@@ -81,8 +81,8 @@ def differences(
     return found
 
 
-def _sums(scores: Scores) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Numerators and denominators `[2, M, metrics]` by image, the metrics' names, the images."""
+def _sums(scores: Scores) -> tuple[list[str], np.ndarray]:
+    """The metrics' names; their numerators and denominators by image, `[2, M, metrics]`."""
     images, image = np.unique(scores.image_id, return_inverse=True)
     iou = metrics.iou(scores.intersection, scores.union)
     ones = np.ones(len(iou))
@@ -98,7 +98,7 @@ def _sums(scores: Scores) -> tuple[list[str], np.ndarray, np.ndarray]:
     for i, pair in enumerate(parts.values()):
         for k, values in enumerate(pair):
             sums[k, :, i] = np.bincount(image, weights=values, minlength=len(images))
-    return list(parts), sums, images
+    return list(parts), sums
 
 
 def _weights(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:

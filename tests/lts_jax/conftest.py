@@ -66,6 +66,20 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
     return make
 
 
+@pytest.fixture(scope="session")
+def trained_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
+) -> Path:
+    """The workdir of a tiny run, trained for a few steps and evaluated."""
+    from lts_jax.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("trained")
+    config = tiny_config_factory()
+    config.train.epochs = config.eval.every_epochs = 0.1
+    train_and_evaluate(config, workdir)
+    return workdir
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
     """Takes the place of the processes that the tables' command starts."""

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from lts_jax import evaluate, scoring, sharding, steps, visualize
-from lts_jax.data import pipeline, preprocess
+from lts_jax.data import canvases, pipeline, preprocess
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer
 from tfds_refcoco import masks
 
+import independent
 from tiny import TINY
 
 WORDS = ("left", "man", "red", "cup", "second", "from", "the", "top")
@@ -37,11 +38,11 @@ SENTENCES = {"few": (1, 2, 3, 20, 1), "many": (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)}
 class MadeSplit:
     """What evaluation reads of a Split, over random images and masks of odd sizes."""
 
-    def __init__(self, sentences):
+    def __init__(self, sentences, sizes=SIZES):
         rng = np.random.default_rng(0)
         self.records, columns, self.text = [], [], []
         for number, count in enumerate(sentences):
-            h, w = SIZES[number % len(SIZES)]
+            h, w = sizes[number % len(sizes)]
             noise = rng.integers(0, 256, (h // 8 + 1, w // 8 + 1, 3), dtype=np.uint8)
             jpeg = cv2.imencode(".jpg", cv2.resize(noise, (w, h)))[1].tobytes()
             objects = [masks.encode(rng.random((h, w)) < p) for p in (0.1, 0.6)]
@@ -246,3 +247,45 @@ def test_report_of_other_networks(parts, tmp_path):
         panels = 2 + 8 if "rounds" in parts else 1 + max(len(text.split()) for text in drawn)
         with Image.open(tmp_path / "maps.png") as picture:
             assert picture.width == (1 + panels) * (visualize.PANEL + visualize.MARGIN) + 12
+
+
+def test_any_number_of_devices_gives_the_same():
+    split = MadeSplit(SENTENCES["few"])
+    found = {}
+    for n_devices in (1, 2, 8):
+        evaluator, _, state = make_evaluator(split, n_devices)
+        found[n_devices] = evaluator.find(state, pictures=True)
+    first = found.pop(1)
+    assert 0 < first.intersection.sum() < first.union.sum()
+    for other in found.values():
+        for name in ("intersection", "union", "area", "point", "hit", "heatmap"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(first, name))
+        assert other.counts == first.counts and other.curve == first.curve
+
+
+def test_images_larger_than_the_usual_canvas():
+    """Each bucket of sizes has a canvas of its own; nothing is lost, and everything right."""
+    split = MadeSplit((2, 1, 3, 1), sizes=[(50, 40), (20, 1300), (641, 33), (64, 64)])
+    evaluator, model, state = make_evaluator(split)
+    index = split.index
+    canvases_ = [b.canvas for b in canvases.buckets(evaluator.groups, index.height, index.width)]
+    assert canvases_ == [(64, 64), (20, 1304), (641, 40)]
+    found = evaluator.find(state, pictures=True)
+    sums = independent.check(
+        model, state, evaluator.preprocessing, split, 0.5, found, range(len(split.text))
+    )
+    assert sums["sentences"] == 7 and sums["pointing differs"] == 0
+    assert sums["differing"] <= sums["near"] <= 1e-4 * sums["pixels"]
+    scores = evaluator.scores(state)
+    assert scores["miou"] == pytest.approx(sums["miou"], abs=1e-4)
+
+
+def test_the_curve_is_what_other_thresholds_would_give():
+    split = MadeSplit(SENTENCES["few"])
+    evaluator, _, state = make_evaluator(split)
+    curve = evaluator.find(state, pictures=True).curve
+    assert curve["threshold"][4] == 0.25 and len(curve["oiou"]) == 19
+    for threshold in (0.25, 0.5):
+        at = curve["threshold"].index(threshold)
+        scores = make_evaluator(split, threshold=threshold)[0].scores(state)
+        assert (scores["oiou"], scores["miou"]) == (curve["oiou"][at], curve["miou"][at])

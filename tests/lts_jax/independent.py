@@ -1,0 +1,139 @@
+"""Another evaluation, to hold ours against: cv2 and numpy for pictures, pycocotools for masks.
+
+It shares with ours the network and the records alone. As a command it checks a trained run:
+
+    python tests/lts_jax/independent.py runs/shapes val 1000
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+from pycocotools import mask as coco
+
+NEAR = 1e-5  # a probability so close to the threshold may fall on either side
+
+
+def letterbox(jpeg, size):
+    """The square input, and scales and offsets from a source pixel to it, by axis."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)[:, :, ::-1]
+    h, w = image.shape[:2]
+    scale = size / max(h, w)
+    new_h, new_w = max(1, round(h * scale)), max(1, round(w * scale))
+    top, left = (size - new_h) // 2, (size - new_w) // 2
+    square = np.full((size, size, 3), 128, np.uint8)
+    square[top : top + new_h, left : left + new_w] = cv2.resize(image, (new_w, new_h))
+    return square, (h, w), (new_h / h, new_w / w), (top, left)
+
+
+def at_original(logits, size, shape, scales, offsets):
+    """Bilinear interpolation of probabilities by its textbook formula, in float64."""
+    grid = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    stride, last = size / len(grid), len(grid) - 1
+    low, part = [], []
+    for n, scale, offset in zip(shape, scales, offsets, strict=True):
+        at = np.clip(((np.arange(n) + 0.5) * scale + offset) / stride - 0.5, 0, last)
+        low.append(np.minimum(np.floor(at).astype(int), last - 1))
+        part.append(at - low[-1])
+    (y, x), (b, a) = low, part
+    y, x, b, a = y[:, None], x[None], b[:, None], a[None]
+    upper = grid[y, x] * (1 - a) + grid[y, x + 1] * a
+    lower = grid[y + 1, x] * (1 - a) + grid[y + 1, x + 1] * a
+    return upper * (1 - b) + lower * b
+
+
+def truth_of(record, row, index, annotations=None):
+    """The union of a sentence's targets by pycocotools; of the raw polygons where given."""
+    h, w = int(index.height[row]), int(index.width[row])
+    targets = record["targets"]["object"][record["targets"]["sentence"] == index.sentence[row]]
+    parts = []
+    for target in targets:
+        if annotations is None:
+            parts.append({"size": [h, w], "counts": record["objects"]["mask"][target]})
+            continue
+        raw = annotations[int(record["objects"]["ann_id"][target])]["segmentation"]
+        found = coco.frPyObjects(raw, h, w)
+        parts += found if isinstance(found, list) else [found]
+    return coco.decode(coco.merge(parts)) > 0 if parts else np.zeros((h, w), bool)
+
+
+def check(model, state, preprocessing, split, threshold, found, rows, annotations=None):
+    """Compares ours with theirs, sentence by sentence; returns counts of pixels."""
+
+    @jax.jit
+    def run(image, tokens, length):
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return model.apply(variables, image / 255.0, tokens, length, train=False)
+
+    index, size = split.index, preprocessing.image_size
+    sums = dict.fromkeys(("sentences", "pixels", "near", "differing", "pointing differs"), 0)
+    ious, totals = [], [0, 0]
+    for row in rows:
+        record = split.record(int(index.record[row]))
+        square, shape, scales, offsets = letterbox(record["image"], size)
+        sentence = preprocessing.sentence(index.text[row])
+        outputs = run(
+            square[None].astype(np.float32), sentence["tokens"][None], sentence["length"][None]
+        )
+        full = at_original(np.asarray(outputs.mask[0]), size, shape, scales, offsets)
+        truth = truth_of(record, row, index, annotations)
+        theirs, near = full > threshold, np.abs(full - threshold) <= NEAR
+        rle = {"size": list(shape), "counts": found.counts[row]}
+        ours = coco.decode(rle) > 0
+        assert (ours == theirs)[~near].all(), f"row {row}"
+        # Exact, whatever side the near pixels fell on.
+        assert found.intersection[row] == (ours & truth).sum()
+        assert found.union[row] == (ours | truth).sum()
+        assert found.area[row] == truth.sum()
+        if not near.any():
+            assert found.intersection[row] == (theirs & truth).sum()
+            assert found.union[row] == (theirs | truth).sum()
+        if outputs.heatmap is not None:
+            heat = np.asarray(outputs.heatmap[0, -1])
+            y, x = np.unravel_index(heat.argmax(), heat.shape)
+            point = [
+                int(np.floor(((at + 0.5) * size / len(heat) - offset) / scale))
+                for at, offset, scale in zip((y, x), offsets, scales, strict=True)
+            ]
+            within = all(0 <= p < n for p, n in zip(point, shape, strict=True))
+            hit = bool(within and truth[tuple(point)])
+            sums["pointing differs"] += int(hit != found.hit[row])
+        both, either = int((theirs & truth).sum()), int((theirs | truth).sum())
+        totals[0] += both
+        totals[1] += either
+        ious.append(both / either if either else 1.0)
+        sums["sentences"] += 1
+        sums["pixels"] += full.size
+        sums["near"] += int(near.sum())
+        sums["differing"] += int((ours != theirs).sum())
+    sums["oiou"], sums["miou"] = totals[0] / totals[1], float(np.mean(ious))
+    return sums
+
+
+def main(workdir, name, most, instances=None):
+    from lts_jax import experiment, sharding
+    from lts_jax.checkpointing import open_checkpoints
+
+    mesh = sharding.make_mesh()
+    with open_checkpoints(Path(workdir)) as checkpoints:
+        step = checkpoints.choose(None)
+        config = experiment.config_of(checkpoints.read_run(step)["config"])
+        trained = experiment.restore(config, checkpoints, step, Path(workdir), mesh)
+    split = experiment.open_data(config).split(name)
+    evaluator = experiment.make_evaluator(config, trained.model, split, trained.vocabulary, mesh)
+    found = evaluator.find(trained.state, pictures=True)
+    annotations = None
+    if instances:
+        entries = json.loads(Path(instances).read_text())["annotations"]
+        annotations = {entry["id"]: entry for entry in entries}
+    rows = range(min(int(most), len(split.index)))
+    evaluation = evaluator.preprocessing, split, config.eval.threshold, found, rows, annotations
+    print(json.dumps(check(trained.model, trained.state, *evaluation), indent=1))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

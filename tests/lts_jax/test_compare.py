@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from lts_jax import compare
+from lts_jax.errors import ConfigError
+
+
+def run(tmp_path, name, ious, **extra):
+    entries = [
+        {
+            "sent_id": i,
+            "image_id": i // 3,
+            "sentence": f"thing {i}",
+            "intersection": round(100 * iou),
+            "union": 100,
+            **extra,
+        }
+        for i, iou in enumerate(ious)
+    ]
+    folder = tmp_path / name / "eval" / "val"
+    folder.mkdir(parents=True)
+    (folder / "predictions.json").write_text(json.dumps(entries[::-1]))
+    return tmp_path / name
+
+
+def test_two_runs(tmp_path, capsys):
+    a = run(tmp_path, "a", [0.5] * 30 + [0.9], hit=True)
+    b = run(tmp_path, "b", [0.8] * 30 + [0.1], hit=None)
+    found = compare.compare(compare.read_run(a, "val"), compare.read_run(b, "val"))
+    assert (found["sentences"], found["images"]) == (31, 11)
+    assert found["metrics"]["miou"]["difference"] == pytest.approx((30 * 0.3 - 0.8) / 31)
+    assert found["metrics"]["pointing"] is None
+    assert found["better"] == {"a": 1, "b": 30, "neither": 0}
+    worst = found["sentence_by_sentence"][0]
+    assert worst == {
+        "sent_id": 30,
+        "image_id": 10,
+        "sentence": "thing 30",
+        "iou_a": 0.9,
+        "iou_b": 0.1,
+    }
+    compare.print_comparison(found, 2)
+    out = capsys.readouterr().out
+    assert "where B is better by most" in out and "thing 30" in out.split("where A")[1]
+    assert out.count("thing") == 3
+
+
+def test_other_sentences_and_unscored_ones(tmp_path):
+    a = compare.read_run(run(tmp_path, "a", [0.5, 0.6]), "val")
+    b = compare.read_run(run(tmp_path, "b", [0.5, 0.6, 0.7]), "val")
+    with pytest.raises(ConfigError, match="1 are in one of them"):
+        compare.compare(a, b)
+    (tmp_path / "p.json").write_text('[{"sent_id": 1, "segmentation": {}}]')
+    with pytest.raises(ConfigError, match="no scored predictions"):
+        compare.read_run(tmp_path / "p.json", "val")
+    with pytest.raises(ConfigError, match="missing"):
+        compare.read_run(tmp_path / "none", "val")
