@@ -1,0 +1,176 @@
+"""A report of many sentences over real photos: its size, and how fast a browser opens it.
+
+    python -m benchmarks.report --photos DIR --out FOLDER [--sentences 10000] [--images 1500]
+
+DIR holds `instances.json` and `images/` as COCO has them. Photos are repeated until there are as
+many images as asked for; predictions are the truths, shifted. Needs chromium, chromedriver and
+selenium.
+"""
+
+import json
+import tempfile
+import time
+import types
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from absl import app, flags
+
+from lts_jax import metrics, report, results
+from lts_jax.evaluated import Evaluated
+from lts_jax.writers import write_text
+from tfds_refcoco import masks
+
+_TEXT = "left right man woman red blue shirt on the in near second from dog cup white big"
+WORDS = _TEXT.split()
+
+
+class Photos:
+    """What evaluation and report read of a split."""
+
+    def __init__(self, folder: Path, images: int, sentences: int) -> None:
+        raw = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
+        by_image: dict[int, list[Any]] = {}
+        for entry in raw["annotations"]:
+            by_image.setdefault(entry["image_id"], []).append(entry)
+        names = {entry["id"]: entry["name"] for entry in raw["categories"]}
+        photos = [entry for entry in raw["images"] if entry["id"] in by_image]
+        rng = np.random.default_rng(0)
+        columns: dict[str, list[Any]] = {}
+        self.records: list[dict[str, Any]] = []
+        for number in range(images):
+            photo = photos[number % len(photos)]
+            h, w, found = photo["height"], photo["width"], by_image[photo["id"]]
+            count = sentences // images + (number < sentences % images)
+            counts = [masks.from_segmentation(e["segmentation"], h, w) for e in found]
+            target = np.arange(count, dtype=np.int32) // 2 % len(found)
+            jpeg = (folder / "images" / photo["file_name"]).read_bytes()
+            at = np.arange(count, dtype=np.int32)
+            self.records.append(
+                {
+                    "image": jpeg,
+                    "height": h,
+                    "width": w,
+                    "objects": {"mask": counts},
+                    "targets": {"sentence": at, "object": target},
+                }
+            )
+            for i in range(count):
+                row = {
+                    "record": number,
+                    "sentence": i,
+                    "sent_id": len(columns.get("text", [])),
+                    "ref_id": 1000 * number + int(target[i]),
+                    "image_id": number,
+                    "height": h,
+                    "width": w,
+                    "area": masks.area(counts[target[i]], h, w),
+                    "same_category": len(found),
+                    "category": names[found[target[i]]["category_id"]],
+                    "text": " ".join(rng.choice(WORDS, rng.integers(1, 9))),
+                }
+                for name, value in row.items():
+                    columns.setdefault(name, []).append(value)
+        arrays: dict[str, Any] = {k: np.array(v) for k, v in columns.items()}
+        arrays |= {"text": columns["text"], "category": columns["category"]}
+        self.index = types.SimpleNamespace(**arrays)
+        self.counts = types.SimpleNamespace(images=images)
+
+    def record(self, number: int) -> dict[str, Any]:
+        """As `tfds_refcoco.reader.Split.record`."""
+        return self.records[number]
+
+
+def evaluate(split: Any, folder: Path) -> None:
+    """Writes what an evaluation would: the truths shifted, and blurred as heatmaps."""
+    rng, index = np.random.default_rng(1), split.index
+    n = len(index.text)
+    intersection, union = np.zeros(n, np.int32), np.zeros(n, np.int32)
+    counts, heatmaps = [], np.zeros((n, 1, 52, 52), np.uint8)
+    for row in range(n):
+        record = split.record(index.record[row])
+        target = record["targets"]["object"][index.sentence[row]]
+        truth = masks.decode(record["objects"]["mask"][target], record["height"], record["width"])
+        mask = np.roll(truth, rng.integers(-30, 31, 2), (0, 1))
+        intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
+        counts.append(masks.encode(mask).decode())
+        y, x = rng.random(2) * 52
+        away = (np.arange(52)[:, None] - y) ** 2 + (np.arange(52) - x) ** 2
+        heatmaps[row, 0] = 255 * np.exp(-away / 60) * rng.uniform(0.9, 1, (52, 52))
+    curve = {"threshold": [0.25, 0.5], "oiou": [0.5, 0.4], "miou": [0.5, 0.4]}
+    area = index.area.astype(np.int32)
+    points, hit = np.zeros((n, 2), np.int32), rng.random(n) < 0.8
+    found = results.Found(intersection, union, area, counts, points, hit, heatmaps, curve)
+    results.write(split, found, folder)
+    assert metrics.iou(intersection, union).mean() < 1
+
+
+def open_page(page: Path) -> dict[str, float]:
+    """Opens a page in headless Chromium; returns seconds to the load event and to the pictures."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    names = "headless no-sandbox disable-gpu disable-dev-shm-usage no-first-run"
+    for name in [*names.split(), f"user-data-dir={tempfile.mkdtemp()}"]:
+        options.add_argument(f"--{name}")
+    service = webdriver.ChromeService(executable_path="/usr/bin/chromedriver")
+    browser = webdriver.Chrome(options=options, service=service)
+    try:
+        browser.get("data:,")
+        start = time.perf_counter()
+        browser.get(page.as_uri())
+        loaded = time.perf_counter() - start
+        while browser.execute_script("return document.body.dataset.drawn") != "yes":
+            time.sleep(0.02)
+        drawn = time.perf_counter() - start
+        turn = "const t = performance.now(); {}; return (performance.now() - t) / 1000"
+        return {
+            "load": loaded,
+            "first page drawn": drawn,
+            "filter": browser.execute_script(turn.format("$('word').value='man'; select()")),
+            "sort": browser.execute_script(turn.format("$('sort').value='worst'; select()")),
+        }
+    finally:
+        browser.quit()
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the flags say."""
+    del argv
+    given, out = flags.FLAGS, Path(flags.FLAGS.out)
+    split = Photos(Path(given.photos), given.images, given.sentences)
+    folder = out / "eval" / "val"
+    evaluate(split, folder)
+    data = {"dataset": "refcoco_unc", "image_size": 416, "resize": "letterbox", "dir": ""}
+    run = {
+        "step": 1,
+        "config": {"data": data, "eval": {"splits": ["val"], "threshold": 0.25}},
+        "versions": {"lts_jax": "0", "jax": "0"},
+        "devices": "none",
+    }
+    predictions = results.read_json(folder / "predictions.json")
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    evaluated = Evaluated(folder, "val", run, predictions, split)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    with mock.patch.object(Evaluated, "read", lambda *_: evaluated):
+        page = report.make_report(out, "lts", 10**6)
+    made = time.perf_counter() - start
+    write_text(out / "report.html", page)
+    measured = {
+        "sentences": len(predictions),
+        "images": given.images,
+        "megabytes": len(page.encode()) / 1e6,
+        "seconds to make": made,
+        "seconds in the browser": open_page((out / "report.html").resolve()),
+    }
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("photos", None, "Folder of instances.json and images/.", required=True)
+    flags.DEFINE_string("out", None, "Folder of the report.", required=True)
+    flags.DEFINE_integer("sentences", 10000, "Sentences.")
+    flags.DEFINE_integer("images", 1500, "Images.")
+    app.run(main)
