@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Writes a whole PNG or none."""
     with _whole_file(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
