@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from PIL import Image
 
 from lts_jax.errors import ConfigError
@@ -77,6 +76,9 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, start_step: int):
+        # Late: it imports torch where that is installed, which takes seconds.
+        import tensorboardX
+
         path = workdir / "metrics.jsonl"
         kept = []
         if path.exists():

@@ -1,6 +1,8 @@
 """Command line: `python -m tfds_refcoco build ...` and `python -m tfds_refcoco generate ...`."""
 
 import argparse
+import io
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,16 @@ from tfds_refcoco.sources import SOURCES
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status: 1 on bad input, with one message."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print("stopped; what was built before is as it was", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         if args.command == "generate":
             from tfds_refcoco.shapes import generate
@@ -95,5 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # so that a half-built folder is removed then, too
     sys.exit(main())

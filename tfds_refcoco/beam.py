@@ -7,6 +7,7 @@ it wrote beside it. Raw files and output must therefore lie at the same path for
 import dataclasses
 import json
 import shlex
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,10 @@ def parse_options(text: str) -> "PipelineOptions":
             f"--beam: Apache Beam cannot be imported ({error}); pip install 'lts_jax[beam]'."
         ) from error
     try:
-        return PipelineOptions(shlex.split(text))
-    except ValueError as error:
+        options = PipelineOptions(shlex.split(text))
+        options.get_all_options()  # parses them, and exits where a value is wrong
+        return options
+    except (ValueError, SystemExit) as error:
         raise DataError(f"--beam: Beam does not accept {text!r} ({error}).") from error
 
 
@@ -47,7 +50,7 @@ def write_shards(plans: list[Plan], options: "PipelineOptions") -> list[Written]
 
     places = [plan.path.with_suffix(".plan") for plan in plans]
     for plan, place in zip(plans, places, strict=True):
-        place.write_text(json.dumps(dataclasses.asdict(plan), default=str), encoding="utf-8")
+        place.write_text(json.dumps(dataclasses.asdict(plan), default=str))
     try:
         with beam.Pipeline(options=options) as pipeline:
             _ = (
@@ -64,19 +67,23 @@ def write_shards(plans: list[Plan], options: "PipelineOptions") -> list[Written]
 def write_planned(place: str) -> None:
     """Writes the shard of the plan at `place`, and what it holds, or what is wrong, beside it.
 
-    A worker that is tried again writes the same bytes.
+    A worker that is tried again, or twice at once, writes the same bytes.
     """
-    plan = _read_plan(Path(place))
+    plan = read_plan(Path(place))
+    mine = plan.path.with_suffix(f".{uuid.uuid4().hex}")
     try:
-        result = dataclasses.asdict(write_shard(plan))
-    except DataError as error:  # not raised: Beam would try again, and then bury the message
-        result = {"error": str(error), "skippable": error.skippable}
-    path = Path(place).with_suffix(".result")
-    path.write_text(json.dumps(result, default=str), encoding="utf-8")
+        result = dataclasses.asdict(write_shard(dataclasses.replace(plan, path=mine)))
+        if result["records"]:
+            mine.replace(plan.path)
+        result["path"] = plan.path
+    except (DataError, OSError) as error:  # raised, Beam would try again and bury the message
+        skippable = isinstance(error, DataError) and error.skippable
+        result = {"error": str(error), "skippable": skippable}
+    Path(place).with_suffix(".result").write_text(json.dumps(result, default=str))
 
 
 def _read_result(place: Path) -> Written:
-    result = json.loads(place.with_suffix(".result").read_text(encoding="utf-8"))
+    result = json.loads(place.with_suffix(".result").read_text())
     if "error" in result:
         error = DataError(result["error"])
         error.skippable = result["skippable"]
@@ -84,8 +91,9 @@ def _read_result(place: Path) -> Written:
     return Written(**result | {"path": Path(result["path"])})
 
 
-def _read_plan(place: Path) -> Plan:
-    plan = json.loads(place.read_text(encoding="utf-8"))
+def read_plan(place: Path) -> Plan:
+    """Reads a plan as `write_shards` leaves it."""
+    plan = json.loads(place.read_text())
     images = tuple(_image(**row) for row in plan["images"])
     return Plan(**plan | {"path": Path(plan["path"]), "images": images})
 
@@ -94,11 +102,16 @@ def _image(
     file: dict[str, Any],
     objects: list[dict[str, Any]],
     sentences: list[dict[str, Any]],
+    formats: list[str],
     **rest: Any,
 ) -> RawImage:
+    # JSON has no tuples.
     return RawImage(
         file=RawFile(Path(file["path"]), file["member"]),
-        objects=tuple(RawObject(**row) for row in objects),
-        sentences=tuple(RawSentence(**row) for row in sentences),
+        objects=tuple(RawObject(**row | {"bbox": tuple(row["bbox"])}) for row in objects),
+        sentences=tuple(
+            RawSentence(**row | {"targets": tuple(row["targets"])}) for row in sentences
+        ),
+        formats=tuple(formats),
         **rest,
     )

@@ -12,8 +12,11 @@ from typing import Any
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.indexing import write_indices
 from tfds_refcoco.layout import build_path, missing_files, read_build, version_dir
+from tfds_refcoco.options import Options
 from tfds_refcoco.raw_types import SPLITS
-from tfds_refcoco.sources import check_dataset
+from tfds_refcoco.sources import check_dataset, hash_annotations
+
+_FLAGS = {"splits": "--split", "max_images": "--max-images", "skip_bad": "--skip-bad"}
 
 
 def build(
@@ -63,17 +66,27 @@ def build(
             f"raw: {raw} is not a folder; name the one that holds the images' and the annotations' "
             "folders or zips (--raw, or config.data.raw)."
         )
-    options = {"splits": list(splits), "max_images": max_images, "skip_bad": skip_bad}
+    splits = tuple(name for name in SPLITS if name in splits)
+    said = {
+        "dataset": dataset,
+        "options": {"splits": list(splits), "max_images": max_images, "skip_bad": skip_bad},
+        "annotations": hash_annotations(raw, check_dataset(dataset)) if raw else {},
+    }
     final = version_dir(out, dataset)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise DataError(f"out: {out} is a file; give a folder.") from error
     with _lock(out / f".building-{dataset}.lock", progress):
-        if not overwrite and not missing_files(final):
-            _check_same(final, options)
-            _note(f"{final} is already built.", progress)
-            return final
         # Only the holder of the lock uses this folder: what is in it is of a build that died.
         work = out / f".building-{dataset}"
+        if (work / "replaced").exists() and not final.exists():  # it died between two renames
+            (work / "replaced").replace(final)
         _remove(work)
+        if not overwrite and not missing_files(final):
+            _check_same(final, said)
+            _note(f"{final} is already built.", progress)
+            return final
         work.mkdir()
         try:
             if raw is None:
@@ -81,70 +94,60 @@ def build(
 
                 raw = work / "raw"
                 generate(raw, progress=progress)
-            built = _prepare(
-                dataset, raw.absolute(), work.absolute(), progress, splits, options, beam
-            )
+            options = Options(splits, max_images, skip_bad, progress)
+            built = _prepare(said, raw.absolute(), work.absolute(), options, beam)
             write_indices(built, progress)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
                 final.replace(work / "replaced")
-            built.replace(final)
+            try:
+                built.replace(final)
+            except BaseException:
+                if (work / "replaced").exists():
+                    (work / "replaced").replace(final)
+                raise
         finally:
             _remove(work)
     return final
 
 
-def _check_same(path: Path, options: dict[str, Any]) -> None:
-    """Raises DataError if the set at `path` was built with other options."""
-    before = read_build(path)["options"]
-    for name, value in options.items():
-        if before.get(name) != value:
-            flag = "--" + name.rstrip("s").replace("_image", "-images").replace("_", "-")
+def _check_same(path: Path, said: dict[str, Any]) -> None:
+    """Raises DataError if the set at `path` was built with other options or from other files."""
+    before = read_build(path)
+    mend = "give the same, another --out, or --overwrite."
+    for name, flag in _FLAGS.items():
+        if before["options"].get(name) != said["options"][name]:
             raise DataError(
-                f"{path} was built with {flag} {before.get(name)}, not {value}; give the same "
-                "options, another --out, or --overwrite."
+                f"{path} was built with {flag} {before['options'].get(name)}, not "
+                f"{said['options'][name]}; {mend}"
             )
+    for name, digest in said["annotations"].items():
+        if before["annotations"].get(name) != digest:
+            raise DataError(f"{path} was built from another {name}; {mend}")
 
 
 def _prepare(
-    dataset: str,
-    raw: Path,
-    work: Path,
-    progress: bool,
-    splits: tuple[str, ...],
-    options: dict[str, Any],
-    beam: str | None,
+    said: dict[str, Any], raw: Path, work: Path, options: Options, beam: str | None
 ) -> Path:
     """Writes the records and build.json in `work` and returns their folder."""
     import tensorflow_datasets as tfds
 
-    from tfds_refcoco.builder import Options, TfdsRefcoco
+    from tfds_refcoco.builder import TfdsRefcoco
 
-    builder = TfdsRefcoco(config=dataset, data_dir=work, file_format="array_record")
-    builder.options = Options(
-        splits=splits or SPLITS,
-        max_images=options["max_images"],
-        skip_bad=options["skip_bad"],
-        progress=progress,
-    )
     beam_options = None
     if beam is not None:
         from tfds_refcoco.beam import parse_options
 
         beam_options = parse_options(beam)
+    builder = TfdsRefcoco(config=said["dataset"], data_dir=work, file_format="array_record")
+    builder.options = options
     config = tfds.download.DownloadConfig(
         manual_dir=raw, try_download_gcs=False, beam_options=beam_options
     )
     builder.download_and_prepare(download_config=config)
     path = Path(builder.data_dir)
-    description = {
-        "dataset": dataset,
-        "options": options,
-        "gray_images": builder.gray,
-        "skipped": builder.skipped,
-    }
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    build_path(path).write_text(text + "\n", encoding="utf-8")
+    said = said | {"gray_images": builder.gray, "skipped": builder.skipped}
+    build_path(path).write_text(json.dumps(said, indent=2) + "\n")
     return path
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from tqdm import tqdm
 from tfds_refcoco import raw, shards
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.layout import VERSION
+from tfds_refcoco.options import Options
 from tfds_refcoco.problems import Problems
-from tfds_refcoco.raw_types import SPLITS, RawImage
+from tfds_refcoco.raw_types import RawImage
 from tfds_refcoco.record import features, make_record
 from tfds_refcoco.sources import SOURCES
 
@@ -26,23 +26,6 @@ _CITATION = """@inproceedings{yu2016modeling,
   booktitle={ECCV}, year={2016}}"""
 _RAW_LAYOUT = """A raw folder with `images/train2014/*.jpg` or `images/train2014.zip` and, for
 example, `refcoco/instances.json` and `refcoco/refs(unc).p` or `refcoco.zip`."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Of a build.
-
-    Attributes:
-      splits: those wanted.
-      max_images: the first so many of each split, None for all.
-      skip_bad: whether faulty items are left out and listed instead of ending the build.
-      progress: whether to show a bar for each split.
-    """
-
-    splits: tuple[str, ...] = SPLITS
-    max_images: int | None = None
-    skip_bad: bool = False
-    progress: bool = False
 
 
 class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):
@@ -70,6 +53,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
+    # The base class demands this method and the next; `_generate_splits` does without them.
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:

@@ -39,7 +39,7 @@ def read_coco(
     root: Path,
     source: Source,
     problems: Problems,
-    splits: tuple[str, ...] = SPLITS,
+    splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> dict[str, tuple[RawImage, ...]]:
     """Returns the images of every split that the refs name, found under `root`.
@@ -48,8 +48,8 @@ def read_coco(
       root: the raw folder.
       source: of the data set.
       problems: decides about faulty items.
-      splits: those wanted.
-      max_images: the first so many of each split.
+      splits: those wanted, all where empty.
+      max_images: the first so many of each split that are named, faulty ones counted.
 
     Raises:
       DataError: a file or image is missing, or a field is absent, mistyped or contradictory.
@@ -66,18 +66,15 @@ def read_coco(
     for number, ref in enumerate(refs):
         where = f"{refs_file}: refs[{number}]"
         with problems.skipping():
-            split = fields.text(ref, "split", where)
-            if split not in SPLITS:
-                raise DataError(f"{where}.split: {split!r} is none of {', '.join(SPLITS)}.")
-            of_split = grouped.setdefault(split, {})
-            _add_ref(ref, where, instances, source.generalized, of_split, seen, problems)
+            split = read_split(ref, where)
+            if not splits or split in splits:
+                of_split = grouped.setdefault(split, {})
+                _add_ref(ref, where, instances, source.generalized, of_split, seen, problems)
 
     finder = ImageFinder(root)
     found: dict[str, tuple[RawImage, ...]] = {}
     missing: dict[str, int] = {}
-    for split in SPLITS:
-        if split not in splits or not grouped.get(split):
-            continue
+    for split in (name for name in SPLITS if name in grouped):
         images = []
         for image_id, group in list(grouped[split].items())[:max_images]:
             row = instances.images[image_id]
@@ -87,21 +84,29 @@ def read_coco(
             else:
                 images.append(_image(row, file, group, f"{instances_file}: image id {image_id}"))
         found[split] = tuple(images)
-    if missing:
+    if missing and not problems.skip:
         with problems.skipping():
             raise finder.complain(missing, instances_file)
-        problems.found += [f"{instances_file}: {name} is missing." for name in list(missing)[1:]]
+    problems.found += [f"{instances_file}: the image {name} is missing." for name in missing]
     return found
 
 
-def read_json(file: RawFile) -> Any:
-    """Returns the content of a JSON file; raises DataError if it is none."""
+def read_split(row: Any, where: str) -> str:
+    """Returns the field `split`; raises DataError if there is no such split."""
+    split = fields.text(row, "split", where)
+    if split not in SPLITS:
+        raise DataError(f"{where}.split: {split!r} is none of {', '.join(SPLITS)}.")
+    return split
+
+
+def read_json(file: RawFile, mend: str = "fetch it again") -> Any:
+    """Returns the content of a JSON file; raises DataError, with the mend, if it is none."""
     try:
         return json.loads(file.read(MAX_ANNOTATIONS))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{file}: not a readable JSON file ({error}); fetch it again.") from error
+        raise DataError(f"{file}: not a readable JSON file ({error}); {mend}.") from error
 
 
 def _read_instances(file: RawFile, problems: Problems) -> _Instances:
@@ -162,10 +167,10 @@ def _add_ref(
         place = f"{where}.sentences[{i}]"
         with problems.skipping():
             sent_id = fields.number(sentence, "sent_id", place)
-            sent, raw = (
-                fields.sentence(sentence, "sent", place),
-                fields.text(sentence, "raw", place),
-            )
+            sent = fields.sentence(sentence, "sent", place)
+            # RefCOCO's sets all have it.
+            optional = generalized and "raw" not in sentence
+            raw = sent if optional else fields.text(sentence, "raw", place)
             fields.unique(sent_ids, sent_id, f"{place}.sent_id")
             kept.append((sent_id, sent, raw))
     if not kept:
@@ -211,8 +216,8 @@ def _object(
     if len(box) != 4 or not all(fields.is_finite(value) for value in box) or min(box[2:]) < 0:
         raise DataError(f"{where}.bbox: {box} is not [x, y, width, height] in pixels.")
     area = fields.field(annotation, "area", (int, float), where)
-    if not fields.is_finite(area) or area <= 0:
-        raise DataError(f"{where}.area: {area} is not a positive number.")
+    if not fields.is_finite(area) or area < 1e-3:  # what float32 divides by
+        raise DataError(f"{where}.area: {area} is not a positive number of pixels.")
     x, y, width, height = (float(value) for value in box)
     return RawObject(
         ann_id=ann_id,

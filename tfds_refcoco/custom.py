@@ -10,12 +10,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tfds_refcoco import fields, masks
-from tfds_refcoco.coco import read_json
+from tfds_refcoco.coco import read_json, read_split
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.files import MAX_IMAGE, RawFile
 from tfds_refcoco.images import open_image
 from tfds_refcoco.problems import Problems
 from tfds_refcoco.raw_types import SPLITS, RawImage, RawObject, RawSentence
+from tfds_refcoco.sources import SOURCES, find_annotations
 
 _FORMATS = ("JPEG", "PNG")
 _MASK_KINDS = ("polygons", "rle", "png")
@@ -24,7 +25,7 @@ _MASK_KINDS = ("polygons", "rle", "png")
 def read_custom(
     root: Path,
     problems: Problems,
-    splits: tuple[str, ...] = SPLITS,
+    splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> dict[str, tuple[RawImage, ...]]:
     """Returns the images of every split of `root/custom.json`; arguments as of `read_coco`.
@@ -32,31 +33,62 @@ def read_custom(
     Raises:
       DataError: the file is missing, or a field is absent, mistyped or contradictory.
     """
-    file = RawFile(root / "custom.json")
-    rows = fields.field(read_json(file), "images", list, f"{file}: top level")
-    reader = _Reader(root, file, problems)
+    file = find_annotations(root, SOURCES["custom"], "custom.json")
+    content = read_json(file, "mend it")
+    fields.only(content, ("images",), f"{file}: top level")
+    rows = fields.field(content, "images", list, f"{file}: top level")
+    reader = _Reader(root, _Numbers(rows), problems)
     found: dict[str, list[RawImage]] = {split: [] for split in SPLITS}
+    named: Counter[str] = Counter()
     for number, row in enumerate(rows):
         where = f"{file}: images[{number}]"
         with problems.skipping():
-            split = fields.text(row, "split", where)
-            if split not in SPLITS:
-                raise DataError(f"{where}.split: {split!r} is none of {', '.join(SPLITS)}.")
-            if split in splits and (max_images is None or len(found[split]) < max_images):
-                found[split].append(reader.image(row, number, where))
+            split = read_split(row, where)
+            named[split] += 1
+            if (splits and split not in splits) or (max_images and named[split] > max_images):
+                continue
+            found[split].append(reader.image(row, number, where))
     return {split: tuple(images) for split, images in found.items() if images}
 
 
-class _Reader:
-    """Gives ids, where the file has none, and sees that none is given twice."""
+class _Numbers:
+    """Ids of what has none: its number in the whole file, whatever part of it is built."""
 
-    def __init__(self, root: Path, file: RawFile, problems: Problems) -> None:
-        self.root, self.file, self.problems = root, file, problems
-        self.seen: dict[str, set[int]] = {"image": set(), "object": set(), "sentence": set()}
+    def __init__(self, rows: list[Any]) -> None:
         self.categories: dict[str, int] = {"": 0}
-        self.refs = 0
+        # Whether any of the kind has an id: then all must.
+        self.given = {"image": False, "object": False, "sentence": False}
+        self.first: list[dict[str, int]] = []  # object and sentence of each image
+        objects = sentences = 0
+        for row in rows:
+            self.first.append({"object": objects, "sentence": sentences})
+            parts = {"image": [row], "object": _list(row, "objects")}
+            parts["sentence"] = _list(row, "sentences")
+            for kind, items in parts.items():
+                self.given[kind] |= any(isinstance(item, dict) and "id" in item for item in items)
+            for item in parts["object"]:
+                name = item.get("category", "") if isinstance(item, dict) else ""
+                if isinstance(name, str):
+                    self.categories.setdefault(name, len(self.categories))
+            objects, sentences = objects + len(parts["object"]), sentences + len(parts["sentence"])
+
+
+def _list(row: Any, name: str) -> list[Any]:
+    """Returns the list `row[name]`, empty if it is none: faults are said when it is read."""
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, list) else []
+
+
+class _Reader:
+    """Reads images, and sees that no id is given twice."""
+
+    def __init__(self, root: Path, numbers: _Numbers, problems: Problems) -> None:
+        self.root, self.numbers, self.problems = root, numbers, problems
+        self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.given}
 
     def image(self, row: Any, number: int, where: str) -> RawImage:
+        """Reads the image `number` of the file."""
+        fields.only(row, ("file", "split", "id", "objects", "sentences"), where)
         name = fields.text(row, "file", where)
         file = self._inside(name, f"{where}.file")
         image_id = self._id("image", row, where, number)
@@ -67,13 +99,17 @@ class _Reader:
         objects = {}
         for i, item in enumerate(rows):
             with self.problems.skipping():
-                objects[i] = self._object(item, names, f"{where}.objects[{i}]", height, width)
+                place = f"{where}.objects[{i}]"
+                fields.only(item, ("mask", "category", "id"), place)
+                ann_id = self._id("object", item, place, self.numbers.first[number]["object"] + i)
+                objects[i] = self._object(item, ann_id, names, place, height, width)
         position = {i: k for k, i in enumerate(objects)}
         sentences: list[RawSentence] = []
         refs: dict[tuple[int, ...], int] = {}
         for i, item in enumerate(fields.field(row, "sentences", list, where)):
             place = f"{where}.sentences[{i}]"
             with self.problems.skipping():
+                fields.only(item, ("text", "objects", "id"), place)
                 text = fields.sentence(item, "text", place)
                 for target in (targets := fields.numbers(item, "objects", place)):
                     if target not in position:
@@ -82,11 +118,11 @@ class _Reader:
                 if len(set(targets)) < len(targets):
                     raise DataError(f"{place}.objects: {targets} names an object twice.")
                 key = tuple(position[target] for target in targets)
-                sent_id = self._id("sentence", item, place, len(self.seen["sentence"]))
-                if key not in refs:
-                    refs[key] = self.refs
-                    self.refs += 1
-                sentences.append(RawSentence(sent_id, refs[key], text, text, key))
+                default = self.numbers.first[number]["sentence"] + i
+                sent_id = self._id("sentence", item, place, default)
+                # A ref is what sentences of the same objects share; it is named by the first.
+                ref_id = refs.setdefault(key, sent_id)
+                sentences.append(RawSentence(sent_id, ref_id, text, text, key))
         if not sentences:
             raise DataError(f"{where}.sentences: the image has no sentence.")
         return RawImage(
@@ -102,7 +138,13 @@ class _Reader:
         )
 
     def _object(
-        self, row: Any, names: Counter[str], where: str, height: int, width: int
+        self,
+        row: Any,
+        ann_id: int,
+        names: Counter[str],
+        where: str,
+        height: int,
+        width: int,
     ) -> RawObject:
         counts = self._mask(fields.field(row, "mask", dict, where), f"{where}.mask", height, width)
         category = fields.text(row, "category", where) if "category" in row else ""
@@ -110,10 +152,10 @@ class _Reader:
         x, y, w, h = (float(value) for value in coco_mask.toBbox(rle))
         area = masks.area(counts, height, width)
         if not area:
-            raise DataError(f"{where}.mask: no pixel lies inside.")
+            raise DataError(f"{where}.mask: no pixel of the image lies inside.")
         return RawObject(
-            ann_id=self._id("object", row, where, len(self.seen["object"])),
-            category_id=self.categories.setdefault(category, len(self.categories)),
+            ann_id=ann_id,
+            category_id=self.numbers.categories[category],
             category=category,
             bbox=(x, y, w, h),
             area=float(area),
@@ -123,6 +165,7 @@ class _Reader:
         )
 
     def _mask(self, mask: dict[str, Any], where: str, height: int, width: int) -> bytes:
+        fields.only(mask, (*_MASK_KINDS, "value"), where)
         kinds = [kind for kind in _MASK_KINDS if kind in mask]
         if len(kinds) != 1:
             raise DataError(f"{where}: expected one of {', '.join(_MASK_KINDS)}.")
@@ -162,6 +205,8 @@ class _Reader:
         return file
 
     def _id(self, kind: str, row: Any, where: str, default: int) -> int:
+        if self.numbers.given[kind] and "id" not in row:
+            raise DataError(f"{where}.id: missing; give every {kind} an id, or none.")
         value = fields.number(row, "id", where) if "id" in row else default
         fields.unique(self.seen[kind], value, f"{where}.id")
         return value

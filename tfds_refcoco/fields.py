@@ -5,7 +5,7 @@ from typing import Any
 from tfds_refcoco.errors import DataError
 
 
-def field(row: object, name: str | int, kinds: type | tuple[type, ...], where: str) -> Any:
+def field(row: object, name: str, kinds: type | tuple[type, ...], where: str) -> Any:
     """Returns `row[name]`, which must exist and be of `kinds`; raises DataError."""
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a dictionary, found {type(row).__name__}.")
@@ -13,11 +13,14 @@ def field(row: object, name: str | int, kinds: type | tuple[type, ...], where: s
         raise DataError(f"{where}.{name}: the field is missing.")
     value = row[name]
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise DataError(f"{where}.{name}: {type(value).__name__} is not a value for this field.")
+        expected = " or ".join(
+            k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
+        )
+        raise DataError(f"{where}.{name}: {type(value).__name__}, expected {expected}.")
     return value
 
 
-def number(row: object, name: str | int, where: str) -> int:
+def number(row: object, name: str, where: str) -> int:
     """Returns the whole number `row[name]`; raises DataError."""
     value = field(row, name, int, where)
     bits = 31 if name == "category_id" else 63  # as in the features of a record
@@ -47,7 +50,16 @@ def sentence(row: object, name: str, where: str) -> str:
 def numbers(row: object, name: str, where: str) -> list[int]:
     """Returns the list of whole numbers `row[name]`; raises DataError."""
     values = field(row, name, list, where)
-    return [number(dict(enumerate(values)), i, f"{where}.{name}") for i in range(len(values))]
+    return [number({f"{name}[{i}]": v}, f"{name}[{i}]", where) for i, v in enumerate(values)]
+
+
+def only(row: object, names: tuple[str, ...], where: str) -> None:
+    """Raises DataError if `row` is no dictionary, or has other fields than `names`."""
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a dictionary, found {type(row).__name__}.")
+    for name in row:
+        if name not in names:
+            raise DataError(f"{where}.{name}: no such field; there are {', '.join(names)}.")
 
 
 def is_finite(value: object) -> bool:
@@ -58,5 +70,5 @@ def is_finite(value: object) -> bool:
 def unique(seen: set[int], value: int, where: str) -> None:
     """Adds `value` to `seen`; raises DataError if it is there already."""
     if value in seen:
-        raise DataError(f"{where}: {value} appears twice.")
+        raise DataError(f"{where}: {value} appears twice; each needs a number of its own.")
     seen.add(value)

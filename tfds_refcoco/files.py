@@ -7,10 +7,9 @@ that points outside of it is refused, and so is an entry that unpacks to more th
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tfds_refcoco.errors import DataError
 
@@ -29,11 +28,6 @@ class RawFile:
 
     def __str__(self) -> str:
         return f"{self.path} ({self.member})" if self.member else str(self.path)
-
-    @property
-    def name(self) -> str:
-        """Its name without folders."""
-        return PurePosixPath(self.member).name if self.member else self.path.name
 
     @property
     def size(self) -> int:
@@ -61,12 +55,16 @@ class RawFile:
                 return self.path.read_bytes()
             archive = _open_zip(self.path)
             info = archive.getinfo(self.member)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # The others unpack as much as they like at once.
+                raise DataError(f"{self}: neither stored nor deflated; zip it again.")
             if info.file_size > 1 << 20 and info.file_size > _MAX_RATIO * info.compress_size:
                 raise DataError(
                     f"{self}: {info.compress_size:,} bytes that unpack to {info.file_size:,} are "
                     "no such file but a zip bomb; fetch the original zip again."
                 )
-            return archive.read(info)
+            with archive.open(info) as entry:
+                return entry.read(info.file_size + 1)  # no more, whatever there really is
         except OSError as error:
             raise DataError(f"{self}: cannot be read ({error.strerror or error}).") from error
         except _ZIP_ERRORS as error:
@@ -89,27 +87,26 @@ def open_folder(folder: Path) -> dict[str, RawFile]:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}).") from error
 
 
-def open_zip(path: Path, folders: Iterable[str]) -> dict[str, RawFile]:
-    """Returns the files by name that lie in any of the `folders` of the zip at `path`, if it is.
+def open_zip(path: Path, folder: str) -> dict[str, RawFile]:
+    """Returns the files by name of the zip at `path`, if there is one.
 
-    Args:
-      path: of the zip.
-      folders: inside the zip, "" for its top, in falling precedence.
+    Zips differ in what stands before the names (`refcoco/`, `./refcoco/`, nothing). Where a name
+    stands in several places the one in `folder` is taken, then the one least deep.
 
     Raises:
       DataError: it is no zip, or a name in it points outside of it.
     """
     if not path.is_file():
         return {}
-    by_folder: dict[str, dict[str, RawFile]] = {}
+    found: dict[str, tuple[tuple[bool, int], RawFile]] = {}
     for info in _open_zip(path).infolist():
-        folder, _, name = info.filename.rpartition("/")
-        if name:
-            by_folder.setdefault(folder, {})[name] = RawFile(path, info.filename)
-    found: dict[str, RawFile] = {}
-    for folder in folders:
-        found = by_folder.get(folder, {}) | found
-    return found
+        *above, name = info.filename.replace("\\", "/").split("/")
+        if not name or "__MACOSX" in above:  # a folder, or what macOS adds
+            continue
+        rank = above[-1:] != [folder], len(above)
+        if name not in found or rank < found[name][0]:
+            found[name] = rank, RawFile(path, info.filename)
+    return {name: file for name, (_, file) in found.items()}
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

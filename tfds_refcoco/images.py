@@ -1,7 +1,10 @@
 """The bytes of an image, checked and otherwise untouched."""
 
 import io
+import warnings
 
+import cv2
+import numpy as np
 from PIL import Image, ImageFile
 
 from tfds_refcoco.errors import DataError
@@ -36,6 +39,11 @@ def read_image(image: RawImage) -> tuple[bytes, bool]:
         picture.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{image.file}: damaged ({error}); fetch the file again.") from error
+    if picture.format == "PNG":  # Pillow overlooks a missing end, and reads 16 bits as 8
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.dtype != np.uint8:
+            fault = "damaged" if pixels is None else "not of 8 bits"
+            raise DataError(f"{image.file}: {fault}; write it again.")
     return data, picture.mode in _GRAY
 
 
@@ -47,9 +55,15 @@ def open_image(file: RawFile, data: bytes, formats: tuple[str, ...]) -> ImageFil
     """
     expected = " or ".join(formats)
     try:
-        picture = Image.open(io.BytesIO(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data))
         orientation = picture.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{file}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{file}: not a readable {expected}; fetch the file again.") from error
     if picture.format not in formats:
         raise DataError(f"{file}: a {picture.format} file, expected {expected}; convert it.")
@@ -57,7 +71,7 @@ def open_image(file: RawFile, data: bytes, formats: tuple[str, ...]) -> ImageFil
         raise DataError(
             f"{file}: its pixels are {picture.mode}, expected 8-bit RGB or gray; convert it."
         )
-    if formats != ("JPEG",) and orientation not in (0, 1):
+    if "PNG" in formats and orientation not in (0, 1):
         raise DataError(
             f"{file}: its EXIF orientation is {orientation}: readers differ in which way up they "
             "show it; rotate its pixels and remove the tag."

@@ -6,7 +6,8 @@
     <out>/tfds_refcoco/<dataset>/2.0.0/build.json
 
 The index holds one row per sentence, so that training starts without scanning the records.
-build.json says how the set was built: from which files, with which options, what was left out.
+build.json says how the set was built: with which options, from which annotation files (their
+SHA-256), and what was left out.
 """
 
 import json
@@ -132,8 +133,8 @@ def read_build(path: Path) -> dict[str, Any]:
     file = build_path(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content["options"], dict):
-            raise TypeError("options is no dictionary")
+        if not all(isinstance(content[name], dict) for name in ("options", "annotations")):
+            raise TypeError("options and annotations are no dictionaries")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file}: absent or damaged ({error}); build again with --overwrite."

@@ -6,7 +6,7 @@ from tfds_refcoco.coco import read_coco
 from tfds_refcoco.custom import read_custom
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.problems import Problems
-from tfds_refcoco.raw_types import SPLITS, RawSplits
+from tfds_refcoco.raw_types import RawSplits
 from tfds_refcoco.sources import SOURCES, check_dataset
 
 
@@ -14,7 +14,7 @@ def read_raw(
     root: Path,
     dataset: str,
     problems: Problems | None = None,
-    splits: tuple[str, ...] = SPLITS,
+    splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> RawSplits:
     """Returns the images of every split of `dataset`, found under the raw folder `root`.
@@ -25,8 +25,8 @@ def read_raw(
       root: the raw folder, see `sources.py`.
       dataset: a name of `SOURCES`.
       problems: decides about faulty items; the first one is raised if None.
-      splits: those wanted.
-      max_images: the first so many images of each split.
+      splits: those wanted, all where empty.
+      max_images: the first so many images of each split that are named, faulty ones counted.
 
     Raises:
       DataError: a file or image is missing, or a field is absent, mistyped or contradictory.
@@ -37,10 +37,10 @@ def read_raw(
         found = read_custom(root, problems, splits, max_images)
     else:
         found = read_coco(root, source, problems, splits, max_images)
-    if not found:
-        raise DataError(
-            f"{root}: {dataset} has no image of {', '.join(splits)}"
-            + (f"; {len(problems.found)} faulty items were left out" if problems.found else "")
-            + (f", the first: {problems.found[0]}" if problems.found else ".")
-        )
+    absent = [name for name in splits if name not in found]
+    if absent or not found:
+        what = f"no split {absent[0]}" if absent else "no image"
+        has = f", it has {', '.join(found)}" if found else ""
+        faults = f"; the first fault: {problems.found[0]}" if problems.found else "."
+        raise DataError(f"{root}: {dataset} has {what}{has}{faults}")
     return found

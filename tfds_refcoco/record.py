@@ -87,6 +87,8 @@ def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, Any], bo
 def _object(item: RawObject, image: RawImage) -> dict[str, Any]:
     try:
         mask = masks.from_segmentation(item.segmentation, image.height, image.width)
+        if not masks.area(mask, image.height, image.width):
+            raise DataError("segmentation: no pixel of the image lies inside.")
     except DataError as error:
         raise DataError(f"{image.where}, annotation id {item.ann_id}: {error}") from error
     return {

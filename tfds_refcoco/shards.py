@@ -15,6 +15,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tensorflow_datasets.core.utils import shard_utils
 
+from tfds_refcoco.errors import DataError
 from tfds_refcoco.problems import Problems
 from tfds_refcoco.raw_types import RawImage
 from tfds_refcoco.record import features, make_record
@@ -50,7 +51,9 @@ def plan_shards(
     skip_bad: bool,
 ) -> list[Plan]:
     """Divides the images of a split among as many shards as TFDS would make."""
-    sizes = [image.file.size for image in images]
+    if not images:
+        return []
+    sizes = [_size(image) for image in images]
     count = min(len(images), config.get_number_shards(sum(sizes), len(images)))
     bounds = [len(images) * i // count for i in range(count + 1)]
     parts = [slice(start, stop) for start, stop in pairwise(bounds)]
@@ -58,6 +61,13 @@ def plan_shards(
         Plan(folder / f"{split}-{i:05d}.array_record", images[part], skip_bad, sum(sizes[part]))
         for i, part in enumerate(parts)
     ]
+
+
+def _size(image: RawImage) -> int:
+    try:
+        return image.file.size
+    except (OSError, DataError):  # said when the image is read
+        return 0
 
 
 def write_shard(plan: Plan, advance: Callable[[], object] = lambda: None) -> Written:

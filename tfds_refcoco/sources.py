@@ -4,13 +4,14 @@ refcoco/instances.json   refcoco/refs(unc).p      or refcoco.zip with the two in
 images/train2014/COCO_train2014_000000000154.jpg  or images/train2014.zip, …
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.files import RawFile, open_folder, open_zip
+from tfds_refcoco.files import MAX_ANNOTATIONS, RawFile, open_folder, open_zip
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Source:
     folders: tuple[str, ...]
     refs: str
     generalized: bool = False
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """Names of the annotation files."""
+        return (self.refs,) if self.folders == ("",) else ("instances.json", self.refs)
 
 
 SOURCES = {
@@ -42,6 +48,7 @@ _COCO_NAME = re.compile(r"(?:COCO_train2014_)?(\d{12})\.jpg")
 _FETCH_REFS = "Fetch it from https://github.com/lichengunc/refer (section Download)."
 _FETCH_GREFS = "Fetch it from https://github.com/henghuiding/gRefCOCO."
 _MAKE_SHAPES = "Make it with `python -m tfds_refcoco generate`."
+_WRITE_CUSTOM = "Write it as docs/data.md says (section Own data)."
 _FETCH_IMAGES = (
     "Fetch http://images.cocodataset.org/zips/train2014.zip (or train2017.zip, the same pictures) "
     "and put it, or the folder in it, under images/"
@@ -66,15 +73,24 @@ def find_annotations(root: Path, source: Source, name: str) -> RawFile:
         tried.append(str(root / folder / name))
         if (root / folder / name).is_file():
             return RawFile(root / folder / name)
+        if not folder:  # the raw folder itself
+            continue
         zipped = root / f"{folder}.zip"
-        tried.append(f"{zipped} ({folder}/{name} or {name})")
-        if file := open_zip(zipped, (folder, "")).get(name):
+        tried.append(f"{zipped} ({name})")
+        if file := open_zip(zipped, folder).get(name):
             return file
-    mend = _FETCH_GREFS if source.generalized else _FETCH_REFS
-    if source is SOURCES["shapes"]:
-        mend = _MAKE_SHAPES
+    mends = {"shapes": _MAKE_SHAPES, "custom": _WRITE_CUSTOM, "grefcoco_unc": _FETCH_GREFS}
+    mend = next((text for name, text in mends.items() if source is SOURCES[name]), _FETCH_REFS)
     listed = "\n".join(f"  {place}" for place in tried)
     raise DataError(f"{name} not found. Tried:\n{listed}\n{mend}")
+
+
+def hash_annotations(root: Path, source: Source) -> dict[str, str]:
+    """Returns the SHA-256 of each annotation file by name."""
+    return {
+        name: hashlib.sha256(find_annotations(root, source, name).read(MAX_ANNOTATIONS)).hexdigest()
+        for name in source.annotations
+    }
 
 
 class ImageFinder:
@@ -87,7 +103,7 @@ class ImageFinder:
             for name in _IMAGE_NAMES:
                 folder, zipped = root / parent / name, root / parent / f"{name}.zip"
                 self._places += [folder, zipped]
-                self._listings += [open_folder(folder), open_zip(zipped, (name, ""))]
+                self._listings += [open_folder(folder), open_zip(zipped, name)]
         self._places.append(root / "images")
         self._listings.append(open_folder(root / "images"))
 

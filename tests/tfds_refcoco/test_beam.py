@@ -1,5 +1,6 @@
 """Apache Beam writes what the plain build writes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -51,6 +52,26 @@ def test_many_shards_of_real_images(beam, mini_refcoco, tmp_path):
     assert sources[0] == sources[1]
 
 
+def test_a_plan_survives_the_way_to_a_worker(beam, mini_refcoco, tmp_path, monkeypatch):
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from tfds_refcoco import beam as ours
+    from tfds_refcoco.raw import read_raw
+    from tfds_refcoco.shards import Plan
+
+    images = read_raw(mini_refcoco, "refcoco_unc")["val"]
+    images = (*images, dataclasses.replace(images[0], formats=("JPEG", "PNG"), objects=()))
+    plan = Plan(tmp_path / "a.array_record", images, True, 17)
+    monkeypatch.setattr(ours, "write_planned", _keep)
+    with pytest.raises(FileNotFoundError):  # nothing is written in its place
+        ours.write_shards([plan], PipelineOptions([]))
+    assert ours.read_plan(tmp_path / "a.plan") == plan
+
+
+def _keep(place):
+    assert place
+
+
 def test_faults_found_by_workers(beam, write_raw, tmp_path):
     root = write_raw()
     (root / "images/train2014/COCO_train2014_000000000000.jpg").write_bytes(b"")
@@ -71,8 +92,9 @@ def test_options_that_beam_does_not_take(beam, write_raw, tmp_path, capsys):
     command += ["--out", str(tmp_path / "out")]
     assert main([*command, "--beam=--runner=NoSuchRunner"]) == 1
     assert "error: --beam: " in capsys.readouterr().err
-    assert main([*command, "--beam=--direct_num_workers='"]) == 1
-    assert "--beam: Beam does not accept" in capsys.readouterr().err
+    for text in ("--direct_num_workers='", "--direct_num_workers=abc"):
+        assert main([*command, f"--beam={text}"]) == 1
+        assert "--beam: Beam does not accept" in capsys.readouterr().err
 
 
 def test_without_beam_the_message_says_how_to_get_it(write_raw, tmp_path, monkeypatch, capsys):

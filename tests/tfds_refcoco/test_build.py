@@ -1,6 +1,7 @@
 """Builds from real and synthetic raw files: content, atomicity, command line."""
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -193,6 +194,13 @@ tfds_refcoco.build("refcoco_unc", Path(sys.argv[4]), Path(sys.argv[3]), progress
 """
 
 
+_AS_COMMAND = """
+import runpy
+sys.argv[1:] = "build --dataset refcoco_unc --raw".split() + [sys.argv[3], "--out", sys.argv[4]]
+runpy.run_module("tfds_refcoco", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(("module", "name"), [("record", "read_image"), ("masks", "area")])
 def test_a_killed_build_leaves_nothing_to_mistake(write_raw, tmp_path, repo_root, module, name):
     raw, out = write_raw(), tmp_path / "out"
@@ -224,6 +232,53 @@ def test_two_builds_at_once_both_end_well(write_raw, tmp_path, repo_root):
     assert not _leftovers(out)
 
 
+def test_a_set_built_from_other_files_is_not_taken_for_it(raw_set, write_raw, tmp_path):
+    raw, out = write_raw(), tmp_path / "out"
+    tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+    raw_set.refs[0]["sentences"][0]["sent"] = "other"
+    (raw / "refcoco/refs(unc).p").write_bytes(pickle.dumps(raw_set.refs))
+    with pytest.raises(DataError, match=r"was built from another refs\(unc\)\.p; give the same"):
+        tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+
+
+def test_an_overwrite_that_fails_at_the_last_step(write_raw, tmp_path, monkeypatch):
+    raw, out = write_raw(), tmp_path / "out"
+    path = tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+    before, replace = contents(path), Path.replace
+
+    def fail(self, target):
+        if target == path and self.name != "replaced":
+            raise OSError("no space left")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        tfds_refcoco.build("refcoco_unc", out, raw, overwrite=True, progress=False)
+    assert contents(path) == before and not _leftovers(out)
+    monkeypatch.undo()
+    # Killed between the two renames.
+    (out / ".building-refcoco_unc").mkdir()
+    path.rename(out / ".building-refcoco_unc/replaced")
+    assert tfds_refcoco.build("refcoco_unc", out, raw, progress=False) == path
+    assert contents(path) == before and not _leftovers(out)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_build_removes_what_it_made(write_raw, tmp_path, repo_root, sent):
+    raw, out = write_raw(), tmp_path / "out"
+    code = _STALLED.replace(_STALLED.splitlines()[-1], _AS_COMMAND)
+    command = [sys.executable, "-c", code, "record", "read_image", str(raw), str(out)]
+    with subprocess.Popen(
+        command, cwd=repo_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == "stalled\n"
+        child.send_signal(sent)
+        errors = child.communicate()[1]
+    assert child.returncode == 130
+    assert errors.splitlines()[-1] == "stopped; what was built before is as it was"
+    assert "Traceback" not in errors and not _leftovers(out)
+
+
 def test_shapes_are_generated_and_the_raw_files_dropped(write_raw, tmp_path, monkeypatch):
     def generate(raw_dir, *, seed=0, progress=True):
         raw_dir.mkdir()
@@ -252,5 +307,6 @@ def test_command_line(write_raw, tmp_path, capsys):
     assert main([*arguments[:4], str(tmp_path / "absent"), *arguments[5:]]) == 1
     assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
+    arguments[2] = "refcoco_unc"
     assert main([*arguments[:6], str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

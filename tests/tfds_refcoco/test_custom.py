@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,13 +50,22 @@ def custom(tmp_path):
             {
                 "file": "photos/b.png",
                 "split": "val",
-                "id": 900,
-                "objects": [{"mask": {"png": "labels.png"}, "id": 50}],
-                "sentences": [{"text": "all that is marked", "objects": [0], "id": 77}],
+                "objects": [{"mask": {"png": "labels.png"}}],
+                "sentences": [{"text": "all that is marked", "objects": [0]}],
             },
         ]
     }
     return root, content
+
+
+def _ids(record):
+    sentences = record["sentences"]
+    return (
+        record["image_id"],
+        record["objects"]["ann_id"].tolist(),
+        sentences["sent_id"].tolist(),
+        sentences["ref_id"].tolist(),
+    )
 
 
 def write(root, content):
@@ -82,7 +92,7 @@ def test_records(custom, tmp_path):
     assert record["objects"]["bbox"][2].tolist() == [3, 20, 6, 5]
     assert record["objects"]["area"].tolist() == [expected.sum(), 40, 30]
     val = built.split("val").record(0)
-    assert (val["image_id"], val["objects"]["ann_id"], val["sentences"]["sent_id"]) == (900, 50, 77)
+    assert _ids(val) == (1, [3], [4], [4])
     assert val["image"] == (root / "photos/b.png").read_bytes()
     np.testing.assert_array_equal(decode(val["objects"]["mask"][0], H, W), labels > 0)
 
@@ -100,6 +110,22 @@ def test_tfds_decodes_png_gray_and_color_alike(custom, tmp_path):
         image = builder.as_data_source(split)[0]["image"]
         expected = np.asarray(Image.open(root / name).convert("RGB"))
         np.testing.assert_allclose(image.astype(int), expected, atol=1)
+
+
+def test_ids(custom, tmp_path):
+    root, content = custom
+    write(root, content)
+    # What is numbered keeps its numbers when a part is built.
+    whole = read_raw(root, "custom")["val"][0]
+    assert read_raw(root, "custom", splits=("val",)) == {"val": (whole,)}
+    for number, image in enumerate(content["images"]):
+        image["id"] = 900 + number
+        for item in image["objects"] + image["sentences"]:
+            item["id"] = id(item)
+    image = read_raw(write(root, content), "custom")["val"][0]
+    (item,), (sentence,) = content["images"][1]["objects"], content["images"][1]["sentences"]
+    assert (image.image_id, image.objects[0].ann_id) == (901, item["id"])
+    assert image.sentences[0].sent_id == sentence["id"]
 
 
 def _set(path, value):
@@ -126,8 +152,14 @@ OBJECT, SENTENCE = ("images", 0, "objects", 0), ("images", 0, "sentences", 1)
         (_set(("images", 0, "file"), "/etc/passwd"), r"images\[0\]\.file: .* no path below"),
         (_set(("images", 0, "file"), "b.jpg"), r"images\[0\]\.file: .*b\.jpg is missing"),
         (_set(("images", 0, "file"), "custom.json"), r"custom\.json: not a readable JPEG or PNG"),
-        (_set(("images", 0, "id"), 900), r"images\[1\]\.id: 900 appears twice"),
-        (_set(("images", 0, "id"), "x"), r"images\[0\]\.id: str"),
+        (_set(("images", 0, "id"), 0), r"images\[1\]\.id: missing; give every image an id, or"),
+        (_set(("images", 0, "id"), "x"), r"images\[0\]\.id: str, expected int"),
+        (_set((*OBJECT, "id"), 0), r"objects\[1\]\.id: missing; give every object an id"),
+        (_set((*SENTENCE, "id"), 0), r"sentences\[0\]\.id: missing; give every sentence"),
+        (_set(("images", 0, "objcts"), []), r"images\[0\]\.objcts: no such field; there are file"),
+        (_set((*OBJECT, "catgory"), "dog"), r"objects\[0\]\.catgory: no such field"),
+        (_set((*OBJECT, "mask", "valeu"), 7), r"objects\[0\]\.mask\.valeu: no such field"),
+        (_set((*SENTENCE, "target"), 7), r"sentences\[1\]\.target: no such field"),
         (_set((*OBJECT, "mask"), {}), r"objects\[0\]\.mask: expected one of polygons, rle, png"),
         (_set((*OBJECT, "mask"), [POLYGON]), r"objects\[0\]\.mask: list"),
         (
@@ -176,6 +208,28 @@ def test_masks_of_another_size_and_pictures_of_other_kinds(custom):
         read_raw(root, "custom")
 
 
+def test_pngs_that_readers_take_differently(custom, tmp_path):
+    root, content = custom
+    write(root, content)
+    path = root / "photos/b.png"
+    whole = path.read_bytes()
+    for cut in (1, 12, 20, 500):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(DataError, match=r"b\.png: (damaged|not a readable)"):
+            tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
+    cv2.imwrite(str(path), np.zeros((H, W, 3), np.uint16))
+    with pytest.raises(DataError, match=r"b\.png: not of 8 bits"):
+        tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
+
+
+def test_too_many_pixels(custom):
+    root, content = custom
+    write(root, content)
+    Image.new("L", (10_000, 10_000)).save(root / "photos/b.png")
+    with pytest.raises(DataError, match=r"more than 89,478,485 pixels; scale it down"):
+        read_raw(root, "custom")
+
+
 def test_a_missing_file_or_folder(tmp_path):
-    with pytest.raises(DataError, match=r"custom\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"custom\.json not found\. Tried:\n.*\nWrite it as"):
         read_raw(tmp_path, "custom")

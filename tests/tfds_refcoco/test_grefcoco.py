@@ -72,7 +72,7 @@ def test_a_crowd_may_be_a_target(raw_set, write_grefs):
     ("change", "message"),
     [
         ({"ann_id": 1}, r"refs\[0\]\.ann_id: int"),
-        ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\.1: str"),
+        ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\[1\]: str"),
         ({"ann_id": [1, 1]}, r"refs\[0\]\.ann_id: \[1, 1\] names an annotation twice"),
         ({"ann_id": [1, 77]}, r"refs\[0\]\.ann_id: 77 is not in"),
         ({"ann_id": [1, 20]}, r"refs\[0\]\.image_id: 0 is not the image of ann_id 20"),

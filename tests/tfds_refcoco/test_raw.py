@@ -15,7 +15,7 @@ def test_synthetic_content(raw_set, write_raw):
     assert list(splits) == ["train", "val"]
     first = splits["train"][0]
     assert (first.image_id, first.height, first.width) == (0, 30, 40)
-    assert first.file.name == first.file_name == "COCO_train2014_000000000000.jpg"
+    assert first.file.path.name == first.file_name == "COCO_train2014_000000000000.jpg"
     assert [item.ann_id for item in first.objects] == [0, 1]
     item = first.objects[1]
     assert (item.category, item.bbox, item.area) == ("person", (2.0, 3.0, 10.0, 8.0), 80.0)
@@ -95,7 +95,10 @@ def _sentence(**changes):
         (_edit("annotations", 3, bbox=[1, 2, 3]), r"annotations\[3\]\.bbox"),
         (_edit("annotations", 3, bbox=[1, 2, 3, -1]), r"annotations\[3\]\.bbox"),
         (_edit("annotations", 3, bbox=[1, 2, 3, float("nan")]), r"annotations\[3\]\.bbox"),
-        (_edit("annotations", 3, area=0), r"annotations\[3\]\.area: 0 is not a positive"),
+        (
+            _edit("annotations", 3, area=0),
+            r"annotations\[3\]\.area: 0 is not a positive number of pixels",
+        ),
         (_edit("annotations", 3, area=float("inf")), r"annotations\[3\]\.area"),
         (_edit("annotations", 3, category_id=9), r"annotations\[3\]\.category_id: 9"),
         (_edit("annotations", 3, segmentation=7), r"annotations\[3\]\.segmentation: int"),

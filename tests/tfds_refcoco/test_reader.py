@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import tfds_refcoco
 from tfds_refcoco.errors import DataError
@@ -39,6 +40,29 @@ def test_index_agrees_with_the_records(built):
             assert (index.same_category[i], index.category[i]) == (2, "person")
             assert record["image_id"] == index.image_id[i]
             assert (record["height"], record["width"]) == (index.height[i], index.width[i])
+
+
+def test_records_are_what_tfds_reads(built):
+    split = built.split("train")
+    source = tfds.builder_from_directory(split.path).as_data_source(
+        "train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    for number, expected in enumerate(source):
+        record = split.record(number)
+        assert record.keys() == expected.keys()
+        assert record["objects"].keys() == expected["objects"].keys()
+        assert record["sentences"].keys() == expected["sentences"].keys()
+        assert record["image"] == expected["image"]
+        assert record["file_name"].encode() == expected["file_name"]
+        for name in ("image_id", "height", "width"):
+            assert record[name] == expected[name]
+        for group in ("objects", "sentences", "targets"):
+            for name, value in expected[group].items():
+                if isinstance(record[group][name], list):
+                    texts = [t if isinstance(t, bytes) else t.encode() for t in record[group][name]]
+                    assert texts == list(value)
+                else:
+                    np.testing.assert_array_equal(record[group][name], np.array(value))
 
 
 def test_joined_splits_run_on(built):
