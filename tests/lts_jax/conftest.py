@@ -73,13 +73,42 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
 def trained_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> Path:
-    """The workdir of a tiny run, trained for a few steps and evaluated."""
-    from lts_jax.train import train_and_evaluate
+    """The workdir of a tiny run that was evaluated; not trained, which would compile for long."""
+    import jax
+    import optax
+
+    from lts_jax import experiment, sharding
+    from lts_jax.checkpointing import Checkpoints
+    from lts_jax.data import pipeline
+    from lts_jax.data.tokenizer import Vocabulary
+    from lts_jax.optim import make_optimizer
+    from lts_jax.train import evaluate
+    from lts_jax.writers import MetricWriter
 
     workdir = tmp_path_factory.mktemp("trained")
     config = tiny_config_factory()
-    config.train.epochs = config.eval.every_epochs = 0.1
-    train_and_evaluate(config, workdir)
+    config.eval.batch_size = 2  # on each of eight devices
+    split = experiment.open_data(config).split("train")
+    vocabulary = Vocabulary.build(split.index.text)
+    model = experiment.make_model(config, vocabulary)
+    optimizer = make_optimizer(optax.constant_schedule(0.0))
+    state = experiment.fresh_state(config, model, optimizer, sharding.make_mesh())
+    # Larger weights, so that masks depend on the sentence.
+    larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
+    state = state.replace(params=larger)
+    preprocessing = experiment.make_preprocessing(config, vocabulary)
+    batches = iter(
+        pipeline.train_batches(
+            split, preprocessing, batch_size=8, seed=0, epoch_unit="sentences", threads=1
+        )
+    )
+    run = experiment.describe_run(config, split, vocabulary)
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(7, state, batches, run, list(vocabulary.words), {"oiou": 0.5})
+    with MetricWriter(workdir, 0) as writer:
+        for step in (1, 7):
+            writer.write(step, {"train/loss": 9.0 / step, "val/oiou": step / 10})
+    evaluate(config, workdir)
     return workdir
 
 
