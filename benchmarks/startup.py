@@ -87,8 +87,9 @@ def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
                     seconds = time.perf_counter() - start
         if child.returncode:
             raise RuntimeError("".join(lines))
-        runs.append({"start": seconds - sum(json.loads(lines[-1]).values())})
-        runs[-1] |= json.loads(lines[-1]) | {"total": seconds}
+        found = json.loads(lines[-1])
+        parts = {"start": seconds - sum(found["parts"].values())} | found["parts"]
+        runs.append(parts | {"total": seconds, "total, CPU time": found["cpu"]})
     return {
         "command": shlex.join(["python", "-m", "benchmarks.startup", *argv]),
         "runs": runs,
@@ -128,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
-        print(json.dumps(first_batch(args.data, args.dataset, args.no_torch)), flush=True)
+        parts = first_batch(args.data, args.dataset, args.no_torch)
+        print(json.dumps({"parts": parts, "cpu": time.process_time()}), flush=True)
         return 0
     result = benchmark(argv, args.repeats)
     print_result(result)
