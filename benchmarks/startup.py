@@ -47,12 +47,13 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     config.data.dir, config.data.dataset = str(data), dataset
     checks.check_config(config)
     opened = experiment.open_data(config)
-    split = opened.split(config.data.train_split)
+    split = experiment.train_split(config, opened)
     index = split.index
     done("data set and index")
     vocabulary = train.Vocabulary.build(index.text, config.data.min_count)
     done("vocabulary")
-    print_data(opened, [config.data.train_split, config.eval.best_split], vocabulary)
+    best = config.eval.best_split
+    print_data(opened, {config.data.train_split: split, best: opened.split(best)}, vocabulary)
     done("table of the data")
     experiment.describe_run(config, split, vocabulary)
     done("description of the run, devices")
