@@ -100,15 +100,15 @@ def probabilities(evaluator: Evaluator, setup: Setup) -> Iterator[tuple[int, np.
     """Yields each row with its probabilities at the image's own size, float32 `[h, w]`."""
     index, size = evaluator.split.index, evaluator.preprocessing.image_size
 
-    @jax.jit
-    def run(state: Any, features: Any, placement: Any, batch: Any) -> jax.Array:
+    def probability(state: Any, features: Any, placement: Any, batch: Any) -> jax.Array:
         outputs = steps.refer(setup.model, state, features, batch)
         canvas = batch["truth"].shape[1], 8 * batch["truth"].shape[2]
         return scoring.full_probability(outputs.mask, placement[batch["image"]], size, canvas)
 
+    run = steps.on_each_device(probability, evaluator.mesh)
     for images, sentences in evaluator.batches():
-        image = sharding.put_batch({"image": images["image"]}, evaluator.mesh)["image"]
-        features = evaluator.encode_step(setup.state, image)
+        images = sharding.put_batch(images, evaluator.mesh)
+        features = evaluator.encode_step(setup.state, images["image"])
         for batch in sentences:
             rows = batch.pop("row")
             put = sharding.put_batch(batch, evaluator.mesh)

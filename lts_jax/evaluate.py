@@ -1,6 +1,7 @@
 """Scores a network on a split, at the images' own sizes."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ ScoreStep = Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, ja
 class Evaluator:
     """One split with the compiled steps that score it: each image is read and encoded once.
 
-    Several processes take an image each in turn, and put together what they found.
+    Several processes share the images, and put together what they found.
 
     Attributes:
       model: the network.
@@ -37,7 +38,7 @@ class Evaluator:
       encode_step: from `lts_jax.steps.compile_encode_step`.
       score_step: from `lts_jax.steps.compile_score_step`.
       picture_step: the same, with `pictures`.
-      groups: rows of the index that share one encoding of their image; of this process.
+      groups: rows of the index that share one encoding of their image.
       batch_size: images per encoding step and sentences per scoring step of each device, where
         images are no larger than 640 × 640; fewer where they are.
       mesh: the devices, of this process alone.
@@ -75,7 +76,7 @@ class Evaluator:
             compile_encode_step(model, mesh),
             compile_score_step(model, threshold, mesh),
             compile_score_step(model, threshold, mesh, pictures=True),
-            pipeline.rows_by_image(split)[jax.process_index() :: jax.process_count()],
+            pipeline.rows_by_image(split),
             batch_size,
             mesh,
             threads,
@@ -144,18 +145,29 @@ class Evaluator:
         )
 
     def batches(self) -> Iterator[pipeline.EvalGroup]:
-        """Yields this process's images and their sentences, the smaller canvases first."""
-        index = self.split.index
+        """Yields this process's images and their sentences, the smaller canvases first.
+
+        The images that a device encodes together, and their batches, are the same whatever the
+        number of devices and processes: where in a batch a sentence stands, and beside which ones,
+        may change the last digit of what the network says.
+        """
+        index, devices = self.split.index, self.mesh.size
         for bucket in canvases.buckets(self.groups, index.height, index.width):
-            of_device = canvases.batch_size(self.batch_size, bucket.canvas)
-            yield from pipeline.eval_batches(
-                self.split,
-                self.preprocessing,
-                bucket.groups,
-                canvas=bucket.canvas,
-                batch_size=of_device * self.mesh.size,
-                threads=self.threads,
+            size = canvases.batch_size(self.batch_size, bucket.canvas)
+            parts = [bucket.groups[i : i + size] for i in range(0, len(bucket.groups), size)]
+            mine = parts[jax.process_index() :: jax.process_count()]
+            loaded = iter(
+                pipeline.eval_batches(
+                    self.split,
+                    self.preprocessing,
+                    [rows for part in mine for rows in part],
+                    canvas=bucket.canvas,
+                    batch_size=size,
+                    threads=self.threads,
+                )
             )
+            while of_devices := list(itertools.islice(loaded, devices)):
+                yield pipeline.side_by_side(of_devices, devices)
 
     def _outputs(
         self, state: TrainState, pictures: bool
@@ -168,13 +180,11 @@ class Evaluator:
         step = self.picture_step if pictures else self.score_step
         before: tuple[np.ndarray, dict[str, jax.Array]] | None = None
         for images, sentences in self.batches():
-            put = sharding.put_batch({"image": images["image"]}, self.mesh)
+            put = sharding.put_batch(images, self.mesh)
             features = self.encode_step(state, put["image"])
             for batch in sentences:
                 rows = batch.pop("row")
-                out = step(
-                    state, features, images["placement"], sharding.put_batch(batch, self.mesh)
-                )
+                out = step(state, features, put["placement"], sharding.put_batch(batch, self.mesh))
                 if before is not None:
                     yield before[0], jax.device_get(before[1])
                 before = rows, out

@@ -110,25 +110,26 @@ def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], ImageFeatu
     return encode_step
 
 
-def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], ImageFeatures]:
-    """`make_encode_step` under jit: the images split over the mesh, their features on all of it.
+def on_each_device(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Compiles a step of a state and of arrays whose leading axes are split over the mesh.
 
-    So a device finds the image of any sentence in its own memory. By shard_map, here and in
-    `compile_score_step`: every device runs the very program that a single one would run on its
-    share, so that results do not depend on the number of devices.
+    By shard_map: every device runs the very program that a single one would run on its share, so
+    that results do not depend on the number of devices, and nothing travels between them.
     """
-    encode = make_encode_step(model)
-
-    def encode_share(state: TrainState, image: jax.Array) -> ImageFeatures:
-        features: ImageFeatures = jax.lax.all_gather(encode(state, image), "data", tiled=True)
-        return features
-
     copied, split = PartitionSpec(), PartitionSpec("data")
-    return jax.jit(
-        jax.shard_map(
-            encode_share, mesh=mesh, in_specs=(copied, split), out_specs=copied, check_vma=False
+
+    def on_mesh(state: TrainState, *arrays: Any) -> Any:
+        specs = (copied, *[split] * len(arrays))
+        return jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(
+            state, *arrays
         )
-    )
+
+    return jax.jit(on_mesh)
+
+
+def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], ImageFeatures]:
+    """`make_encode_step` under jit: images and their features split over the mesh."""
+    return on_each_device(make_encode_step(model), mesh)
 
 
 def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) -> Outputs:
@@ -180,14 +181,8 @@ def make_score_step(
 def compile_score_step(
     model: LTS, threshold: float, mesh: Mesh, *, pictures: bool = False
 ) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
-    """`make_score_step` under jit, the sentences split over the mesh."""
-    copied, split = PartitionSpec(), PartitionSpec("data")
-    return jax.jit(
-        jax.shard_map(
-            make_score_step(model, threshold, pictures=pictures),
-            mesh=mesh,
-            in_specs=(copied, copied, copied, split),
-            out_specs=split,
-            check_vma=False,
-        )
-    )
+    """`make_score_step` under jit: images and sentences split over the mesh.
+
+    A device finds the images of its sentences in its own memory: `image` counts those alone.
+    """
+    return on_each_device(make_score_step(model, threshold, pictures=pictures), mesh)

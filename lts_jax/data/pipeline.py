@@ -208,6 +208,32 @@ def eval_batches(
     return grain.MapDataset.source(parts).map(load).to_iter_dataset(_read_options(threads))
 
 
+def side_by_side(groups: Sequence[EvalGroup], devices: int) -> EvalGroup:
+    """Joins a group for each device along the leading axes; a device sees its own alone.
+
+    So what a device is given does not depend on how many there are. `image` still counts from 0 in
+    each device's group. A device without a group, or with fewer batches, repeats its last one with
+    rows of -1.
+    """
+    most = max(len(group.sentences) for group in groups)
+    idle = groups[-1]._replace(sentences=[])
+    shares = [*groups, *[idle] * (devices - len(groups))]
+
+    def batch(group: EvalGroup, number: int) -> Batch:
+        if number < len(group.sentences):
+            return group.sentences[number]
+        last = (group.sentences or groups[-1].sentences)[-1]
+        return last | {"row": np.full_like(last["row"], -1)}
+
+    def join(parts: Sequence[Batch]) -> Batch:
+        return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+
+    return EvalGroup(
+        images=join([group.images for group in shares]),
+        sentences=[join([batch(group, i) for group in shares]) for i in range(most)],
+    )
+
+
 def _fill_up(values: np.ndarray, multiple: int) -> np.ndarray:
     """Repeats the last element until the length is a multiple."""
     missing = -len(values) % multiple
