@@ -234,8 +234,9 @@ def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, c
     assert saved == results["val"]
     evaluated = [line for line in metrics_lines(tmp_path) if "val/oiou" in line]
     assert evaluated and all("val/pointing" not in line for line in evaluated)
-    table = capsys.readouterr().out.splitlines()[-2:]
+    table = capsys.readouterr().out.splitlines()[-4:]
     assert dict(zip(table[0].split(), table[1].split(), strict=True))["pointing"] == "-"
+    assert table[2].startswith("95 %") and table[3].split()[-1] == "-"
 
 
 def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
