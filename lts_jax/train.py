@@ -46,7 +46,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
     evaluated = [config.eval.best_split, *config.eval.splits]
     splits = {name: dataset.split(name) for name in evaluated}
-    print_data(dataset, {config.data.train_split: split} | splits, vocabulary)
+    name = config.data.train_split + (" (listed)" if config.data.train_images else "")
+    print_data(dataset, {name: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
     mesh = sharding.make_mesh()
