@@ -34,19 +34,20 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _ZIP_ERRORS = (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError, struct.error)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_ARGUMENTS = frozenset(
-    ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
-    + ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
-)
+_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
+_TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
 _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
     "MARK": object,
 }
-_CALLS = frozenset(
-    ("collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter")
-    + ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+_CALLS = (
+    "collections.OrderedDict",
+    "torch.Size",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
 )
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -279,7 +280,7 @@ class _Machine:
             return
         if name in _CONSTANTS:
             push(_CONSTANTS[name])
-        elif name in _ARGUMENTS:
+        elif name in _NUMBERS or name in _TEXTS:
             push(argument)
         elif name == "MARK":
             self._marks.append(len(stack))
