@@ -8,7 +8,8 @@ import numpy as np
 PAD = 0
 UNKNOWN = 1
 
-_CLEAN = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;"), "-": " ", "/": " "})
+CLEANED = {**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "}
+_CLEAN = str.maketrans(CLEANED)
 
 
 def tokenize(sentence: str) -> list[str]:
