@@ -25,8 +25,18 @@ _ROWS = 4096  # of an .npz in memory at a time
 _MAX_NAME = 4096  # bytes of a word in an .npz
 _LARGEST = 1e4  # no coordinate of a word vector is as large
 _ODD_SHARE = 0.1  # more lines than these cannot be an accident
-_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, NotImplementedError,
-           RuntimeError, struct.error, SyntaxError)  # fmt: skip
+# What a damaged archive, or an array in it, can raise.
+_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    SyntaxError,
+)
 
 TOO_FEW = "too few numbers"
 TOO_MANY = "too many numbers"
@@ -82,7 +92,7 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
             reader = _read_npz if path.suffix == ".npz" else _read_text
             found, lines, odd = reader(path, words, size, bar)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
     if not found:
         raise ConfigError(
             f"{path}: not one of the {len(words)} words of the vocabulary is among its {lines} "
@@ -118,7 +128,7 @@ def cached_vectors(
                 return Vectors(
                     saved["found"], vectors, int(saved["lines"]), odd, str(saved["sha256"])
                 )
-    except (OSError, *_ERRORS):
+    except _ERRORS:
         pass  # not there yet, or damaged: read again
     result = read_vectors(path, words, size, progress=progress)
     cache.mkdir(parents=True, exist_ok=True)
