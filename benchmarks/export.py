@@ -70,7 +70,7 @@ def ways_of(trained: Trained, folder: Path) -> dict[str, Callable[[Any], dict[st
     weights = jax.device_put(trained.weights)
     jitted = jax.jit(predictor(trained.model))
     for kind in ("stablehlo", "onnx"):
-        write_folder(trained, kind, folder / kind)  # type: ignore[arg-type]
+        write_folder(trained, kind, folder / kind)
     exported = jax.export.deserialize(
         bytearray((folder / "stablehlo" / "model.stablehlo").read_bytes())
     )

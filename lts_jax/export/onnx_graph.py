@@ -30,7 +30,7 @@ def make_onnx(trained: "Trained", path: Path) -> None:
     try:
         import onnx
     except ImportError:
-        raise ConfigError("ONNX needs a package: pip install 'lts_jax[export]'") from None
+        raise ConfigError("--format=onnx needs a package: pip install onnx") from None
     if trained.model.locate == "transformer":
         raise ConfigError(
             "model.locate=transformer has no ONNX graph here; --format=stablehlo exports it"

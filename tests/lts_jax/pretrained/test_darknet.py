@@ -11,6 +11,7 @@ import pytest
 
 from lts_jax.errors import ConfigError
 from lts_jax.models.darknet53 import Darknet53
+from lts_jax.pretrained import __main__ as command
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.darknet import read_darknet, write_darknet
 from lts_jax.pretrained.layout import Network
@@ -55,7 +56,7 @@ def ours(network, variables, image):
     return compiled(network)(variables, image)
 
 
-def test_full_size_taps_equal_opencvs_and_torchs(full_size, tmp_path):
+def test_full_size_taps_equal_opencvs_and_torchs(full_size, tmp_path, capsys):
     path, arrays = full_size
     backbone = load_backbone(path, FULL)
     rng = np.random.default_rng(1)
@@ -67,6 +68,14 @@ def test_full_size_taps_equal_opencvs_and_torchs(full_size, tmp_path):
         result = ours(FULL, backbone.variables, image)
         for name in NAMES:
             assert relative_error(getattr(result, name), expected[name]) <= 1e-4, name
+
+    # The command writes the same, with the warning.
+    own = tmp_path / "backbone.safetensors"
+    command.main(["darknet", str(path), "--out", str(own)])
+    said = capsys.readouterr().out
+    assert "convolutions: 75" in said and "WARNING: " in said and f"wrote {own}" in said
+    assert_equal(load_backbone(own, FULL).variables, backbone.variables)
+    own.unlink()
 
     torch = pytest.importorskip("torch", reason="torch writes the state dict")
     from benchmarks.torch_encoders import Darknet53 as TorchDarknet53
