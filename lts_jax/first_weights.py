@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained import glove
+from lts_jax.pretrained import glove, word_vectors
 from lts_jax.pretrained.backbone import load_backbone
 from lts_jax.pretrained.layout import Network
 from lts_jax.steps import TrainState
@@ -90,14 +90,14 @@ def fill(
             print(f"WARNING: {backbone.source['warning']}", flush=True)
     if config.model.word_vectors:
         path = Path(config.model.word_vectors)
-        vectors = glove.cached_vectors(
+        vectors = word_vectors.cached_vectors(
             path, vocabulary.words, config.model.embed_dim, vectors_cache()
         )
-        flat[_EMBEDDING] = glove.embedding_table(vectors, config.seed)
+        flat[_EMBEDDING] = word_vectors.embedding_table(vectors, config.seed)
         random.discard(_EMBEDDING)
-        counts = glove.coverage(vectors, vocabulary, sentences)
+        counts = word_vectors.coverage(vectors, vocabulary, sentences)
         sources["word_vectors"] = describe_vectors(path, vectors) | counts
-        print(f"word vectors: {path}: {glove.describe_coverage(counts)}", flush=True)
+        print(f"word vectors: {path}: {word_vectors.describe_coverage(counts)}", flush=True)
         print_odd(vectors)
     if config.train.start_from:
         workdir = Path(config.train.start_from)

@@ -13,7 +13,7 @@ import numpy as np
 from lts_jax import experiment, first_weights
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained import glove
+from lts_jax.pretrained import word_vectors
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.layout import Network
 from lts_jax.tables import requested_config
@@ -44,14 +44,14 @@ def look_up_vectors(given: argparse.Namespace) -> None:
     dataset = experiment.open_data(config)
     train = dataset.split(config.data.train_split)
     vocabulary = Vocabulary.build(train.index.text, config.data.min_count)
-    vectors = glove.cached_vectors(
+    vectors = word_vectors.cached_vectors(
         given.file, vocabulary.words, config.model.embed_dim, first_weights.vectors_cache()
     )
     print(f"sha256: {vectors.sha256}")
     first_weights.print_odd(vectors)
     for name in dict.fromkeys((config.data.train_split, *config.eval.splits)):
-        counts = glove.coverage(vectors, vocabulary, dataset.split(name).index.text)
-        print(f"{name}: {glove.describe_coverage(counts)}")
+        counts = word_vectors.coverage(vectors, vocabulary, dataset.split(name).index.text)
+        print(f"{name}: {word_vectors.describe_coverage(counts)}")
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         words = np.array(vocabulary.words)[vectors.found]

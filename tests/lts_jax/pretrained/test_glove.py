@@ -10,7 +10,7 @@ import pytest
 
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained import glove
+from lts_jax.pretrained import glove, word_vectors
 
 WORDS = ("man", "left", "blue", "zebra-less", "café")
 VECTORS = np.random.default_rng(0).normal(0, 0.4, (4, 50)).round(5).astype(np.float32)
@@ -82,14 +82,14 @@ def test_words_without_a_vector_are_drawn_like_the_others():
     values = rng.normal(mean, deviation, (n, 8)).astype(np.float32)
     found = np.arange(2 * n) % 2 == 0
     vectors = glove.Vectors(found, values, n, {}, "")
-    table = glove.embedding_table(vectors, seed=0)
+    table = word_vectors.embedding_table(vectors, seed=0)
     assert table.shape == (2 * n + 2, 8) and table.dtype == np.float32
     np.testing.assert_array_equal(table[2:][found], values)
     drawn = table[2:][~found]
     np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.1)
     np.testing.assert_allclose(drawn.std(0), values.std(0), rtol=0.05)
-    np.testing.assert_array_equal(table, glove.embedding_table(vectors, seed=0))
-    assert (table != glove.embedding_table(vectors, seed=1)).any()
+    np.testing.assert_array_equal(table, word_vectors.embedding_table(vectors, seed=0))
+    assert (table != word_vectors.embedding_table(vectors, seed=1)).any()
 
 
 @pytest.mark.parametrize(
@@ -148,27 +148,27 @@ def test_memory_is_bounded_by_what_is_kept(tmp_path):
 def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     path = write(tmp_path, TEXT + "x 1\n")
     cache = tmp_path / "cache"
-    first = glove.cached_vectors(path, WORDS, 50, cache, progress=False)
+    first = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
     reads, really_read = [], glove.read_vectors
 
     def counted(*args, **kwargs):
         reads.append(args)
         return really_read(*args, **kwargs)
 
-    monkeypatch.setattr(glove, "read_vectors", counted)
-    second = glove.cached_vectors(path, WORDS, 50, cache, progress=False)
+    monkeypatch.setattr(word_vectors, "read_vectors", counted)
+    second = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
     assert not reads and second.odd == first.odd == {glove.TOO_FEW: 1}
     assert (second.sha256, second.lines) == (first.sha256, 5)
     np.testing.assert_array_equal(second.vectors, first.vectors)
     np.testing.assert_array_equal(second.found, first.found)
-    glove.cached_vectors(path, WORDS[:2], 50, cache, progress=False)  # another vocabulary
+    word_vectors.cached_vectors(path, WORDS[:2], 50, cache, progress=False)  # another vocabulary
     assert len(reads) == 1
     write(tmp_path, TEXT)  # another file
-    glove.cached_vectors(path, WORDS, 50, cache, progress=False)
+    word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
     assert len(reads) == 2
     for entry in cache.iterdir():
         entry.write_bytes(b"damaged")
-    assert glove.cached_vectors(path, WORDS, 50, cache, progress=False).found.sum() == 4
+    assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).found.sum() == 4
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])
@@ -229,6 +229,6 @@ def test_coverage_of_refcoco(test_data, tmp_path):
     assert len(sentences) == 21_586  # published: 10,834 + 5,657 + 5,095
     vocabulary = Vocabulary.build(sentences)
     vectors = read(tmp_path / "glove.300d.txt", 300, vocabulary.words)
-    counts = glove.coverage(vectors, vocabulary, sentences)
-    print(glove.describe_coverage(counts))
+    counts = word_vectors.coverage(vectors, vocabulary, sentences)
+    print(word_vectors.describe_coverage(counts))
     assert counts["tokens_with_vector"] >= 0.97 * counts["tokens"]
