@@ -10,7 +10,6 @@ none.
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import optax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from benchmarks.machine import cpu_name
 from lts_jax import checks, experiment, scoring, sharding, steps
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.cli import parse_flags
@@ -203,7 +203,7 @@ def benchmark(
         "times_faster": slow / fast,
         "comparison": compare(evaluators, setup, config.eval.threshold)
         | compare_files(evaluators, setup),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cpu_cores": os.cpu_count(),
         "run": experiment.describe_run(config, split, setup.vocabulary),
     }
@@ -231,13 +231,6 @@ def print_result(result: dict[str, Any]) -> None:
     print(f"shared is {result['times_faster']:.2f} times faster")
     for key, value in result["comparison"].items():
         print(f"{key.replace('_', ' ')}: {value}")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def define_flags() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from lts_jax import mapping
 from lts_jax.data import preprocess
 from lts_jax.data.pipeline import Preprocessing
-from lts_jax.data.tokenizer import tokenize
 from lts_jax.models import LTS, refer_with_maps
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.steps import Batch, TrainState, make_encode_step, variables_of
 from tfds_refcoco.reader import Split
+from tfds_refcoco.text import tokenize
 
 
 def of_sentences(

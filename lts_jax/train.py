@@ -77,6 +77,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             seed=config.seed,
             epoch_unit=config.train.epoch_unit,
             threads=config.data.threads,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
         )
     )
     run = experiment.describe_run(config, split, vocabulary)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorboardX
 from PIL import Image
 
 from lts_jax.errors import ConfigError
@@ -70,6 +69,9 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, start_step: int):
+        # Late: it imports torch where that is installed, which takes seconds.
+        import tensorboardX
+
         path = workdir / "metrics.jsonl"
         kept = []
         if path.exists():

@@ -1,7 +1,7 @@
 """Builds a data set on disk, whole or not at all."""
 
-import dataclasses
 import fcntl
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.layout import Counts, Index, missing_files, version_dir, write_index
+from tfds_refcoco.indexing import write_indices
+from tfds_refcoco.layout import build_path, missing_files, read_build, version_dir
+from tfds_refcoco.options import Options
+from tfds_refcoco.raw_types import SPLITS
+from tfds_refcoco.sources import check_dataset, hash_annotations
+
+_FLAGS = {"splits": "--split", "max_images": "--max-images", "skip_bad": "--skip-bad"}
 
 
 def build(
@@ -22,42 +26,67 @@ def build(
     *,
     overwrite: bool = False,
     progress: bool = True,
+    splits: tuple[str, ...] = (),
+    max_images: int | None = None,
+    skip_bad: bool = False,
+    beam: str | None = None,
 ) -> Path:
-    """Builds `dataset` under `out` and returns its folder, `out/tfds_refcoco/<dataset>/1.0.0`.
+    """Builds `dataset` under `out` and returns its folder, `out/tfds_refcoco/<dataset>/2.0.0`.
 
     The set appears at once when it is whole; a build that is killed leaves nothing behind that
     could be taken for it. Of several processes that build the same set one builds and the others
-    wait. A whole set already there is returned as it is. No network is used.
+    wait. A whole set already there, built with the same options, is returned as it is. No network
+    is used.
 
     Args:
-      dataset: a name of `raw.SOURCES`.
+      dataset: a name of `sources.SOURCES`.
       out: the folder to build in, made if missing.
-      raw: the folder with the raw files (see `raw.py`); `shapes` is generated if it is None.
+      raw: the folder with the raw files (see `sources.py`); `shapes` is generated if it is None.
       overwrite: whether to replace a whole set that is already there.
       progress: whether to show progress bars and notes.
+      splits: those wanted, all where empty.
+      max_images: the first so many images of each split.
+      skip_bad: whether faulty items are left out, and listed in build.json, instead of ending the
+        build.
+      beam: options of Apache Beam, whose workers then write the records; see `beam.py`.
 
     Raises:
       DataError: the raw data is missing or faulty; what was built before stays as it was.
     """
-    from tfds_refcoco.raw import check_dataset
-
     check_dataset(dataset)
+    unknown = [name for name in splits if name not in SPLITS]
+    if unknown:
+        raise DataError(f"split: {unknown[0]!r} is none of {', '.join(SPLITS)}.")
+    if max_images is not None and max_images < 1:
+        raise DataError(f"max images: {max_images} is less than 1.")
     if raw is None and dataset != "shapes":
         raise DataError(f"raw: {dataset} is built from files, give their folder with --raw.")
     if raw is not None and not raw.is_dir():
         raise DataError(
-            f"raw: {raw} is not a folder; name the one that holds images/ and the annotations' "
-            "folders (--raw, or config.data.raw)."
+            f"raw: {raw} is not a folder; name the one that holds the images' and the annotations' "
+            "folders or zips (--raw, or config.data.raw)."
         )
+    splits = tuple(name for name in SPLITS if name in splits)
+    said = {
+        "dataset": dataset,
+        "options": {"splits": list(splits), "max_images": max_images, "skip_bad": skip_bad},
+        "annotations": hash_annotations(raw, check_dataset(dataset)) if raw else {},
+    }
     final = version_dir(out, dataset)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise DataError(f"out: {out} is a file; give a folder.") from error
     with _lock(out / f".building-{dataset}.lock", progress):
-        if not overwrite and not missing_files(final):
-            _note(f"{final} is already built.", progress)
-            return final
         # Only the holder of the lock uses this folder: what is in it is of a build that died.
         work = out / f".building-{dataset}"
+        if (work / "replaced").exists() and not final.exists():  # it died between two renames
+            (work / "replaced").replace(final)
         _remove(work)
+        if not overwrite and not missing_files(final):
+            _check_same(final, said)
+            _note(f"{final} is already built.", progress)
+            return final
         work.mkdir()
         try:
             if raw is None:
@@ -65,53 +94,61 @@ def build(
 
                 raw = work / "raw"
                 generate(raw, progress=progress)
-            built = _prepare(dataset, raw.absolute(), work.absolute(), progress)
-            _index(built, progress)
+            options = Options(splits, max_images, skip_bad, progress)
+            built = _prepare(said, raw.absolute(), work.absolute(), options, beam)
+            write_indices(built, progress)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
                 final.replace(work / "replaced")
-            built.replace(final)
+            try:
+                built.replace(final)
+            except BaseException:
+                if (work / "replaced").exists():
+                    (work / "replaced").replace(final)
+                raise
         finally:
             _remove(work)
     return final
 
 
-def _prepare(dataset: str, raw: Path, work: Path, progress: bool) -> Path:
-    """Writes the records in `work` and returns their folder."""
+def _check_same(path: Path, said: dict[str, Any]) -> None:
+    """Raises DataError if the set at `path` was built with other options or from other files."""
+    before = read_build(path)
+    mend = "give the same, another --out, or --overwrite."
+    for name, flag in _FLAGS.items():
+        if before["options"].get(name) != said["options"][name]:
+            raise DataError(
+                f"{path} was built with {flag} {before['options'].get(name)}, not "
+                f"{said['options'][name]}; {mend}"
+            )
+    for name, digest in said["annotations"].items():
+        if before["annotations"].get(name) != digest:
+            raise DataError(f"{path} was built from another {name}; {mend}")
+
+
+def _prepare(
+    said: dict[str, Any], raw: Path, work: Path, options: Options, beam: str | None
+) -> Path:
+    """Writes the records and build.json in `work` and returns their folder."""
     import tensorflow_datasets as tfds
 
     from tfds_refcoco.builder import TfdsRefcoco
 
-    builder = TfdsRefcoco(config=dataset, data_dir=work, file_format="array_record")
-    builder.progress = progress
-    config = tfds.download.DownloadConfig(manual_dir=raw, try_download_gcs=False)
+    beam_options = None
+    if beam is not None:
+        from tfds_refcoco.beam import parse_options
+
+        beam_options = parse_options(beam)
+    builder = TfdsRefcoco(config=said["dataset"], data_dir=work, file_format="array_record")
+    builder.options = options
+    config = tfds.download.DownloadConfig(
+        manual_dir=raw, try_download_gcs=False, beam_options=beam_options
+    )
     builder.download_and_prepare(download_config=config)
-    return Path(builder.data_dir)
-
-
-def _index(path: Path, progress: bool) -> None:
-    """Writes the sentence index of each split from the records on disk, which checks them too."""
-    from tfds_refcoco import masks
-    from tfds_refcoco.layout import split_lengths
-    from tfds_refcoco.reader import Split
-
-    for name in split_lengths(path):
-        split = Split(path, (name,))
-        rows: list[tuple[Any, ...]] = []
-        ratios: list[float] = []
-        for number in tqdm(range(len(split)), f"index {name}", disable=not progress):
-            record = split.record(number)
-            objects, sentences = record["objects"], record["sentences"]
-            image = record["image_id"], record["height"], record["width"]
-            for mask, area in zip(objects["mask"], objects["area"], strict=True):
-                ratios.append(masks.area(mask, *image[1:]) / float(area))
-            for i, text in enumerate(sentences["sent"]):
-                ref_id = objects["ref_id"][sentences["object"][i]]
-                rows.append((number, i, int(sentences["sent_id"][i]), int(ref_id), *image, text))
-        names = [column.name for column in dataclasses.fields(Index)]
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        counts = Counts(len(split), len(ratios), len(rows), min(ratios), max(ratios))
-        write_index(path, name, columns, counts)
+    path = Path(builder.data_dir)
+    said = said | {"gray_images": builder.gray, "skipped": builder.skipped}
+    build_path(path).write_text(json.dumps(said, indent=2) + "\n")
+    return path
 
 
 @contextmanager

@@ -13,7 +13,10 @@ def field(row: object, name: str, kinds: type | tuple[type, ...], where: str) ->
         raise DataError(f"{where}.{name}: the field is missing.")
     value = row[name]
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise DataError(f"{where}.{name}: {type(value).__name__} is not a value for this field.")
+        expected = " or ".join(
+            k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,))
+        )
+        raise DataError(f"{where}.{name}: {type(value).__name__}, expected {expected}.")
     return value
 
 
@@ -36,6 +39,29 @@ def text(row: object, name: str, where: str) -> str:
     return value
 
 
+def sentence(row: object, name: str, where: str) -> str:
+    """Returns the text `row[name]`, which must not be blank; raises DataError."""
+    value = text(row, name, where)
+    if not value.strip():
+        raise DataError(f"{where}.{name}: the sentence is empty.")
+    return value
+
+
+def numbers(row: object, name: str, where: str) -> list[int]:
+    """Returns the list of whole numbers `row[name]`; raises DataError."""
+    values = field(row, name, list, where)
+    return [number({f"{name}[{i}]": v}, f"{name}[{i}]", where) for i, v in enumerate(values)]
+
+
+def only(row: object, names: tuple[str, ...], where: str) -> None:
+    """Raises DataError if `row` is no dictionary, or has other fields than `names`."""
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a dictionary, found {type(row).__name__}.")
+    for name in row:
+        if name not in names:
+            raise DataError(f"{where}.{name}: no such field; there are {', '.join(names)}.")
+
+
 def is_finite(value: object) -> bool:
     """Whether `value` is a number of sensible size."""
     return isinstance(value, int | float) and abs(value) < 1e9  # false for NaN as well
@@ -44,5 +70,5 @@ def is_finite(value: object) -> bool:
 def unique(seen: set[int], value: int, where: str) -> None:
     """Adds `value` to `seen`; raises DataError if it is there already."""
     if value in seen:
-        raise DataError(f"{where}: {value} appears twice.")
+        raise DataError(f"{where}: {value} appears twice; each needs a number of its own.")
     seen.add(value)

@@ -1,9 +1,13 @@
 """Where a built data set lies on disk, and its sentence index.
 
-    <out>/tfds_refcoco/<dataset>/1.0.0/     dataset_info.json, features.json, array_record shards
-    <out>/tfds_refcoco/<dataset>/1.0.0/index/<split>.json
+    <out>/tfds_refcoco/<dataset>/2.0.0/     dataset_info.json, features.json, array_record shards
+    <out>/tfds_refcoco/<dataset>/2.0.0/index/<split>.json
+
+    <out>/tfds_refcoco/<dataset>/2.0.0/build.json
 
 The index holds one row per sentence, so that training starts without scanning the records.
+build.json says how the set was built: with which options, from which annotation files (their
+SHA-256), and what was left out.
 """
 
 import json
@@ -16,8 +20,8 @@ import numpy as np
 from tfds_refcoco.errors import DataError
 
 NAME = "tfds_refcoco"
-VERSION = "1.0.0"
-_INTEGERS = {
+VERSION = "2.0.0"
+INTEGERS = {
     "record": np.int64,
     "sentence": np.int64,
     "sent_id": np.int64,
@@ -25,6 +29,9 @@ _INTEGERS = {
     "image_id": np.int64,
     "height": np.int32,
     "width": np.int32,
+    "targets": np.int32,
+    "area": np.int64,
+    "same_category": np.int32,
 }
 
 
@@ -40,6 +47,10 @@ class Index:
       image_id: int64, COCO's.
       height: int32, of the image in pixels.
       width: int32, of the image in pixels.
+      targets: int32, number of objects that the sentence refers to.
+      area: int64, of their masks' union in pixels.
+      same_category: int32, annotations in the image of the first target's category, 0 without one.
+      category: name of the first target's category, "" without one.
       text: the cleaned sentence (`sent`).
     """
 
@@ -50,6 +61,10 @@ class Index:
     image_id: np.ndarray
     height: np.ndarray
     width: np.ndarray
+    targets: np.ndarray
+    area: np.ndarray
+    same_category: np.ndarray
+    category: list[str]
     text: list[str]
 
     def __len__(self) -> int:
@@ -94,7 +109,7 @@ def missing_files(path: Path) -> list[Path]:
         lengths = split_lengths(path)
     except DataError:
         return [path / "dataset_info.json"]
-    expected = [path / "features.json"]
+    expected = [path / "features.json", build_path(path)]
     for split, shards in lengths.items():
         count = len(shards)
         expected.append(index_path(path, split))
@@ -102,6 +117,29 @@ def missing_files(path: Path) -> list[Path]:
             path / f"{NAME}-{split}.array_record-{i:05d}-of-{count:05d}" for i in range(count)
         ]
     return [file for file in expected if not file.is_file()]
+
+
+def build_path(path: Path) -> Path:
+    """Returns the file that says how the set at `path` was built."""
+    return path / "build.json"
+
+
+def read_build(path: Path) -> dict[str, Any]:
+    """Returns what build.json says of the build at `path`, see `build.build`.
+
+    Raises:
+      DataError: it is absent or damaged.
+    """
+    file = build_path(path)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(content[name], dict) for name in ("options", "annotations")):
+            raise TypeError("options and annotations are no dictionaries")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: absent or damaged ({error}); build again with --overwrite."
+        ) from error
+    return content
 
 
 def index_path(path: Path, split: str) -> Path:
@@ -128,14 +166,14 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
     file = index_path(path, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        text = content["text"]
-        arrays = {name: np.array(content[name], dtype) for name, dtype in _INTEGERS.items()}
+        text, category = content["text"], content["category"]
+        arrays = {name: np.array(content[name], dtype) for name, dtype in INTEGERS.items()}
         counts = Counts(content["images"], content["refs"], len(text), *content["area_ratio"])
-        if any(array.shape != (len(text),) for array in arrays.values()):
+        if any(len(column) != len(text) for column in (category, *arrays.values())):
             raise ValueError("the columns differ in length")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file}: the sentence index is absent or damaged ({error}); build again with "
             "--overwrite."
         ) from error
-    return Index(text=text, **arrays), counts
+    return Index(text=text, category=category, **arrays), counts

@@ -61,6 +61,16 @@ def encode(mask: np.ndarray) -> bytes:
     return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
 
 
+def union(parts: Sequence[bytes], height: int, width: int) -> bytes:
+    """Returns the RLE counts of the union of masks given so; without any, of an empty mask."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return encode(np.zeros((height, width), np.uint8))
+    rles = [{"size": [height, width], "counts": part} for part in parts]
+    return coco_mask.merge(rles, intersect=False)["counts"]
+
+
 def area(counts: bytes, height: int, width: int) -> int:
     """Returns the number of pixels inside the mask.
 

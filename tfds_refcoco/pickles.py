@@ -8,10 +8,10 @@ values, and nothing is loaded before the whole file has passed.
 import io
 import pickle
 import pickletools
-from pathlib import Path
 from typing import Any, NoReturn
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.files import MAX_ANNOTATIONS, RawFile
 
 # Framing, memo and stack; numbers and constants; text and bytes; containers.
 _PLAIN_OPCODES = """
@@ -30,8 +30,8 @@ _MAX_TUPLES = 10_000
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-def read_pickle(path: Path) -> Any:
-    """Returns the plain value stored in the pickle at `path`.
+def read_pickle(file: RawFile) -> Any:
+    """Returns the plain value stored in a pickle.
 
     Plain means made of list, dict, tuple, str, bytes, int, float, bool and None. Byte strings of
     Python 2 are read as UTF-8.
@@ -40,10 +40,16 @@ def read_pickle(path: Path) -> Any:
       DataError: the file is missing, is no whole pickle, or asks for anything that is not plain;
         nothing in it has been executed.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return loads(file.read(MAX_ANNOTATIONS), str(file))
+
+
+def loads(data: bytes, path: str) -> Any:
+    """Returns the plain value stored in the pickle `data`, as `read_pickle` does.
+
+    Args:
+      data: the pickle.
+      path: names it in messages.
+    """
     _scan(data, path)
     stream = io.BytesIO(data)
     try:
@@ -56,7 +62,7 @@ def read_pickle(path: Path) -> Any:
     return value
 
 
-def _scan(data: bytes, path: Path) -> None:
+def _scan(data: bytes, path: str) -> None:
     """Raises DataError unless `data` is one whole pickle built of plain opcodes."""
     position, tuples = 0, 0
     try:
@@ -86,7 +92,7 @@ def _scan(data: bytes, path: Path) -> None:
 class _PlainUnpickler(pickle.Unpickler):
     """The second lock behind `_scan`: refuses every import and every persistent id."""
 
-    def __init__(self, stream: io.BytesIO, path: Path) -> None:
+    def __init__(self, stream: io.BytesIO, path: str) -> None:
         super().__init__(stream, encoding="utf-8", errors="strict")
         self._path = path
 
@@ -97,7 +103,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise DataError(f"{self._path}: refused: the pickle asks for the persistent id {pid!r}.")
 
 
-def _check_plain(value: object, path: Path) -> None:
+def _check_plain(value: object, path: str) -> None:
     """Raises DataError if anything but plain values is reachable; cycles and depth are no issue."""
     stack, seen = [value], set()
     while stack:
@@ -115,7 +121,7 @@ def _check_plain(value: object, path: Path) -> None:
             raise DataError(f"{path}: refused: it holds a {type(item).__name__}.")
 
 
-def _corrupt(path: Path, where: str, error: Exception) -> DataError:
+def _corrupt(path: str, where: str, error: Exception) -> DataError:
     reason = str(error) or type(error).__name__
     return DataError(
         f"{path}: not a whole pickle, reading stopped at {where} ({reason}). Fetch the file again."

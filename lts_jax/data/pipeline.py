@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from lts_jax.data import preprocess
+from lts_jax.data.order import EpochUnit, HostShare, TrainingOrder
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
+from lts_jax.errors import ConfigError
 from tfds_refcoco.masks import decode
-from tfds_refcoco.reader import Split
+from tfds_refcoco.reader import Split, sentence_mask
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
-EpochUnit = Literal["sentences", "refs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +81,11 @@ class Preprocessing:
         record = split.record(int(split.index.record[rows[0]]))
         image, placement = self.image(record["image"])
         truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
-        targets = record["sentences"]["object"][split.index.sentence[rows]]
-        for target in np.unique(targets):
-            first = int(split.index.sentence[rows[targets == target][0]])
+        refs = split.index.ref_id[rows]  # a ref's sentences mean the same
+        for ref in np.unique(refs):
+            first = int(split.index.sentence[rows[refs == ref][0]])
             packed = np.packbits(read_mask(record, first, *placement[:2]), axis=1)
-            truth[targets == target, : packed.shape[0], : packed.shape[1]] = packed
+            truth[refs == ref, : packed.shape[0], : packed.shape[1]] = packed
         sentences = [self.sentence(split.index.text[row]) for row in rows]
         return {
             "image": image,
@@ -96,8 +97,7 @@ class Preprocessing:
 
 def read_mask(record: Batch, sentence: int, height: int, width: int) -> np.ndarray:
     """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
-    target = int(record["sentences"]["object"][sentence])
-    return decode(record["objects"]["mask"][target], height, width)
+    return decode(sentence_mask(record, sentence), height, width)
 
 
 class EvalGroup(NamedTuple):
@@ -118,26 +118,44 @@ def train_batches(
     seed: int,
     epoch_unit: EpochUnit,
     threads: int,
+    host: int = 0,
+    hosts: int = 1,
 ) -> grain.IterDataset:
     """Endless shuffled batches of training examples; a batch may span two epochs.
 
-    The order is a function of the seed alone, whatever the number of threads. An epoch is every
-    sentence once or, with `epoch_unit="refs"`, a random sentence of every referred object once.
+    The order is `TrainingOrder`'s, a function of seed and epoch alone: the same for any number of
+    threads, and of hosts taken together, each of which reads nothing but its own examples. The
+    iterator's state is the number of batches taken, the same on every host.
+
+    Args:
+      split: the sentences.
+      preprocessing: how they become examples.
+      batch_size: sentences in a batch of all hosts together.
+      seed: of the order.
+      epoch_unit: see `TrainingOrder`.
+      threads: that read and decode; each holds a batch.
+      host: number of this host, which gets the `host`-th part of each batch.
+      hosts: their number.
+
+    Raises:
+      ConfigError: the batch does not divide over the hosts.
     """
-    if epoch_unit == "sentences":
-        rows = grain.MapDataset.range(len(split.index.sent_id)).shuffle(seed=seed).repeat()
-    else:
-        sentences = _rows_by_ref(split)
-        rows = grain.MapDataset.source(sentences).shuffle(seed=seed).repeat()
-        rows = rows.random_map(lambda of_ref, rng: int(rng.choice(of_ref)), seed=seed)
+    if batch_size % hosts:
+        lower = batch_size // hosts * hosts
+        near = f"{lower} or {lower + hosts}" if lower else str(hosts)
+        raise ConfigError(
+            f"train.batch_size={batch_size} does not divide over {hosts} hosts: take {near}"
+        )
+    order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
+    rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
     examples = rows.map(lambda row: preprocessing.train_example(split, row))
-    batches = examples.batch(batch_size, drop_remainder=True)
+    batches = examples.batch(batch_size // hosts, drop_remainder=True)
     return batches.to_iter_dataset(_read_options(threads))
 
 
 def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:
     """Examples in an epoch."""
-    return len(split.index.sent_id) if epoch_unit == "sentences" else len(_rows_by_ref(split))
+    return TrainingOrder(split.index.ref_id, 0, epoch_unit).epoch_length
 
 
 def rows_by_image(split: Split) -> list[np.ndarray]:
@@ -198,12 +216,6 @@ def _fill_up(values: np.ndarray, multiple: int) -> np.ndarray:
     """Repeats the last element until the length is a multiple."""
     missing = -len(values) % multiple
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-
-
-def _rows_by_ref(split: Split) -> list[np.ndarray]:
-    order = np.argsort(split.index.ref_id, kind="stable")
-    _, starts = np.unique(split.index.ref_id[order], return_index=True)
-    return np.split(order, starts[1:])
 
 
 def _read_options(threads: int) -> Any:

@@ -3,12 +3,16 @@
 Coordinates have half-pixel centres throughout: pixel i covers [i, i + 1) and its centre is i + ½.
 """
 
-from typing import Literal, NamedTuple
+import functools
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 Resize = Literal["letterbox", "squash"]
+
+# Sentences are read by as many threads as one asks for; OpenCV's own would only be in their way.
+cv2.setNumThreads(0)
 
 GRAY = 128  # of the letterbox's border: 0.5, as MCN (Luo et al., CVPR 2020) has it
 
@@ -53,8 +57,8 @@ def fit_image(image: np.ndarray, placement: Placement, size: int) -> np.ndarray:
     """Resizes uint8 `[h, w, 3]` bilinearly into uint8 `[size, size, 3]` with a gray border."""
     p = placement
     canvas = np.full((size, size, 3), GRAY, np.uint8)
-    fitted = cv2.resize(image, (p.width, p.height), interpolation=cv2.INTER_LINEAR)
-    canvas[p.top : p.top + p.height, p.left : p.left + p.width] = fitted
+    inside = canvas[p.top : p.top + p.height, p.left : p.left + p.width]
+    cv2.resize(image, (p.width, p.height), dst=inside, interpolation=cv2.INTER_LINEAR)
     return canvas
 
 
@@ -63,12 +67,20 @@ def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> 
 
     Cells in the letterbox's border are 0.
     """
-    p = placement
+    to, of = _cells(placement, size, stride)
+    out = np.zeros((size // stride, size // stride), np.uint8)
+    out[to] = mask[of]
+    return out
+
+
+@functools.lru_cache(maxsize=1024)  # many images have the same size
+def _cells(p: Placement, size: int, stride: int) -> tuple[tuple[slice, slice], Any]:
+    """Returns the grid's cells that lie in the image, and the mask's pixels at their centres."""
     centres = (np.arange(size // stride) + 0.5) * stride
     y = np.floor((centres - p.top) * p.source_height / p.height).astype(int)
     x = np.floor((centres - p.left) * p.source_width / p.width).astype(int)
-    inside_y = (y >= 0) & (y < p.source_height)
-    inside_x = (x >= 0) & (x < p.source_width)
-    out = np.zeros((len(centres), len(centres)), np.uint8)
-    out[np.ix_(inside_y, inside_x)] = mask[np.ix_(y[inside_y], x[inside_x])]
-    return out
+    rows = np.flatnonzero((y >= 0) & (y < p.source_height))
+    columns = np.flatnonzero((x >= 0) & (x < p.source_width))
+    # A very long image may lie between the centres of two rows of cells.
+    to = tuple(slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (rows, columns))
+    return (to[0], to[1]), np.ix_(y[rows], x[columns])

@@ -5,16 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tfds_refcoco.text import tokenize
+
 PAD = 0
 UNKNOWN = 1
-
-CLEANED = {**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "}
-_CLEAN = str.maketrans(CLEANED)
-
-
-def tokenize(sentence: str) -> list[str]:
-    """Lower-cases, drops punctuation, turns `-` and `/` into spaces, and splits on blanks."""
-    return sentence.lower().translate(_CLEAN).split()
 
 
 class Vocabulary:
@@ -33,8 +27,7 @@ class Vocabulary:
     @classmethod
     def build(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
         """Takes every word that occurs `min_count` times, the most frequent first."""
-        counts = collections.Counter(word for s in sentences for word in tokenize(s))
-        kept = [(-n, word) for word, n in counts.items() if n >= min_count]
+        kept = [(-n, word) for word, n in _count(sentences).items() if n >= min_count]
         return cls([word for _, word in sorted(kept)])
 
     def __len__(self) -> int:
@@ -53,5 +46,11 @@ class Vocabulary:
 
     def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
         """Counts `words`, and the `unknown` ones among them."""
-        words = [word for s in sentences for word in tokenize(s)]
-        return {"words": len(words), "unknown": sum(word not in self._ids for word in words)}
+        counts = _count(sentences)
+        unknown = sum(n for word, n in counts.items() if word not in self._ids)
+        return {"words": counts.total(), "unknown": unknown}
+
+
+def _count(sentences: Iterable[str]) -> "collections.Counter[str]":
+    """Counts words. All at once is several times faster, and the blank keeps sentences apart."""
+    return collections.Counter(tokenize("\n".join(sentences)))

@@ -14,7 +14,7 @@ from jax import export
 from ml_collections import ConfigDict
 
 from lts_jax.data import preprocess
-from lts_jax.data.tokenizer import CLEANED, PAD, UNKNOWN, Vocabulary
+from lts_jax.data.tokenizer import PAD, UNKNOWN, Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import make_model
 from lts_jax.export.onnx_graph import make_onnx
@@ -23,6 +23,7 @@ from lts_jax.models import LTS
 from lts_jax.pretrained.backbone import save_tensors
 from lts_jax.steps import to_float
 from lts_jax.writers import write_json
+from tfds_refcoco.text import CLEANED
 
 Format = Literal["stablehlo", "onnx", "safetensors"]
 FORMATS = ("stablehlo", "onnx", "safetensors")

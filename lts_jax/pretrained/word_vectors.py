@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lts_jax.data.tokenizer import Vocabulary, tokenize
+from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.glove import READ_ERRORS, Vectors, read_vectors
+from tfds_refcoco.text import tokenize
 
 
 def cached_vectors(

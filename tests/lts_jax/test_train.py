@@ -81,8 +81,9 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "segmentation",
         ]
         record = split.record(int(split.index.record[row]))
-        target = record["sentences"]["object"][split.index.sentence[row]]
-        assert record["objects"]["ref_id"][target] == prediction["ref_id"]
+        sentence = split.index.sentence[row]
+        assert record["sentences"]["ref_id"][sentence] == prediction["ref_id"]
+        (target,) = record["targets"]["object"][record["targets"]["sentence"] == sentence]
         h, w = decode_image(record["image"]).shape[:2]
         assert prediction["segmentation"]["size"] == [h, w]
         truth = coco.encode(np.asfortranarray(decode(record["objects"]["mask"][target], h, w)))

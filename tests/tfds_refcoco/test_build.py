@@ -1,6 +1,7 @@
 """Builds from real and synthetic raw files: content, atomicity, command line."""
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from tfds_refcoco.builder import TfdsRefcoco
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import read_raw
 
+from trees import contents
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
 
 
@@ -25,13 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of
 def mini_built(mini_refcoco, tmp_path_factory):
     out = tmp_path_factory.mktemp("mini")
     path = tfds_refcoco.build("refcoco_unc", out, mini_refcoco, progress=False)
-    assert path == out / "tfds_refcoco/refcoco_unc/1.0.0"
+    assert path == out / "tfds_refcoco/refcoco_unc/2.0.0"
     return out
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _leftovers(out: Path) -> list[str]:
@@ -52,7 +50,7 @@ def test_real_build_is_complete(mini_built, mini_refcoco):
         assert 0.96 < c.area_ratio_min <= c.area_ratio_max < 1.005
 
 
-def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
+def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
     instances = json.loads((mini_refcoco / "refcoco/instances.json").read_text())
     annotations = {row["id"]: row for row in instances["annotations"]}
     built = tfds_refcoco.open_dataset(mini_built, "refcoco_unc")
@@ -61,16 +59,16 @@ def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
         assert len(split) == len(images)
         for number, image in enumerate(images):
             record = split.record(number)
-            assert record["image"] == image.path.read_bytes()
+            assert record["image"] == image.file.path.read_bytes()
             for key in ("image_id", "file_name", "height", "width"):
                 assert record[key] == getattr(image, key)
             sentences = record["sentences"]
             for i, sentence in enumerate(image.sentences):
-                for key in ("sent_id", "object", "sent", "raw"):
+                for key in ("sent_id", "ref_id", "sent", "raw"):
                     assert sentences[key][i] == getattr(sentence, key)
             objects = record["objects"]
             for i, item in enumerate(image.objects):
-                for key in ("ref_id", "ann_id", "category_id", "category"):
+                for key in ("ann_id", "category_id", "category", "iscrowd", "same_category"):
                     assert objects[key][i] == getattr(item, key)
                 np.testing.assert_array_equal(objects["bbox"][i], np.float32(item.bbox))
                 assert objects["area"][i] == np.float32(item.area)
@@ -84,7 +82,7 @@ def test_real_records_equal_the_raw_files(mini_built, mini_refcoco):
 
 def test_tfds_reads_it_without_our_code(mini_built):
     # In a fresh interpreter that cannot import this package.
-    path = mini_built / "tfds_refcoco/refcoco_unc/1.0.0"
+    path = mini_built / "tfds_refcoco/refcoco_unc/2.0.0"
     code = (
         "import sys, tensorflow_datasets as tfds\n"
         f"builder = tfds.builder_from_directory({str(path)!r})\n"
@@ -137,8 +135,9 @@ def test_an_image_in_two_splits_is_stored_in_both(raw_set, write_raw, tmp_path):
     built = tfds_refcoco.open_dataset(tmp_path / "out", "refcoco_unc")
     train, val = built.split("train").record(0), built.split("val").record(0)
     assert train["image"] == val["image"]
-    assert (train["objects"]["ref_id"], val["objects"]["ref_id"]) == ([0], [1])
-    assert val["sentences"]["object"].tolist() == [0, 0]
+    assert (train["objects"]["ann_id"], val["objects"]["ann_id"]) == ([0], [1])
+    assert val["sentences"]["ref_id"].tolist() == [1, 1]
+    assert val["targets"]["object"].tolist() == [0, 0]
 
 
 def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
@@ -146,19 +145,19 @@ def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
     paths = [
         tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False) for name in "ab"
     ]
-    first, second = (_files(path) for path in paths)
+    first, second = (contents(path) for path in paths)
     assert first == second
 
 
 def test_faulty_raw_data_leaves_what_was_there(raw_set, write_raw, tmp_path):
     raw = write_raw()
     path = tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, progress=False)
-    before = _files(path)
+    before = contents(path)
     instances = raw / "refcoco/instances.json"
     instances.write_text(instances.read_text().replace("[[2, 3,", "[[-999, 3,"))
     with pytest.raises(DataError, match="annotation id 0: segmentation"):
         tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, overwrite=True, progress=False)
-    assert _files(path) == before
+    assert contents(path) == before
     assert not _leftovers(tmp_path / "out")
 
 
@@ -181,7 +180,7 @@ def test_reuse_overwrite_and_repair(raw_set, write_raw, tmp_path, capsys):
 _STALLED = """
 import sys, time
 from pathlib import Path
-import tfds_refcoco, tfds_refcoco.masks, tfds_refcoco.raw
+import tfds_refcoco, tfds_refcoco.masks, tfds_refcoco.record
 module, name = getattr(tfds_refcoco, sys.argv[1]), sys.argv[2]
 original, calls = getattr(module, name), []
 def stall(*args):
@@ -195,7 +194,14 @@ tfds_refcoco.build("refcoco_unc", Path(sys.argv[4]), Path(sys.argv[3]), progress
 """
 
 
-@pytest.mark.parametrize(("module", "name"), [("raw", "read_jpeg"), ("masks", "area")])
+_AS_COMMAND = """
+import runpy
+sys.argv[1:] = "build --dataset refcoco_unc --raw".split() + [sys.argv[3], "--out", sys.argv[4]]
+runpy.run_module("tfds_refcoco", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("module", "name"), [("record", "read_image"), ("masks", "area")])
 def test_a_killed_build_leaves_nothing_to_mistake(write_raw, tmp_path, repo_root, module, name):
     raw, out = write_raw(), tmp_path / "out"
     command = [sys.executable, "-c", _STALLED, module, name, str(raw), str(out)]
@@ -226,6 +232,53 @@ def test_two_builds_at_once_both_end_well(write_raw, tmp_path, repo_root):
     assert not _leftovers(out)
 
 
+def test_a_set_built_from_other_files_is_not_taken_for_it(raw_set, write_raw, tmp_path):
+    raw, out = write_raw(), tmp_path / "out"
+    tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+    raw_set.refs[0]["sentences"][0]["sent"] = "other"
+    (raw / "refcoco/refs(unc).p").write_bytes(pickle.dumps(raw_set.refs))
+    with pytest.raises(DataError, match=r"was built from another refs\(unc\)\.p; give the same"):
+        tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+
+
+def test_an_overwrite_that_fails_at_the_last_step(write_raw, tmp_path, monkeypatch):
+    raw, out = write_raw(), tmp_path / "out"
+    path = tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+    before, replace = contents(path), Path.replace
+
+    def fail(self, target):
+        if target == path and self.name != "replaced":
+            raise OSError("no space left")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        tfds_refcoco.build("refcoco_unc", out, raw, overwrite=True, progress=False)
+    assert contents(path) == before and not _leftovers(out)
+    monkeypatch.undo()
+    # Killed between the two renames.
+    (out / ".building-refcoco_unc").mkdir()
+    path.rename(out / ".building-refcoco_unc/replaced")
+    assert tfds_refcoco.build("refcoco_unc", out, raw, progress=False) == path
+    assert contents(path) == before and not _leftovers(out)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_build_removes_what_it_made(write_raw, tmp_path, repo_root, sent):
+    raw, out = write_raw(), tmp_path / "out"
+    code = _STALLED.replace(_STALLED.splitlines()[-1], _AS_COMMAND)
+    command = [sys.executable, "-c", code, "record", "read_image", str(raw), str(out)]
+    with subprocess.Popen(
+        command, cwd=repo_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == "stalled\n"
+        child.send_signal(sent)
+        errors = child.communicate()[1]
+    assert child.returncode == 130
+    assert errors.splitlines()[-1] == "stopped; what was built before is as it was"
+    assert "Traceback" not in errors and not _leftovers(out)
+
+
 def test_shapes_are_generated_and_the_raw_files_dropped(write_raw, tmp_path, monkeypatch):
     def generate(raw_dir, *, seed=0, progress=True):
         raw_dir.mkdir()
@@ -254,5 +307,6 @@ def test_command_line(write_raw, tmp_path, capsys):
     assert main([*arguments[:4], str(tmp_path / "absent"), *arguments[5:]]) == 1
     assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
+    arguments[2] = "refcoco_unc"
     assert main([*arguments[:6], str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.files import RawFile
 from tfds_refcoco.pickles import read_pickle
 
 PLAIN = [
@@ -22,7 +23,7 @@ PLAIN = [
 def _read(tmp_path: Path, data: bytes) -> object:
     path = tmp_path / "refs(unc).p"
     path.write_bytes(data)
-    return read_pickle(path)
+    return read_pickle(RawFile(path))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -143,4 +144,4 @@ def test_deep_and_circular_lists_are_harmless(tmp_path):
 
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        read_pickle(tmp_path / "absent.p")
+        read_pickle(RawFile(tmp_path / "absent.p"))

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.raw import read_jpeg, read_raw
+from tfds_refcoco.images import read_image
+from tfds_refcoco.raw import read_raw
 
 
 def test_synthetic_content(raw_set, write_raw):
@@ -14,11 +15,11 @@ def test_synthetic_content(raw_set, write_raw):
     assert list(splits) == ["train", "val"]
     first = splits["train"][0]
     assert (first.image_id, first.height, first.width) == (0, 30, 40)
-    assert first.path.name == first.file_name == "COCO_train2014_000000000000.jpg"
-    assert [item.ref_id for item in first.objects] == [0, 1]
+    assert first.file.path.name == first.file_name == "COCO_train2014_000000000000.jpg"
+    assert [item.ann_id for item in first.objects] == [0, 1]
     item = first.objects[1]
     assert (item.category, item.bbox, item.area) == ("person", (2.0, 3.0, 10.0, 8.0), 80.0)
-    assert [(s.sent_id, s.object, s.sent, s.raw) for s in first.sentences] == [
+    assert [(s.sent_id, s.targets[0], s.sent, s.raw) for s in first.sentences] == [
         (0, 0, "thing 000", "Thing 0!"),
         (10, 1, "thing 010", "Thing 0!"),
         (11, 1, "thing 011", "Thing 1!"),
@@ -36,7 +37,7 @@ def test_real_content(mini_refcoco):
     assert len(images) == 12
     assert sum(len(image.objects) for image in images) == 33
     for image in images:
-        assert read_jpeg(image) == image.path.read_bytes()
+        assert read_image(image) == (image.file.path.read_bytes(), False)
 
 
 @pytest.mark.parametrize("folder", ["refcoco+", "refcocoplus"])
@@ -52,7 +53,7 @@ def test_names_of_2017(raw_set, write_raw):
     instances = root / "refcoco" / "instances.json"
     instances.write_text(instances.read_text().replace("00000000", "COCO_train2014_00000000", 3))
     image = read_raw(root, "refcoco_unc")["train"][0]
-    assert image.path == root / "images/train2017/000000000000.jpg"
+    assert image.file.path == root / "images/train2017/000000000000.jpg"
     assert image.file_name == "COCO_train2014_000000000000.jpg"
 
 
@@ -94,7 +95,10 @@ def _sentence(**changes):
         (_edit("annotations", 3, bbox=[1, 2, 3]), r"annotations\[3\]\.bbox"),
         (_edit("annotations", 3, bbox=[1, 2, 3, -1]), r"annotations\[3\]\.bbox"),
         (_edit("annotations", 3, bbox=[1, 2, 3, float("nan")]), r"annotations\[3\]\.bbox"),
-        (_edit("annotations", 3, area=0), r"annotations\[3\]\.area: 0 is not a positive"),
+        (
+            _edit("annotations", 3, area=0),
+            r"annotations\[3\]\.area: 0 is not a positive number of pixels",
+        ),
         (_edit("annotations", 3, area=float("inf")), r"annotations\[3\]\.area"),
         (_edit("annotations", 3, category_id=9), r"annotations\[3\]\.category_id: 9"),
         (_edit("annotations", 3, segmentation=7), r"annotations\[3\]\.segmentation: int"),
@@ -147,16 +151,16 @@ def test_broken_json(write_raw, text):
 def test_pictures_are_checked(write_raw):
     root = write_raw()
     image = read_raw(root, "refcoco_unc")["train"][0]
-    Image.new("RGB", (41, 30)).save(image.path, "JPEG")
-    with pytest.raises(DataError, match=r"41x30 pixels, instances\.json says 40x30"):
-        read_jpeg(image)
-    Image.new("RGB", (40, 30)).save(image.path, "PNG")
+    Image.new("RGB", (41, 30)).save(image.file.path, "JPEG")
+    with pytest.raises(DataError, match=r"41x30 pixels, .*instances\.json: image id 0 says 40x30"):
+        read_image(image)
+    Image.new("RGB", (40, 30)).save(image.file.path, "PNG")
     with pytest.raises(DataError, match="a PNG file, expected JPEG"):
-        read_jpeg(image)
+        read_image(image)
     for data in (b"", b"\xff\xd8\xff", b"<html>404</html>"):
-        image.path.write_bytes(data)
+        image.file.path.write_bytes(data)
         with pytest.raises(DataError, match="not a readable JPEG"):
-            read_jpeg(image)
+            read_image(image)
 
 
 def test_annotations_without_a_ref_are_not_checked(raw_set, write_raw):

@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import tfds_refcoco
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.masks import decode
+from tfds_refcoco.reader import sentence_mask
 
 
 @pytest.fixture
@@ -30,9 +33,36 @@ def test_index_agrees_with_the_records(built):
             k = int(index.sentence[i])
             assert sentences["sent"][k] == index.text[i]
             assert sentences["sent_id"][k] == index.sent_id[i]
-            assert record["objects"]["ref_id"][sentences["object"][k]] == index.ref_id[i]
+            assert sentences["ref_id"][k] == index.ref_id[i]
+            assert index.targets[i] == 1 == (record["targets"]["sentence"] == k).sum()
+            mask = decode(sentence_mask(record, k), record["height"], record["width"])
+            assert mask.sum() == index.area[i] == 80
+            assert (index.same_category[i], index.category[i]) == (2, "person")
             assert record["image_id"] == index.image_id[i]
             assert (record["height"], record["width"]) == (index.height[i], index.width[i])
+
+
+def test_records_are_what_tfds_reads(built):
+    split = built.split("train")
+    source = tfds.builder_from_directory(split.path).as_data_source(
+        "train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    for number, expected in enumerate(source):
+        record = split.record(number)
+        assert record.keys() == expected.keys()
+        assert record["objects"].keys() == expected["objects"].keys()
+        assert record["sentences"].keys() == expected["sentences"].keys()
+        assert record["image"] == expected["image"]
+        assert record["file_name"].encode() == expected["file_name"]
+        for name in ("image_id", "height", "width"):
+            assert record[name] == expected[name]
+        for group in ("objects", "sentences", "targets"):
+            for name, value in expected[group].items():
+                if isinstance(record[group][name], list):
+                    texts = [t if isinstance(t, bytes) else t.encode() for t in record[group][name]]
+                    assert texts == list(value)
+                else:
+                    np.testing.assert_array_equal(record[group][name], np.array(value))
 
 
 def test_joined_splits_run_on(built):
@@ -50,13 +80,14 @@ def test_types(built):
     record = split.record(0)
     assert isinstance(record["image"], bytes) and record["image"].startswith(b"\xff\xd8")
     objects, sentences = record["objects"], record["sentences"]
-    types = {"ref_id": np.int64, "ann_id": np.int64, "category_id": np.int32, "area": np.float32}
+    types = {"ann_id": np.int64, "category_id": np.int32, "area": np.float32}
     for name, dtype in types.items():
         assert objects[name].dtype == dtype and objects[name].shape == (2,)
     assert objects["bbox"].dtype == np.float32 and objects["bbox"].shape == (2, 4)
     assert objects["category"] == ["person", "person"]
     assert all(isinstance(mask, bytes) for mask in objects["mask"])
-    assert sentences["sent_id"].dtype == np.int64 and sentences["object"].dtype == np.int32
+    assert sentences["sent_id"].dtype == sentences["ref_id"].dtype == np.int64
+    assert record["targets"]["object"].dtype == np.int32
     assert sentences["raw"][0] == "Thing 0!"
     assert split.index.record.dtype == np.int64 and split.index.height.dtype == np.int32
 
@@ -75,7 +106,7 @@ def test_pickles_small_and_reads_in_threads(built):
 
 
 def test_unusual_text_survives(raw_set, write_raw, tmp_path):
-    texts = ["", "na\u00efve \u4eba", 'quo"te\\ \n']
+    texts = ["?", "na\u00efve \u4eba", 'quo"te\\ \n']
     for sentence, text in zip(raw_set.refs[0]["sentences"] * 3, texts, strict=True):
         sentence["sent"] = text
     raw_set.refs[1]["sentences"][0]["sent"] = texts[0]
@@ -100,7 +131,7 @@ def test_a_set_that_is_not_built(tmp_path):
     with pytest.raises(DataError) as error:
         tfds_refcoco.open_dataset(tmp_path, "refcocog_umd")
     message = str(error.value)
-    assert str(tmp_path / "tfds_refcoco/refcocog_umd/1.0.0") in message
+    assert str(tmp_path / "tfds_refcoco/refcocog_umd/2.0.0") in message
     command = "python -m tfds_refcoco build --dataset refcocog_umd --raw RAW_DIR --out "
     assert command + str(tmp_path) in message
     with pytest.raises(DataError, match=r"--dataset shapes --out"):
@@ -118,7 +149,13 @@ def test_the_inner_folder_is_understood(built):
 
 @pytest.mark.parametrize(
     "name",
-    ["dataset_info.json", "features.json", "index/train.json", "tfds_refcoco-val.array_record-"],
+    [
+        "dataset_info.json",
+        "features.json",
+        "build.json",
+        "index/train.json",
+        "tfds_refcoco-val.array_record-",
+    ],
 )
 def test_a_set_that_is_not_whole(built, name):
     (victim,) = built.path.glob(name + ("*" if name.endswith("-") else ""))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from lts_jax.data import pipeline
+from lts_jax.data.order import TrainingOrder
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
+from lts_jax.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -17,16 +19,27 @@ def make_preprocessing(split, **changes):
     return pipeline.Preprocessing(vocabulary, image_size=64, max_words=12, **changes)
 
 
-def batches(split, n, *, seed=0, unit="sentences", threads=2, batch_size=4):
-    dataset = pipeline.train_batches(
+def loader(split, *, seed=0, unit="sentences", threads=2, batch_size=4, **of_host):
+    return pipeline.train_batches(
         split,
         make_preprocessing(split),
         batch_size=batch_size,
         seed=seed,
         epoch_unit=unit,
         threads=threads,
+        **of_host,
     )
-    return list(itertools.islice(dataset, n))
+
+
+def batches(split, n, **options):
+    return list(itertools.islice(loader(split, **options), n))
+
+
+def assert_same(batches, expected):
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch.keys() == other.keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 def test_examples_have_the_documented_layout(train):
@@ -54,10 +67,48 @@ def test_an_epoch_is_every_sentence_once(train):
     assert seen[:n] != seen[n:]  # another order in the next epoch
 
 
-def test_order_depends_on_the_seed_and_not_on_threads(train):
-    one = sentences_of(batches(train, 12, threads=1))
-    assert one == sentences_of(batches(train, 12, threads=7))
-    assert one != sentences_of(batches(train, 12, seed=1))
+@pytest.mark.parametrize("unit", ["sentences", "refs"])
+def test_batches_follow_the_order_for_any_number_of_threads(train, unit):
+    preprocessing = make_preprocessing(train)
+    order = TrainingOrder(train.index.ref_id, 4, unit)
+    n = order.epoch_length // 12 + 2  # into the second epoch
+    rows = [[order[12 * b + i] for i in range(12)] for b in range(n)]
+    examples = [[preprocessing.train_example(train, row) for row in of_batch] for of_batch in rows]
+    expected = [{k: np.stack([e[k] for e in batch]) for k in batch[0]} for batch in examples]
+    for threads in (1, 2, 8):
+        options = {"seed": 4, "unit": unit, "threads": threads, "batch_size": 12}
+        assert_same(batches(train, n, **options), expected)
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 4])
+def test_hosts_together_read_what_one_reads(train, hosts):
+    one = batches(train, 5, batch_size=12)
+    parts = [
+        batches(train, 5, batch_size=12, host=host, hosts=hosts, threads=1 + host)
+        for host in range(hosts)
+    ]
+    joined = [
+        {name: np.concatenate([part[name] for part in of_batch]) for name in of_batch[0]}
+        for of_batch in zip(*parts, strict=True)
+    ]
+    assert_same(joined, one)
+
+
+def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
+    read = []
+    record = type(train).record
+    monkeypatch.setattr(type(train), "record", lambda s, n: read.append(n) or record(s, n))
+    dataset = loader(train, batch_size=12, host=2, hosts=3, threads=1)
+    next(iter(dataset))
+    order = TrainingOrder(train.index.ref_id, 0, "sentences")
+    own = [order[12 * batch + 8 + i] for batch in range(9) for i in range(4)]
+    seen = list(read)
+    assert seen == train.index.record[own[: len(seen)]].tolist()  # batches are read ahead
+
+
+def test_a_batch_that_does_not_divide_over_the_hosts_is_an_error(train):
+    with pytest.raises(ConfigError, match=r"batch_size=4 .* 3 hosts: take 3 or 6"):
+        loader(train, host=1, hosts=3)
 
 
 def test_an_epoch_of_refs_has_one_sentence_of_each(train):
@@ -78,29 +129,22 @@ def test_an_epoch_of_refs_has_one_sentence_of_each(train):
     assert sorted(first) != sorted(second)  # other sentences of the same objects
 
 
-def test_iterator_goes_on_from_its_state(train):
-    def fresh():
-        return iter(
-            pipeline.train_batches(
-                train,
-                make_preprocessing(train),
-                batch_size=4,
-                seed=3,
-                epoch_unit="sentences",
-                threads=3,
-            )
-        )
-
-    first = fresh()
-    for _ in range(5):
+@pytest.mark.parametrize("unit", ["sentences", "refs"])
+def test_iterator_goes_on_from_its_state(train, unit):
+    first = iter(loader(train, seed=3, unit=unit, threads=3, batch_size=12))
+    per_epoch = pipeline.epoch_length(train, unit) // 12
+    for _ in range(per_epoch - 1):
         next(first)
     state = first.get_state()
-    rest = [next(first) for _ in range(4)]
-    second = fresh()
+    rest = [next(first) for _ in range(4)]  # over the end of the epoch
+    second = iter(loader(train, seed=3, unit=unit, threads=1, batch_size=12))
     second.set_state(state)
-    for expected in rest:
-        for name, value in next(second).items():
-            np.testing.assert_array_equal(value, expected[name])
+    assert_same([next(second) for _ in range(4)], rest)
+    # The state counts batches: more hosts can go on from it.
+    last = iter(loader(train, seed=3, unit=unit, batch_size=12, host=1, hosts=2))
+    last.set_state(state)
+    halves = [{name: value[6:] for name, value in batch.items()} for batch in rest]
+    assert_same([next(last) for _ in range(4)], halves)
 
 
 def test_hidden_sentences_keep_only_their_length(train):

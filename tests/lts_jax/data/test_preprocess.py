@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +23,17 @@ def test_border_is_gray_and_inside_is_the_image():
     out = fit_image(image, placement, 40)
     np.testing.assert_array_equal(out[10:30], image)  # no scaling, so not a pixel changes
     assert (out[:10] == GRAY).all() and (out[30:] == GRAY).all()
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "squash"])
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (50, 33), (500, 416), (1, 50)])
+def test_inside_is_opencvs_bilinear_resize(size, resize):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    p = place(*size, 416, resize)
+    expected = np.full((416, 416, 3), GRAY, np.uint8)
+    resized = cv2.resize(image, (p.width, p.height), interpolation=cv2.INTER_LINEAR)
+    expected[p.top : p.top + p.height, p.left : p.left + p.width] = resized
+    np.testing.assert_array_equal(fit_image(image, p, 416), expected)
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "squash"])

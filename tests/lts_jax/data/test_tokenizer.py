@@ -1,3 +1,4 @@
+import collections
 import json
 
 import pytest
@@ -29,6 +30,16 @@ def test_sentences_are_padded_cut_and_never_empty():
 
 def test_rare_words_are_left_out():
     assert Vocabulary.build(["a a b", "b c"], min_count=2).words == ("a", "b")
+
+
+@given(st.lists(st.text(st.sampled_from("aAΣ.- \n\u0085İ"))), st.integers(1, 3))
+def test_words_are_counted_sentence_by_sentence(sentences, min_count):
+    counts = collections.Counter(word for s in sentences for word in tokenize(s))
+    kept = [word for word, n in counts.items() if n >= min_count]
+    vocabulary = Vocabulary.build(sentences, min_count)
+    assert vocabulary.words == tuple(sorted(kept, key=lambda word: (-counts[word], word)))
+    unknown = counts.total() - sum(counts[word] for word in kept)
+    assert vocabulary.coverage(sentences) == {"words": counts.total(), "unknown": unknown}
 
 
 def test_words_must_differ():

@@ -1,0 +1,227 @@
+"""Speed and memory of the input pipeline, against a PyTorch `DataLoader`.
+
+    python -m benchmarks.pipeline --data data --work /tmp/peer --against torch --out pipeline.json
+
+Every turn is a process of its own, which reads the training split in batches, throws the first
+ones away until reading is steady, and times the next. The ways take turns. `torch` is the peer of
+`torch_loader.py`; `torch uint8` the same without turning images into floats, which ours leaves to
+the device. Afterwards the pipeline runs through two whole epochs, and its memory is noted.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tfds_refcoco
+from benchmarks import machine
+from configs.default import get_config
+from lts_jax.data import pipeline
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.writers import format_table, write_json
+from tfds_refcoco.reader import Split
+
+PACKAGES = ("numpy", "opencv-python-headless", "grain", "array-record", "tensorflow-datasets")
+OURS = "ours"
+PEERS = {"torch": True, "torch uint8": False}  # whether images become floats
+
+
+def open_train(args: argparse.Namespace) -> tuple[Split, pipeline.Preprocessing]:
+    """Returns the training split, and how its sentences become examples."""
+    split = tfds_refcoco.open_dataset(args.data, args.dataset).split("train")
+    config = get_config().data
+    vocabulary = Vocabulary.build(split.index.text, config.min_count)
+    return split, pipeline.Preprocessing(vocabulary, config.image_size, config.max_words)
+
+
+def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
+    """Yields batches the way that is named, without end."""
+    split, preprocessing = open_train(args)
+    if way == OURS:
+        dataset = pipeline.train_batches(
+            split,
+            preprocessing,
+            batch_size=args.batch_size,
+            seed=0,
+            epoch_unit="sentences",
+            threads=args.workers,
+        )
+        return iter(dataset)
+    from benchmarks import torch_loader
+
+    samples = torch_loader.list_samples(split, peer_folder(args), preprocessing)
+    size, max_words = preprocessing.image_size, preprocessing.max_words
+    dataset = torch_loader.Samples(samples, size, max_words, PEERS[way])
+    return torch_loader.batches(dataset, args.batch_size, args.workers, seed=0)
+
+
+def peer_folder(args: argparse.Namespace) -> Path:
+    """Where the peer's files lie."""
+    return args.work / args.dataset
+
+
+def time_turn(batches: Iterator[Any], skip: int, count: int) -> dict[str, float]:
+    """Returns the seconds of `count` batches after the first `skip`, by the clock and of CPU."""
+    for _ in itertools.islice(batches, skip):
+        pass
+    start, cpu = time.perf_counter(), cpu_seconds()
+    for _ in itertools.islice(batches, count):
+        pass
+    return {"seconds": time.perf_counter() - start, "cpu": cpu_seconds() - cpu}
+
+
+def cpu_seconds() -> float:
+    """Returns the CPU time of this process and its workers (Linux)."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        status = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8")
+        user, system = status.rpartition(")")[2].split()[11:13]
+        total += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) -> dict[str, Any]:
+    """Reads whole epochs and returns this process's memory, MB, at even distances in each."""
+    split, _ = open_train(args)
+    per_epoch = pipeline.epoch_length(split, "sentences") // args.batch_size
+    every = max(1, per_epoch // notes)
+    batches, noted = open_batches(OURS, args), []
+    start = time.perf_counter()
+    for number in range(1, epochs * per_epoch + 1):
+        next(batches)
+        if number % every == 0:
+            noted.append({"epoch": number / per_epoch, **resident_memory()})
+    seconds = time.perf_counter() - start
+    read = epochs * per_epoch * args.batch_size
+    return {"epochs": epochs, "sentences": read, "seconds": seconds, "memory": noted}
+
+
+def resident_memory() -> dict[str, float]:
+    """Returns the process's resident memory, MB: all, and without the pages of files (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    return {
+        name: int(values[key].split()[0]) / 1000
+        for name, key in (("resident_mb", "VmRSS"), ("anonymous_mb", "RssAnon"))
+    }
+
+
+def run_turn(turn: str, argv: Sequence[str]) -> Any:
+    """Runs one turn in a fresh process and returns what it found."""
+    command = [sys.executable, "-m", "benchmarks.pipeline", *argv, "--turn", turn]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def benchmark(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """Times all ways by turns, each first as often as the others."""
+    split, _ = open_train(args)
+    ways = [OURS, *(PEERS if args.against == "torch" else ())]
+    if args.against == "torch" and not peer_folder(args).exists():
+        from benchmarks import torch_loader
+
+        torch_loader.write_files(split, peer_folder(args))
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
+    loads = []
+    for i in range(args.repeats):
+        first = i % len(ways)
+        for way in ways[first:] + ways[:first]:
+            loads.append(os.getloadavg()[0])
+            took = run_turn(way, argv)
+            read = args.batches * args.batch_size
+            speeds[way].append(read / took["seconds"])
+            cpu[way].append(1000 * took["cpu"] / read)
+            print(f"{way}: {speeds[way][-1]:.1f} sentences/s, load {loads[-1]:.1f}", flush=True)
+    medians = {way: statistics.median(of_way) for way, of_way in speeds.items()}
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *argv]),
+        "split": {"images": len(split), "sentences": len(split.index)},
+        "batch_size": args.batch_size,
+        "batches": args.batches,
+        "workers": args.workers,
+        "sentences_per_second": speeds,
+        "median": medians,
+        "cpu_ms_per_sentence": cpu,
+        "times_faster": {way: medians[OURS] / medians[way] for way in ways if way != OURS},
+        "load_average_before_each_turn": loads,
+        "two_epochs": run_turn("memory", argv),
+        **machine.describe((*PACKAGES, *(["torch"] if args.against else []))),
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Prints the tables."""
+    split = result["split"]
+    print(f"{result['command']}\n{result['cpu']}, {result['cpu_cores']} cores, {result['date']}")
+    print(f"{split['sentences']} sentences, {split['images']} images")
+    rows = [
+        [
+            way,
+            f"{result['median'][way]:.1f}",
+            f"{min(speeds):.1f} to {max(speeds):.1f}",
+            f"{statistics.median(result['cpu_ms_per_sentence'][way]):.2f}",
+            f"{result['times_faster'][way]:.2f}" if way in result["times_faster"] else "",
+        ]
+        for way, speeds in result["sentences_per_second"].items()
+    ]
+    print(
+        format_table(
+            ("way", "sentences/s", "spread", "CPU ms/sentence", "ours is times faster"), rows
+        )
+    )
+    loads = result["load_average_before_each_turn"]
+    print(f"load average before a turn: {min(loads):.1f} to {max(loads):.1f}")
+    two = result["two_epochs"]
+    print(f"memory over {two['epochs']} epochs, {two['sentences']} sentences:")
+    rows = [
+        [f"{n['epoch']:.2f}", *(f"{v:.0f}" for v in list(n.values())[1:])] for n in two["memory"]
+    ]
+    print(format_table(("epoch", "resident MB", "of it not files"), rows))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the built set")
+    parser.add_argument("--dataset", default="refcoco_unc")
+    parser.add_argument("--against", choices=["torch"], help="the peer")
+    parser.add_argument("--work", type=Path, help="folder for the peer's files, kept")
+    parser.add_argument("--workers", type=int, default=2, help="our threads, the peer's processes")
+    parser.add_argument("--batch-size", type=int, default=get_config().train.batch_size)
+    parser.add_argument("--skip", type=int, default=20, help="batches before the clock starts")
+    parser.add_argument("--batches", type=int, default=100, help="batches timed")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each way")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--turn", choices=[OURS, *PEERS, "memory"], help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.against and args.work is None:
+        parser.error("--against needs --work, a folder for the peer's files")
+    if args.turn == "memory":
+        print(json.dumps(memory_of_epochs(args)))
+    elif args.turn:
+        print(json.dumps(time_turn(open_batches(args.turn, args), args.skip, args.batches)))
+    else:
+        try:
+            result = benchmark(args, argv)
+        except (tfds_refcoco.DataError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print_result(result)
+        if args.out:
+            write_json(args.out, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

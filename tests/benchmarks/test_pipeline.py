@@ -1,0 +1,70 @@
+"""The benchmarks of reading and of start-up, on a small generated set."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+import tfds_refcoco
+from benchmarks import pipeline, startup
+from tfds_refcoco.shapes import generate
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generate(folder / "raw", scenes={"train": 4, "val": 2}, progress=False)
+    tfds_refcoco.build("shapes", folder, folder / "raw", progress=False)
+    return folder
+
+
+def test_the_peer_reads_the_same_sentences(data, tmp_path):
+    torch_loader = pytest.importorskip("benchmarks.torch_loader", exc_type=ImportError)
+    args = argparse.Namespace(data=data, dataset="shapes")
+    split, preprocessing = pipeline.open_train(args)
+    torch_loader.write_files(split, tmp_path / "peer")
+    samples = torch_loader.list_samples(split, tmp_path / "peer", preprocessing)
+    options = (samples, preprocessing.image_size, preprocessing.max_words)
+    plain = torch_loader.Samples(*options, normalize=False)
+    usual = torch_loader.Samples(*options, normalize=True)
+    assert len(plain) == len(split.index)
+    for row in range(len(plain)):
+        ours, theirs = preprocessing.train_example(split, row), plain[row]
+        assert ours.keys() == theirs.keys()
+        for name in ("image", "tokens", "length"):
+            np.testing.assert_array_equal(theirs[name], ours[name])
+        for name in ("truth4", "truth8"):
+            # They sample a mask that was resized before.
+            assert (theirs[name].numpy() == ours[name]).mean() > 0.97
+        image = usual[row]["image"].numpy()
+        np.testing.assert_allclose(image.transpose(1, 2, 0), ours["image"] / 255, atol=1e-6)
+
+
+def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
+    def run_turn(turn, argv):
+        args = argparse.Namespace(data=data, dataset="shapes", batch_size=4, workers=2)
+        if turn == "memory":
+            return pipeline.memory_of_epochs(args)
+        return pipeline.time_turn(pipeline.open_batches(pipeline.OURS, args), 1, 2)
+
+    pytest.importorskip("benchmarks.torch_loader", exc_type=ImportError)
+    monkeypatch.setattr(pipeline, "run_turn", run_turn)  # else each would be a process
+    out = tmp_path / "result.json"
+    arguments = ["--data", str(data), "--dataset", "shapes", "--against", "torch"]
+    arguments += ["--work", str(tmp_path / "peer"), "--repeats", "2", "--out", str(out)]
+    assert pipeline.main([*arguments, "--batch-size", "4", "--batches", "2"]) == 0
+    result = json.loads(out.read_text())
+    assert set(result["times_faster"]) == {"torch", "torch uint8"}
+    assert all(len(speeds) == 2 for speeds in result["sentences_per_second"].values())
+    assert result["two_epochs"]["sentences"] >= 2 * (result["split"]["sentences"] - 3)
+    assert "times faster" in capsys.readouterr().out
+
+
+def test_start_up_ends_with_a_batch(data, capsys):
+    parts = startup.first_batch(data, "shapes", no_torch=False)
+    assert list(parts)[-1] == "first batch" and min(parts.values()) >= 0
+    run = {"start": 0.1, **parts, "total": 0.1 + sum(parts.values())}
+    result = {"command": "c", "cpu": "x", "cpu_cores": 2, "date": "d", "runs": [run]}
+    startup.print_result(result | {"median_seconds": run, "load_average_before_each_run": [0.0]})
+    assert "first batch" in capsys.readouterr().out
