@@ -7,12 +7,13 @@ import sys
 import cv2
 import jax
 import numpy as np
+import optax
 import pytest
 from safetensors.numpy import load_file
 
 import tfds_refcoco
 from configs import mini_refcoco as mini_refcoco_config
-from lts_jax import experiment, mapping, sharding
+from lts_jax import experiment, mapping, steps
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.checks import plain_config
 from lts_jax.data import pipeline, preprocess
@@ -21,9 +22,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.export import __main__ as command
 from lts_jax.export import pixels
 from lts_jax.export.folder import Trained, flat_weights, predictor, read_run, write_folder
-from lts_jax.optim import make_optimizer
 
-from oracles import batch_norm_variables
 from tiny import TINY
 
 BLOCKED = ("flax", "lts_jax", "tfds_refcoco", "orbax", "cv2", "tensorflow_datasets", "optax")
@@ -46,17 +45,29 @@ assert not [name for name in BLOCKED if sys.modules.get(name) is not None]
 
 
 def make_trained(words, **changes):
-    """A network whose statistics and biases are no fresh ones, so that its maps have contrast."""
+    """A network of random numbers, drawn so that its maps have contrast; nothing is compiled."""
     config = mini_refcoco_config.get_config()
     config.model.update(TINY)
     config.model.update(changes)
     config.data.image_size = 96
     model = experiment.make_model(config, Vocabulary(words))
-    state = experiment.fresh_state(
-        config, model, make_optimizer(lambda _: 0.0), sharding.make_mesh(jax.devices()[:1])
-    )
-    variables = batch_norm_variables({"params": state.params, "batch_stats": state.batch_stats})
-    return Trained(model, flat_weights(variables), config, list(words), {"step": 7})
+    shapes = jax.eval_shape(lambda: steps.init_state(model, optax.adam(1.0), 0, 96, 15))
+    rng = np.random.default_rng(0)
+
+    def draw(path, x):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            values = rng.uniform(0.5, 2, x.shape)
+        elif name in ("bias", "mean"):
+            values = rng.normal(0, 0.3, x.shape)
+        else:
+            gain = 8 if "segmenter" in str(path) and "mask" in str(path) else 1.5
+            values = rng.normal(0, gain * np.prod(x.shape[:-1]) ** -0.5, x.shape)
+        return values.astype(np.float32)
+
+    variables = {"params": shapes.params, "batch_stats": shapes.batch_stats}
+    weights = flat_weights(jax.tree_util.tree_map_with_path(draw, variables))
+    return Trained(model, weights, config, list(words), {"step": 7})
 
 
 @pytest.fixture(scope="module")

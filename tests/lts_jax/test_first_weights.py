@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 
+import jax
 import numpy as np
+import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from lts_jax import first_weights, train
+from lts_jax import experiment, first_weights, steps, train
 from lts_jax.checkpointing import Checkpoints
+from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import __main__ as command
 from lts_jax.pretrained.darknet import write_darknet
@@ -102,60 +106,74 @@ def test_where_they_are_from_is_in_the_runs_metadata(pretrained_run, tiny_config
         moved.rename(folder / "yolov3.weights")
 
 
-def test_a_bad_file_ends_the_run_before_it_begins(tiny_config_factory, tmp_path):
-    config = short(tiny_config_factory())
-    config.model.backbone_weights = str(tmp_path / "none.weights")
-    with pytest.raises(ConfigError, match=r"backbone_weights: .*none\.weights cannot be read"):
-        train.train(config, tmp_path / "run")
-    config.model.backbone_weights = ""
-    config.model.word_vectors = str(tmp_path / "none.txt")
-    with pytest.raises(ConfigError, match=r"none\.txt cannot be read"):
-        train.train(config, tmp_path / "run")
-    config.model.word_vectors = ""
-    config.train.start_from = str(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="nothing holds no checkpoint"):
-        train.train(config, tmp_path / "run")
-    assert not (tmp_path / "run" / "run.json").exists()
+def fill(config, words, sentences=()):
+    """Of a state that nothing had to be compiled for; returns its arrays and the sources."""
+    vocabulary = Vocabulary(words)
+    model = experiment.make_model(config, vocabulary)
+    size = config.data.image_size
+    shapes = jax.eval_shape(lambda: steps.init_state(model, optax.identity(), 0, size, 12))
+    rng = np.random.default_rng(5)
+    state = jax.tree.map(lambda x: jax.device_put(rng.normal(0, 1, x.shape)), shapes)
+    before = {"params": state.params, "batch_stats": state.batch_stats}
+    state, sources = first_weights.fill(state, config, vocabulary, sentences)
+    after = {"params": state.params, "batch_stats": state.batch_stats}
+    return *(flatten_dict(jax.device_get(x), sep="/") for x in (before, after)), sources
+
+
+def test_a_missing_file_is_named_with_its_field(tiny_config_factory, tmp_path):
+    for section, field, said in (
+        ("model", "backbone_weights", r"model\.backbone_weights: .*none cannot be read"),
+        ("model", "word_vectors", "none cannot be read"),
+        ("train", "start_from", "none holds no checkpoint"),
+    ):
+        config = tiny_config_factory()
+        config[section][field] = str(tmp_path / "none")
+        with pytest.raises(ConfigError, match=said):
+            fill(config, ["a"])
+    before, after, sources = fill(tiny_config_factory(), ["a"])
+    assert sources == {}
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
 
 
 def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
-    pretrained_run, tiny_config_factory, tmp_path, capsys
+    pretrained_run, tiny_config_factory, capsys
 ):
-    _, source, _, _ = pretrained_run
-    config = short(tiny_config_factory())
+    _, source, _, folder = pretrained_run
+    with Checkpoints(source) as checkpoints:
+        their_words = checkpoints.read_run(checkpoints.latest_step)["vocabulary"]
+    words = ["elephant", "unheard", *reversed(their_words[::2])]
+    config = tiny_config_factory()
     config.train.start_from = str(source)
+    config.model.word_vectors = str(folder / "glove.txt")  # for the words that are new
     config.data.image_size = 96
-    config.data.min_count = 3  # fewer words
     config.model.segmenter_features = 12
     config.model.rounds = 2
-    config.train.learning_rate = 1e-12  # what is loaded stays recognizable
-    train.train(config, tmp_path / "run")
+    before, ours, sources = fill(config, words, ["red elephant"])
     said = capsys.readouterr().out
-    theirs, ours = variables(source), variables(tmp_path / "run")
-    for path in ("params/backbone/stem/conv/kernel", "params/text/forward/cell/hn/kernel"):
-        np.testing.assert_allclose(ours[path], theirs[path], atol=1e-6)
+    theirs = variables(source)
+    for path, value in ours.items():
+        if "/embed/" in path:
+            continue
+        same = path in theirs and theirs[path].shape == value.shape
+        np.testing.assert_array_equal(value, theirs[path] if same else before[path])
+    table = "params/text/embed/embedding"
+    np.testing.assert_array_equal(ours[table][:2], theirs[table][:2])
+    for word in words[2:]:
+        row = theirs[table][their_words.index(word) + 2]
+        np.testing.assert_array_equal(ours[table][words.index(word) + 2], row)
+    elephant = (folder / "glove.txt").read_text().splitlines()[3].split()
+    np.testing.assert_array_equal(ours[table][2], np.array(elephant[1:], np.float32))
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.split()}
-    assert rows["backbone"][1:] == ["0", "0"] and int(rows["backbone"][0]) == 5 * 22
-    assert int(rows["segmenter"][2]) > 0 and rows["locator"] == ["1", "0", "6"]
+    assert rows["backbone"] == ["110", "0", "0"]  # 22 convolutions of 5 arrays
+    assert rows["text"][1:] == ["0", "0"] and rows["locator"] == ["1", "0", "6"]
+    assert f"words: {len(words) - 2} loaded, 2 new" in said
     assert "  new params/locator/round1/kernel/kernel, random" in said
     assert "  skipped params/segmenter/mask/kernel" in said
-    with Checkpoints(source) as a, Checkpoints(tmp_path / "run") as b:
-        words_a = a.read_run(a.latest_step)["vocabulary"]
-        words_b = b.read_run(b.latest_step)["vocabulary"]
-    assert words_a != words_b
-    table = "params/text/embed/embedding"
-    shared = [w for w in words_b if w in words_a]
-    assert shared
-    for word in shared:
-        np.testing.assert_allclose(
-            ours[table][words_b.index(word) + 2],
-            theirs[table][words_a.index(word) + 2],
-            atol=1e-6,
-        )
-    weights = json.loads((tmp_path / "run" / "run.json").read_text())["weights"]["start_from"]
-    assert weights["workdir"] == str(source)
-    assert "backbone_weights" in weights["weights"]  # the leak's warning goes along
-    assert weights["new"] and weights["skipped"]
+    weights = sources["start_from"]
+    assert weights["workdir"] == str(source) and weights["new_words"] == 2
+    assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # it goes along
+    assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
 
 
 def test_rows_follow_their_words():
@@ -172,23 +190,13 @@ def test_rows_follow_their_words():
     np.testing.assert_array_equal(ours["params/text/embed/embedding"][0], [0, 1])  # not changed
 
 
-def test_a_run_from_before_these_fields_goes_on(tiny_config_factory, tmp_path):
-    """Its config lacks them, and its checkpoint lacks where the first weights came from."""
-    config = short(tiny_config_factory())
-    train.train(config, tmp_path)
-    [step] = [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
-    saved = json.loads((step / "config" / "metadata").read_text())
-    for name in ("backbone_weights", "word_vectors"):
-        del saved["model"][name]
-    for name in ("start_from", "freeze", "lr_multipliers"):
-        del saved["train"][name]
-    (step / "config" / "metadata").write_text(json.dumps(saved))
-    for file in (step / "weights").iterdir():
-        file.unlink()
-    (step / "weights").rmdir()
-    config.train.epochs = 0.2
-    train.train_and_evaluate(config, tmp_path)
-    assert json.loads((tmp_path / "run.json").read_text())["weights"] == {}
+def test_a_checkpoint_from_before_says_that_all_was_random(pretrained_run, tmp_path):
+    shutil.copytree(pretrained_run[1], tmp_path / "old")
+    with Checkpoints(tmp_path / "old") as checkpoints:
+        step = checkpoints.latest_step
+        assert "backbone_weights" in checkpoints.read_run(step)["weights"]
+        shutil.rmtree(tmp_path / "old" / "checkpoints" / str(step) / "weights")
+        assert checkpoints.read_run(step)["weights"] == {}
 
 
 def test_the_command_says_how_many_words_have_a_vector(
