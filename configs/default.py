@@ -47,9 +47,7 @@ def get_config() -> ConfigDict:
     train.drop_factor = 0.1  # see drop_epochs
     train.location_weight = 0.1  # lambda of Eq. 13
     train.log_every = 50  # steps
-    train.start_from = (
-        ""  # workdir of a run whose best checkpoint gives the first weights; "": none
-    )
+    train.start_from = ""  # workdir of a run that gives the first weights; "": none
     train.freeze = "none"  # or "backbone": its parameters and its statistics stand still
 
     train.lr_multipliers = part = ConfigDict()  # times learning_rate; 0 leaves a part as it is
