@@ -61,7 +61,7 @@ def make_trained(words, **changes):
         elif name in ("bias", "mean"):
             values = rng.normal(0, 0.3, x.shape)
         else:
-            gain = 2.5 if "segmenter" in str(path) and "mask" in str(path) else 1.5
+            gain = 2.5 if "segmenter" in str(path) and "mask" in str(path) else 1.0
             values = rng.normal(0, gain * np.prod(x.shape[:-1]) ** -0.5, x.shape)
         return values.astype(np.float32)
 
