@@ -47,12 +47,13 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     config.data.dir, config.data.dataset = str(data), dataset
     checks.check_config(config)
     opened = experiment.open_data(config)
-    split = opened.split(config.data.train_split)
+    split = experiment.train_split(config, opened)
     index = split.index
     done("data set and index")
     vocabulary = train.Vocabulary.build(index.text, config.data.min_count)
     done("vocabulary")
-    print_data(opened, [config.data.train_split, config.eval.best_split], vocabulary)
+    best = config.eval.best_split
+    print_data(opened, {config.data.train_split: split, best: opened.split(best)}, vocabulary)
     done("table of the data")
     experiment.describe_run(config, split, vocabulary)
     done("description of the run, devices")
@@ -87,8 +88,9 @@ def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
                     seconds = time.perf_counter() - start
         if child.returncode:
             raise RuntimeError("".join(lines))
-        runs.append({"start": seconds - sum(json.loads(lines[-1]).values())})
-        runs[-1] |= json.loads(lines[-1]) | {"total": seconds}
+        found = json.loads(lines[-1])
+        parts = {"start": seconds - sum(found["parts"].values())} | found["parts"]
+        runs.append(parts | {"total": seconds, "total, CPU time": found["cpu"]})
     return {
         "command": shlex.join(["python", "-m", "benchmarks.startup", *argv]),
         "runs": runs,
@@ -128,7 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
-        print(json.dumps(first_batch(args.data, args.dataset, args.no_torch)), flush=True)
+        parts = first_batch(args.data, args.dataset, args.no_torch)
+        print(json.dumps({"parts": parts, "cpu": time.process_time()}), flush=True)
         return 0
     result = benchmark(argv, args.repeats)
     print_result(result)

@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     data.dir = "data"  # folder that holds the built sets
     data.raw = ""  # raw folder to build from where the set is not built yet; "" builds nothing
     data.train_split = "train"  # "a+b" joins splits
+    data.train_images = ""  # file of image ids, one a line: train on these alone; "" for all
     data.resize = "letterbox"  # or "squash": how an image becomes a square
     data.image_size = 416  # pixels, a multiple of 32
     data.max_words = 15  # longer sentences are cut

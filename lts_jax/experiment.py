@@ -22,6 +22,7 @@ from lts_jax.evaluate import Evaluator
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer
 from lts_jax.steps import TrainState, init_state
+from tfds_refcoco.imagelists import read_ids
 from tfds_refcoco.reader import Dataset, Split
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -42,6 +43,24 @@ def open_data(config: ConfigDict) -> Dataset:
             raise
     tfds_refcoco.build(name, folder, Path(config.data.raw) if config.data.raw else None)
     return tfds_refcoco.open_dataset(folder, name)
+
+
+def train_split(config: ConfigDict, dataset: Dataset) -> Split:
+    """Returns the split to train on, of the images of `data.train_images` where that is given.
+
+    Raises:
+      tfds_refcoco.DataError: there is no such split, or the file names no image of it.
+    """
+    split = dataset.split(config.data.train_split)
+    if not config.data.train_images:
+        return split
+    path = Path(config.data.train_images)
+    part = Split(split.path, split.names, frozenset(read_ids(path)))
+    if not len(part.index):
+        raise tfds_refcoco.DataError(
+            f"{path}: no image of {config.data.train_split} of {dataset.name} is listed there."
+        )
+    return part
 
 
 def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:

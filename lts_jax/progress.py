@@ -8,7 +8,7 @@ from typing import Any
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.writers import format_table
-from tfds_refcoco.reader import Dataset
+from tfds_refcoco.reader import Dataset, Split
 
 
 class Progress:
@@ -50,11 +50,10 @@ class Progress:
         self._time += time.perf_counter() - start
 
 
-def print_data(dataset: Dataset, splits: list[str], vocabulary: Vocabulary) -> None:
-    """Prints what the named splits hold, and how much of it the vocabulary knows."""
+def print_data(dataset: Dataset, splits: Mapping[str, Split], vocabulary: Vocabulary) -> None:
+    """Prints what splits hold, by name, and how much of it the vocabulary knows."""
     rows = []
-    for name in dict.fromkeys(splits):
-        split = dataset.split(name)
+    for name, split in splits.items():
         counts, coverage = split.counts, vocabulary.coverage(split.index.text)
         unknown = f"{coverage['unknown'] / max(1, coverage['words']):.2%}"
         rows.append([name, *map(str, (counts.images, counts.refs, counts.sentences)), unknown])

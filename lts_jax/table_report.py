@@ -9,7 +9,7 @@ from lts_jax import paper
 from lts_jax.errors import ConfigError
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.runs import Run
-from tfds_refcoco.counts import SENTENCES
+from tfds_refcoco.counts import PUBLISHED
 
 # The paper's name of a metric where it is another one: which of our two IoUs it is, is unknown.
 _IOUS = ("oiou", "miou")
@@ -187,7 +187,8 @@ def _distinct(values: Iterable[str]) -> str:
 
 def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None]) -> list[str]:
     """Splits with another number of sentences than was published, where that is known."""
-    published = SENTENCES.get(dataset, {})
+    known = PUBLISHED.get(dataset, {})
+    published = {split: counts.sentences for split, counts in known.items() if counts.sentences}
     counted = {
         split: value["metrics"]["sentences"]
         for result in results.values()

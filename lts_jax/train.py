@@ -42,10 +42,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
     # 1. Data, and the vocabulary of its training split.
     checks.check_config(config)
     dataset = experiment.open_data(config)
-    split = dataset.split(config.data.train_split)
+    split = experiment.train_split(config, dataset)
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
-    names = [config.data.train_split, config.eval.best_split, *config.eval.splits]
-    print_data(dataset, names, vocabulary)
+    evaluated = [config.eval.best_split, *config.eval.splits]
+    splits = {name: dataset.split(name) for name in evaluated}
+    print_data(dataset, {config.data.train_split: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
     mesh = sharding.make_mesh()

@@ -1,14 +1,18 @@
-"""Command line: `python -m tfds_refcoco build ...` and `python -m tfds_refcoco generate ...`."""
+"""Command line: `python -m tfds_refcoco build|generate|check|stats|show ...`."""
 
 import argparse
 import io
+import json
+import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tfds_refcoco.build import build
-from tfds_refcoco.counts import SENTENCES
+from tfds_refcoco.counts import PUBLISHED
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.layout import build_path, read_build
 from tfds_refcoco.reader import open_dataset
@@ -21,36 +25,84 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _run(args)
+        return args.run(args)
     except KeyboardInterrupt:
         print("stopped; what was built before is as it was", file=sys.stderr)
         return 130
-
-
-def _run(args: argparse.Namespace) -> int:
-    try:
-        if args.command == "generate":
-            from tfds_refcoco.shapes import generate
-
-            generate(args.out, seed=args.seed)
-            print(f"raw files of shapes: {args.out}")
-        else:
-            path = build(
-                args.dataset,
-                args.out,
-                args.raw,
-                overwrite=args.overwrite,
-                splits=tuple(args.split or ()),
-                max_images=args.max_images,
-                skip_bad=args.skip_bad,
-                beam=args.beam,
-            )
-            print(f"{summary(args.out, args.dataset)}\n{path}")
     except (DataError, OSError) as error:  # OSError: no space, no permission
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, DataError) and error.skippable:
             print("--skip-bad leaves such items out and lists them.", file=sys.stderr)
         return 1
+
+
+def _build(args: argparse.Namespace) -> int:
+    path = build(
+        args.dataset,
+        args.out,
+        args.raw,
+        overwrite=args.overwrite,
+        splits=tuple(args.split or ()),
+        max_images=args.max_images,
+        skip_bad=args.skip_bad,
+        beam=args.beam,
+    )
+    print(f"{summary(args.out, args.dataset)}\n{path}")
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from tfds_refcoco.shapes import generate
+
+    generate(args.out, seed=args.seed)
+    print(f"raw files of shapes: {args.out}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from tfds_refcoco import check, imagelists
+    from tfds_refcoco.findings import FAILED, format_findings
+
+    datasets = check.open_built(args.out, args.dataset or ())
+    if args.leak_free:
+        held_out = set().union(*(imagelists.read_ids(path) for path in args.held_out or ()))
+        training = open_dataset(args.out, args.train_of or datasets[0].name)
+        ids = check.leak_free(training, datasets, held_out)
+        names = ", ".join(built.name for built in datasets)
+        note = f"images of {training.name} train that no split val or test of {names} holds"
+        imagelists.write_ids(args.leak_free, ids, note)
+        before = training.split("train").counts.images
+        print(f"{len(ids):,} of {before:,} images of {training.name} train: {args.leak_free}")
+        return 0
+    findings = list(check.check_all(datasets, progress=True))
+    print(format_findings(findings))
+    return int(any(finding.status == FAILED for finding in findings))
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from tfds_refcoco.stats import describe, format_stats
+
+    stats = describe(open_dataset(args.out, args.dataset))
+    print(json.dumps(stats, indent=2, ensure_ascii=False) if args.json else format_stats(stats))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from tfds_refcoco.show import draw_record
+
+    split = open_dataset(args.out, args.dataset).split(args.split)
+    if args.image_id is not None:
+        numbers = np.unique(split.index.record[split.index.image_id == args.image_id]).tolist()
+        if not numbers:
+            raise DataError(f"image id: {args.split} of {args.dataset} has no {args.image_id}.")
+    else:
+        numbers = random.Random(args.seed).sample(range(len(split)), min(args.number, len(split)))
+    args.to.mkdir(parents=True, exist_ok=True)
+    for number in sorted(numbers):
+        record = split.record(number)
+        path = args.to / f"{args.dataset}_{args.split}_{record['image_id']}.png"
+        draw_record(record).save(path)
+        print(path)
     return 0
 
 
@@ -64,7 +116,8 @@ def summary(data_dir: Path, dataset: str) -> str:
     lines = [f"{'split':<8}{'images':>9}{'refs':>9}{'sentences':>11}{'published':>11}   area ratio"]
     for name in (*built.splits, "+".join(built.splits)):
         counts = built.split(name).counts
-        published = SENTENCES.get(dataset, {}).get(name, "-")
+        known = PUBLISHED.get(dataset, {}).get(name)
+        published = known.sentences if known and known.sentences else "-"
         label = name if name in built.splits else "total"
         lines.append(
             f"{label:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
@@ -82,7 +135,13 @@ def summary(data_dir: Path, dataset: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tfds_refcoco", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("build", help="write a data set in records")
+
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    builder = command("build", _build, "write a data set in records")
     builder.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     builder.add_argument(
         "--raw", type=Path, help="folder of the raw files or zips; not needed for shapes"
@@ -101,9 +160,38 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--beam", metavar="OPTIONS", help="let Apache Beam write, with its options; '' for none"
     )
-    generator = commands.add_parser("generate", help="write the raw files of the set shapes")
+
+    generator = command("generate", _generate, "write the raw files of the set shapes")
     generator.add_argument("--out", type=Path, required=True)
     generator.add_argument("--seed", type=int, default=0)
+
+    checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")
+    checker.add_argument("--out", type=Path, required=True, help="folder they were built in")
+    checker.add_argument(
+        "--dataset", action="append", choices=tuple(SOURCES), help="all that are built if not given"
+    )
+    checker.add_argument(
+        "--leak-free",
+        type=Path,
+        metavar="FILE",
+        help="instead write the images of a train split that no set's val or test splits hold",
+    )
+    checker.add_argument("--train-of", metavar="DATASET", help="whose train split that is")
+    checker.add_argument(
+        "--held-out", type=Path, action="append", metavar="FILE", help="further images held out"
+    )
+
+    stats = command("stats", _stats, "print lengths, words and objects of a built set")
+    shower = command("show", _show, "draw records of a built set")
+    for reader in (stats, shower):
+        reader.add_argument("--out", type=Path, required=True, help="folder it was built in")
+        reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
+    stats.add_argument("--json", action="store_true")
+    shower.add_argument("number", type=int, nargs="?", default=8, help="of records, chosen by seed")
+    shower.add_argument("--split", default="val")
+    shower.add_argument("--image-id", type=int, help="draw this image instead")
+    shower.add_argument("--to", type=Path, default=Path("pictures"), help="folder of the pictures")
+    shower.add_argument("--seed", type=int, default=0)
     return parser
 
 

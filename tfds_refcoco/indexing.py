@@ -23,16 +23,18 @@ def write_indices(path: Path, progress: bool) -> None:
             for mask, area in zip(objects["mask"], objects["area"], strict=True):
                 pixels = masks.area(mask, record["height"], record["width"])
                 ratios.append(pixels / float(area))
-            rows += [_row(record, number, i) for i in range(len(record["sentences"]["sent"]))]
+            rows += [index_row(record, number, i) for i in range(len(record["sentences"]["sent"]))]
         names = [column.name for column in dataclasses.fields(Index)]
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
         refs = len(set(columns["ref_id"]))
         # Without any target, as in a few images of gRefCOCO, there is no ratio.
         extremes = (min(ratios), max(ratios)) if ratios else (1.0, 1.0)
-        write_index(path, name, columns, Counts(len(split), refs, len(rows), *extremes))
+        write_index(
+            path, name, columns, Counts(len(split), len(ratios), refs, len(rows), *extremes)
+        )
 
 
-def _row(record: dict[str, Any], number: int, i: int) -> tuple[Any, ...]:
+def index_row(record: dict[str, Any], number: int, i: int) -> tuple[Any, ...]:
     """Returns the columns of `Index` for sentence `i` of a record."""
     objects, sentences, targets = record["objects"], record["sentences"], record["targets"]
     meant = targets["object"][targets["sentence"] == i]

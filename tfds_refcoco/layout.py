@@ -76,6 +76,7 @@ class Counts:
     """What a split holds, and the extremes of (pixels of the mask) / (COCO's area)."""
 
     images: int
+    objects: int
     refs: int
     sentences: int
     area_ratio_min: float
@@ -152,7 +153,8 @@ def write_index(path: Path, split: str, columns: dict[str, list[Any]], counts: C
     file = index_path(path, split)
     file.parent.mkdir(exist_ok=True)
     ratio = [counts.area_ratio_min, counts.area_ratio_max]
-    content = columns | {"images": counts.images, "refs": counts.refs, "area_ratio": ratio}
+    numbers = {"images": counts.images, "objects": counts.objects, "refs": counts.refs}
+    content = columns | numbers | {"area_ratio": ratio}
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     file.write_text(text, encoding="utf-8")
 
@@ -168,7 +170,10 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
         content = json.loads(file.read_text(encoding="utf-8"))
         text, category = content["text"], content["category"]
         arrays = {name: np.array(content[name], dtype) for name, dtype in INTEGERS.items()}
-        counts = Counts(content["images"], content["refs"], len(text), *content["area_ratio"])
+        least, most = content["area_ratio"]
+        counts = Counts(
+            content["images"], content["objects"], content["refs"], len(text), least, most
+        )
         if any(len(column) != len(text) for column in (category, *arrays.values())):
             raise ValueError("the columns differ in length")
     except (OSError, ValueError, KeyError, TypeError) as error:

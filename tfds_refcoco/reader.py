@@ -25,15 +25,22 @@ from tfds_refcoco.sources import check_dataset
 class Split:
     """One split, or several in a row. Made by `Dataset.split`.
 
-    Safe to read from many threads. Pickles as its path and names, and is opened again on arrival.
+    Safe to read from many threads. Pickles as its arguments, and is opened again on arrival.
+
+    Args:
+      path: of the built set.
+      names: of the splits.
+      only: ids of images; the index then holds the sentences of these alone.
     """
 
-    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, names: tuple[str, ...], only: frozenset[int] | None = None
+    ) -> None:
         # Late, so that importing the package does not import tensorflow-datasets.
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
-        self.path, self.names = path, names
+        self.path, self.names, self.only = path, names, only
         builder = tfds.builder_from_directory(path)
         # Bytes of each record: TFDS's own reading of the features takes half the time of a read.
         self._sources = [builder.as_data_source(name).data_source for name in names]
@@ -42,11 +49,11 @@ class Split:
         self._offsets = [0, *itertools.accumulate(sum(lengths[name]) for name in names)]
 
     def __len__(self) -> int:
-        """Returns the number of records, one per image and split."""
+        """Returns the number of records, one per image and split, whatever the index holds."""
         return self._offsets[-1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Split, (self.path, self.names)
+        return Split, (self.path, self.names, self.only)
 
     def record(self, number: int) -> dict[str, Any]:
         """Returns a record, its JPEG undecoded.
@@ -108,7 +115,10 @@ class Split:
 
     @property
     def counts(self) -> Counts:
-        """Numbers of images, refs and sentences, summed over several splits."""
+        """Numbers of what is there, summed over several splits.
+
+        `objects` counts those of all records, also where the index holds some images alone.
+        """
         return self._index_and_counts[1]
 
     @cached_property
@@ -122,12 +132,19 @@ class Split:
         columns["record"] = np.concatenate(shifted)
         for name in ("category", "text"):
             columns[name] = [line for part, _ in parts for line in getattr(part, name)]
-        index = Index(**columns)
         all_counts = [counts for _, counts in parts]
+        refs = sum(counts.refs for counts in all_counts)
+        if self.only is not None:
+            kept = np.flatnonzero(np.isin(columns["image_id"], list(self.only)))
+            for name, column in columns.items():
+                columns[name] = column[kept] if name in INTEGERS else [column[i] for i in kept]
+            refs = len(np.unique(columns["ref_id"]))
+        index = Index(**columns)
         return index, Counts(
             images=len(np.unique(columns["image_id"])),  # some sets share images between splits
-            refs=sum(counts.refs for counts in all_counts),
-            sentences=sum(counts.sentences for counts in all_counts),
+            objects=sum(counts.objects for counts in all_counts),
+            refs=refs,
+            sentences=len(index),
             area_ratio_min=min(counts.area_ratio_min for counts in all_counts),
             area_ratio_max=max(counts.area_ratio_max for counts in all_counts),
         )

@@ -1,0 +1,36 @@
+"""From a config to a run: the images that are trained on."""
+
+import pytest
+
+import tfds_refcoco
+from lts_jax import experiment
+from lts_jax.data import pipeline
+
+
+def test_training_on_listed_images(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    dataset = experiment.open_data(config)
+    whole = experiment.train_split(config, dataset)
+    ids = sorted(set(whole.index.image_id.tolist()))
+    path = tmp_path / "ids.txt"
+    path.write_text(f"# some\n{ids[1]}\n{ids[0]}\n999999\n")
+    config.data.train_images = str(path)
+    part = experiment.train_split(config, dataset)
+    rows = [i for i, image in enumerate(whole.index.image_id) if image in ids[:2]]
+    assert part.index.sent_id.tolist() == whole.index.sent_id[rows].tolist()
+    assert part.index.text == [whole.index.text[i] for i in rows]
+    assert (part.counts.images, part.counts.sentences) == (2, len(rows))
+    assert pipeline.epoch_length(part, "sentences") == len(rows)
+    assert pipeline.epoch_length(part, "refs") == len(set(part.index.ref_id.tolist()))
+    for row in range(len(rows)):  # the index still names the right records
+        record = part.record(int(part.index.record[row]))
+        assert record["sentences"]["sent"][part.index.sentence[row]] == part.index.text[row]
+    # A run that goes on must be on the same images.
+    assert experiment.describe_data(part) != experiment.describe_data(whole)
+
+    path.write_text("999999\n")
+    with pytest.raises(tfds_refcoco.DataError, match="no image of train of shapes is listed"):
+        experiment.train_split(config, dataset)
+    path.write_text("one\n")
+    with pytest.raises(tfds_refcoco.DataError, match="line 1: 'one' is no image id"):
+        experiment.train_split(config, dataset)

@@ -1,0 +1,35 @@
+"""Lists of image ids in text files: one id a line, `#` begins a comment."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tfds_refcoco.errors import DataError
+
+
+def read_ids(path: Path) -> set[int]:
+    """Returns the ids in a file.
+
+    Raises:
+      DataError: it cannot be read, a line is no whole number, or there is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); name a text file of ids.") from error
+    ids = set()
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        if not text.isdecimal():
+            raise DataError(f"{path}: line {number}: {text!r} is no image id.")
+        ids.add(int(text))
+    if not ids:
+        raise DataError(f"{path}: no image id is in it.")
+    return ids
+
+
+def write_ids(path: Path, ids: Iterable[int], note: str) -> None:
+    """Writes ids, below a comment that says what they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# {note}\n" + "".join(f"{i}\n" for i in ids), encoding="utf-8")
