@@ -23,9 +23,11 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.embed_dim = 300  # size of a word vector
+    model.word_vectors = ""  # GloVe's .txt, .zip or .npz of embed_dim numbers a word; "": random
     model.gru_features = 512  # per direction
     model.backbone_width = 32  # channels of Darknet53's first convolution
     model.backbone_stages = (1, 2, 8, 8, 4)  # residual blocks per stage
+    model.backbone_weights = ""  # file of a pretrained Darknet53; "": random
     model.neck = True  # YOLOv3's six extra convolutions on the stride-32 tap
     model.fuse = True  # False: F_m1 without the sentence, which then acts in the locator alone
     model.fused_features = 1024  # channels of F_m1..F_m3, d_k of the filter
@@ -46,6 +48,16 @@ def get_config() -> ConfigDict:
     train.drop_factor = 0.1  # see drop_epochs
     train.location_weight = 0.1  # lambda of Eq. 13
     train.log_every = 50  # steps
+    train.start_from = ""  # workdir of a run that gives the first weights; "": none
+    train.freeze = "none"  # or "backbone": its parameters and its statistics stand still
+
+    train.lr_multipliers = part = ConfigDict()  # times learning_rate; 0 leaves a part as it is
+    part.backbone = 1.0  # Darknet53 with its neck
+    part.words = 1.0  # the word vectors
+    part.text = 1.0  # the GRU
+    part.fusion = 1.0  # Eq. 5 to 7
+    part.locator = 1.0  # every round
+    part.segmenter = 1.0  # or, without one, the 1×1 convolution in its place
 
     config.eval = evaluation = ConfigDict()
     evaluation.splits = ("val", "testA", "testB")  # of the final evaluation

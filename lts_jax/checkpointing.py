@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import grain
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -11,7 +13,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.steps import TrainState
 
 BEST_METRIC = "oiou"
-_JSON_ITEMS = ("config", "data", "vocabulary")
+_JSON_ITEMS = ("config", "data", "vocabulary", "weights")
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -21,8 +23,9 @@ def _score(metrics: dict[str, float]) -> float:
 class Checkpoints:
     """The checkpoints of a workdir: the latest one and the one with the best oIoU.
 
-    Each holds the training state, the data iterator, the config, what the data was, and the
-    vocabulary's words. Leaving the context waits until everything is on disk.
+    Each holds the training state, the data iterator, the config, what the data was, the
+    vocabulary's words, and where the first weights came from. Leaving the context waits until
+    everything is on disk.
     """
 
     def __init__(self, workdir: Path):
@@ -85,7 +88,8 @@ class Checkpoints:
           step: training steps taken.
           state: the training state.
           iterator: of the training batches; it must stand right behind the step's batch.
-          run: of which `config` and `data` are kept, see `lts_jax.experiment.describe_run`.
+          run: of which `config`, `data` and `weights` are kept, see
+            `lts_jax.experiment.describe_run`.
           words: of the vocabulary, in order.
           metrics: with `BEST_METRIC`, by which the best checkpoint is chosen.
         """
@@ -97,15 +101,23 @@ class Checkpoints:
                 config=ocp.args.JsonSave(run["config"]),
                 data=ocp.args.JsonSave(run["data"]),
                 vocabulary=ocp.args.JsonSave(words),
+                weights=ocp.args.JsonSave(run["weights"]),
             ),
             metrics=metrics,
         )
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """Returns what a checkpoint was made with: `config`, `data` and `vocabulary`."""
-        items = {name: ocp.args.JsonRestore() for name in _JSON_ITEMS}
+        """Returns what a checkpoint was made with.
+
+        That is `config`, `data`, `vocabulary`, and `weights`: what gave the first weights, `{}`
+        where all were random.
+        """
+        folder = Path(self._manager.directory) / str(step)
+        # Older checkpoints know nothing of the first weights: theirs were random.
+        names = [name for name in _JSON_ITEMS if name != "weights" or (folder / name).exists()]
+        items = {name: ocp.args.JsonRestore() for name in names}
         restored = self._restore(step, ocp.args.Composite(**items))
-        return {name: restored[name] for name in _JSON_ITEMS}
+        return {"weights": {}} | {name: restored[name] for name in names}
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
         """Reads a state into the shapes, dtypes and shardings of `abstract_state`."""
@@ -124,6 +136,23 @@ class Checkpoints:
         return TrainState(
             **self._restore(step, ocp.args.Composite(state=restore))["state"], opt_state=()
         )
+
+    def read_variables(self, step: int) -> dict[str, Any]:
+        """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes."""
+        folder = Path(self._manager.directory) / str(step) / "state"
+        try:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                tree = checkpointer.metadata(folder).item_metadata.tree
+                wanted = {name: tree[name] for name in ("params", "batch_stats")}
+                as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+                args = ocp.args.PyTreeRestore(
+                    item=wanted,
+                    restore_args=jax.tree.map(lambda _: as_numpy, wanted),
+                    partial_restore=True,
+                )
+                return checkpointer.restore(folder, args=args)
+        except (KeyError, ValueError, OSError) as error:
+            raise ConfigError(f"checkpoint {folder} cannot be read ({error})") from error
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
         """Sets the iterator to where it stood when the checkpoint was saved."""

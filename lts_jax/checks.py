@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.errors import ConfigError
+from lts_jax.optim import PARTS
 
 # A run that goes on may change these and nothing else: the others would make it another run.
 FREE_FIELDS = (
@@ -21,6 +22,16 @@ FREE_FIELDS = (
     "eval.batch_size",
     "eval.gallery",
 )
+# What runs from before these fields had.
+_ABSENT = {
+    "model.backbone_weights": "",
+    "model.word_vectors": "",
+    "train.start_from": "",
+    "train.freeze": "none",
+    **{f"train.lr_multipliers.{part}": 1.0 for part in PARTS},
+}
+# Where the first weights came from and how they are computed with makes it no other network.
+_NOT_THE_MODEL = ("model.dtype", "model.backbone_weights", "model.word_vectors")
 # What a network has learned to expect.
 MODEL_FIELDS = ("data.image_size", "data.max_words", "data.resize", "data.hide_sentence")
 
@@ -30,6 +41,7 @@ _CHOICES = {
     "model.prior": ("probability", "logits"),
     "model.dtype": ("float32", "bfloat16"),
     "train.epoch_unit": ("sentences", "refs"),
+    "train.freeze": ("none", "backbone"),
 }
 _POSITIVE = (
     "data.image_size",
@@ -61,7 +73,8 @@ def check_config(config: ConfigDict) -> None:
     for name in _POSITIVE:
         if not 0 < fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must be positive")
-    for name in ("train.location_weight", "eval.gallery"):
+    multipliers = [f"train.lr_multipliers.{part}" for part in PARTS]
+    for name in ("train.location_weight", "eval.gallery", *multipliers):
         if not 0 <= fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must not be negative")
     if not 0 <= fields["seed"] < 2**32:
@@ -125,7 +138,7 @@ def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) 
 def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
     """As `check_same_run`, for the fields that shape the network and its inputs."""
     shapes = ("model.", *MODEL_FIELDS)
-    _check_same(saved, config, workdir, lambda f: f.startswith(shapes) and f != "model.dtype")
+    _check_same(saved, config, workdir, lambda f: f.startswith(shapes) and f not in _NOT_THE_MODEL)
 
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:
@@ -136,7 +149,7 @@ def plain_config(config: ConfigDict) -> dict[str, Any]:
 def _check_same(
     saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
 ) -> None:
-    old, new = _flatten(saved), _flatten(plain_config(config))
+    old, new = _ABSENT | _flatten(saved), _flatten(plain_config(config))
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
         for name in sorted(old.keys() | new.keys())

@@ -66,8 +66,18 @@ def train_split(config: ConfigDict, dataset: Dataset) -> Split:
 def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:
     """Builds the network that `config.model` describes."""
     fields = config.model.to_dict()
+    for name in ("backbone_weights", "word_vectors"):  # where the first weights come from
+        del fields[name]
     dtype = _DTYPES[fields.pop("dtype")]
     return LTS(vocab_size=len(vocabulary), dtype=dtype, **fields)
+
+
+def make_train_optimizer(
+    train: ConfigDict | dict[str, Any], schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Builds the optimizer that `config.train` describes."""
+    frozen = ("backbone",) if train.get("freeze") == "backbone" else ()
+    return make_optimizer(schedule, train.get("lr_multipliers"), frozen)
 
 
 def make_preprocessing(config: ConfigDict, vocabulary: Vocabulary) -> Preprocessing:
@@ -123,7 +133,11 @@ def config_of(saved: dict[str, Any]) -> ConfigDict:
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(saved)).lock()
+    config = ConfigDict(tuples(saved))
+    for name in ("backbone_weights", "word_vectors"):  # absent in older runs
+        if name not in config.model:
+            config.model[name] = ""
+    return config.lock()
 
 
 class Restored(NamedTuple):
@@ -133,6 +147,7 @@ class Restored(NamedTuple):
     vocabulary: Vocabulary
     state: TrainState
     config: dict[str, Any]  # that it was trained with
+    weights: dict[str, Any]  # where its first weights came from
 
 
 def restore(
@@ -149,7 +164,7 @@ def restore(
     model = make_model(config, vocabulary)
     optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is not read
     state = checkpoints.restore_network(step, abstract_state(config, model, optimizer, mesh))
-    return Restored(model, vocabulary, state, saved["config"])
+    return Restored(model, vocabulary, state, saved["config"], saved["weights"])
 
 
 def describe_data(split: Split) -> dict[str, Any]:
@@ -167,8 +182,20 @@ def describe_data(split: Split) -> dict[str, Any]:
     }
 
 
-def describe_run(config: ConfigDict, split: Split, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Everything that a reader needs to repeat the run."""
+def describe_run(
+    config: ConfigDict,
+    split: Split,
+    vocabulary: Vocabulary,
+    weights: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Everything that a reader needs to repeat the run.
+
+    Args:
+      config: of the run.
+      split: that it trains on, or that is evaluated.
+      vocabulary: of the network.
+      weights: where the network's first weights came from, see `lts_jax.first_weights`.
+    """
     device = jax.devices()[0]
     return {
         "config": plain_config(config),
@@ -177,6 +204,7 @@ def describe_run(config: ConfigDict, split: Split, vocabulary: Vocabulary) -> di
             "words": len(vocabulary.words),
             "sha256": hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest(),
         },
+        "weights": weights or {},
         "versions": {
             "python": platform.python_version(),
             "lts_jax": __version__,

@@ -1,8 +1,12 @@
 """The paper's optimizer: Adam with a piecewise constant learning rate (Section 4.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+import jax
 import optax
+
+PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
 
 
 def make_schedule(
@@ -13,6 +17,36 @@ def make_schedule(
     return optax.piecewise_constant_schedule(learning_rate, boundaries)
 
 
-def make_optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam with its published defaults (Kingma and Ba, 2014)."""
-    return optax.adam(schedule)
+def make_optimizer(
+    schedule: optax.Schedule,
+    multipliers: Mapping[str, float] | None = None,
+    frozen: Collection[str] = (),
+) -> optax.GradientTransformation:
+    """Adam with its published defaults (Kingma and Ba, 2014), one for each part of the network.
+
+    Args:
+      schedule: learning rate by step.
+      multipliers: of the learning rate, by part, see `PARTS`; 1 where a part is not named.
+      frozen: parts without updates and without Adam's moments, as those with a multiplier of 0.
+    """
+    factors = {name: (multipliers or {}).get(name, 1.0) for name in PARTS}
+    factors |= dict.fromkeys(frozen, 0.0)
+    if all(factor == 1 for factor in factors.values()):
+        return optax.adam(schedule)
+
+    def of_part(factor: float) -> optax.GradientTransformation:
+        return optax.adam(lambda step: factor * schedule(step)) if factor else optax.set_to_zero()
+
+    return optax.multi_transform({k: of_part(v) for k, v in factors.items()}, parts_of)
+
+
+def parts_of(params: Any) -> Any:
+    """Names the part, one of `PARTS`, of each parameter of `lts_jax.models.LTS`."""
+
+    def of_path(path: tuple[Any, ...], _: Any) -> str:
+        names = [key.key for key in path]
+        if names[:2] == ["text", "embed"]:
+            return "words"
+        return "segmenter" if names[0] == "head" else names[0]
+
+    return jax.tree_util.tree_map_with_path(of_path, params)

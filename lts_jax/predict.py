@@ -96,7 +96,8 @@ class Predictor:
             step = checkpoints.choose(step)
             if config is None:
                 config = experiment.config_of(checkpoints.read_run(step)["config"])
-            checks.check_config(config)
+            else:
+                checks.check_config(config)
             trained = experiment.restore(config, checkpoints, step, Path(workdir), mesh)
         self.config = config
         self._state = trained.state

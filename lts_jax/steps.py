@@ -57,20 +57,28 @@ def to_float(image: jax.Array) -> jax.Array:
 
 
 def make_train_step(
-    model: LTS, optimizer: optax.GradientTransformation, location_weight: float
+    model: LTS,
+    optimizer: optax.GradientTransformation,
+    location_weight: float,
+    freeze_backbone: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one."""
+    """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one.
+
+    A frozen backbone encodes as in evaluation, and its parameters and statistics stay what they
+    are, bit for bit.
+    """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        def run(model: LTS) -> Outputs:
+            features = model.encode_image(to_float(batch["image"]), train=not freeze_backbone)
+            if freeze_backbone:  # no gradient, and so no backward pass
+                features = jax.lax.stop_gradient(features)
+            text = model.encode_text(batch["tokens"], batch["length"])
+            return model.refer(features, text, train=True)
+
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-            outputs, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                to_float(batch["image"]),
-                batch["tokens"],
-                batch["length"],
-                train=True,
-                mutable=["batch_stats"],
-            )
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            outputs, updates = nn.apply(run, model, mutable=["batch_stats"])(variables)
             loss, parts = losses.total_loss(
                 outputs, batch["truth4"], batch["truth8"], location_weight
             )
@@ -79,6 +87,8 @@ def make_train_step(
         grads, (batch_stats, parts) = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        if freeze_backbone:  # an update of zero would turn a negative zero around
+            params = {**params, "backbone": state.params["backbone"]}
         parts["gradient_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state), parts
 
@@ -86,12 +96,16 @@ def make_train_step(
 
 
 def compile_train_step(
-    model: LTS, optimizer: optax.GradientTransformation, location_weight: float, mesh: Mesh
+    model: LTS,
+    optimizer: optax.GradientTransformation,
+    location_weight: float,
+    mesh: Mesh,
+    freeze_backbone: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """`make_train_step` under jit: the batch is split over the mesh, the state's memory reused."""
     copied = sharding.replicated(mesh)
     return jax.jit(
-        make_train_step(model, optimizer, location_weight),
+        make_train_step(model, optimizer, location_weight, freeze_backbone),
         donate_argnums=0,
         in_shardings=(copied, sharding.over_batch(mesh)),
         out_shardings=copied,

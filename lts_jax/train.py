@@ -8,13 +8,13 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from lts_jax import checks, experiment, sharding
+from lts_jax import checks, experiment, first_weights, sharding
 from lts_jax.checkpointing import Checkpoints, open_checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.metrics import METRIC_NAMES
-from lts_jax.optim import make_optimizer, make_schedule
+from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
 from lts_jax.steps import compile_train_step
@@ -47,7 +47,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
     evaluated = [config.eval.best_split, *config.eval.splits]
     splits = {name: dataset.split(name) for name in evaluated}
-    print_data(dataset, {config.data.train_split: split} | splits, vocabulary)
+    name = config.data.train_split + (" (listed)" if config.data.train_images else "")
+    print_data(dataset, {name: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
     mesh = sharding.make_mesh()
@@ -59,9 +60,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
     schedule = make_schedule(
         config.train.learning_rate, config.train.drop_epochs, config.train.drop_factor, per_epoch
     )
-    optimizer = make_optimizer(schedule)
+    optimizer = experiment.make_train_optimizer(config.train, schedule)
     abstract = experiment.abstract_state(config, model, optimizer, mesh)
-    train_step = compile_train_step(model, optimizer, config.train.location_weight, mesh)
+    train_step = compile_train_step(
+        model,
+        optimizer,
+        config.train.location_weight,
+        mesh,
+        freeze_backbone=config.train.freeze == "backbone",
+    )
     evaluator = experiment.make_evaluator(
         config, model, dataset.split(config.eval.best_split), vocabulary, mesh
     )
@@ -92,10 +99,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     f"{workdir} was trained on other data: {saved['data']} there, {run['data']} "
                     f"now in {dataset.path}. Take another --workdir."
                 )
+            run["weights"] = saved["weights"]
             state = checkpoints.restore_state(start, abstract)
             checkpoints.restore_iterator(start, batches)
         else:
             state = experiment.fresh_state(config, model, optimizer, mesh)
+            state, run["weights"] = first_weights.fill(state, config, vocabulary, split.index.text)
         if start > total_steps:
             raise ConfigError(
                 f"{workdir} was trained for {start} steps, and train.epochs="
@@ -166,7 +175,9 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         )
         results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
         if first:
-            run = {"step": chosen} | experiment.describe_run(config, split, trained.vocabulary)
+            run = {"step": chosen} | experiment.describe_run(
+                config, split, trained.vocabulary, trained.weights
+            )
             write_json(out_dir / "run.json", run)
             print(f"wrote {out_dir}", flush=True)
             intervals[name] = read_json(out_dir / "analysis.json")["intervals"]

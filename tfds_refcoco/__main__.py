@@ -64,15 +64,26 @@ def _check(args: argparse.Namespace) -> int:
     from tfds_refcoco.findings import FAILED, format_findings
 
     datasets = check.open_built(args.out, args.dataset or ())
-    if args.leak_free:
-        held_out = set().union(*(imagelists.read_ids(path) for path in args.held_out or ()))
-        training = open_dataset(args.out, args.train_of or datasets[0].name)
-        ids = check.leak_free(training, datasets, held_out)
-        names = ", ".join(built.name for built in datasets)
-        note = f"images of {training.name} train that no split val or test of {names} holds"
-        imagelists.write_ids(args.leak_free, ids, note)
+    if not args.leak_free:
+        if args.train_of or args.held_out:
+            raise DataError("--train-of, --held-out: they go with --leak-free FILE.")
+    elif args.dataset or not args.train_of:
+        raise DataError(
+            "--leak-free: name the set to train on with --train-of, and not --dataset: all sets "
+            "that are built are held out."
+        )
+    else:
+        files = args.held_out or []
+        held_out = set().union(*(imagelists.read_ids(path) for path in files))
+        training = open_dataset(args.out, args.train_of)
+        ids, doubts = check.leak_free(training, datasets, held_out)
+        names = ", ".join([*(built.name for built in datasets), *map(str, files)])
+        note = f"train of {training.name} without what is held out by {names}"
+        imagelists.write_ids(args.leak_free, ids, [note, *doubts])
         before = training.split("train").counts.images
         print(f"{len(ids):,} of {before:,} images of {training.name} train: {args.leak_free}")
+        for doubt in doubts:
+            print(f"warning: {doubt}", file=sys.stderr)
         return 0
     findings = list(check.check_all(datasets, progress=True))
     print(format_findings(findings))
@@ -100,7 +111,7 @@ def _show(args: argparse.Namespace) -> int:
     args.to.mkdir(parents=True, exist_ok=True)
     for number in sorted(numbers):
         record = split.record(number)
-        path = args.to / f"{args.dataset}_{args.split}_{record['image_id']}.png"
+        path = args.to / f"{args.dataset}_{args.split}_{number:05d}_{record['image_id']}.png"
         draw_record(record).save(path)
         print(path)
     return 0
@@ -152,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "--split", action="append", metavar="NAME", help="build this split alone; may be repeated"
     )
     builder.add_argument(
-        "--max-images", type=int, metavar="N", help="the first N images of each split alone"
+        "--max-images", type=_positive, metavar="N", help="the first N images of each split alone"
     )
     builder.add_argument(
         "--skip-bad", action="store_true", help="leave faulty items out and list them"
@@ -187,12 +198,20 @@ def _parser() -> argparse.ArgumentParser:
         reader.add_argument("--out", type=Path, required=True, help="folder it was built in")
         reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     stats.add_argument("--json", action="store_true")
-    shower.add_argument("number", type=int, nargs="?", default=8, help="of records, chosen by seed")
+    shower.add_argument(
+        "number", type=_positive, nargs="?", default=8, help="of records, chosen by seed"
+    )
     shower.add_argument("--split", default="val")
     shower.add_argument("--image-id", type=int, help="draw this image instead")
     shower.add_argument("--to", type=Path, default=Path("pictures"), help="folder of the pictures")
     shower.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
 
 
 def _stop(*_: object) -> None:

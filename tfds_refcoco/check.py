@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.findings import NOTE, OK, SKIPPED, Finding, judge
 from tfds_refcoco.indexing import index_row
 from tfds_refcoco.layout import INTEGERS, NAME, Index, read_build
-from tfds_refcoco.reader import Dataset, Split, open_dataset
+from tfds_refcoco.reader import Dataset, open_dataset
 from tfds_refcoco.sources import SOURCES
 
 # Pixels of a mask against the annotation's area. In the 2,000 COCO annotations that were measured
@@ -75,80 +76,120 @@ def _counts(built: Dataset) -> Finding:
     return judge(built.name, "counts", faults, "as published", known=known)
 
 
+@dataclass
+class _Seen:
+    """What reading records has shown."""
+
+    faults: dict[str, list[str]] = field(
+        default_factory=lambda: {k: [] for k in ("records", "images", "masks", "areas", "index")}
+    )
+    images: int = 0
+    objects: int = 0
+    sentences: int = 0
+    refs: set[int] = field(default_factory=set)
+    ratios: list[float] = field(default_factory=list)  # mask's pixels / area
+
+    def add(self, other: "_Seen", where: str = "") -> None:
+        """Adds what others have shown, `where` in front of their faults."""
+        for kind, texts in other.faults.items():
+            self.faults[kind] += [where + text for text in texts]
+        self.images += other.images
+        self.objects += other.objects
+        self.sentences += other.sentences
+        self.refs |= other.refs
+        self.ratios += other.ratios
+
+
 def _records(built: Dataset, progress: bool) -> Iterator[Finding]:
     """Reads every record once and yields what is found of images, masks, areas and the index."""
-    faults: dict[str, list[str]] = {"images": [], "masks": [], "areas": [], "index": []}
-    images = objects = sentences = 0
-    ratios = [np.inf, -np.inf]
+    total = _Seen()
     for name in built.splits:
-        split = built.split(name)
-        index = split.index
-        starts = np.searchsorted(index.record, np.arange(len(split) + 1))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            numbers = range(len(split))
-            each = pool.map(lambda n, s=split, i=starts: _record(s, n, i[n], i[n + 1]), numbers)
-            label = f"{built.name} {name}"
-            for found in tqdm(each, label, len(split), unit="image", disable=not progress):
-                for kind, texts in found["faults"].items():
-                    faults[kind] += [f"{name}: {text}" for text in texts]
-                ratios = [min(ratios[0], *found["ratios"]), max(ratios[1], *found["ratios"])]
-                images, objects = images + 1, objects + found["objects"]
-        sentences += len(index)
-    span = f"pixels / area {ratios[0]:.3f} to {ratios[1]:.3f}" if objects else "no object"
+        total.add(_read_split(built, name, progress), f"{name}: ")
+    span = f", pixels / area {min(total.ratios):.3f} to {max(total.ratios):.3f}"
     good = {
-        "images": f"{images:,} decode to their size",
-        "masks": f"{objects:,} decode, every target is there",
-        "areas": span,
-        "index": f"{sentences:,} sentences as in the records",
+        "records": f"{total.images:,} can be read",
+        "images": f"{total.images:,} decode to their size",
+        "masks": f"{total.objects:,} decode, every target is there",
+        "areas": f"as annotated{span if total.ratios else ''}",
+        "index": f"{total.sentences:,} sentences as in the records",
     }
-    for kind, texts in faults.items():
+    for kind, texts in total.faults.items():
         yield judge(built.name, kind, texts, good[kind])
 
 
-def _record(split: Split, number: int, start: int, stop: int) -> dict[str, Any]:
-    """Checks one record; rows `start` to `stop` of the index are its sentences."""
-    faults: dict[str, list[str]] = {"images": [], "masks": [], "areas": [], "index": []}
-    ratios: list[float] = [1.0]
-    record = split.record(number)
+def _read_split(built: Dataset, name: str, progress: bool) -> _Seen:
+    seen = _Seen()
+    try:
+        split = built.split(name)
+        index, counts = split.index, split.counts
+    except Exception as error:  # the reader's own errors are of many kinds
+        seen.faults["records"].append(f"cannot be opened ({error}); build again with --overwrite")
+        return seen
+    starts = np.searchsorted(index.record, np.arange(len(split) + 1))
+
+    def one(number: int) -> _Seen:
+        try:
+            record = split.record(number)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            broken = _Seen()
+            broken.faults["records"].append(
+                f"record {number} cannot be read ({reason}); build again with --overwrite"
+            )
+            return broken
+        return _record(record, number, index, slice(starts[number], starts[number + 1]))
+
+    label = f"{built.name} {name}"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        each = pool.map(one, range(len(split)))
+        for found in tqdm(each, label, len(split), unit="image", disable=not progress):
+            seen.add(found)
+    if not seen.faults["records"]:
+        real = (seen.images, seen.objects, len(seen.refs), seen.sentences)
+        told = (counts.images, counts.objects, counts.refs, len(index))
+        if real != told or (np.diff(index.record) < 0).any():
+            seen.faults["index"].append(
+                f"images, objects, refs, sentences: {told} in the index, {real} in the records"
+            )
+    return seen
+
+
+def _record(record: dict[str, Any], number: int, index: Index, rows: slice) -> _Seen:
+    """Checks a record; `rows` of the index are its sentences."""
+    objects, sentences, targets = record["objects"], record["sentences"], record["targets"]
+    seen = _Seen(images=1, objects=len(objects["mask"]), sentences=len(sentences["sent"]))
+    seen.refs = set(sentences["ref_id"].tolist())
     where = f"image id {record['image_id']}"
     if text := _image_fault(record):
-        faults["images"].append(f"{where}: {text}")
-    objects, targets = record["objects"], record["targets"]
-    whole = True
+        seen.faults["images"].append(f"{where}: {text}")
     for i, counts in enumerate(objects["mask"]):
+        place = f"{where}, annotation id {objects['ann_id'][i]}"
         try:
             pixels = masks.area(counts, record["height"], record["width"])
         except DataError as error:
-            faults["masks"].append(f"{where}, annotation id {objects['ann_id'][i]}: {error}")
-            whole = False
+            seen.faults["masks"].append(f"{place}: {error}")
             continue
-        area = float(objects["area"][i])
         if objects["iscrowd"][i]:  # drawn roughly: their areas are off by up to a third
             continue
-        ratios.append(pixels / area)
+        area = float(objects["area"][i])
+        seen.ratios.append(pixels / area)
         if abs(pixels - area) > AREA_SHARE * area + AREA_PIXELS:
-            faults["areas"].append(
-                f"{where}, annotation id {objects['ann_id'][i]}: the mask has {pixels} pixels, "
-                f"its area is {area:.0f}"
+            seen.faults["areas"].append(
+                f"{place}: the mask has {pixels} pixels, its area is {area:.0f}"
             )
-    for name, limit in (
-        ("sentence", len(record["sentences"]["sent"])),
-        ("object", len(objects["mask"])),
-    ):
+    for name, limit in (("sentence", seen.sentences), ("object", seen.objects)):
         if len(targets[name]) and not 0 <= targets[name].min() <= targets[name].max() < limit:
-            faults["masks"].append(f"{where}: targets.{name} names what is not there")
-            whole = False
-    if whole:
-        stored = _rows(split.index, start, stop)
-        expected = [index_row(record, number, i) for i in range(len(record["sentences"]["sent"]))]
-        if stored != expected:
-            faults["index"].append(f"{where}: the index says otherwise than the record")
-    return {"faults": faults, "ratios": ratios, "objects": len(objects["mask"])}
+            seen.faults["masks"].append(f"{where}: targets.{name} names what is not there")
+    if not seen.faults["masks"] and _rows(index, rows) != [
+        index_row(record, number, i) for i in range(seen.sentences)
+    ]:
+        seen.faults["index"].append(f"{where}: the index says otherwise than the record")
+    return seen
 
 
-def _rows(index: Index, start: int, stop: int) -> list[tuple[Any, ...]]:
-    columns = [getattr(index, name)[start:stop].tolist() for name in INTEGERS]
-    return list(zip(*columns, index.category[start:stop], index.text[start:stop], strict=True))
+def _rows(index: Index, rows: slice) -> list[tuple[Any, ...]]:
+    columns = [getattr(index, name)[rows].tolist() for name in INTEGERS]
+    return list(zip(*columns, index.category[rows], index.text[rows], strict=True))
 
 
 def _image_fault(record: dict[str, Any]) -> str:
@@ -184,11 +225,13 @@ def _overlap(held_out: Dataset, training: Dataset) -> Finding:
     what = f"{held_out.name} in train"
     if "train" not in training.splits or not splits or _other_images(held_out, training):
         return Finding(training.name, what, SKIPPED, "no such splits, or other images")
-    shared = image_ids(held_out, splits) & image_ids(training, ("train",))
-    parts = "/".join(splits)
-    if not shared:
-        return Finding(training.name, what, OK, f"no image of {parts} is trained on")
-    summary = f"{len(shared):,} images of {parts} are trained on; --leak-free lists the others"
+    trained = image_ids(training, ("train",))
+    shared = {name: len(image_ids(held_out, (name,)) & trained) for name in splits}
+    if not any(shared.values()):
+        return Finding(training.name, what, OK, f"no image of {'/'.join(splits)} is trained on")
+    total = len(image_ids(held_out, splits) & trained)
+    each = ", ".join(f"{name} {n:,}" for name, n in shared.items())
+    summary = f"{total:,} images held out there are trained on ({each}); see --leak-free"
     return Finding(training.name, what, NOTE, summary)
 
 
@@ -203,8 +246,10 @@ def image_ids(built: Dataset, splits: Sequence[str]) -> set[int]:
     return set().union(*(built.split(name).index.image_id.tolist() for name in splits))
 
 
-def leak_free(training: Dataset, others: Sequence[Dataset], held_out: set[int]) -> list[int]:
-    """Returns the ids of train's images that no set holds out.
+def leak_free(
+    training: Dataset, others: Sequence[Dataset], held_out: set[int]
+) -> tuple[list[int], list[str]]:
+    """Returns the ids of train's images that no set holds out, and doubts about that.
 
     Args:
       training: has a split train.
@@ -217,9 +262,14 @@ def leak_free(training: Dataset, others: Sequence[Dataset], held_out: set[int]) 
     if "train" not in training.splits:
         raise DataError(f"{training.path}: no split train was built.")
     kept = image_ids(training, ("train",)) - held_out
+    doubts = []
     for other in others:
-        if not _other_images(other, training):
-            kept -= image_ids(other, [name for name in other.splits if name != "train"])
+        if _other_images(other, training):
+            continue
+        kept -= image_ids(other, [name for name in other.splits if name != "train"])
+        said = read_build(other.path)
+        if said["options"]["splits"] or said["options"]["max_images"] or said["skipped"]:
+            doubts.append(f"{other.name} was built in part: more of its images may be held out")
     if not kept:
         raise DataError(f"{training.name}: every image of train is held out somewhere.")
-    return sorted(kept)
+    return sorted(kept), doubts

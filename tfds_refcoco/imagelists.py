@@ -13,7 +13,7 @@ def read_ids(path: Path) -> set[int]:
       DataError: it cannot be read, a line is no whole number, or there is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a text file of ids.") from error
     ids = set()
@@ -29,7 +29,8 @@ def read_ids(path: Path) -> set[int]:
     return ids
 
 
-def write_ids(path: Path, ids: Iterable[int], note: str) -> None:
-    """Writes ids, below a comment that says what they are."""
+def write_ids(path: Path, ids: Iterable[int], notes: Iterable[str]) -> None:
+    """Writes ids, below comments that say what they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# {note}\n" + "".join(f"{i}\n" for i in ids), encoding="utf-8")
+    lines = [*(f"# {note}" for note in notes), *map(str, ids)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -36,16 +36,18 @@ def draw_record(record: dict[str, Any]) -> Image.Image:
     """
     with Image.open(io.BytesIO(record["image"])) as stored:
         pixels = np.array(stored.convert("RGB"))
-    shown = pixels.copy()
     h, w = record["height"], record["width"]
+    scale = max(1, round(_WIDTH / w))  # so that outlines do not hide small pictures
+    shown = pixels.repeat(scale, 0).repeat(scale, 1)
     places = []
     for number, counts in enumerate(record["objects"]["mask"]):
-        mask = masks.decode(counts, h, w)
+        mask = masks.decode(counts, h, w).repeat(scale, 0).repeat(scale, 1)
         color = np.array(_COLORS[number % len(_COLORS)])
         shown[mask > 0] = ((1 - _TINT) * shown[mask > 0] + _TINT * color).astype(np.uint8)
         outline, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(shown, outline, -1, color.tolist(), 2)
         places.append(_inside(mask))
+    h, w = shown.shape[:2]
     lines = _lines(record, max(w, _WIDTH) // _GLYPH)
     size = max(w, _WIDTH), h + len(lines) * _LINE + 2 * _MARGIN
     sheet = Image.new("RGB", size, _BACKGROUND)

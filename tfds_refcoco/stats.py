@@ -20,9 +20,10 @@ def describe(built: Dataset) -> dict[str, Any]:
     Per split: `images`, `objects`, `refs`, `sentences`, `objects_per_image` and
     `sentences_per_ref` (means), `words` (mean, median, 95th percentile and largest number in a
     sentence), `longer` (share of sentences longer than 15 and 20 words), `lengths` (sentences by
-    number of words), `targets` (sentences by number of objects meant) and `common` (the most
-    frequent words). Beside train also `unknown`: the share of words, and of sentences with such a
-    word, that train does not have; of train `vocabulary`: words that occur so many times.
+    number of words) and `targets` (sentences by number of objects meant). Of train also
+    `vocabulary`: words that occur so many times; of the others `unknown`: the share of words, and
+    of sentences with such a word, that train does not have. Of all together `common`: the most
+    frequent words.
     """
     words = {
         name: [tokenize(text) for text in built.split(name).index.text] for name in built.splits
@@ -34,7 +35,6 @@ def describe(built: Dataset) -> dict[str, Any]:
     splits = {}
     for name in built.splits:
         described = _describe_split(built.split(name), words[name])
-        described["common"] = dict(counts[name].most_common(_COMMON))
         if name == "train":
             described["vocabulary"] = {
                 str(least): sum(n >= least for n in counts[name].values()) for least in _MIN_COUNTS
@@ -46,7 +46,12 @@ def describe(built: Dataset) -> dict[str, Any]:
                 "sentences": float(np.mean([not unknown.isdisjoint(s) for s in words[name]])),
             }
         splits[name] = described
-    return {"dataset": built.name, "splits": splits}
+    everything: collections.Counter[str] = sum(counts.values(), collections.Counter())
+    return {
+        "dataset": built.name,
+        "splits": splits,
+        "common": dict(everything.most_common(_COMMON)),
+    }
 
 
 def _describe_split(split: Split, sentences: list[list[str]]) -> dict[str, Any]:
@@ -99,15 +104,13 @@ def format_stats(stats: dict[str, Any]) -> str:
     for least, number in splits.get("train", {}).get("vocabulary", {}).items():
         lines.append(f"words that train has {least} times or more: {number:,}")
     whole: collections.Counter[int] = collections.Counter()
-    common: collections.Counter[str] = collections.Counter()
     for split in splits.values():
         whole.update({int(n): k for n, k in split["lengths"].items()})
-        common.update(split["common"])
     lines += ["", "sentences by number of words, all splits"]
     most = max(whole.values())
     for number in range(max(whole) + 1):
         if whole[number]:
             bar = "█" * max(1, round(_BARS * whole[number] / most))
             lines.append(f"{number:>4} {whole[number]:>9,} {bar}")
-    lines += ["", "most frequent words: " + " ".join(w for w, _ in common.most_common(_COMMON))]
+    lines += ["", "most frequent words: " + " ".join(stats["common"])]
     return "\n".join(lines)

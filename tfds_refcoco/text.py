@@ -1,6 +1,7 @@
 """The words of a sentence."""
 
-_CLEAN = str.maketrans({**dict.fromkeys(".,'!?\"()*#:;"), "-": " ", "/": " "})
+CLEANED = {**dict.fromkeys(".,'!?\"()*#:;", ""), "-": " ", "/": " "}
+_CLEAN = str.maketrans(CLEANED)
 
 
 def tokenize(sentence: str) -> list[str]:

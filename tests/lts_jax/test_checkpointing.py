@@ -8,7 +8,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.errors import ConfigError
 from lts_jax.steps import TrainState
 
-RUN = {"config": {"seed": 3}, "data": {"images": 2}}
+RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
 
 
 def make_state(step):

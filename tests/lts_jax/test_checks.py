@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from configs import default, refcoco
-from lts_jax.checks import check_config
+from lts_jax.checks import check_config, check_same_model, check_same_run, plain_config
 from lts_jax.errors import ConfigError
 
 
@@ -28,6 +30,8 @@ from lts_jax.errors import ConfigError
         ("train", "epochs", float("inf"), r"train\.epochs=inf must be positive"),
         ("train", "location_weight", float("nan"), r"train\.location_weight=nan"),
         ("model", "backbone_stages", (1, 1.5, 1, 1, 1), r"model\.backbone_stages"),
+        ("train", "freeze", "all", r"train\.freeze='all' is none of none, backbone"),
+        ("train.lr_multipliers", "text", -1.0, r"train\.lr_multipliers\.text=-1\.0 must not"),
         ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
         ("eval", "splits", (), r"eval\.splits=\[\] must be one or more"),
         ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* each once"),
@@ -38,7 +42,7 @@ from lts_jax.errors import ConfigError
 def test_a_senseless_value_is_named(section, field, value, said):
     config = default.get_config()
     check_config(config)
-    config[section][field] = value
+    config.update_from_flattened_dict({f"{section}.{field}": value})
     with pytest.raises(ConfigError, match=said):
         check_config(config)
 
@@ -79,3 +83,22 @@ def test_legal_drops(drops):
     config = default.get_config()
     config.train.drop_epochs = drops
     check_config(config)
+
+
+def test_a_run_from_before_the_pretrained_weights_goes_on():
+    config = default.get_config()
+    saved = plain_config(config)
+    for section, name in (
+        ("model", "backbone_weights"),
+        ("model", "word_vectors"),
+        ("train", "start_from"),
+        ("train", "freeze"),
+        ("train", "lr_multipliers"),
+    ):
+        del saved[section][name]
+    check_same_run(saved, config, Path("run"))
+    check_same_model(saved, config, Path("run"))
+    config.model.backbone_weights = "x"  # of the start, and not of the network
+    check_same_model(saved, config, Path("run"))
+    with pytest.raises(ConfigError, match=r"model\.backbone_weights:  there, x now"):
+        check_same_run(saved, config, Path("run"))

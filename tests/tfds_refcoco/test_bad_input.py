@@ -202,7 +202,8 @@ def test_parts_of_a_set(write_raw, tmp_path, capsys):
     assert "was built with --split ['val'], not []" in capsys.readouterr().err
     assert main([*command, "--split", "dev"]) == 1
     assert "split: 'dev' is none of train, val" in capsys.readouterr().err
-    assert main([*command, "--max-images", "0"]) == 1
+    with pytest.raises(DataError, match="max images: 0 is less than 1"):
+        tfds_refcoco.build("refcoco_unc", out, root, max_images=0)
     command[-1] = str(tmp_path / "other")
     assert main([*command, "--split", "testA"]) == 1
     assert "refcoco_unc has no split testA" in capsys.readouterr().err

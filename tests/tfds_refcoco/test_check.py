@@ -119,14 +119,58 @@ def test_damaged_records(out, what, change, message):
     assert re.search(rf"^val: image id 2.*{message}", finding.details[0]), finding.details
 
 
-def test_a_damaged_index(out):
+def _add_row(content):
+    for name, column in content.items():
+        if isinstance(column, list) and name != "area_ratio":
+            column.append(99 if name == "record" else column[-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["area"].__setitem__(4, 81),
+            "image id 1: the index says otherwise than the record",
+        ),
+        (_add_row, "sentences: (2, 4, 4, 7) in the index, (2, 4, 4, 6) in the records"),
+        (lambda c: c.update(refs=77), "(2, 4, 77, 6) in the index, (2, 4, 4, 6) in the records"),
+        (lambda c: c.update(objects=5), "(2, 5, 4, 6) in the index, (2, 4, 4, 6) in the records"),
+    ],
+)
+def test_a_damaged_index(out, change, message):
     path = out / "tfds_refcoco/refcoco_unc/2.0.0/index/train.json"
     content = json.loads(path.read_text())
-    content["area"][4] += 1
+    change(content)
     path.write_text(json.dumps(content))
-    assert _findings(out, "index").details == (
-        "train: image id 1: the index says otherwise than the record",
-    )
+    (detail,) = _findings(out, "index").details
+    assert detail.startswith("train: ") and detail.endswith(message)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:100] + bytes(b ^ 255 for b in data[100:110]) + data[110:],
+        lambda data: b"",
+    ],
+)
+def test_a_damaged_shard(out, damage, capsys):
+    (shard,) = (out / "tfds_refcoco/refcoco_unc/2.0.0").glob("*-val.array_record-*")
+    shard.write_bytes(damage(shard.read_bytes()))
+    assert main(["check", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"FAILED +refcoco_unc +records", printed)
+    assert re.search(r"val: .* cannot be .* \(.*\); build again with --overwrite", printed)
+
+
+def test_a_list_made_of_parts_says_so(write_raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    tfds_refcoco.build("refcoco_unc", out, write_raw(), progress=False, max_images=1)
+    listed = tmp_path / "train.txt"
+    command = ["check", "--out", str(out), "--leak-free", str(listed)]
+    assert main([*command, "--train-of", "refcoco_unc"]) == 0
+    assert "refcoco_unc was built in part" in capsys.readouterr().err
+    assert "# refcoco_unc was built in part" in listed.read_text()
 
 
 def test_areas_of_real_annotations(test_data):
@@ -167,20 +211,26 @@ def test_overlaps_between_sets_and_a_train_list_without_them(raw_set, write_raw,
     main(["check", "--out", str(out)])
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     assert [line.split()[1] for line in notes] == ["refcocoplus_unc", "refcoco_unc"]
-    assert all("1 images of val are trained on" in line for line in notes)
+    assert all("1 images held out there are trained on (val 1)" in line for line in notes)
 
     listed = tmp_path / "lists/train.txt"
     command = ["check", "--out", str(out), "--leak-free", str(listed)]
     assert main([*command, "--train-of", "refcocoplus_unc"]) == 0
     assert read_ids(listed) == {1}
+    assert listed.read_text().startswith("# train of refcocoplus_unc without what is held out by")
+    for wrong in ([], ["--dataset", "refcoco_unc", "--train-of", "refcoco_unc"]):
+        assert main([*command, *wrong]) == 1
+    assert main([*command[:3], "--train-of", "refcoco_unc"]) == 1
+    assert "they go with --leak-free" in capsys.readouterr().err
+    assert main([*command, "--train-of", "refcocoplus_unc"]) == 0
     assert "1 of 2 images of refcocoplus_unc train" in capsys.readouterr().out
     held = tmp_path / "held.txt"
-    write_ids(held, [1], "more")
+    write_ids(held, [1], ["more"])
     assert main([*command, "--train-of", "refcocoplus_unc", "--held-out", str(held)]) == 1
     assert "every image of train is held out" in capsys.readouterr().err
 
 
-def test_published_lists(test_data):
+def test_published_lists(test_data, monkeypatch):
     """1,860 of RefCOCO's val and test images are in train of RefCOCOg (umd)."""
     folder = test_data / "splits"
     if not folder.is_dir():
@@ -200,11 +250,15 @@ def test_published_lists(test_data):
 
     refcoco, refcocog = FromLists("refcoco_unc"), FromLists("refcocog_umd")
     finding = check._overlap(refcoco, refcocog)
-    assert finding.status == NOTE and finding.summary.startswith("1,860 images of ")
-    kept = check.leak_free(refcocog, [refcoco, refcocog], set())
-    assert len(kept) == 21_899 - 1_860
+    assert finding.status == NOTE and finding.summary.startswith("1,860 images held out there")
+    assert "(val 918, testA 454, testB 488)" in finding.summary
+    monkeypatch.setattr(
+        check, "read_build", lambda _: {"options": {"splits": [], "max_images": 0}, "skipped": []}
+    )
+    kept, doubts = check.leak_free(refcocog, [refcoco, refcocog], set())
+    assert len(kept) == 21_899 - 1_860 and not doubts
     everything = lists["val_test_union"]
-    assert not everything & set(check.leak_free(refcocog, [refcoco], everything))
+    assert not everything & set(check.leak_free(refcocog, [refcoco], everything)[0])
 
 
 @pytest.mark.parametrize(

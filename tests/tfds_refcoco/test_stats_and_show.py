@@ -22,7 +22,8 @@ def out(raw_set, write_raw, tmp_path):
 
 
 def test_statistics(out):
-    train, val = describe(tfds_refcoco.open_dataset(out, "refcoco_unc"))["splits"].values()
+    stats = describe(tfds_refcoco.open_dataset(out, "refcoco_unc"))
+    train, val = stats["splits"].values()
     assert (train["images"], train["objects"], train["refs"], train["sentences"]) == (2, 4, 4, 6)
     assert (val["objects_per_image"], val["sentences_per_ref"]) == (2, 1.5)
     # train: "thing 000" and so on; val: 3, 18 and 2 words.
@@ -30,7 +31,7 @@ def test_statistics(out):
     assert val["words"] | {"p95": 0} == {"mean": 23 / 3, "median": 3, "p95": 0, "max": 18}
     assert val["longer"] == {"15": 1 / 3, "20": 0}
     assert train["vocabulary"] == {"1": 7, "2": 1, "5": 1}
-    assert val["common"]["thing"] == 20
+    assert stats["common"]["thing"] == 26
     # "an", "unseen" and "211" are not in train.
     assert val["unknown"] == {"words": 3 / 23, "sentences": 2 / 3}
     assert "unknown" not in train and val["targets"] == {"1": 3}
@@ -47,14 +48,17 @@ def test_commands(out, tmp_path, capsys):
     show = ["show", "5", *arguments, "--split", "train", "--to", str(pictures)]
     assert main(show) == 0
     assert sorted(path.name for path in pictures.iterdir()) == [
-        "refcoco_unc_train_0.png",
-        "refcoco_unc_train_1.png",
+        "refcoco_unc_train_00000_0.png",
+        "refcoco_unc_train_00001_1.png",
     ]
     assert main([*show, "--image-id", "1"]) == 0
-    assert capsys.readouterr().out.endswith("refcoco_unc_train_1.png\n")
+    assert capsys.readouterr().out.endswith("refcoco_unc_train_00001_1.png\n")
     assert main([*show, "--image-id", "2"]) == 1
     assert "train of refcoco_unc has no 2" in capsys.readouterr().err
     assert main(["show", "1", *arguments, "--split", "dev"]) == 1
+    for number in ("0", "-3", "x"):
+        with pytest.raises(SystemExit):
+            main(["show", number, *arguments])
 
 
 def test_a_picture(mini_refcoco, tmp_path):

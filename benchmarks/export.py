@@ -1,0 +1,170 @@
+"""Latency of the exported networks against the jitted one, in one run, and their differences.
+
+    python -m benchmarks.export --config configs/refcoco.py --out export.json
+
+The network has the config's full size and random weights with statistics of random images, so
+that the numbers in it are those of a trained one; a word list of the size of RefCOCO's.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.experiment import make_model
+from lts_jax.export.folder import Trained, flat_weights, predictor, write_folder
+from lts_jax.tables import requested_config
+from lts_jax.writers import format_table
+
+WORDS = 9340  # about RefCOCO's training vocabulary
+
+
+def make_network(config_file: str) -> Trained:
+    """The config's network, its BatchNorm statistics those of two random images."""
+    config = requested_config(config_file, [])
+    words = [f"word{i}" for i in range(WORDS)]
+    model = make_model(config, Vocabulary(words))
+    images, tokens, lengths = inputs_of(config, 2, 1).values()
+
+    @jax.jit
+    def draw() -> Any:
+        args = (images / jnp.float32(255), tokens, lengths)
+        variables = model.init(jax.random.key(0), *args, train=False)
+        _, seen = model.apply(variables, *args, train=True, mutable=["batch_stats"])
+        # One step of the running average holds a tenth of the batch's mean and variance.
+        stats = jax.tree.map(
+            lambda new, old: (new - 0.9 * old) * 10, seen["batch_stats"], variables["batch_stats"]
+        )
+        return {**variables, "batch_stats": stats}
+
+    return Trained(model, flat_weights(draw()), config, words, {})
+
+
+def inputs_of(config: Any, batch: int, seed: int) -> dict[str, np.ndarray]:
+    """Smooth random images and random sentences."""
+    rng = np.random.default_rng(seed)
+    size, words = config.data.image_size, config.data.max_words
+    coarse = rng.integers(0, 256, (batch, size // 32, size // 32, 3))
+    fine = coarse.repeat(32, 1).repeat(32, 2) + rng.integers(-20, 20, (batch, size, size, 3))
+    return {
+        "image": np.clip(fine, 0, 255).astype(np.uint8),
+        "tokens": rng.integers(1, WORDS + 2, (batch, words)).astype(np.int32),
+        "length": rng.integers(1, words + 1, batch).astype(np.int32),
+    }
+
+
+def ways_of(trained: Trained, folder: Path) -> dict[str, Callable[[Any], dict[str, np.ndarray]]]:
+    """The jitted network, and both exported ones loaded from their files."""
+    weights = jax.device_put(trained.weights)
+    jitted = jax.jit(predictor(trained.model))
+    for kind in ("stablehlo", "onnx"):
+        write_folder(trained, kind, folder / kind)
+    exported = jax.export.deserialize(
+        bytearray((folder / "stablehlo" / "model.stablehlo").read_bytes())
+    )
+    reloaded = jax.device_put(dict(np.load(folder / "stablehlo" / "weights.npz")))
+    call = jax.jit(exported.call)
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    return {
+        "jitted": lambda x: jax.device_get(jitted(weights, x)),
+        "stablehlo": lambda x: jax.device_get(call(reloaded, x)),
+        "onnx": lambda x: dict(zip(names, session.run(names, x), strict=True)),
+    }
+
+
+def benchmark(config_file: str, batch: int, repeats: int) -> dict[str, Any]:
+    """Times the ways by turns, and compares their probabilities."""
+    trained = make_network(config_file)
+    with tempfile.TemporaryDirectory() as folder:
+        ways = ways_of(trained, Path(folder))
+        bytes_of = {
+            kind: sum(f.stat().st_size for f in (Path(folder) / kind).iterdir())
+            for kind in ("stablehlo", "onnx")
+        }
+    data = inputs_of(trained.config, batch, 0)
+    outputs = {name: way(data) for name, way in ways.items()}  # compiles, and warms up
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(repeats):
+        for name in list(ways)[:: 1 if i % 2 == 0 else -1]:
+            start = time.perf_counter()
+            ways[name](data)
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
+    device = jax.devices()[0]
+    return {
+        "config": config_file,
+        "image_size": trained.config.data.image_size,
+        "batch": batch,
+        "seconds": seconds,
+        "median_seconds": medians,
+        "times_jitted": {name: medians["jitted"] / value for name, value in medians.items()},
+        "folder_bytes": bytes_of,
+        "max_abs_probability_difference": {
+            name: {k: float(np.abs(v - outputs["jitted"][k]).max()) for k, v in out.items()}
+            for name, out in outputs.items()
+        },
+        "spread_of_probabilities": {k: float(v.std()) for k, v in outputs["jitted"].items()},
+        "device": f"{device.device_kind} ({device.platform})",
+        "cpu": _cpu(),
+        "cpu_cores": os.cpu_count(),
+        "versions": {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Prints the table."""
+    print(
+        f"{result['config']}: {result['image_size']} pixels, batch {result['batch']}; "
+        f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}"
+    )
+    rows = [
+        [
+            name,
+            f"{result['median_seconds'][name]:.3f}",
+            f"{min(seconds):.3f} to {max(seconds):.3f}",
+            f"{result['times_jitted'][name]:.2f}",
+            *(f"{v:.1e}" for v in result["max_abs_probability_difference"][name].values()),
+        ]
+        for name, seconds in result["seconds"].items()
+    ]
+    outputs = [f"largest difference, {k}" for k in result["spread_of_probabilities"]]
+    print(format_table(("network", "median s", "spread", "times jitted", *outputs), rows))
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    result = benchmark(given.config, given.batch, given.repeats)
+    print_result(result)
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Word vectors from GloVe's files (Pennington et al., 2014): `.txt`, `.zip` or `.npz`.
+
+Files are streamed: memory holds the vectors of the vocabulary and one line or block of the file.
+A line is a word and its numbers with single blanks between. Some words of the published files hold
+blanks themselves (`. . .`), so the numbers are counted from the end.
+"""
+
+import collections
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from lts_jax.errors import ConfigError
+
+_MAX_LINE = 1 << 16  # bytes; the longest of the published files has under 5,000
+_ROWS = 4096  # of an .npz in memory at a time
+_MAX_NAME = 4096  # bytes of a word in an .npz
+_LARGEST = 1e4  # no coordinate of a word vector is as large
+_ODD_SHARE = 0.1  # more lines than these cannot be an accident
+# What a damaged archive, or an array in it, can raise.
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    SyntaxError,
+)
+
+TOO_FEW = "too few numbers"
+TOO_MANY = "too many numbers"
+NOT_FINITE = "no finite number"
+BLANKS = "a blank in the word"
+TWICE = "a word once more"
+
+
+class Vectors(NamedTuple):
+    """Vectors of some words.
+
+    Attributes:
+      found: bool `[V]`, by word.
+      vectors: float32 `[found.sum(), D]`, of the found words in their order.
+      lines: words that the file has, odd ones included.
+      odd: number of odd lines, by what is odd about them.
+      sha256: of the file.
+    """
+
+    found: np.ndarray
+    vectors: np.ndarray
+    lines: int
+    odd: dict[str, int]
+    sha256: str
+
+
+def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool = True) -> Vectors:
+    """Looks words up in a file of vectors.
+
+    A line that is odd is left out and counted, the first of two lines of a word is taken.
+
+    Args:
+      path: a .txt, a .zip of such files (of several the one called `…{size}d…`), or an .npz with
+        the arrays `words` and `vectors`.
+      words: to look up.
+      size: numbers of a vector.
+      progress: show a bar.
+
+    Raises:
+      ConfigError: the file is missing, damaged, of another size, or has none of the words.
+    """
+    try:
+        total = path.stat().st_size
+        with tqdm(total=total, unit="B", unit_scale=True, disable=not progress, leave=False) as bar:
+            bar.set_description(f"hashing {path.name}")
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    bar.update(len(block))
+            bar.reset()
+            bar.set_description(f"reading {path.name}")
+            reader = _read_npz if path.suffix == ".npz" else _read_text
+            found, lines, odd = reader(path, words, size, bar)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    if not found:
+        raise ConfigError(
+            f"{path}: not one of the {len(words)} words of the vocabulary is among its {lines} "
+            "lines: is it a file of word vectors?"
+        )
+    known = np.array([word in found for word in words])
+    vectors = np.stack([found[word] for word in words if word in found])
+    return Vectors(known, vectors, lines, dict(odd), digest.hexdigest())
+
+
+Result = tuple[dict[str, np.ndarray], int, collections.Counter[str]]
+
+
+def _read_text(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
+    with path.open("rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raw.seek(0)
+            return _parse(path, "", raw, raw, words, size, bar)
+        member = ""
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                info = _member(path, archive, size)
+                member = f"{info.filename}, "
+                with archive.open(info) as stream:
+                    return _parse(path, member, stream, raw, words, size, bar)
+        except ConfigError:
+            raise
+        except READ_ERRORS as error:
+            raise ConfigError(
+                f"{path}: {member}the archive is damaged before byte {raw.tell()} ({error}): "
+                "fetch it again"
+            ) from error
+
+
+def _member(path: Path, archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
+    texts = [info for info in archive.infolist() if info.filename.endswith(".txt")]
+    fitting = [info for info in texts if f"{size}d" in info.filename] if len(texts) > 1 else texts
+    if len(fitting) != 1:
+        names = ", ".join(info.filename for info in archive.infolist()[:8]) or "none"
+        raise ConfigError(
+            f"{path}: its members are {names}; one .txt with {size}d in its name is needed "
+            f"(model.embed_dim={size}); the directory ends at byte {path.stat().st_size}"
+        )
+    return fitting[0]
+
+
+def _parse(
+    path: Path, member: str, stream: Any, raw: Any, words: Sequence[str], size: int, bar: Any
+) -> Result:
+    wanted = {word.encode(): word for word in words}
+    found: dict[str, np.ndarray] = {}
+    odd: collections.Counter[str] = collections.Counter()
+    lines, at, first_odd = 0, 0, ""
+    while line := stream.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise ConfigError(
+                f"{path}: {member}no line ends within {_MAX_LINE} bytes of byte {at}: no text file "
+                "of word vectors"
+            )
+        lines += 1
+        word, values, what = _parse_line(line, size, wanted)
+        if what and what != BLANKS and not first_odd:
+            first_odd = f"byte {at} has {line.count(b' ')} numbers, or none that are ({what})"
+        if values is not None:
+            if wanted[word] in found:
+                what = TWICE
+            else:
+                found[wanted[word]] = values
+        if what:
+            odd[what] += 1
+        at += len(line)
+        if lines % 1000 == 0:
+            bar.update(raw.tell() - bar.n)
+    wrong = odd[TOO_FEW] + odd[TOO_MANY] + odd[NOT_FINITE]
+    if wrong > max(1, _ODD_SHARE * lines):  # one may be a header
+        raise ConfigError(
+            f"{path}: {member}{wrong} of {lines} lines are no word with model.embed_dim={size} "
+            f"numbers; the first, at {first_odd}"
+        )
+    return found, lines, odd
+
+
+def _parse_line(
+    line: bytes, size: int, wanted: dict[bytes, str]
+) -> tuple[bytes, np.ndarray | None, str]:
+    """Returns the word, its vector where it is wanted, and what is odd about the line."""
+    line = line.rstrip(b" \t\r\n")
+    blanks = line.count(b" ")
+    if blanks < size:
+        return b"", None, TOO_FEW
+    what = ""
+    if blanks == size:
+        word, _, rest = line.partition(b" ")
+    else:
+        parts = line.rsplit(b" ", size)
+        word = parts[0]
+        rest = line[len(word) + 1 :]
+        what = TOO_MANY if _is_number(word.rpartition(b" ")[2]) else BLANKS
+    # Whatever is no number, nan and inf too, has other characters.
+    if rest.translate(None, b"0123456789.-+eE "):
+        return word, None, NOT_FINITE
+    if what or word not in wanted:
+        return word, None, what
+    try:
+        values = np.array(rest.split(b" "), np.float32)
+    except ValueError:
+        return word, None, NOT_FINITE
+    if values.shape != (size,) or not (np.abs(values) < _LARGEST).all():
+        return word, None, NOT_FINITE
+    return word, values, ""
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_npz(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
+    found: dict[str, np.ndarray] = {}
+    odd: collections.Counter[str] = collections.Counter()
+    wanted, array = set(words), "words"
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open("words.npy") as of_words,
+            archive.open("vectors.npy") as of_vectors,
+        ):
+            (n,), name = _npy_header(of_words, "US", 1)
+            array = "vectors"
+            (rows, width), number = _npy_header(of_vectors, "f", 2)
+            if rows != n or width != size or name.itemsize > _MAX_NAME:
+                raise ValueError(f"{n} words and vectors [{rows}, {width}], not [{n}, {size}]")
+            for start in range(0, n, _ROWS):
+                count = min(_ROWS, n - start)
+                array = f"words, rows from {start},"
+                names = _block(of_words, name, count)
+                array = f"vectors, rows from {start},"
+                block = _block(of_vectors, number, count * size).reshape(count, size)
+                for word, values in zip(_texts(names), block, strict=True):
+                    if word in wanted and word in found:
+                        odd[TWICE] += 1
+                    elif word in wanted and (np.abs(values) < _LARGEST).all():
+                        found[word] = values.astype(np.float32)
+                    elif word in wanted:
+                        odd[NOT_FINITE] += 1
+                bar.update(int(bar.total * (start + count) / n) - bar.n)
+            for array, stream in (("words", of_words), ("vectors", of_vectors)):  # noqa: B007
+                if stream.read(1):  # at the end the sums are checked too
+                    raise ValueError("more bytes than its header says")
+    except ConfigError:
+        raise
+    except READ_ERRORS as error:
+        raise ConfigError(
+            f"{path}: tensor {array} cannot be read ({error}); expected are words [N], text, and "
+            f"vectors [N, {size}], floating point (model.embed_dim={size})"
+        ) from error
+    return found, n, odd
+
+
+def _npy_header(stream: Any, kinds: str, ndim: int) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"version {version} of the .npy format")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind not in kinds or len(shape) != ndim or by_columns or not dtype.itemsize:
+        raise ValueError(f"{dtype} {shape}")
+    return shape, dtype
+
+
+def _block(stream: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
+    data = stream.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise ValueError("it ends before its last row")
+    return np.frombuffer(data, dtype)
+
+
+def _texts(names: np.ndarray) -> Iterator[str]:
+    for name in names.tolist():
+        yield name.decode(errors="replace") if isinstance(name, bytes) else name

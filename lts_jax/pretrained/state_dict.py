@@ -1,0 +1,229 @@
+"""The backbone out of named tensors: a PyTorch state dict, or a file of our own.
+
+The names in PyTorch's Darknet53s differ from project to project; what they share is the network.
+So its convolutions are recognized by order and shape, each with the BatchNorm of the same module.
+The numbers in the names must confirm the order: blocks of one stage have the same shapes.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lts_jax.errors import ConfigError
+from lts_jax.pretrained.layout import LIMIT, Conv, Network, assemble, darknet53
+
+_NORM = {"bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+# Parts whose names do not sort in the order of the network.
+_RANKS = {"stem": -2, "down": -1, "neck": 1, "head": 2, "bbox_head": 2}
+_OWN = "/backbone/"
+
+Shapes = dict[str, tuple[int, ...]]
+Read = Callable[[str], np.ndarray]
+Loaded = tuple[dict[str, Any], dict[str, Any]]
+
+
+def is_own(shapes: Shapes) -> bool:
+    """Whether the tensors have the names that this project writes."""
+    return any(name.startswith("params/") for name in shapes)
+
+
+def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded:
+    """As `from_torch`, out of a file that this project has written."""
+    used: set[str] = set()
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for conv in network.convs:
+        wide = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
+        names = {
+            "weights": (f"params{_OWN}{conv.path}/conv/kernel", wide if wide[0] > 1 else wide[2:]),
+            **{k: (f"params{_OWN}{conv.path}/norm/{k}", wide[3:]) for k in ("scale", "bias")},
+            **{k: (f"batch_stats{_OWN}{conv.path}/norm/{k}", wide[3:]) for k in ("mean", "var")},
+        }
+        arrays[conv.path] = {}
+        for key, (name, wanted) in names.items():
+            _check_shape(path, name, shapes, wanted, conv)
+            values = _check_values(path, name, read(name), key)
+            if key == "weights":
+                values = values.reshape(wide).transpose(3, 2, 0, 1)
+            arrays[conv.path][key] = values
+            used.add(name)
+    others = [k for k in shapes if _OWN in k and k not in used and f"{_OWN}neck" not in k]
+    if others:
+        raise ConfigError(f"{path}: tensor {others[0]} belongs to no layer of this network")
+    return assemble(arrays), {"format": "lts_jax", "tensors": len(shapes), "heads": None}
+
+
+def from_torch(
+    path: Path, shapes: Shapes, read: Read, network: Network, *, ordered: bool
+) -> Loaded:
+    """Takes the backbone out of a PyTorch state dict.
+
+    Args:
+      path: of the file, for errors.
+      shapes: of its tensors, by name.
+      read: gives the numbers of a tensor.
+      network: which backbone to take.
+      ordered: whether `shapes` come in the order of the network; else the names decide.
+
+    Returns:
+      `params` and `batch_stats`, and what the file is: `format`, `tensors` in it, `skipped`
+      (tensors of it that are no part of the backbone), `heads` (outputs of a detection head, None
+      without).
+
+    Raises:
+      ConfigError: a tensor is missing, ambiguous, of another shape, or holds what cannot be.
+    """
+    chosen = _choose(path, shapes, network, ordered)
+    _check_numbering(path, network, chosen)
+    norms = _norms(path, shapes, ordered)
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    used: set[str] = set()
+    for conv, name in zip(network.convs, chosen, strict=True):
+        norm = norms.get(name)
+        if norm is None:
+            raise ConfigError(f"{path}: tensor {name}.weight has no BatchNorm beside it")
+        names = {k: f"{norm}.{v}" for k, v in _NORM.items()} | {"weights": f"{name}.weight"}
+        for key, tensor in names.items():
+            wanted = conv.shape if key == "weights" else (conv.outputs,)
+            _check_shape(path, tensor, shapes, wanted, conv)
+        arrays[conv.path] = {k: _check_values(path, v, read(v), k) for k, v in names.items()}
+        used |= {*names.values(), f"{norm}.num_batches_tracked"}
+    skipped = [name for name in shapes if name not in used]
+    for name in skipped:
+        read(name)  # a damaged file is refused wherever the damage is
+    heads = [shapes[k][0] for k in skipped if _is_head(k, shapes)]
+    return assemble(arrays), {
+        "format": "PyTorch state dict",
+        "tensors": len(shapes),
+        "skipped": len(skipped),
+        "heads": heads[0] if heads else None,
+    }
+
+
+def _choose(path: Path, shapes: Shapes, network: Network, ordered: bool) -> list[str]:
+    """Finds the convolutions of the network among the modules, in its order."""
+    modules = [
+        name.removesuffix(".weight")
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) == 4 and not _is_head(name, shapes)
+    ]
+    if not ordered:
+        modules.sort(key=_key)
+    convs = network.convs
+    first = convs[0].shape
+    starts = [i for i, name in enumerate(modules) if shapes[f"{name}.weight"] == first]
+    if len(starts) != 1:
+        raise ConfigError(
+            f"{path}: {len(starts)} tensors are {first}, the shape of Darknet53's first "
+            f"convolution, not one. The tensors are {', '.join(list(shapes)[:3])}, …"
+        )
+    rest = list(range(starts[0], len(modules)))
+    body = len(darknet53(network.width, network.stages))
+    chosen: list[str] = []
+    for i, conv in enumerate(convs):
+        fitting = [k for k in rest if shapes[f"{modules[k]}.weight"] == conv.shape]
+        # The body's convolutions follow each other; only a block's two may be listed in reverse.
+        near = i < body and fitting[:1] and fitting[0] - rest[0] > 1
+        if not fitting or near:
+            there = "no tensor is left"
+            if rest:
+                name = f"{modules[rest[0]]}.weight"
+                there = f"tensor {name} is {shapes[name]}"
+            raise ConfigError(
+                f"{path}: {there} where convolution {i + 1}, {conv.path}, is {conv.shape}. Is this "
+                "Darknet53, and are model.neck, model.backbone_width and model.backbone_stages "
+                "those of the file?"
+            )
+        chosen.append(modules[fitting[0]])
+        rest.remove(fitting[0])
+    return chosen
+
+
+def _norms(path: Path, shapes: Shapes, ordered: bool) -> dict[str, str]:
+    """The BatchNorm of each convolution: the one in the same place within the same module."""
+    convs: dict[str, list[str]] = {}
+    norms: dict[str, list[str]] = {}
+    for name in shapes if ordered else sorted(shapes, key=_key):
+        module, _, leaf = name.rpartition(".")
+        parent = module.rpartition(".")[0]
+        if leaf == "running_mean":
+            norms.setdefault(parent, []).append(module)
+        elif leaf == "weight" and len(shapes[name]) == 4 and not _is_head(name, shapes):
+            convs.setdefault(parent, []).append(module)
+    pairs: dict[str, str] = {}
+    for parent, of_parent in convs.items():
+        if len(norms.get(parent, [])) == len(of_parent):
+            pairs |= zip(of_parent, norms[parent], strict=True)
+    return pairs
+
+
+def _check_numbering(path: Path, network: Network, chosen: list[str]) -> None:
+    """Raises ConfigError unless the blocks of a stage are numbered evenly, in their order."""
+    by_path = dict(zip((conv.path for conv in network.convs), chosen, strict=True))
+    for i, blocks in enumerate(network.stages, start=1):
+        for k in (0, 1):
+            names = [by_path[f"stage{i}_block{j}/ConvNormAct_{k}"] for j in range(blocks)]
+            steps = set()
+            for a, b in itertools.pairwise(names):
+                numbers = [[int(n) for n in re.findall(r"\d+", name)] for name in (a, b)]
+                same_text = re.sub(r"\d+", "#", a) == re.sub(r"\d+", "#", b)
+                step = [y - x for x, y in zip(*numbers, strict=same_text)] if same_text else []
+                first = next((n for n in step if n), 0)
+                if first <= 0:
+                    raise ConfigError(
+                        f"{path}: is tensor {a}.weight the one before {b}.weight? Their names do "
+                        "not say so, and their shapes are the same"
+                    )
+                steps.add(tuple(step))
+            if len(steps) > 1:
+                raise ConfigError(
+                    f"{path}: the blocks of stage {i}, from tensor {names[0]}.weight to "
+                    f"{names[-1]}.weight, are not numbered evenly: is one missing?"
+                )
+
+
+def _key(name: str) -> tuple[Any, ...]:
+    """Sorts names by their parts, and numbers in them as numbers."""
+
+    def of_part(part: str) -> tuple[Any, ...]:
+        pieces = re.split(r"(\d+)", part)
+        values = ((0, int(x), "") if x.isdecimal() else (1, 0, x) for x in pieces if x)
+        return _RANKS.get(part, 0), *values
+
+    return tuple(of_part(part) for part in name.split("."))
+
+
+def _is_head(name: str, shapes: Shapes) -> bool:
+    """Whether a weight is that of a convolution with a bias: Darknet53's have none."""
+    bias = f"{name.removesuffix('.weight')}.bias"
+    return name.endswith(".weight") and len(shapes[name]) == 4 and bias in shapes
+
+
+def _check_shape(
+    path: Path, name: str, shapes: Shapes, wanted: tuple[int, ...], conv: Conv
+) -> None:
+    if shapes.get(name) == wanted:
+        return
+    there = shapes.get(name, "missing")
+    mend = " Without it: --config.model.neck=False" if conv.path.startswith("neck") else ""
+    raise ConfigError(f"{path}: tensor {name} is {there}, and {conv.path} needs {wanted}.{mend}")
+
+
+def _check_values(path: Path, name: str, values: np.ndarray, key: str) -> np.ndarray:
+    """Returns float32; raises ConfigError where a number cannot be."""
+    if values.dtype.kind != "f":
+        raise ConfigError(f"{path}: tensor {name} holds {values.dtype}, not floating point")
+    values = values.astype(np.float32)
+    bad = ~(np.abs(values) <= LIMIT)
+    if key == "var":
+        bad |= values < 0
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        raise ConfigError(
+            f"{path}: tensor {name} holds {values[at]} at {tuple(map(int, at))}, which cannot be: "
+            "the file is damaged"
+        )
+    return values

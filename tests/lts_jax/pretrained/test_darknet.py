@@ -1,0 +1,292 @@
+"""The importer against OpenCV's reader of Darknet files, at full size."""
+
+import functools
+import re
+import struct
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from lts_jax.errors import ConfigError
+from lts_jax.models.darknet53 import Darknet53
+from lts_jax.pretrained import __main__ as command
+from lts_jax.pretrained.backbone import load_backbone, save_backbone
+from lts_jax.pretrained.darknet import read_darknet, write_darknet
+from lts_jax.pretrained.layout import Network
+
+import yolov3
+from oracles import relative_error, to_nhwc
+from yolov3 import TINY
+
+FULL = Network()
+NAMES = ("stride8", "stride16", "stride32")
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory):
+    """A YOLOv3 file of the published size, and what is in it.
+
+    No channel is nearly dead: see `test_nearly_dead_channels`.
+    """
+    arrays = yolov3.draw(yolov3.all_convs(FULL), low=1.0, high=4.0)
+    path = tmp_path_factory.mktemp("full") / "yolov3.weights"
+    write_darknet(path, yolov3.numbers(arrays), 32_013_312)
+    assert path.stat().st_size == 248_007_048  # of the published yolov3.weights
+    return path, arrays
+
+
+def opencv(path, network, image, cfg_path):
+    text, taps = yolov3.cfg(network, image.shape[1:3])
+    cfg_path.write_text(text)
+    net = cv2.dnn.readNetFromDarknet(str(cfg_path), str(path))
+    net.setInput(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+    outputs = net.forward(list(taps.values()))
+    return {k: x.transpose(0, 2, 3, 1) for k, x in zip(taps, outputs, strict=True)}
+
+
+@functools.cache
+def compiled(network):
+    model = Darknet53(network.width, network.stages, network.neck)
+    return jax.jit(lambda v, x: model.apply(v, x, train=False))
+
+
+def ours(network, variables, image):
+    return compiled(network)(variables, image)
+
+
+def test_full_size_taps_equal_opencvs_and_torchs(full_size, tmp_path, capsys):
+    path, arrays = full_size
+    backbone = load_backbone(path, FULL)
+    rng = np.random.default_rng(1)
+    images = [
+        rng.uniform(0, 1, (1, *size, 3)).astype(np.float32) for size in ((416,) * 2, (256, 352))
+    ]
+    for image in images:
+        expected = opencv(path, FULL, image, tmp_path / "yolov3.cfg")
+        result = ours(FULL, backbone.variables, image)
+        for name in NAMES:
+            assert relative_error(getattr(result, name), expected[name]) <= 1e-4, name
+
+    # The command writes the same, with the warning.
+    own = tmp_path / "backbone.safetensors"
+    command.main(["darknet", str(path), "--out", str(own)])
+    said = capsys.readouterr().out
+    assert "convolutions: 75" in said and "WARNING: " in said and f"wrote {own}" in said
+    assert_equal(load_backbone(own, FULL).variables, backbone.variables)
+    own.unlink()
+
+    torch = pytest.importorskip("torch", reason="torch writes the state dict")
+    from benchmarks.torch_encoders import Darknet53 as TorchDarknet53
+
+    twin = TorchDarknet53(FULL.width, FULL.stages, FULL.neck)
+    fill(twin, arrays, torch)
+    torch.save({"state_dict": twin.state_dict(), "epoch": 3}, tmp_path / "darknet53.pth")
+    loaded = load_backbone(tmp_path / "darknet53.pth", FULL)
+    result = ours(FULL, loaded.variables, image)
+    with torch.no_grad():
+        twins = twin.eval()(torch.tensor(image.transpose(0, 3, 1, 2)))
+    for name in NAMES:
+        assert relative_error(getattr(result, name), expected[name]) <= 1e-4, name
+        assert relative_error(getattr(result, name), to_nhwc(getattr(twins, name))) <= 1e-5, name
+    assert_equal(loaded.variables, backbone.variables)
+
+
+def fill(twin, arrays, torch):
+    """Copies a Darknet file's arrays into a PyTorch Darknet53, by position."""
+    convs = [m for m in twin.modules() if isinstance(m, torch.nn.Conv2d)]
+    norms = [m for m in twin.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for of_conv, conv, norm in zip(arrays.values(), convs, norms, strict=False):
+        for tensor, name in (
+            (conv.weight, "weights"),
+            (norm.bias, "bias"),
+            (norm.weight, "scale"),
+            (norm.running_mean, "mean"),
+            (norm.running_var, "var"),
+        ):
+            tensor.data.copy_(torch.tensor(of_conv[name]))
+
+
+def assert_equal(ours, expected):
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_nearly_dead_channels(tmp_path):
+    """Darknet's GPU code adds 1e-5 to a variance, as we and torch do; OpenCV adds 1e-6.
+
+    Where variances are small that shows, so OpenCV is given a file that makes up for it.
+    """
+    arrays = yolov3.draw(yolov3.all_convs(TINY), low=0.01)
+    path = tmp_path / "tiny.weights"
+    write_darknet(path, yolov3.numbers(arrays))
+    plain = TINY._replace(neck=False)
+    backbone, of_plain = load_backbone(path, TINY), load_backbone(path, plain)
+    assert sum((a["var"] < 1e-3).sum() for a in arrays.values() if "var" in a) > 50
+    for of_conv in arrays.values():
+        if "var" in of_conv:
+            of_conv["var"] = of_conv["var"] + np.float32(1e-5 - 1e-6)
+    write_darknet(path, yolov3.numbers(arrays))
+    image = np.random.default_rng(1).uniform(0, 1, (1, 64, 96, 3)).astype(np.float32)
+    expected = opencv(path, TINY, image, tmp_path / "tiny.cfg")
+    result = ours(TINY, backbone.variables, image)
+    for name in NAMES:
+        assert relative_error(getattr(result, name), expected[name]) <= 1e-5, name
+    result = ours(plain, of_plain.variables, image)
+    assert relative_error(result.stride32, expected["plain32"]) <= 1e-5
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    arrays = yolov3.draw(yolov3.all_convs(TINY))
+    return arrays, yolov3.numbers(arrays)
+
+
+def count(arrays, convs):
+    return sum(x.size for of_conv in list(arrays.values())[:convs] for x in of_conv.values())
+
+
+BODY = 16  # of the tiny network; the neck has six more
+
+
+@pytest.mark.parametrize("convs", [BODY, BODY + 1, BODY + 6, BODY + 7, BODY + 22, BODY + 23])
+def test_truncated_forms(tiny, tmp_path, convs):
+    """darknet53.conv.74, what is cut behind the neck, and everything between and after."""
+    arrays, numbers = tiny
+    path = tmp_path / "cut"
+    write_darknet(path, numbers[: count(arrays, convs)])
+    network = TINY._replace(neck=convs >= BODY + 6)
+    variables, described = read_darknet(path, network)
+    assert described["convolutions"] == convs
+    assert described["heads"] == (255 if convs > BODY + 6 else None)
+    whole = tmp_path / "whole"
+    write_darknet(whole, numbers)
+    assert_equal(variables, load_backbone(whole, network).variables)
+    if convs < BODY + 6:
+        with pytest.raises(ConfigError, match=r"ends before neck.*model\.neck=False"):
+            read_darknet(path, TINY)
+
+
+@pytest.mark.parametrize("classes", [1, 20, 91])
+def test_any_number_of_classes(tmp_path, classes):
+    outputs = 3 * (5 + classes)
+    arrays = yolov3.draw(yolov3.all_convs(TINY, outputs))
+    write_darknet(tmp_path / "w", yolov3.numbers(arrays))
+    assert read_darknet(tmp_path / "w", TINY)[1]["heads"] == outputs
+
+
+def test_the_imagenet_classifier_is_read_past(tiny, tmp_path):
+    arrays, numbers = tiny
+    head = np.zeros(1000 * (1 + 32 * TINY.width), np.float32)
+    write_darknet(tmp_path / "w", np.concatenate([numbers[: count(arrays, BODY)], head]))
+    _, described = read_darknet(tmp_path / "w", TINY._replace(neck=False))
+    assert described["convolutions"] == BODY + 1 and described["heads"] is None
+
+
+def test_the_old_header_counts_in_32_bits(tiny, tmp_path):
+    _, numbers = tiny
+    write_darknet(tmp_path / "new", numbers, 7_000_000_000)
+    new, described = read_darknet(tmp_path / "new", TINY)
+    assert (described["version"], described["images_seen"]) == ("0.2.0", 7_000_000_000)
+    (tmp_path / "old").write_bytes(struct.pack("<iiiI", 0, 1, 0, 77) + numbers.tobytes())
+    old, described = read_darknet(tmp_path / "old", TINY)
+    assert (described["version"], described["images_seen"]) == ("0.1.0", 77)
+    assert_equal(old, new)
+
+
+def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
+    arrays, numbers = tiny
+    path = tmp_path / "bad"
+
+    def refused(data, pattern):
+        path.write_bytes(data)
+        with pytest.raises(ConfigError, match=pattern):
+            read_darknet(path, TINY)
+
+    header = struct.pack("<iiiQ", 0, 2, 5, 0)
+    whole = header + numbers.tobytes()
+    refused(b"", "ends at byte 0, inside the header")
+    refused(whole[:18], "ends at byte 18, inside the header")
+    refused(struct.pack("<iii", 1, 2, 0) + whole[12:], r"bytes 0 to 12 say version 1\.2\.0")
+    refused(whole[:-1], "no whole number of float32")
+    refused(whole[:-4], "ends at byte .* inside or before the weights of head2")
+    refused(whole + b"\0" * 4, "goes on after byte")
+    refused(whole[: 20 + 4 * 10], r"ends at byte 60, .* weights of stem|mean of stem")
+    for name, value, said in (
+        ("var", -1.0, "-1.0"),
+        ("scale", np.nan, "nan"),
+        ("bias", 1e30, "1.0.*e\\+30"),
+    ):
+        changed = {k: {n: v.copy() for n, v in a.items()} for k, a in arrays.items()}
+        changed["stage2_down"][name][3] = value
+        data = header + yolov3.numbers(changed).tobytes()
+        refused(data, f"byte [0-9]+, in the {name} of stage2_down, holds {said}")
+    # In what is read past too.
+    changed["stage2_down"]["bias"][3] = 0
+    changed["head1"]["weights"][0, 0] = np.inf
+    refused(header + yolov3.numbers(changed).tobytes(), "weights of head1, holds inf")
+
+
+def test_a_thousand_mutated_files(tmp_path):
+    """Each is refused with its place, or read as exactly the numbers that it holds."""
+    network = yolov3.MINI
+    write_darknet(tmp_path / "whole", yolov3.numbers(yolov3.draw(yolov3.all_convs(network, 18))))
+    whole = (tmp_path / "whole").read_bytes()
+    expected, _ = read_darknet(tmp_path / "whole", network)
+    rng = np.random.default_rng(0)
+    path, refused = tmp_path / "mutated", 0
+    for i in range(1000):
+        data = bytearray(whole)
+        kind = i % 4
+        if kind == 0:  # the header
+            data[rng.integers(20)] ^= 1 << rng.integers(8)
+        elif kind == 1:  # anywhere
+            for at in rng.integers(len(data), size=3):
+                data[at] = rng.integers(256)
+        elif kind == 2:
+            del data[rng.integers(len(data)) :]
+        else:
+            at = rng.integers(len(data))
+            n = int(rng.integers(1, 9))
+            data[at : at + (n if rng.integers(2) else 0)] = bytes(
+                rng.integers(256, size=n - 1 or 1)
+            )
+        path.write_bytes(data)
+        try:
+            variables, _ = read_darknet(path, network)
+        except ConfigError as error:
+            assert re.search(r"bytes? \d+|\d+ bytes", str(error)), str(error)
+            refused += 1
+            continue
+        # No checksum tells that a finite number is another one: then just that one differs.
+        assert len(data) == len(whole)
+        changed = np.frombuffer(bytes(data[20:]), "<f4") != np.frombuffer(whole[20:], "<f4")
+        differing = sum(
+            int((a != b).sum())
+            for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(expected), strict=True)
+        )
+        assert differing <= changed.sum() <= 8
+    assert refused > 600
+
+
+def test_stock_weights_are_warned_about(tiny, tmp_path):
+    _, numbers = tiny
+    path = tmp_path / "w"
+    write_darknet(path, numbers, 32_013_312)
+    stock = load_backbone(path, TINY)
+    assert re.search("is the stock YOLOv3, .* val and test images", stock.source["warning"])
+    save_backbone(tmp_path / "own.safetensors", stock)  # the warning stays with the weights
+    own = load_backbone(tmp_path / "own.safetensors", TINY)
+    assert own.source["warning"] == stock.source["warning"]
+    assert own.source["origin"] == stock.source
+    assert_equal(own.variables, stock.variables)
+    write_darknet(path, numbers, 30_720_000)
+    assert "make sure" in load_backbone(path, TINY).source["warning"]
+    write_darknet(path, numbers[: count(yolov3.draw(yolov3.all_convs(TINY)), BODY + 6)], 0)
+    assert "warning" not in load_backbone(path, TINY).source
+
+
+def test_all_evaluation_images_are_of_coco_train2014(test_data):
+    """What the warning says: the images number 10,113, and RefCOCO takes them from train2014."""
+    ids = (test_data / "splits" / "val_test_union.txt").read_text().split()
+    assert len(set(ids)) == 10_113

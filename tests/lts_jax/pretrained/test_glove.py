@@ -1,0 +1,234 @@
+"""Files of word vectors, as they are published and damaged."""
+
+import json
+import re
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.errors import ConfigError
+from lts_jax.pretrained import glove, word_vectors
+
+WORDS = ("man", "left", "blue", "zebra-less", "café")
+VECTORS = np.random.default_rng(0).normal(0, 0.4, (4, 50)).round(5).astype(np.float32)
+KNOWN = ("man", "left", "blue", "café")
+
+
+def line(word, values):
+    return f"{word} {' '.join(f'{x:.5f}' for x in values)}\n"
+
+
+TEXT = "".join(line(w, v) for w, v in zip(KNOWN, VECTORS, strict=True))
+
+
+def read(path, size=50, words=WORDS):
+    return glove.read_vectors(path, words, size, progress=False)
+
+
+def write(tmp_path, text, name="glove.txt"):
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_every_form_gives_the_same(tmp_path):
+    text = write(tmp_path, TEXT)
+    with zipfile.ZipFile(tmp_path / "one.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("vectors.txt", TEXT)
+    with zipfile.ZipFile(tmp_path / "many.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for size in (50, 100, 200, 300):
+            file.writestr(f"glove.6B.{size}d.txt", TEXT if size == 50 else line("man", [0] * size))
+    np.savez_compressed(tmp_path / "v.npz", words=np.array(KNOWN), vectors=VECTORS)
+    for path in (text, tmp_path / "one.zip", tmp_path / "many.zip", tmp_path / "v.npz"):
+        vectors = read(path)
+        assert vectors.found.tolist() == [True, True, True, False, True], path
+        np.testing.assert_array_equal(vectors.vectors, VECTORS)
+        assert vectors.lines == 4 and not vectors.odd and len(vectors.sha256) == 64
+    assert read(tmp_path / "many.zip", 300, ("man",)).vectors.shape == (1, 300)
+
+
+def test_odd_lines_are_left_out_and_counted(tmp_path):
+    numbers = TEXT.splitlines()[0].partition(" ")[2]
+    filler = "".join(line(f"word{i}", VECTORS[0]) for i in range(100))
+    odd = [
+        "400000 50",  # a header
+        f". . . {numbers}",  # in the published 840B file
+        f"at name@domain.com {numbers}",
+        f"man {numbers} 0.5",
+        f"blue {numbers[: numbers.rindex(' ')]} nan",
+        f"left {numbers[: numbers.rindex(' ')]} 1.2.3",
+        "",
+        f"man {numbers}",
+    ]
+    path = write(tmp_path, filler + TEXT + "\n".join(odd) + "\n")
+    vectors = read(path)
+    assert vectors.odd == {
+        glove.TOO_FEW: 2,
+        glove.BLANKS: 2,
+        glove.TOO_MANY: 1,
+        glove.NOT_FINITE: 2,
+        glove.TWICE: 1,
+    }
+    np.testing.assert_array_equal(vectors.vectors, VECTORS)
+    assert not read(path, words=(".", "man")).found[0]  # `. . .` is not `.`
+
+
+def test_words_without_a_vector_are_drawn_like_the_others():
+    rng = np.random.default_rng(1)
+    n, mean, deviation = 4000, rng.normal(0, 1, 8), rng.uniform(0.1, 2, 8)
+    values = rng.normal(mean, deviation, (n, 8)).astype(np.float32)
+    found = np.arange(2 * n) % 2 == 0
+    vectors = glove.Vectors(found, values, n, {}, "")
+    table = word_vectors.embedding_table(vectors, seed=0)
+    assert table.shape == (2 * n + 2, 8) and table.dtype == np.float32
+    np.testing.assert_array_equal(table[2:][found], values)
+    drawn = table[2:][~found]
+    np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.1)
+    np.testing.assert_allclose(drawn.std(0), values.std(0), rtol=0.05)
+    np.testing.assert_array_equal(table, word_vectors.embedding_table(vectors, seed=0))
+    assert (table != word_vectors.embedding_table(vectors, seed=1)).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.txt", b"", "not one of the 5 words"),
+        ("a.txt", b"a" * 100_000, r"no line ends within \d+ bytes of byte 0"),
+        ("a.txt", "".join(line("x", [0] * 60) for _ in "ab"), r"embed_dim=50 .* byte 0 has 60"),
+        ("a.txt", "".join(line("x", [0] * 25) for _ in "ab"), r"embed_dim=50 .* byte 0 has 25"),
+        ("a.npz", b"", "tensor words cannot be read"),
+        ("a.npz", b"PK\x03\x04", "tensor words cannot be read"),
+    ],
+)
+def test_no_file_of_vectors(tmp_path, name, data, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        read(write(tmp_path, data, name))
+    assert str(tmp_path / name) in str(error.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path / "missing.txt")
+
+
+def test_arrays_that_are_none(tmp_path):
+    for words, vectors, said in (
+        (np.array(KNOWN, object), VECTORS, "words cannot be read"),
+        (np.array(KNOWN), VECTORS[:, :40], r"\[4, 40\], not \[4, 50\]"),
+        (np.array(KNOWN[:3]), VECTORS, "3 words and vectors"),
+        (np.array(KNOWN), VECTORS.astype(int), "int64"),
+    ):
+        np.savez(tmp_path / "v.npz", words=words, vectors=vectors)
+        with pytest.raises(ConfigError, match=said):
+            read(tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", vectors=VECTORS)
+    with pytest.raises(ConfigError, match="tensor words cannot be read"):
+        read(tmp_path / "v.npz")
+
+
+def test_memory_is_bounded_by_what_is_kept(tmp_path):
+    """A text file, and an archive that unpacks to 200 times its size."""
+    rows = "".join(line(f"w{i}", VECTORS[i % 4]) for i in range(2000))
+    text = write(tmp_path, TEXT + rows * 10)
+    with zipfile.ZipFile(tmp_path / "v.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("v.txt", TEXT + line("x", [0] * 50) * 40_000)
+    np.savez_compressed(
+        tmp_path / "v.npz",
+        words=np.array([*KNOWN, *["x"] * 100_000]),
+        vectors=np.concatenate([VECTORS, np.zeros((100_000, 50), np.float32)]),
+    )
+    for path, size in ((text, 8e6), (tmp_path / "v.zip", 15e6), (tmp_path / "v.npz", 20e6)):
+        tracemalloc.start()
+        vectors = read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4e6 < size and vectors.found.sum() == 4, (path, peak)
+
+
+def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
+    path = write(tmp_path, TEXT + "x 1\n")
+    cache = tmp_path / "cache"
+    first = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
+    reads, really_read = [], glove.read_vectors
+
+    def counted(*args, **kwargs):
+        reads.append(args)
+        return really_read(*args, **kwargs)
+
+    monkeypatch.setattr(word_vectors, "read_vectors", counted)
+    second = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
+    assert not reads and second.odd == first.odd == {glove.TOO_FEW: 1}
+    assert (second.sha256, second.lines) == (first.sha256, 5)
+    np.testing.assert_array_equal(second.vectors, first.vectors)
+    np.testing.assert_array_equal(second.found, first.found)
+    word_vectors.cached_vectors(path, WORDS[:2], 50, cache, progress=False)  # another vocabulary
+    assert len(reads) == 1
+    write(tmp_path, TEXT)  # another file
+    word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
+    assert len(reads) == 2
+    for entry in cache.iterdir():
+        entry.write_bytes(b"damaged")
+    assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).found.sum() == 4
+
+
+@pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])
+def test_a_thousand_mutated_files(tmp_path, name):
+    """Each is refused with its place, or every vector is the one that its line now holds."""
+    path = tmp_path / name
+    if name == "v.txt":
+        path.write_text(TEXT)
+    elif name == "v.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("v.txt", TEXT)
+    else:
+        np.savez(path, words=np.array(KNOWN), vectors=VECTORS)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for i in range(1000):
+        data = bytearray(whole)
+        if i % 3 == 0:
+            for at in rng.integers(len(data), size=3):
+                data[at] = rng.integers(256)
+        elif i % 3 == 1:
+            del data[rng.integers(len(data)) :]
+        else:
+            at = rng.integers(len(data))
+            data[at : at + int(rng.integers(2)) * 9] = rng.bytes(int(rng.integers(1, 9)))
+        path.write_bytes(data)
+        try:
+            vectors = read(path)
+        except ConfigError as error:
+            where = r"byte \d+|tensor (words|vectors)|not one of the 5 words"
+            assert re.search(where, str(error)), str(error)
+            refused += 1
+            continue
+        found = [w for w, known in zip(WORDS, vectors.found, strict=True) if known]
+        if name == "v.txt":
+            lines = bytes(data).split(b"\n")
+            for word, values in zip(found, vectors.vectors, strict=True):
+                of_word = [x.split() for x in lines if x.split()[:1] == [word.encode()]]
+                assert any(
+                    len(x) == 51 and np.array_equal(np.array(x[1:], np.float32), values)
+                    for x in of_word
+                )
+        else:  # what an archive holds has a checksum
+            for word, values in zip(found, vectors.vectors, strict=True):
+                np.testing.assert_array_equal(values, VECTORS[KNOWN.index(word)])
+    assert refused > (50 if name == "v.txt" else 500)
+
+
+def test_coverage_of_refcoco(test_data, tmp_path):
+    """The stand-in for GloVe as a text file covers the tokens of val, testA and testB."""
+    with np.load(test_data / "vectors" / "words_300d_fp16.npz") as file:
+        words, values = file["words"].tolist(), file["vectors"].astype(np.float32)
+    with (tmp_path / "glove.300d.txt").open("w", encoding="utf-8") as file:
+        file.writelines(line(w, v) for w, v in zip(words, values, strict=True))
+    sentences = []
+    for split in ("val", "testA", "testB"):
+        rows = json.loads((test_data / "refcoco_unc" / f"{split}.json").read_text())
+        sentences += [s["sent"] for ref in rows for s in ref["sentences"]]
+    assert len(sentences) == 21_586  # published: 10,834 + 5,657 + 5,095
+    vocabulary = Vocabulary.build(sentences)
+    vectors = read(tmp_path / "glove.300d.txt", 300, vocabulary.words)
+    counts = word_vectors.coverage(vectors, vocabulary, sentences)
+    print(word_vectors.describe_coverage(counts))
+    assert counts["tokens_with_vector"] >= 0.97 * counts["tokens"]
