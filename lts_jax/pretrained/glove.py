@@ -7,7 +7,9 @@ blanks themselves (`. . .`), so the numbers are counted from the end.
 
 import collections
 import hashlib
+import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,10 @@ READ_ERRORS = (
     ValueError,
     RuntimeError,
     SyntaxError,
+    TypeError,
+    tokenize.TokenError,
+    lzma.LZMAError,
+    MemoryError,
 )
 
 TOO_FEW = "too few numbers"

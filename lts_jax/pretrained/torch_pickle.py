@@ -5,6 +5,7 @@ numbers and tensors; the first other one ends the reading.
 """
 
 import pickletools
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,29 +173,33 @@ def _persistent(value: Any) -> Storage:
     """A storage: ("storage", type, key, device, number of elements[, view])."""
     kind, storage, key, _, numel = value[:5]
     if kind != "storage" or not isinstance(storage, _Global):
-        raise _RefusedError(f"the persistent object {kind!r}")
+        raise _RefusedError(f"the persistent object {reprlib.repr(kind)}")
     if not isinstance(key, str) or not key.isalnum() or not isinstance(numel, int) or numel < 0:
-        raise ValueError(f"storage {key!r} of {numel!r} elements")
+        raise ValueError(f"storage {reprlib.repr(key)} of {reprlib.repr(numel)} elements")
     return Storage(_DTYPES[storage.name.rpartition(".")[2]], key, numel)
 
 
 def _call(function: Any, arguments: Any) -> Any:
     """The calls that a state dict needs."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-        raise _RefusedError(f"a call of {function!r}")
+        raise _RefusedError(f"a call of {reprlib.repr(function)}")
     match function.name:
         case "collections.OrderedDict" if not arguments:
             return {}
         case "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor":
             storage, offset, size, stride = arguments[:4]
+            # Before they are copied: what a few bytes name again and again can be large.
+            if not isinstance(storage, Storage) or not len(size) == len(stride) <= 8:
+                raise ValueError("a tensor without a storage, or of more than 8 dimensions")
             numbers = (offset, *size, *stride)
-            if not isinstance(storage, Storage) or len(size) != len(stride):
-                raise ValueError("a tensor without a storage or strides")
-            if len(size) > 8 or not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
-                raise ValueError(f"a tensor of size {size!r}, stride {stride!r}, at {offset!r}")
+            if not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
+                shown = reprlib.repr((size, stride, offset))
+                raise ValueError(f"a tensor of size, stride and offset {shown}")
             return Tensor(storage, offset, tuple(size), tuple(stride))
         case "torch._utils._rebuild_parameter":
             return arguments[0]
         case "torch.Size":
+            if not isinstance(arguments[0], list | tuple) or len(arguments[0]) > 8:
+                raise ValueError("a torch.Size of more than 8 numbers")
             return tuple(arguments[0])
     raise _RefusedError(f"a call of {function.name}")
