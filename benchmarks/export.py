@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 
+from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.experiment import make_model
 from lts_jax.export.folder import Trained, flat_weights, predictor, write_folder
-from lts_jax.tables import requested_config
 from lts_jax.writers import format_table
 
 WORDS = 9340  # about RefCOCO's training vocabulary

@@ -2,9 +2,13 @@
 
 import re
 import sys
+from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
+
+from lts_jax.checks import check_config
+from lts_jax.errors import ConfigError
 
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
 _TRACEBACK = "Error whilst parsing config file"
@@ -37,6 +41,24 @@ def split_lists(config: ConfigDict) -> ConfigDict:
     names = (name.strip() for text in config.eval.splits for name in text.split(","))
     config.eval.splits = tuple(name for name in names if name)
     return config
+
+
+def requested_config(config: str, overrides: Sequence[str]) -> ConfigDict:
+    """Returns the config that `lts_jax.main` makes of `--config=<config>` and the overrides.
+
+    Raises:
+      ConfigError: the config file has no such variant, or the overrides do not fit it.
+    """
+    arguments = ["main", f"--config={config}", *overrides]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    try:
+        values(arguments)
+        result: ConfigDict = split_lists(holder.value)
+        check_config(result)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{config}: {flag_error(error)}") from error
+    return result
 
 
 def flag_error(error: Exception) -> str:

@@ -13,55 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from lts_jax import paper
-from lts_jax.checks import check_config, plain_config
-from lts_jax.cli import flag_error, parse_flags, split_lists
+from lts_jax.checks import plain_config
+from lts_jax.cli import parse_flags, requested_config
 from lts_jax.errors import ConfigError
 from lts_jax.runs import Run, RunError, read_result, train
 from lts_jax.table_report import format_markdown, make_report
 from lts_jax.writers import write_json, write_text
 
-FLAGS = flags.FLAGS
 _TABLES = ", ".join(map(str, paper.TABLES))
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, without a variant.", lock_config=True
-)
-_TABLE = flags.DEFINE_integer("table", None, f"Of the paper: {_TABLES}.")
-_SEEDS = flags.DEFINE_integer(
-    "seeds", 3, "Runs of each variant, with the seeds 0, 1, ...", lower_bound=1
-)
-_JOBS = flags.DEFINE_integer(
-    "jobs",
-    1,
-    "Runs at a time. Runs that share a GPU need XLA_PYTHON_CLIENT_PREALLOCATE=false.",
-    lower_bound=1,
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the runs; runs/tables/<name of the config file> where not given."
-)
-_READ_ONLY = flags.DEFINE_bool("read_only", False, "Start no run: write what is there.")
-flags.mark_flags_as_required(["config", "table"])
 _FULL = "lts"
-
-
-def requested_config(config: str, overrides: Sequence[str]) -> ConfigDict:
-    """Returns the config that `lts_jax.main` makes of `--config=<config>` and the overrides.
-
-    Raises:
-      ConfigError: the config file has no such variant, or the overrides do not fit it.
-    """
-    arguments = ["main", f"--config={config}", *overrides]
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-    try:
-        values(arguments)
-        result: ConfigDict = split_lists(holder.value)
-        check_config(result)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{config}: {flag_error(error)}") from error
-    return result
 
 
 def plan(
@@ -98,12 +61,14 @@ def plan(
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """Returns the parsed command line's arguments that set fields of the config, as typed."""
     found: list[str] = []
-    remaining = iter(FLAGS.read_flags_from_files(list(arguments), force_gnu=False))
+    remaining = iter(flags.FLAGS.read_flags_from_files(list(arguments), force_gnu=False))
     for argument in remaining:
         if re.match(r"--?(no)?config\.", argument):
             found.append(argument)
             name = argument.lstrip("-")
-            if name in FLAGS and not FLAGS[name].boolean:  # a name alone: its value comes next
+            if (
+                name in flags.FLAGS and not flags.FLAGS[name].boolean
+            ):  # a name alone: its value comes next
                 found.append(next(remaining))
     return found
 
@@ -169,31 +134,56 @@ def make_table(
         print(f"\n{write()}\nwrote {workdir / f'table{table}.md'} and .json", flush=True)
 
 
+def define_flags() -> None:
+    """Defines the command's flags; not on import, as other commands have some of their names."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file, without a variant.", lock_config=True
+    )
+    flags.DEFINE_integer("table", None, f"Of the paper: {_TABLES}.")
+    flags.DEFINE_integer(
+        "seeds", 3, "Runs of each variant, with the seeds 0, 1, ...", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "jobs",
+        1,
+        "Runs at a time. Runs that share a GPU need XLA_PYTHON_CLIENT_PREALLOCATE=false.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of the runs; runs/tables/<name of the config file> where not given.",
+    )
+    flags.DEFINE_bool("read_only", False, "Start no run: write what is there.")
+    flags.mark_flags_as_required(["config", "table"])
+
+
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
     if len(argv) > 1:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
-    file = config_flags.get_config_filename(FLAGS["config"])
-    if _TABLE.value not in paper.TABLES:
-        why = "puts the segmenter on CMPC, another model" if _TABLE.value == 3 else "is unknown"
-        sys.exit(f"error: --table {_TABLE.value} {why}; the tables are {_TABLES}")
+    given = flags.FLAGS
+    file = config_flags.get_config_filename(given["config"])
+    if given.table not in paper.TABLES:
+        why = "puts the segmenter on CMPC, another model" if given.table == 3 else "is unknown"
+        sys.exit(f"error: --table {given.table} {why}; the tables are {_TABLES}")
     if ":" in file:
         name, _, variant = file.partition(":")
         sys.exit(f"error: the table chooses the variants: give --config {name} without :{variant}")
-    if "seed" in config_flags.get_override_values(FLAGS["config"]):
+    if "seed" in config_flags.get_override_values(given["config"]):
         sys.exit("error: --config.seed cannot be set here: --seeds 3 takes the seeds 0, 1 and 2")
-    workdir = Path(_WORKDIR.value or Path("runs") / "tables" / Path(file).stem)
+    workdir = Path(given.workdir or Path("runs") / "tables" / Path(file).stem)
     _interrupt_on_signals()
     try:
         make_table(
             file,
-            _TABLE.value,
-            _SEEDS.value,
-            _JOBS.value,
+            given.table,
+            given.seeds,
+            given.jobs,
             workdir,
             overrides_of(sys.argv[1:]),
-            _READ_ONLY.value,
+            given.read_only,
         )
     except (ConfigError, RunError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -217,4 +207,5 @@ def _same(a: Run, b: Run) -> bool:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=parse_flags)

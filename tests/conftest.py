@@ -1,9 +1,23 @@
 """Fixtures shared by all tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Before JAX starts, and once: the workers of pytest-xdist inherit what the first process sets.
+if "LTS_TEST_CACHE" not in os.environ:
+    # A mesh of eight devices that a CPU can pretend to have.
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    ).strip()
+    # Compiling takes most of the time: half of it is saved, and every bound still holds.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    # The same small programs are compiled in many tests.
+    _CACHE = tempfile.TemporaryDirectory(prefix="xla-")
+    os.environ["LTS_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lts_jax import experiment, first_weights
+from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import word_vectors
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.layout import Network
-from lts_jax.tables import requested_config
 from tfds_refcoco import DataError
 
 

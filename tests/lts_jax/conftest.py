@@ -1,18 +1,3 @@
-import os
-import tempfile
-
-# Before JAX starts: a mesh of eight devices that a CPU can pretend to have.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
-
-# Compiling takes most of the time of these tests: half of it is saved, and every bound still holds.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-# The same small programs are compiled in many tests.
-_CACHE = tempfile.TemporaryDirectory(prefix="xla-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +102,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
     """Takes the place of the processes that the tables' command starts."""
     from lts_jax import runs
 
-    from fake_runs import FakeRuns  # late: it defines the command's flags
+    from fake_runs import FakeRuns
 
     monkeypatch.chdir(repo_root)
     fake = FakeRuns()

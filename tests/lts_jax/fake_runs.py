@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lts_jax import tables
 from lts_jax.checks import plain_config
+from lts_jax.cli import requested_config
 from lts_jax.metrics import METRIC_NAMES
 
 CONFIG = "configs/shapes.py"
@@ -29,7 +30,7 @@ class FakeRuns:
         name = command[command.index("--config") + 1]
         workdir = Path(command[command.index("--workdir") + 1])
         overrides = command[command.index("--workdir") + 2 :]
-        config = tables.requested_config(name, overrides)
+        config = requested_config(name, overrides)
         key = (name.split(":")[1], config.seed)
         with self.lock:
             self.started.append(key)

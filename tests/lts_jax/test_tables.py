@@ -8,6 +8,7 @@ import pytest
 
 from lts_jax import runs, tables
 from lts_jax.checks import plain_config
+from lts_jax.cli import requested_config
 from lts_jax.errors import ConfigError
 
 from fake_runs import CONFIG, make
@@ -80,7 +81,7 @@ def test_another_config_is_refused_by_field(fake, tmp_path):
 def test_another_config_is_refused_once_there_is_a_checkpoint(fake, tmp_path, folder, refused):
     workdir = tmp_path / "lts" / "seed0"
     (workdir / folder).mkdir(parents=True)
-    config = plain_config(tables.requested_config(f"{CONFIG}:lts", ["--config.model.rounds=2"]))
+    config = plain_config(requested_config(f"{CONFIG}:lts", ["--config.model.rounds=2"]))
     (workdir / "run.json").write_text(json.dumps({"config": config}))
     said = pytest.raises(ConfigError, match=r"model.rounds: 2 there, 1 now")
     with said if refused else contextlib.nullcontext():
