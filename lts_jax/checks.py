@@ -18,6 +18,7 @@ FREE_FIELDS = (
     "data.threads",
     "train.epochs",
     "train.log_every",
+    "checkpoint.every_minutes",
     "eval.splits",
     "eval.batch_size",
     "eval.gallery",
@@ -74,7 +75,7 @@ def check_config(config: ConfigDict) -> None:
         if not 0 < fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must be positive")
     multipliers = [f"train.lr_multipliers.{part}" for part in PARTS]
-    for name in ("train.location_weight", "eval.gallery", *multipliers):
+    for name in ("train.location_weight", "checkpoint.every_minutes", "eval.gallery", *multipliers):
         if not 0 <= fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must not be negative")
     if not 0 <= fields["seed"] < 2**32:
@@ -133,6 +134,33 @@ def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) 
       workdir: named in the error.
     """
     _check_same(saved, config, workdir, lambda field: field not in FREE_FIELDS)
+
+
+def check_same_data(saved: Mapping[str, Any], run: Mapping[str, Any], workdir: Path) -> None:
+    """Raises ConfigError naming what differs in a run's data or vocabulary.
+
+    Args:
+      saved: what the workdir's checkpoint holds: `data`, and `vocabulary`, the words in order.
+      run: the same of the data now given.
+      workdir: named in the error.
+    """
+    there, now = saved["data"], run["data"]
+    differing = [
+        f"  {name}: {there.get(name, 'absent')} there, {now.get(name, 'absent')} now"
+        for name in sorted(there.keys() | now.keys())
+        if there.get(name) != now.get(name)
+    ]
+    old, new = saved["vocabulary"], run["vocabulary"]
+    if old != new:
+        for where, words in (("there", set(old) - set(new)), ("now", set(new) - set(old))):
+            some = ", ".join(sorted(words)[:10]) + (", …" if len(words) > 10 else "")
+            differing.append(f"  words only {where}: {len(words)} {some}".rstrip())
+    if differing:
+        listed = "\n".join(differing)
+        raise ConfigError(
+            f"{workdir} was trained on other data:\n{listed}\n"
+            "Give the old data back (data.dir), or take another --workdir."
+        )
 
 
 def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:

@@ -1,8 +1,6 @@
 """From a config to the objects of a run."""
 
 import hashlib
-import importlib.metadata
-import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import tfds_refcoco
-from lts_jax import __version__, sharding
+from lts_jax import provenance, sharding
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.checks import check_same_model, plain_config
 from lts_jax.data.pipeline import Preprocessing
@@ -26,7 +24,6 @@ from tfds_refcoco.imagelists import read_ids
 from tfds_refcoco.reader import Dataset, Split
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_data(config: ConfigDict) -> Dataset:
@@ -196,7 +193,6 @@ def describe_run(
       vocabulary: of the network.
       weights: where the network's first weights came from, see `lts_jax.first_weights`.
     """
-    device = jax.devices()[0]
     return {
         "config": plain_config(config),
         "data": describe_data(split),
@@ -205,10 +201,5 @@ def describe_run(
             "sha256": hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest(),
         },
         "weights": weights or {},
-        "versions": {
-            "python": platform.python_version(),
-            "lts_jax": __version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})",
+        **provenance.describe(),
     }

@@ -153,9 +153,7 @@ def read_best(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"{workdir} holds no checkpoint of a run")
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise ConfigError(f"{workdir} holds no checkpoint yet")
+        step = checkpoints.choose(None)
         saved, variables = checkpoints.read_run(step), checkpoints.read_variables(step)
     return step, saved, flatten_dict(variables, sep="/")
 

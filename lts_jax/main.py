@@ -1,8 +1,12 @@
 """The command: `python -m lts_jax.main --config configs/refcoco.py`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # the imports take seconds, in which a machine may be taken away too
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 import jax
 from absl import app, flags, logging
@@ -14,6 +18,7 @@ from lts_jax.cli import parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.predict import Predictor
 from lts_jax.sharding import join_processes
+from lts_jax.stopping import Stop, Stopped
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
 
@@ -59,16 +64,25 @@ def main(argv: list[str]) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "lts_jax" / "xla"))
+    # Else SIGTERM would never reach us where several processes are joined.
+    jax.config.update("jax_enable_preemption_service", False)
+    stop = Stop()
+    if _MODE.value == "train":
+        stop.listen()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        run(_MODE.value)
+        run(_MODE.value, stop)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on", flush=True)
+        sys.exit(stop.exit_status)
     except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        again = "; the same command goes on from the last checkpoint"
-        sys.exit("stopped" + (again if _MODE.value == "train" else ""))
+        sys.exit("stopped")
 
 
-def run(mode: str) -> None:
+def run(mode: str, stop: Stop) -> None:
     """Runs one of the modes."""
     workdir, step = _run_folder()
     config = _CONFIG.value and split_lists(_CONFIG.value)
@@ -90,7 +104,7 @@ def run(mode: str) -> None:
     elif _CHECKPOINT.value:
         raise ConfigError("--checkpoint needs --mode=eval or --mode=predict")
     else:
-        train_and_evaluate(config, workdir)
+        train_and_evaluate(config, workdir, stop)
 
 
 def _run_folder() -> tuple[Path, int | None]:

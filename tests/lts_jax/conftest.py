@@ -89,7 +89,8 @@ def trained_run(
     )
     run = experiment.describe_run(config, split, vocabulary)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(7, state, batches, run, list(vocabulary.words), {"oiou": 0.5})
+        checkpoints.save(7, state, batches, run, list(vocabulary.words))
+        checkpoints.score(7, {"oiou": 0.5})
     with MetricWriter(workdir, 0) as writer:
         for step in (1, 7):
             writer.write(step, {"train/loss": 9.0 / step, "val/oiou": step / 10})

@@ -202,9 +202,8 @@ def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_pa
         )
         state["params"] = jax.tree.map(np.zeros_like, state["params"])
         iterator = iter(grain.MapDataset.range(3).to_iter_dataset())
-        checkpoints.save(
-            best + 1000, TrainState(**state), iterator, run, run["vocabulary"], {"oiou": -1.0}
-        )
+        checkpoints.save(best + 1000, TrainState(**state), iterator, run, run["vocabulary"])
+        checkpoints.score(best + 1000, {"oiou": -1.0})
         assert checkpoints.best_step == best
     capsys.readouterr()
     assert train.evaluate(tiny_config_factory(), tmp_path / "run") == results
