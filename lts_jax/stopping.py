@@ -62,7 +62,8 @@ class Stop:
     def _watch(self, pipe: int) -> None:
         self.signal = _read_signal(pipe)
         if self._busy():
-            print(f"{signal.Signals(self.signal).name}: saving; a second one does not", flush=True)
+            name = signal.Signals(self.signal).name
+            print(f"{name}: saving, then it ends; a second one ends it at once", flush=True)
         while self._busy():
             if select.select([pipe], [], [], 0.1)[0] and _read_signal(pipe):
                 os._exit(128 + self.signal)

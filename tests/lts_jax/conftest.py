@@ -13,6 +13,8 @@ from tfds_refcoco.shapes import generate
 from tiny import TINY
 
 if TYPE_CHECKING:
+    from lts_jax.train import Results
+
     from fake_runs import FakeRuns
 
 
@@ -52,6 +54,17 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
         return config
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
+) -> tuple[Path, "Results"]:
+    """One uninterrupted run: its workdir and the metrics that it returned."""
+    from lts_jax.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train_and_evaluate(tiny_config_factory(), workdir)
 
 
 @pytest.fixture(scope="session")

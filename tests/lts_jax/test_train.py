@@ -1,6 +1,8 @@
 """Whole runs: a tiny network on a small generated set, through the real loop."""
 
+import itertools
 import json
+import re
 import shutil
 
 import grain
@@ -34,13 +36,6 @@ def final_params(workdir):
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
     return step, jax.tree.leaves(state)
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory, tiny_config_factory):
-    """One uninterrupted run: its workdir and the metrics that it returned."""
-    workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train.train_and_evaluate(tiny_config_factory(), workdir)
 
 
 def test_results_files(whole_run, shapes_data):
@@ -186,8 +181,9 @@ def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.dir = str(tmp_path)
     config.eval.splits = ("val",)
-    with pytest.raises(ValueError, match="was trained on other data"):
+    with pytest.raises(ValueError, match="was trained on other data") as error:
         train.train_and_evaluate(config, workdir)
+    assert re.search(r"\n  sha256: \w{64} there, \w{64} now\n", str(error.value))
 
 
 def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_path, capsys):
@@ -243,6 +239,7 @@ def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
     assert run["config"] == plain_config(tiny_config_factory())
     assert run["data"]["images"] == 24 and len(run["data"]["sha256"]) == 64
     assert run["versions"]["jax"] == jax.__version__
+    assert set(run["git"]) == {"revision", "dirty"}
     assert "cpu" in run["devices"] or jax.default_backend() != "cpu"
 
 
@@ -267,17 +264,30 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
         train.evaluate(tiny_config_factory(), tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, shapes_data, tmp_path):
     config = tiny_config_factory()
     config.train.learning_rate = 1e30
     config.train.log_every = 1000
-    with pytest.raises(NonFiniteLossError, match=r"is (nan|inf) at step \d+; .* another --workdir"):
+    config.eval.every_epochs = 1.0
+    config.train.epochs = 2.0
+    with pytest.raises(NonFiniteLossError) as error:
         train.train_and_evaluate(config, tmp_path)
+    found = re.search(r"is (nan|inf) at step (\d+); .* another --workdir", str(error.value))
+    rows = list(itertools.islice(order(shapes_data.split("train")), 8 * int(found[2])))[-8:]
+    ids = shapes_data.split("train").index.sent_id[rows]
+    assert str(error.value).endswith(f"sent_ids of the batch: {' '.join(map(str, ids))}")
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     for path in saved:  # what was saved before is whole and finite
         state = ocp.StandardCheckpointer().restore(path / "state")
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
+
+
+def order(split):
+    """The rows in the order of training, as its definition says."""
+    for epoch in itertools.count():
+        drawn = np.random.PCG64([0, epoch]).random_raw(len(split.index.sent_id))
+        yield from np.argsort(drawn, kind="stable")
 
 
 def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
