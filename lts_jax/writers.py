@@ -87,10 +87,8 @@ class MetricWriter:
 
     Args:
       workdir: where both are written.
-      start_step: the step that the run goes on from.
-
-    Attributes:
-      at_start: what had been logged at that step.
+      start_step: the step that the run goes on from. What was logged at it is not logged again: the
+        run may have been killed in the middle of what it does there.
     """
 
     def __init__(self, workdir: Path, start_step: int):
@@ -115,16 +113,16 @@ class MetricWriter:
         self._board.write_event(
             Event(step=start_step, session_log=SessionLog(status=SessionLog.START))
         )
-        # The start step's events are dropped too: it may have been killed between these and the
-        # line. They are told again.
-        self.at_start: dict[str, float] = {}
-        for scalars in kept:
+        self._start: tuple[int, set[str]] = start_step, set()
+        for scalars in kept:  # the START drops the events of the start step too
             if scalars.pop("step") == start_step:
-                self.at_start |= scalars
+                self._start[1].update(scalars)
                 self._tell_board(start_step, scalars)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Logs scalars at a step."""
+        if step == self._start[0] and self._start[1].issuperset(scalars):
+            return
         with _naming(self._path):
             self._file.write(json.dumps({"step": step, **scalars}) + "\n")
             self._file.flush()

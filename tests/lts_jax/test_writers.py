@@ -24,11 +24,10 @@ def log(workdir, start, steps):
 @pytest.mark.parametrize("rest", ["", '{"step": 11, "loss": 1.0}\n', '{"step": 1', '{"step"'])
 def test_each_step_once_however_often_it_is_killed(tmp_path, rest):
     for start, steps in ((0, range(1, 6)), (3, range(4, 8)), (3, range(4, 10)), (8, (9, 10))):
-        writer = log(tmp_path, start, steps)
+        log(tmp_path, start, [start, *steps] if start else steps)
         # Killed: never closed, and with a line half written.
         with (tmp_path / "metrics.jsonl").open("a") as file:
             file.write(rest)
-        assert writer.at_start == ({"loss": float(start)} if start else {})
         files = list((tmp_path / "tensorboard").iterdir())  # named by the second
         max(files, key=lambda path: path.name).rename(tmp_path / "tensorboard" / f"a{len(files)}")
     log(tmp_path, 10, []).__exit__()
