@@ -142,18 +142,12 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         pace = Pace(stop, config.checkpoint.every_minutes)
         with MetricWriter(workdir, start) as writer:
 
-            def save(step: int) -> None:
-                guard.check()
-                checkpoints.save(step, state, batches, run, words)
-                pace.saved()
-
             def evaluate_at(step: int) -> None:
                 stop.release(lambda: checkpoints.saving)
                 with progress.paused():
                     metrics = evaluator.scores(state)
                     _report(step, config.eval.best_split, metrics, writer)
                     checkpoints.score(step, metrics)
-                stop.hold()
 
             if start and evaluated_at(start) and not checkpoints.scored(start):
                 evaluate_at(start)
@@ -161,8 +155,6 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
                 batch = sharding.put_batch(next(batches), mesh)
                 state, losses = train_step(state, batch)
                 guard.add(step, losses)
-                if step == start + 1:
-                    jax.block_until_ready(losses)  # compiled
                 stop.hold()
                 # Not the first step after a stop: the log is to be the same without it.
                 logged = evaluated_at(step) or step == 1 or step % config.train.log_every == 0
@@ -174,7 +166,9 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
                         writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
                 turn = pace.after(step)
                 if turn.save or turn.stop or evaluated_at(step):
-                    save(step)
+                    guard.check()
+                    checkpoints.save(step, state, batches, run, words)
+                    pace.saved()
                 if turn.stop:
                     raise Stopped(f"stopped at step {step} of {total_steps}, and saved")
                 if evaluated_at(step):
