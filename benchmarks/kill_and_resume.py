@@ -116,7 +116,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
         raise SystemExit((folder / "whole.txt").read_text())
     seconds = time.monotonic() - start
     print(f"undisturbed: {seconds:.0f} s", flush=True)
-    told = []
+    told: list[dict[str, Any]] = []
     while len(told) < kills:
         life = Life(command(folder, often, fields | {"checkpoint.every_minutes": 0.02}), log(often))
         moment = rng.choice(["starting", "training", "saving", "saving"])

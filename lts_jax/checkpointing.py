@@ -3,9 +3,9 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grain
 import jax
@@ -18,15 +18,11 @@ from lts_jax.guards import fingerprint
 from lts_jax.steps import TrainState
 from lts_jax.writers import write_json
 
-T = TypeVar("T")
-
 BEST_METRIC = "oiou"
 LATEST_KEPT = 2  # the second is for the day on which the first is damaged
 _JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksum")
-_ABSENT: dict[str, Any] = {
-    "weights": {},
-    "checksum": None,
-}  # in older checkpoints, whose weights were random
+# In older checkpoints, whose first weights were random.
+_ABSENT: dict[str, Any] = {"weights": {}, "checksum": None}
 
 
 class Checkpoints:
@@ -39,6 +35,9 @@ class Checkpoints:
     Args:
       workdir: of the run.
       clean: remove what an interrupted save has left. Only the run that holds the workdir may.
+
+    Attributes:
+      folder: of the checkpoints.
     """
 
     def __init__(self, workdir: Path, *, clean: bool = False):
@@ -47,14 +46,14 @@ class Checkpoints:
             cleanup_tmp_directories=clean,
             lightweight_initialize=True,  # reads nothing: what it reads may be damaged
         )
-        self._folder = (workdir / "checkpoints").resolve()
+        self.folder = (workdir / "checkpoints").resolve()
         self._manager = ocp.CheckpointManager(
-            self._folder,
+            self.folder,
             options=options,
             item_names=("state", "iterator", *_JSON_ITEMS),
             item_handlers={"iterator": grain.checkpoint.CheckpointHandler()},
         )
-        read = {step: _read_score(self._folder / str(step)) for step in self.steps}
+        read = {step: _read_score(self.folder / str(step)) for step in self.steps}
         self._scores = {step: score for step, score in read.items() if score is not None}
 
     @property
@@ -92,7 +91,7 @@ class Checkpoints:
                 wanted = f"that was evaluated: train on, or give --checkpoint; there are {listed}"
             elif step is None:
                 wanted = "yet: train first"
-            raise ConfigError(f"{self._folder} holds no checkpoint {wanted}")
+            raise ConfigError(f"{self.folder} holds no checkpoint {wanted}")
         return chosen
 
     def scored(self, step: int) -> bool:
@@ -149,7 +148,7 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
-                write_json(self._folder / str(step) / "metrics" / "metrics", metrics)
+                write_json(self.folder / str(step) / "metrics" / "metrics", metrics)
             self._scores[step] = metrics[BEST_METRIC]
             for old in sorted(set(self.steps) - self._kept(self.steps)):
                 self._manager.delete(old)
@@ -170,61 +169,27 @@ class Checkpoints:
             full = "No space left" in str(error) or "Disk quota" in str(error)
             why = "the disk is full" if full else str(error)
             raise SaveError(
-                f"{self._folder}: a checkpoint could not be written: {why}. The ones before it are "
+                f"{self.folder}: a checkpoint could not be written: {why}. The ones before it are "
                 "whole; with room for another the same command goes on from there"
             ) from error
 
-    def resume(self, read: Callable[[int], T]) -> tuple[int, T] | None:
-        """Reads the newest checkpoint that can be read, and moves newer ones aside.
-
-        They are kept in `checkpoints_unreadable/` of the workdir, until somebody deletes them.
-
-        Args:
-          read: reads a step; raises UnreadableCheckpointError.
-
-        Returns:
-          The step, and what `read` gave; None where there is no checkpoint at all.
-
-        Raises:
-          ConfigError: there are checkpoints, and none can be read; they stay where they are.
-        """
-        damaged: list[int] = []
-        for step in reversed(self.steps):
-            try:
-                found = read(step)
-            except UnreadableCheckpointError as error:
-                print(f"WARNING: {error}", file=sys.stderr, flush=True)
-                damaged.append(step)
-                continue
-            for newer in damaged:
-                self._set_aside(newer, step)
-            return step, found
-        if damaged:
-            raise ConfigError(
-                f"{self._folder}: no checkpoint can be read, see above. Put one back from a copy, "
-                "or take another --workdir"
-            )
-        return None
-
-    def _set_aside(self, step: int, instead: int) -> None:
-        folder = self._folder.with_name("checkpoints_unreadable")
-        place = folder / str(step)
+    def set_aside(self, step: int) -> Path:
+        """Moves a checkpoint to `checkpoints_unreadable/` of the workdir; returns where it is."""
+        folder = self.folder.with_name("checkpoints_unreadable")
+        place, number = folder / str(step), 1
+        while place.exists():
+            number += 1
+            place = folder / f"{step}_{number}"
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("found a place")
         if jax.process_index() == 0:
             folder.mkdir(exist_ok=True)
-            number = 1
-            while place.exists():
-                number += 1
-                place = folder / f"{step}_{number}"
-            (self._folder / str(step)).rename(place)
-            print(
-                f"WARNING: going on from step {instead}; step {step} was moved to {place}",
-                file=sys.stderr,
-                flush=True,
-            )
+            (self.folder / str(step)).rename(place)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("set aside")
         self._manager.reload()
         self._scores.pop(step, None)
+        return place
 
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns what a checkpoint was made with.
@@ -232,7 +197,7 @@ class Checkpoints:
         That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
         all were random, and `checksum` of the state, see `lts_jax.guards.fingerprint`.
         """
-        folder = self._folder / str(step)
+        folder = self.folder / str(step)
         names = [name for name in _JSON_ITEMS if name not in _ABSENT or (folder / name).exists()]
         items = {name: ocp.args.JsonRestore() for name in names}
         restored = self._restore(step, ocp.args.Composite(**items))
@@ -249,7 +214,7 @@ class Checkpoints:
         checksum = self.read_run(step)["checksum"]
         if checksum is not None and checksum != int(fingerprint(state)[1]):
             raise UnreadableCheckpointError(
-                f"checkpoint {self._folder / str(step)} is damaged: its state has another checksum"
+                f"checkpoint {self.folder / str(step)} is damaged: its state has another checksum"
             )
         return state
 
@@ -268,7 +233,7 @@ class Checkpoints:
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes."""
-        folder = self._folder / str(step) / "state"
+        folder = self.folder / str(step) / "state"
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 tree = checkpointer.metadata(folder).item_metadata.tree
@@ -289,7 +254,7 @@ class Checkpoints:
         By hand: grain wants the file of this process and this number of processes, though the
         iterators of all are the same.
         """
-        folder = self._folder / str(step) / "iterator"
+        folder = self.folder / str(step) / "iterator"
         try:
             iterator.set_state(json.loads(min(folder.glob("process_*.json")).read_text()))
         except (KeyError, ValueError, OSError) as error:
@@ -299,7 +264,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=args)
         except (KeyError, ValueError, OSError) as error:
-            folder = self._folder / str(step)
+            folder = self.folder / str(step)
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def __enter__(self) -> "Checkpoints":

@@ -18,6 +18,7 @@ from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
+from lts_jax.resuming import read_newest
 from lts_jax.steps import TrainState, compile_train_step
 from lts_jax.stopping import Pace, Stop, Stopped
 from lts_jax.writers import MetricWriter, only_run_in, write_json
@@ -118,7 +119,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             checkpoints.restore_iterator(step, batches)
             return checkpoints.restore_state(step, abstract), saved["weights"]
 
-        resumed = checkpoints.resume(read)
+        resumed = read_newest(checkpoints, read)
         if resumed:
             start, (state, run["weights"]) = resumed
         else:

@@ -10,6 +10,7 @@ import pytest
 
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError
+from lts_jax.resuming import read_newest
 from lts_jax.steps import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
@@ -107,7 +108,7 @@ def flip(path):
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, capsys):
     harm(saved / "checkpoints" / "5")
     with Checkpoints(saved, clean=True) as checkpoints:
-        assert checkpoints.resume(lambda step: restore(checkpoints, step)) == (4, 4)
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (4, 4)
         said = capsys.readouterr().err
         assert f"WARNING: checkpoint {saved}/checkpoints/5" in said
         aside = saved / "checkpoints_unreadable" / "5"
@@ -116,7 +117,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, ca
         # The steps come again, and are saved under the same name.
         checkpoints.save(5, make_state(5), make_iterator(), RUN, ["a"])
     with Checkpoints(saved) as checkpoints:
-        assert checkpoints.resume(lambda step: restore(checkpoints, step)) == (5, 5)
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
 
 
 def test_damaged_metrics_are_measured_again(saved, capsys):
@@ -132,7 +133,7 @@ def test_where_none_can_be_read_all_stay(saved):
     for step in (2, 4, 5):
         shutil.rmtree(saved / "checkpoints" / str(step) / "state")
     with Checkpoints(saved) as checkpoints, pytest.raises(ConfigError, match="no checkpoint can"):
-        checkpoints.resume(lambda step: restore(checkpoints, step))
+        read_newest(checkpoints, lambda step: restore(checkpoints, step))
     assert sorted(path.name for path in (saved / "checkpoints").iterdir()) == ["2", "4", "5"]
 
 
@@ -169,7 +170,7 @@ def fails_and_recovers(workdir, why, make_room):
     assert "the same command goes on" in str(error.value)
     make_room()
     with Checkpoints(workdir, clean=True) as checkpoints:
-        assert checkpoints.resume(lambda step: restore(checkpoints, step)) == (5, 5)
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
         checkpoints.save(7, make_state(7), make_iterator(), RUN, ["a"])
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "5", "7"]
 
