@@ -180,8 +180,8 @@ follow() {
   bucket=${bucket%%/*}
   rest=(--distributed=auto ${rest[@]+"${rest[@]}"})
   worker_arguments
-  layout=$(run gcloud storage buckets describe "gs://$bucket" --raw \
-    "--format=value(hierarchicalNamespace.enabled)")
+  layout=$(run gcloud storage buckets describe "gs://$bucket" \
+    "--format=value(hierarchicalNamespace.enabled)" --raw)
   [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace, see docs/launch.md"
   prepare
   start
@@ -189,13 +189,11 @@ follow() {
 }
 
 status() {
-  local state
+  local state states=''
   state=$(vm_state)
-  [[ $dry_run ]] || echo "$name in $zone: $state"
-  if [[ $state == READY ]]; then
-    [[ $dry_run ]] && run_states >/dev/null || echo "runs: $(run_states)"
-    on 0 launch/tpu_worker.sh log
-  fi
+  [[ $state != READY ]] || states=$(run_states)
+  [[ $dry_run ]] || echo "$name in $zone: $state ${states//,/ }"
+  [[ $state != READY ]] || on 0 launch/tpu_worker.sh log
 }
 
 ask_and_delete() {

@@ -21,7 +21,7 @@ own() {
   esac
 }
 
-notes=.launch # lock, while a run is alive; command; status, how it ended; log.txt; ready
+notes=.launch # lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready
 running() { ! flock --nonblock "$notes/lock" true; }
 
 setup() {
@@ -65,11 +65,11 @@ start() {
   fi
   if [[ $data ]]; then
     run mkdir -p data
-    run gcloud storage rsync --recursive "$data" data
+    run gcloud storage rsync "$data" data --recursive
   fi
   mount_bucket
   [[ ! $dry_run ]] || return 0
-  rm -f "$notes/status"
+  rm -f "$notes/status" "$notes/stop"
   printf '%s\n' "$words" >"$notes/command"
   # The lock goes with the run and ends with it, also where the machine is switched off.
   exec 9>"$notes/lock"
@@ -85,7 +85,10 @@ run_detached() {
   .venv/bin/python -m lts_jax.main "${rest[@]}" &
   wait_for $!
   # A run that was told to end has not come to its end, though its status is 0.
-  if [[ $told ]]; then echo interrupted; else echo "exited $status"; fi >"$notes/status"
+  local how="exited $status"
+  [[ ! $told ]] || how=interrupted
+  [[ ! $told || ! -f $notes/stop ]] || how=stopped
+  echo "$how" >"$notes/status"
 }
 
 state() {
@@ -106,9 +109,10 @@ stop() {
   running || die "no run is at work here"
   local group seconds
   group=$(<"$notes/pid")
+  touch "$notes/stop" # before the signal: what sees an interrupted run starts it again
   kill -TERM -- "-$group"
   for ((seconds = 0; seconds < 60; seconds++)); do
-    running || { echo stopped >"$notes/status" && return; }
+    running || return 0
     sleep 1
   done
   die "the run has not ended after 60 s"
