@@ -11,6 +11,10 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("setsid") and shutil.which("flock")), reason="the workers run Linux"
+)
+
 TPU = "gcloud compute tpus tpu-vm"
 AT = "--zone=us-central2-b"
 CODE = "lts_jax tfds_refcoco configs launch"
@@ -23,7 +27,8 @@ LOOK = (
     f"cd lts_jax && launch/tpu_worker.sh state; else echo state new; fi' {AT}"
 )
 DESCRIBE = f"{TPU} describe lts-jax '--format=value(state)' {AT}"
-BUCKET = "gcloud storage buckets describe gs://b '--format=value(hierarchicalNamespace.enabled)' --raw"
+LAYOUT = "'--format=value(hierarchicalNamespace.enabled)' --raw"
+BUCKET = f"gcloud storage buckets describe gs://b {LAYOUT}"
 LOG = f"{TPU} ssh lts-jax --worker=0 '--command=cd lts_jax && launch/tpu_worker.sh log' {AT}"
 CREATE = f"{TPU} create lts-jax --accelerator-type=v4-8 --version=tpu-ubuntu2204-base {AT}"
 NASTY = """--config.data.train_images=it's "a" $HOME\\ *;"""
@@ -160,7 +165,7 @@ def test_a_run_that_a_reboot_ended_is_started_again(machine, number):
     for k in range(2):
         machine.wait_for(f"running_worker{k}")
     machine.put("done", "x")
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     for k in range(2):
         runs = [call for call in machine.calls(f"worker{k}") if call.startswith("python")]
@@ -212,7 +217,7 @@ def test_eval(machine):
 
 def test_delete_asks(machine):
     delete = f"{TPU} delete lts-jax --quiet {AT}"
-    status, out, err = machine.run("tpu_vm.sh", "delete", typed="n\n")
+    status, _, err = machine.run("tpu_vm.sh", "delete", typed="n\n")
     assert (status, machine.calls()) == (1, []) and "error: not deleted" in err
     assert machine.run("tpu_vm.sh", "delete")[0] == 1  # nobody to ask
     for more, typed in (((), "y\n"), (("--yes",), "")):
@@ -259,10 +264,10 @@ def test_the_environment_and_versions(machine, accelerator, version):
         (("tain",), "unknown argument tain; --help lists them"),
         (("train", "--zone"), "--zone needs a value"),
         (("train", "--zone", "--spot"), "--zone needs a value"),
-        (("train", "--workdir=runs/a", "--config=configs/shapes.py"), "--workdir: give a folder in"),
-        (("train", "--workdir=gs://b", "--config=configs/shapes.py"), "--workdir: give a folder in"),
-        (("train", "--workdir=gs://b/r", "--config=configs/shape.py"), "configs/shape.py is no file"),
-        (("train", "--workdir=gs://b/r", "--config=setup.py"), "setup.py is no file in configs/"),
+        (("train", "--workdir=runs/a", "--config=configs/shapes.py"), "--workdir: give a folder"),
+        (("train", "--workdir=gs://b", "--config=configs/shapes.py"), "--workdir: give a folder"),
+        (("train", "--workdir=gs://b/r", "--config=configs/shape.py"), "configs/shape.py is no"),
+        (("train", "--workdir=gs://b/r", "--config=setup.py"), "setup.py is no file in"),
         (("train", "--workdir=gs://b/r"), "--config: give the one to train"),
         (("eval", "--workdir=gs://b/r", "--data=data"), "--data: give a folder in a bucket"),
         (("create", "--accelerator-type=v9-8"), "--accelerator-type v9-8: give its --version too"),
