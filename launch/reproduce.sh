@@ -85,5 +85,5 @@ for set in "${sets[@]}"; do
   done
 done
 [[ ! $dry_run ]] || exit 0
-printf 'wrote %s\n' ${written[@]+"${written[@]}"}
+((${#written[@]} == 0)) || printf 'wrote %s\n' "${written[@]}"
 ((${#failed[@]} == 0)) || die "failed, see above: $(IFS=,; echo "${failed[*]}")"

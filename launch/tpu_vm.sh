@@ -85,7 +85,8 @@ setup() {
 
 # Prints the VM's state, NONE where there is none, UNKNOWN where Google cannot be asked.
 vm_state() {
-  if ! tpu describe "$name" "--format=value(state)" 2>"$scratch/said"; then
+  # --quiet: a question of gcloud's would not be seen.
+  if ! tpu describe "$name" "--format=value(state)" --quiet 2>"$scratch/said"; then
     grep -q NOT_FOUND "$scratch/said" && echo NONE && return
     cat "$scratch/said" >&2
     echo UNKNOWN
@@ -124,6 +125,7 @@ prepare() {
 # Watches a run until it ends. A VM that was taken away is made anew, and the run goes on there.
 watch() {
   local state states said='' silent=0 failed=0 renewing='' again="trying again in $poll s"
+  trap 'die "no longer watched; the run goes on, and the same command watches on"' INT
   while :; do
     [[ $dry_run ]] || sleep "$poll"
     state=$(vm_state)

@@ -13,9 +13,7 @@ there, its home; ssh runs its command in it for real. What shall happen is read 
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -54,6 +52,9 @@ def homes():
 def gcloud(args):
     if args[0] == "storage":
         return storage(args[1:])
+    if args[3] in ("delete", "scp"):
+        import shutil  # slow, as subprocess below, and this starts a hundred times
+
     verb, flags = args[3], dict(a[2:].partition("=")[::2] for a in args[3:] if a[:2] == "--")
     if fails(verb):
         print(f"ERROR: (gcloud.compute.tpus.tpu-vm.{verb}) no capacity, no route", file=sys.stderr)
@@ -83,6 +84,8 @@ def gcloud(args):
 
 
 def ssh(home, command):
+    import subprocess
+
     path = f"{FAKE}/bin:{home}/.local/bin:/usr/bin:/bin"
     env = {"FAKE": str(FAKE), "FAKE_WORKER": home.name, "HOME": str(home), "PATH": path}
     return subprocess.run(["bash", "-c", command], cwd=home, env=env, check=False).returncode
@@ -102,6 +105,8 @@ def storage(args):
         bucket = FAKE / "buckets" / args[2].removeprefix("gs://")
         print("" if (bucket / "flat").exists() else "True")
     elif args[0] == "rsync":
+        import shutil
+
         source = FAKE / "buckets" / args[1].removeprefix("gs://")
         shutil.copytree(source, args[2], dirs_exist_ok=True)
     return 0

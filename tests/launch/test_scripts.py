@@ -83,6 +83,26 @@ def test_every_script_has_help_and_knows_its_flags(machine, script):
     assert machine.calls() == []
 
 
+def test_every_documented_command_is_understood(machine, repo_root):
+    sources = [repo_root / "README.md", repo_root / "docs/launch.md"]
+    sources += [repo_root / "launch" / script for script in SCRIPTS[:-1]]
+    found = re.findall(
+        r"(?:^|`|^#   )(?:\w+=\w* )?(?:sbatch [^`\n]*)?launch/([\w.]+) ([^`#|…\n]+)(?:`| #|…|$)",
+        "\n".join(path.read_text() for path in sources),
+        re.MULTILINE,
+    )
+    assert len(found) >= 20
+    for name in ("darknet53.weights", "glove.840B.300d.zip"):
+        machine.put(name, "x")
+    for script, line in found:
+        words = [
+            str(machine.folder / word) if (machine.folder / word).is_file() else word
+            for word in shlex.split(line)
+        ]
+        status, out, err = machine.run(script, "--dry-run", *words)
+        assert status == 0 and out, (script, words, err)
+
+
 @pytest.mark.parametrize("script", ["gpu.sh", "slurm.sbatch"])
 @pytest.mark.parametrize(
     ("args", "said"),
