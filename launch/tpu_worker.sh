@@ -22,10 +22,10 @@ own() {
 }
 
 notes=.launch # lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready
-running() { ! flock --nonblock "$notes/lock" true; }
+running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: others may look too
 
 setup() {
-  running && die "a run is at work here: stop it first"
+  run rm -f "$notes/ready"
   # The image's Python is 3.10.
   run curl -LsSf -o "$notes/uv.sh" https://astral.sh/uv/install.sh
   run sh "$notes/uv.sh"
@@ -73,7 +73,7 @@ start() {
   printf '%s\n' "$words" >"$notes/command"
   # The lock goes with the run and ends with it, also where the machine is switched off.
   exec 9>"$notes/lock"
-  flock --nonblock 9 || die "another run has just begun here"
+  flock --timeout 5 9 || die "another run has just begun here"
   setsid "$0" run -- "${rest[@]}" </dev/null >>"$notes/log.txt" 2>&1 3>&- &
   echo "started"
 }

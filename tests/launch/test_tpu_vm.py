@@ -18,9 +18,11 @@ pytestmark = pytest.mark.skipif(
 TPU = "gcloud compute tpus tpu-vm"
 AT = "--zone=us-central2-b"
 CODE = "lts_jax tfds_refcoco configs launch"
-SETUP = (
-    f"'--command=mkdir -p lts_jax && cd lts_jax && rm -rf {CODE} && tar -xzf ../lts_jax.tgz && "
-    "launch/tpu_worker.sh setup'"
+SETUP = shlex.quote(
+    "--command=mkdir -p lts_jax/.launch && cd lts_jax && "
+    "{ flock --shared --nonblock .launch/lock true || "
+    "{ echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } && "
+    f"rm -rf {CODE} && tar -xzf ../lts_jax.tgz && launch/tpu_worker.sh setup"
 )
 LOOK = (
     f"{TPU} ssh lts-jax --worker=all '--command=if [ -e lts_jax/launch/tpu_worker.sh ]; then "
@@ -194,8 +196,11 @@ def test_stop_and_another_run(machine):
     machine.wait_for("running_worker0")
     status, _, err = machine.run("tpu_vm.sh", *TRAIN, "--", "--config.seed=1")
     assert status == 1 and "error: another run is at work here: --config" in err
+    mark = machine.folder / "worker0/lts_jax/configs/mark"
+    mark.write_text("x")
     status, _, err = machine.run("tpu_vm.sh", "setup")
     assert status == 1 and "error: a run is at work here: stop it first" in err
+    assert mark.exists()
     status, _, err = machine.run("tpu_vm.sh", "stop")
     assert status == 0, err
     out, err = process.communicate(timeout=60)
@@ -204,6 +209,8 @@ def test_stop_and_another_run(machine):
     assert "saved" in (machine.folder / "worker0/lts_jax/.launch/log.txt").read_text()
     status, _, err = machine.run("tpu_vm.sh", "stop")
     assert status == 1 and "error: no run is at work here" in err
+    assert machine.run("tpu_vm.sh", "setup")[0] == 0
+    assert not mark.exists()
 
 
 def test_eval(machine):
