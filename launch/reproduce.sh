@@ -15,7 +15,9 @@
 #   --dry-run         print the commands, run nothing
 #   -- ...            more arguments of lts_jax.tables, as --config.model.dtype=bfloat16
 #
-# The same command goes on after a stop. PYTHON is the interpreter, python where not set.
+# A run takes all GPUs that it sees, over which the paper's batch of 18 must divide:
+# CUDA_VISIBLE_DEVICES=0 gives it one. The same command goes on after a stop. PYTHON is the
+# interpreter, python where not set.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

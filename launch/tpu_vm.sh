@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A Cloud TPU VM, single or a pod slice, from its creation to its deletion.
 #
-#   launch/tpu_vm.sh train --config configs/refcoco.py --data gs://B/data --workdir gs://B/runs/refcoco
+#   launch/tpu_vm.sh train --config configs/refcoco.py --data gs://B/data --workdir gs://B/runs/refcoco \
+#     -- --config.train.batch_size=16
 #   launch/tpu_vm.sh create | setup | train | eval | status | stop | delete
 #
 # train and eval create the VM where there is none, set it up where it is not, start the run on all

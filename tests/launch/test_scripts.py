@@ -88,7 +88,7 @@ def test_every_documented_command_is_understood(machine, repo_root):
     sources += [repo_root / "launch" / script for script in SCRIPTS[:-1]]
     found = re.findall(
         r"(?:^|`|^#   )(?:\w+=\w* )?(?:sbatch [^`\n]*)?launch/([\w.]+) ([^`#|…\n]+)(?:`| #|…|$)",
-        "\n".join(path.read_text() for path in sources),
+        re.sub(r" \\\n#? *", " ", "\n".join(path.read_text() for path in sources)),
         re.MULTILINE,
     )
     assert len(found) >= 20
