@@ -45,7 +45,8 @@ done
 IFS=, read -ra sets <<<"$sets"
 IFS=, read -ra tables <<<"$tables"
 for set in "${sets[@]}"; do
-  [[ ' refcoco refcocoplus refcocog ' == *" $set "* ]] || die "--sets: $set is none of refcoco, refcocoplus, refcocog"
+  [[ ' refcoco refcocoplus refcocog ' == *" $set "* ]] ||
+    die "--sets: $set is none of refcoco, refcocoplus, refcocog"
 done
 for table in "${tables[@]}"; do
   [[ ' 1 2 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 4, 5, 6, 7"
