@@ -56,17 +56,20 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> Any
 def _backward(stride: int, dilation: int, saved: Any, dy: jax.Array) -> Any:
     x, kernel = saved
 
+    def of_input(kernel: jax.Array, dy: jax.Array) -> Any:
+        return jax.linear_transpose(lambda x: _by_xla(x, kernel, stride, dilation), x)(dy)[0]
+
     def by_xla(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
-        _, gradients = jax.vjp(partial(_by_xla, stride=stride, dilation=dilation), x, kernel)
-        return gradients(dy)
+        of_kernel = jax.linear_transpose(lambda k: _by_xla(x, k, stride, dilation), kernel)
+        return of_input(kernel, dy), of_kernel(dy)[0]
 
     def by_taps(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
-        if dilation == 1:
-            of_input = jax.vjp(lambda x: _by_xla(x, kernel, stride, dilation), x)[1](dy)[0]
-        else:  # the transposed kernel over the outputs; the stride is 1
-            turned = kernel[::-1, ::-1].swapaxes(2, 3)
-            of_input = _by_taps(dy, turned, dilation)
-        return of_input, _of_kernel(x, dy, kernel, stride, dilation)
+        dx = (
+            of_input(kernel, dy)
+            if dilation == 1  # else the kernel turned around, over the outputs
+            else _by_taps(dy, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
+        )
+        return dx, _of_kernel(x, dy, kernel, stride, dilation)
 
     return lax.platform_dependent(x, kernel, dy, cpu=by_taps, default=by_xla)
 
