@@ -38,6 +38,7 @@ from benchmarks import machine
 from lts_jax.checkpointing import Checkpoints
 from tfds_refcoco.shapes import generate
 
+SAMPLE_S = 5.0
 PACKAGES = ("jax", "orbax-checkpoint", "grain")
 TINY = {
     "data.image_size": 64,
@@ -160,20 +161,20 @@ def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
         "checkpoint.every_minutes": 0.25,
     }
     often = folder / "often"
-    end = time.monotonic() + 60 * minutes
     start = time.monotonic()
     lives: list[dict[str, Any]] = []
-    while time.monotonic() < end:
+    taken, last = 0, False
+    while not last:
         # By turns short, and long enough for ten minutes to be the beginning.
         length = 60 * (rng.uniform(12, 16) if len(lives) % 2 == 0 else rng.uniform(0.5, 4))
         life = Life(command(folder, often, fields), log(often))
-        samples = []
-        last = False
-        while life.age < length and not last:
-            if life.ended_after(5):
+        samples: list[list[float]] = []
+        while len(samples) * SAMPLE_S < length and not last:
+            if life.ended_after(SAMPLE_S):
                 raise SystemExit(f"it ended by itself:\n{life.said[-2000:]}")
             samples.append([round(time.monotonic() - start, 1), round(life.memory(), 1)])
-            last = time.monotonic() >= end
+            taken += 1
+            last = taken * SAMPLE_S >= 60 * minutes
         status, took = life.end(signal.SIGTERM if last else signal.SIGKILL)
         lives.append({"status": status, "end_seconds": took, "samples": samples})
         print(f"life {len(lives)}: {life.age:.0f} s, status {status}, {samples[-1]}", flush=True)
@@ -194,21 +195,23 @@ def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
 def memory(lives: list[dict[str, Any]]) -> dict[str, Any]:
     """Growth after the first ten minutes: of each long life, and of all of them together.
 
-    Medians of a minute: an evaluation comes and goes.
+    Medians of a minute, as an evaluation comes and goes. Minutes are counted by samples, and so do
+    not pass while this machine stands still.
     """
+    minute, ten_minutes = round(60 / SAMPLE_S), round(600 / SAMPLE_S)
 
-    def median(samples: list[list[float]], start: float) -> float:
-        return statistics.median(m for t, m in samples if start <= t < start + 60)
+    def median(samples: list[list[float]]) -> float:
+        return statistics.median(memory for _, memory in samples)
 
-    growths = []
-    for life in lives:
-        samples = life["samples"]
-        first, last = samples[0][0], samples[-1][0]
-        if last - first >= 11 * 60:
-            growths.append(median(samples, last - 59) / median(samples, first + 9 * 60) - 1)
-    everything = [sample for life in lives for sample in life["samples"]]
-    early = max(m for t, m in everything if t < 600)
-    late = max((m for t, m in everything if t >= 600), default=early)
+    growths = [
+        median(life["samples"][-minute:])
+        / median(life["samples"][ten_minutes - minute : ten_minutes])
+        - 1
+        for life in lives
+        if len(life["samples"]) >= ten_minutes + minute
+    ]
+    everything = [memory for life in lives for _, memory in life["samples"]]
+    early, late = max(everything[:ten_minutes]), max(everything[ten_minutes:], default=0.0)
     return {
         "growth_of_long_lives": growths,
         "peak_first_ten_minutes": early,
