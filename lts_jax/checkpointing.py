@@ -1,5 +1,6 @@
 """Checkpoints of everything that a run needs to go on, by Orbax."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -155,25 +156,35 @@ class Checkpoints:
             raise ConfigError(f"checkpoint {folder} cannot be read ({error})") from error
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
-        """Sets the iterator to where it stood when the checkpoint was saved."""
-        args = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
-        self._restore(step, args)
+        """Sets the iterator to where it stood when the checkpoint was saved.
+
+        Every process has written where it stood, the same for all: any number may go on from it.
+        """
+        folder = self._manager.directory / str(step) / "iterator"
+        try:
+            file = next(folder.glob("process_0-of-*.json"))
+            iterator.set_state(json.loads(file.read_text()))
+        except (StopIteration, ValueError, OSError) as error:
+            raise _unreadable(folder.parent, error) from error
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
             return self._manager.restore(step, args=args)
         except (KeyError, ValueError, OSError) as error:
-            folder = self._manager.directory / str(step)
-            raise ConfigError(
-                f"checkpoint {folder} cannot be read; move it away to go on from an older one, or "
-                f"take another --workdir ({error})"
-            ) from error
+            raise _unreadable(self._manager.directory / str(step), error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._manager.close()
+
+
+def _unreadable(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"checkpoint {folder} cannot be read; move it away to go on from an older one, or "
+        f"take another --workdir ({error})"
+    )
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:

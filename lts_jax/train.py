@@ -18,7 +18,7 @@ from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
 from lts_jax.steps import compile_train_step
-from lts_jax.writers import MetricWriter, only_run_in, write_json
+from lts_jax.writers import MetricWriter, NoWriter, only_run_in, write_json
 
 Results = dict[str, dict[str, Any]]
 
@@ -42,7 +42,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """Trains up to `config.train.epochs`; see `train_and_evaluate`."""
     # 1. Data, and the vocabulary of its training split.
     checks.check_config(config)
-    dataset = experiment.open_data(config)
+    dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     split = experiment.train_split(config, dataset)
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
     evaluated = [config.eval.best_split, *config.eval.splits]
@@ -51,8 +51,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print_data(dataset, {name: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh)
+    mesh = sharding.make_mesh(shards=config.train.shard_params)
+    accumulate = config.train.accumulate
+    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh, accumulate)
+    local_mesh = sharding.make_mesh(jax.local_devices())
     model = experiment.make_model(config, vocabulary)
     per_epoch = pipeline.epoch_length(split, config.train.epoch_unit) / config.train.batch_size
     total_steps = max(1, math.ceil(config.train.epochs * per_epoch))
@@ -68,9 +70,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
         config.train.location_weight,
         mesh,
         freeze_backbone=config.train.freeze == "backbone",
+        accumulate=accumulate,
+        place=experiment.places(abstract),
     )
     evaluator = experiment.make_evaluator(
-        config, model, dataset.split(config.eval.best_split), vocabulary, mesh
+        config, model, dataset.split(config.eval.best_split), vocabulary, local_mesh
     )
     batches = iter(
         pipeline.train_batches(
@@ -88,7 +92,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print(f"devices: {run['devices']}")
     print(f"parameters: {parameter_overview.count_parameters(abstract.params):,}", flush=True)
 
-    with only_run_in(workdir), Checkpoints(workdir) as checkpoints:
+    first = jax.process_index() == 0
+    only_run = sharding.in_first_process(only_run_in(workdir))
+    with only_run, Checkpoints(workdir) as checkpoints:
         # 3. Where an earlier run stopped.
         start = checkpoints.latest_step or 0
         if start:
@@ -113,13 +119,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
         if start == total_steps:
             print(f"{workdir} is trained: step {start} of {total_steps}", flush=True)
             return
-        write_json(workdir / "run.json", run)
+        if first:
+            write_json(workdir / "run.json", run)
         if start:
             print(f"resumed from step {start} of {total_steps}", flush=True)
 
         # 4. The loop.
         progress = Progress(total_steps, config.train.batch_size)
-        with MetricWriter(workdir, start) as writer:
+        with MetricWriter(workdir, start) if first else NoWriter() as writer:
             for step in range(start + 1, total_steps + 1):
                 batch = sharding.put_batch(next(batches), mesh)
                 state, losses = train_step(state, batch)
@@ -133,7 +140,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
                 if save:
                     with progress.paused():
-                        metrics = evaluator.scores(state)
+                        network = state.replace(opt_state=())  # what a checkpoint's is too
+                        metrics = evaluator.scores(sharding.local_copy(network, local_mesh))
                         _report(step, config.eval.best_split, metrics, writer)
                         checkpoints.save(step, state, batches, run, list(vocabulary.words), metrics)
 
