@@ -83,7 +83,9 @@ def run(mode: str) -> None:
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
     several = _COORDINATOR.value or _DISTRIBUTED.value == "auto"
     if mode == "predict" and several:
-        raise ConfigError("--mode=predict runs on one process: leave out --distributed, --coordinator")
+        raise ConfigError(
+            "--mode=predict runs on one process: leave out --distributed, --coordinator"
+        )
     if _COORDINATOR.value and _DISTRIBUTED.value == "auto":
         raise ConfigError("--distributed=auto and --coordinator: give one of them")
     if mode == "predict":

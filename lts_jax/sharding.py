@@ -1,7 +1,7 @@
 """Devices as a mesh with two axes, `data` and `shard`, and what the processes do together.
 
-The batch is split over both axes. The state is copied along `data` and split along `shard`, which is
-of length 1, and so no split at all, unless the config asks for more.
+The batch is split over both axes. The state is copied along `data` and split along `shard`, whose
+length is 1, so that nothing is split, unless the config asks for more.
 """
 
 import contextlib

@@ -151,11 +151,15 @@ def compile_train_step(
     """
     copied = sharding.replicated(mesh)
     place = copied if place is None else place
+    # On the CPU, XLA would find what is to be computed again equal to what there is, and keep it.
+    on_cpu = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    remat_on_cpu = model.remat and mesh.devices.flat[0].platform == "cpu"
     return jax.jit(
         make_train_step(model, optimizer, location_weight, mesh, freeze_backbone, accumulate),
         donate_argnums=0,
         in_shardings=(place, sharding.over_batch(mesh)),
         out_shardings=(place, copied),
+        compiler_options=on_cpu if remat_on_cpu else None,
     )
 
 
