@@ -81,7 +81,7 @@ def run(mode: str) -> None:
     config = _CONFIG.value and split_lists(_CONFIG.value)
     if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
-    several = _COORDINATOR.value or _DISTRIBUTED.value == "auto"
+    several = bool(_COORDINATOR.value) or _DISTRIBUTED.value == "auto"
     if mode == "predict" and several:
         raise ConfigError(
             "--mode=predict runs on one process: leave out --distributed, --coordinator"

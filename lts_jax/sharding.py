@@ -74,14 +74,13 @@ def over_shards(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
-def local_copy(tree: Any, mesh: Mesh) -> Any:
-    """Makes a state, wherever it lies, whole on every device of `mesh`: this process's devices."""
-    place = replicated(mesh)
+def local_copy(tree: Any, mesh: Mesh, local: Mesh) -> Any:
+    """Makes a state of `mesh` whole on every device of `local`, which are this process's own."""
 
     def copy(x: jax.Array) -> jax.Array:
-        whole = jax.device_put(x, replicated(x.sharding.mesh))
+        whole = jax.device_put(x, replicated(mesh))
         parts = [shard.data for shard in whole.addressable_shards]
-        return jax.make_array_from_single_device_arrays(x.shape, place, parts)
+        return jax.make_array_from_single_device_arrays(x.shape, replicated(local), parts)
 
     return jax.tree.map(copy, tree)
 
@@ -131,10 +130,13 @@ def join_found_processes() -> None:
     Raises:
       ConfigError: there is nothing to be found.
     """
-    names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")  # JAX itself reads the address alone
     try:
-        numbers = [int(os.environ[name]) if name in os.environ else None for name in names]
-        jax.distributed.initialize(None, *numbers)
+        # JAX itself reads the address alone.
+        processes, process = (
+            int(os.environ[name]) if name in os.environ else None
+            for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
+        jax.distributed.initialize(num_processes=processes, process_id=process)
     except ValueError as error:
         raise ConfigError(
             f"--distributed=auto: {error} Neither a TPU VM nor SLURM, Open MPI or Kubernetes says "

@@ -141,7 +141,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 if save:
                     with progress.paused():
                         network = state.replace(opt_state=())  # what a checkpoint's is too
-                        metrics = evaluator.scores(sharding.local_copy(network, local_mesh))
+                        metrics = evaluator.scores(sharding.local_copy(network, mesh, local_mesh))
                         _report(step, config.eval.best_split, metrics, writer)
                         checkpoints.save(step, state, batches, run, list(vocabulary.words), metrics)
 
