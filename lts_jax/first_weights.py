@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.multihost_utils import process_allgather
 from ml_collections import ConfigDict
 
 from lts_jax.checkpointing import Checkpoints
@@ -85,7 +86,10 @@ def fill(
                 flat[f"{collection}/backbone/{name}"] = value
         random -= {name for name in flat if "/backbone/" in name}
         sources["backbone_weights"] = backbone.source
-        print(f"backbone: {backbone.source['format']} file {backbone.source['file']}", flush=True)
+        classes = backbone.source.get("classes")
+        detector = f", the detector of {classes} classes" if classes else ""
+        file = f"{backbone.source['format']} file {backbone.source['file']}"
+        print(f"backbone: {file}{detector}", flush=True)
         if "warning" in backbone.source:
             print(f"WARNING: {backbone.source['warning']}", flush=True)
     if config.model.word_vectors:
@@ -173,7 +177,9 @@ def take_over(
         other = theirs.get(path)
         if path == _EMBEDDING and other is not None and other.shape[1] == value.shape[1]:
             row_of = {word: i for i, word in enumerate(their_words, start=_RESERVED)}
-            table = np.array(value)
+            # What is split over processes, no single one can read.
+            whole = isinstance(value, np.ndarray) or value.is_fully_addressable
+            table = np.array(value if whole else process_allgather(value, tiled=True))
             table[:_RESERVED] = other[:_RESERVED]
             for i, word in enumerate(words, start=_RESERVED):
                 if word in row_of:
