@@ -25,7 +25,9 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     examples = make_batch(network.config, batch)
     weight = network.config.train.location_weight
     operations = flops.count(
-        make_train_step(network.model, network.optimizer, weight), network.state, examples
+        make_train_step(network.model, network.optimizer, weight, network.mesh),
+        network.state,
+        examples,
     )
     compiled = compile_train_step(network.model, network.optimizer, weight, network.mesh)
     on_device = sharding.put_batch(examples, network.mesh)

@@ -19,6 +19,8 @@ FREE_FIELDS = (
     "train.epochs",
     "train.log_every",
     "checkpoint.every_minutes",
+    "train.remat",
+    "train.shard_params",
     "eval.splits",
     "eval.batch_size",
     "eval.gallery",
@@ -29,6 +31,7 @@ _ABSENT = {
     "model.word_vectors": "",
     "train.start_from": "",
     "train.freeze": "none",
+    "train.accumulate": 1,
     **{f"train.lr_multipliers.{part}": 1.0 for part in PARTS},
 }
 # Where the first weights came from and how they are computed with makes it no other network.
@@ -56,6 +59,8 @@ _POSITIVE = (
     "model.rounds",
     "model.segmenter_features",
     "train.batch_size",
+    "train.accumulate",
+    "train.shard_params",
     "train.epochs",
     "train.learning_rate",
     "train.drop_factor",

@@ -66,7 +66,8 @@ def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:
     for name in ("backbone_weights", "word_vectors"):  # where the first weights come from
         del fields[name]
     dtype = _DTYPES[fields.pop("dtype")]
-    return LTS(vocab_size=len(vocabulary), dtype=dtype, **fields)
+    remat = config.train.get("remat", False)  # absent in older runs
+    return LTS(vocab_size=len(vocabulary), dtype=dtype, remat=remat, **fields)
 
 
 def make_train_optimizer(
@@ -108,7 +109,7 @@ def fresh_state(
 ) -> TrainState:
     """Draws the first state from the config's seed, directly into its place."""
     args = (config.seed, config.data.image_size, config.data.max_words)
-    place = sharding.replicated(mesh)
+    place = places(abstract_state(config, model, optimizer, mesh))
     return jax.jit(lambda: init_state(model, optimizer, *args), out_shardings=place)()
 
 
@@ -117,9 +118,17 @@ def abstract_state(
 ) -> TrainState:
     """Gives shapes, dtypes and shardings of the state, without computing it."""
     args = (config.seed, config.data.image_size, config.data.max_words)
-    place = sharding.replicated(mesh)
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, *args))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes,
+        sharding.over_shards(shapes, mesh),
+    )
+
+
+def places(abstract: TrainState) -> TrainState:
+    """The shardings of a state, in its own form."""
+    return jax.tree.map(lambda x: x.sharding, abstract)
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:

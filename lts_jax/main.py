@@ -19,7 +19,7 @@ from lts_jax.checkpointing import split_path
 from lts_jax.cli import parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.predict import Predictor
-from lts_jax.sharding import join_processes
+from lts_jax.sharding import join_found_processes, join_processes
 from lts_jax.stopping import Stop, Stopped
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
@@ -51,11 +51,18 @@ _JSONL = flags.DEFINE_string(
     'predict: a file with lines {"image": FILE, "text": TEXT}, the files relative to it.',
 )
 _OUT = flags.DEFINE_string("out", None, "predict: folder of the results.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "eval on several processes: host:port of the first one."
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "off",
+    ["off", "auto"],
+    "auto: one of several processes, as TPU VMs, SLURM, Open MPI or JAX_COORDINATOR_ADDRESS, "
+    "JAX_NUM_PROCESSES and JAX_PROCESS_ID say.",
 )
-_PROCESSES = flags.DEFINE_integer("num_processes", 1, "eval: how many processes.")
-_PROCESS = flags.DEFINE_integer("process_id", 0, "eval: which of them this is, from 0.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Train or evaluate on several processes: host:port of the first one."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes.")
+_PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator: which this is, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -90,23 +97,38 @@ def run(mode: str, stop: Stop) -> None:
     config = _CONFIG.value and split_lists(_CONFIG.value)
     if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
-    if mode != "eval" and _COORDINATOR.value:
-        raise ConfigError("several processes can only evaluate as yet: give --mode=eval")
+    several = bool(_COORDINATOR.value) or _DISTRIBUTED.value == "auto"
+    if mode == "predict" and several:
+        raise ConfigError(
+            "--mode=predict runs on one process: leave out --distributed, --coordinator"
+        )
+    if _COORDINATOR.value and _DISTRIBUTED.value == "auto":
+        raise ConfigError("--distributed=auto and --coordinator: give one of them")
     if mode == "predict":
         jobs = predict.read_jobs(_IMAGE.value, _TEXT.value, _JSONL.value)
         if not _OUT.value:
             raise ConfigError("--out: give the folder of the results")
         predict.write_predictions(Predictor(workdir, step, config), jobs, Path(_OUT.value))
     elif mode == "eval":
-        if _COORDINATOR.value:
-            join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        _join(several)
         evaluate(config, workdir, step)
     elif config is None:
         raise ConfigError("--config: give a config file, as configs/shapes.py")
     elif _CHECKPOINT.value:
         raise ConfigError("--checkpoint needs --mode=eval or --mode=predict")
     else:
+        _join(several)
         train_and_evaluate(config, workdir, stop)
+
+
+def _join(several: bool) -> None:
+    """Makes this one of several processes where the flags say so; the first one speaks for all."""
+    if _COORDINATOR.value:
+        join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    elif several:
+        join_found_processes()
+    if several and jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def _run_folder() -> tuple[Path, int | None]:

@@ -33,7 +33,8 @@ def describe() -> dict[str, Any]:
             "lts_jax": __version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})",
+        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})"
+        + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
         "git": git(Path(__file__).parent),
     }
 

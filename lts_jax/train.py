@@ -21,7 +21,7 @@ from lts_jax.results import read_json
 from lts_jax.resuming import read_newest
 from lts_jax.steps import TrainState, compile_train_step
 from lts_jax.stopping import Pace, Stop, Stopped
-from lts_jax.writers import MetricWriter, only_run_in, write_json
+from lts_jax.writers import MetricWriter, NoWriter, only_run_in, write_json
 
 Results = dict[str, dict[str, Any]]
 
@@ -53,7 +53,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     stop = stop or Stop()
     # 1. Data, and the vocabulary of its training split.
     checks.check_config(config)
-    dataset = experiment.open_data(config)
+    dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     split = experiment.train_split(config, dataset)
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
     evaluated = [config.eval.best_split, *config.eval.splits]
@@ -62,8 +62,10 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     print_data(dataset, {name: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh)
+    mesh = sharding.make_mesh(shards=config.train.shard_params)
+    accumulate = config.train.accumulate
+    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh, accumulate)
+    local_mesh = sharding.make_mesh(jax.local_devices())
     model = experiment.make_model(config, vocabulary)
     per_epoch = pipeline.epoch_length(split, config.train.epoch_unit) / config.train.batch_size
     total_steps = max(1, math.ceil(config.train.epochs * per_epoch))
@@ -79,9 +81,11 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         config.train.location_weight,
         mesh,
         freeze_backbone=config.train.freeze == "backbone",
+        accumulate=accumulate,
+        place=experiment.places(abstract),
     )
     evaluator = experiment.make_evaluator(
-        config, model, dataset.split(config.eval.best_split), vocabulary, mesh
+        config, model, dataset.split(config.eval.best_split), vocabulary, local_mesh
     )
     batches = iter(
         pipeline.train_batches(
@@ -99,7 +103,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     print(f"devices: {run['devices']}")
     print(f"parameters: {parameter_overview.count_parameters(abstract.params):,}", flush=True)
 
-    words = list(vocabulary.words)
+    first, words = jax.process_index() == 0, list(vocabulary.words)
 
     def evaluated_at(step: int) -> bool:
         # A last stretch of less than half an interval is left to the evaluation after it.
@@ -110,7 +114,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         order = (config.seed, config.train.epoch_unit, config.train.batch_size)
         return split.index.sent_id[pipeline.rows_of_batch(split, *order, step - 1)].tolist()
 
-    with only_run_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
+    only_run = sharding.in_first_process(only_run_in(workdir))
+    with only_run, Checkpoints(workdir, clean=True) as checkpoints:
         # 3. Where an earlier run stopped.
         def read(step: int) -> tuple[TrainState, dict[str, Any]]:
             saved = checkpoints.read_run(step)
@@ -133,7 +138,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         if start == total_steps and checkpoints.scored(start):
             print(f"{workdir} is trained: step {start} of {total_steps}", flush=True)
             return
-        write_json(workdir / "run.json", run)
+        if first:
+            write_json(workdir / "run.json", run)
         if start:
             print(f"resumed from step {start} of {total_steps}", flush=True)
 
@@ -141,12 +147,13 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         progress = Progress(total_steps, config.train.batch_size)
         guard = LossGuard(sent_ids, lambda: checkpoints.latest_step)
         pace = Pace(stop, config.checkpoint.every_minutes)
-        with MetricWriter(workdir, start) as writer:
+        with MetricWriter(workdir, start) if first else NoWriter() as writer:
 
             def evaluate_at(step: int) -> None:
                 stop.release(lambda: checkpoints.saving)
                 with progress.paused():
-                    metrics = evaluator.scores(state)
+                    network = state.replace(opt_state=())  # what a checkpoint's is too
+                    metrics = evaluator.scores(sharding.local_copy(network, mesh, local_mesh))
                     _report(step, config.eval.best_split, metrics, writer)
                     checkpoints.score(step, metrics)
 

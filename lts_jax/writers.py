@@ -148,6 +148,19 @@ class MetricWriter:
                 file.close()
 
 
+class NoWriter(MetricWriter):
+    """Writes nothing: of several processes, one does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligns columns, the first to the left and the others to the right."""
     lines = [list(header), *[list(row) for row in rows]]

@@ -1,6 +1,7 @@
 """Layers shared by the parts of the network."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -93,6 +94,22 @@ class ConvTranspose2x(nn.Module):
             for i in (0, 1)
         ]
         return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, f)
+
+
+def rematerialized(active: bool) -> Callable[..., Any]:
+    """Returns `run(module, *args, train=…)`, which calls the module.
+
+    Where active, nothing but the arguments is kept for the backward pass, which computes the rest
+    again (Chen et al., 2016). The parameters' names stay what they are.
+    """
+
+    def run(module: nn.Module, *args: Any, train: bool) -> Any:
+        def call(module: Any, *args: Any) -> Any:
+            return module(*args, train=train)
+
+        return (nn.remat(call) if active else call)(module, *args)
+
+    return run
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:

@@ -56,7 +56,9 @@ def test_no_such_checkpoint(trained_run, tmp_path):
         ([], "give a --config, or the --workdir"),
         (["--workdir=w", "--checkpoint=w/checkpoints/1"], "give one of them"),
         (["--workdir=w", "--text=x"], "need --mode=predict"),
-        (["--workdir=w", "--coordinator=localhost"], "several processes can only evaluate"),
+        (["--workdir=w", "--mode=predict", "--coordinator=localhost:1"], "runs on one process"),
+        (["--workdir=w", "--distributed=auto", "--coordinator=localhost:1"], "give one of them"),
+        (["--workdir=w", "--mode=eval", "--distributed=auto"], "Neither a TPU VM nor SLURM"),
         (["--workdir=w", "--mode=eval", "--coordinator=localhost"], "give host:port"),
         (["--workdir=w", "--mode=predict", "--image=a", "--text=x"], "--out: give the folder"),
         (["--checkpoint=w/checkpoints/1"], "--config: give a config file"),
@@ -64,7 +66,16 @@ def test_no_such_checkpoint(trained_run, tmp_path):
 )
 def test_flags_that_do_not_go_together(flags, said):
     main.FLAGS.unparse_flags()
-    for name in ("workdir", "checkpoint", "mode", "image", "text", "out", "coordinator"):
+    for name in (
+        "workdir",
+        "checkpoint",
+        "mode",
+        "image",
+        "text",
+        "out",
+        "coordinator",
+        "distributed",
+    ):
         main.FLAGS[name].unparse()
     main.FLAGS(["main", *flags])
     with pytest.raises(ConfigError, match=said):
