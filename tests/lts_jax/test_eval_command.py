@@ -31,7 +31,11 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
     checkpoint = trained_run / "checkpoints" / str(step)
     arguments = [f"--checkpoint={checkpoint}", f"--coordinator=localhost:{port}"]
     both = [start(repo_root, *arguments, "--num_processes=2", f"--process_id={k}") for k in (1, 0)]
-    said = [process.communicate(timeout=300)[0] for process in both]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0], said
     assert "prec@0.5" in said[1] and "prec@0.5" not in said[0]
     for split in ("val", "testA", "testB"):
