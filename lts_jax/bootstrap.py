@@ -53,8 +53,7 @@ def differences(
     Returns:
       By metric `a`, `b`, `difference` (b − a), its 95 % `interval`, and `p`, two-sided: twice the
       smaller share of the draws in which the sign of the difference is another one (no less than
-      2 / (draws + 1)). None where either run has no such metric, or no draw
-      has it in both.
+      2 / (draws + 1)). None where either run has no such metric, or no draw has it in both.
     """
     if not np.array_equal(a.image_id, b.image_id):
         raise ValueError("a paired comparison needs the same sentences")

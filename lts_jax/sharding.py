@@ -88,9 +88,9 @@ def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if jax.process_count() == 1:
         return arrays
     mine = json.dumps({k: (v.shape, v.dtype.str) for k, v in arrays.items()})
-    kinds = {
-        k: kind for part in gather_bytes(mine.encode()) for k, kind in json.loads(part).items()
-    }
+    kinds: dict[str, tuple[list[int], str]] = {}
+    for of_process in gather_bytes(mine.encode()):
+        kinds |= json.loads(of_process)
     whole = {k: arrays.get(k, np.zeros(shape, dtype)) for k, (shape, dtype) in kinds.items()}
     gathered = multihost_utils.process_allgather(whole)
     return {k: np.asarray(v).sum(axis=0, dtype=whole[k].dtype) for k, v in gathered.items()}

@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from lts_jax import main, results
+from lts_jax import main, results, score
 from lts_jax.checkpointing import split_path
 from lts_jax.errors import ConfigError
 from lts_jax.train import evaluate
 from lts_jax.writers import only_run_in
+
+import independent
 
 
 def start(repo_root, *args):
@@ -48,6 +50,23 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
             one = trained_run / "eval" / split / name
             two = trained_run / f"step{step}" / "eval" / split / name
             assert json.loads(two.read_text()) == json.loads(one.read_text()), (split, name)
+
+
+def test_another_evaluation_says_the_same(trained_run):
+    sums = [independent.check_run(trained_run, name) for name in ("val", "testA", "testB")]
+    total = {k: sum(s[k] for s in sums) for k in sums[0]}
+    assert total["sentences"] == 66 and total["pointing differs"] == 0
+    assert total["differing"] <= total["near"] < 1e-3 * total["pixels"]
+    assert all(0.01 < s["oiou"] < 1 for s in sums)
+
+
+def test_the_scorer_returns_the_metrics_to_the_last_digit(trained_run, shapes_data):
+    for name in ("val", "testA", "testB"):
+        folder, split = trained_run / "eval" / name, shapes_data.split(name)
+        found = score.score(split, score.Predictions(folder / "predictions.json"))
+        metrics = results.summarize(split, found)
+        assert metrics == json.loads((folder / "metrics.json").read_text())
+        assert metrics["pointing"] is not None
 
 
 def test_one_evaluation_at_a_time(trained_run):

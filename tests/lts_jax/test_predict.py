@@ -71,7 +71,7 @@ def test_no_words(predictor, text):
         predictor(PIXELS, ["red", text])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40), (6000, 8000)])
 def test_odd_sizes(predictor, shape):
     (found,) = predictor(np.zeros((*shape, 3), np.uint8), "star")
     assert found.mask.shape == found.heatmap.shape == shape

@@ -1,5 +1,6 @@
 """The scorer, on files that pycocotools and Pillow made."""
 
+import io
 import json
 import subprocess
 import sys
@@ -156,11 +157,9 @@ def test_bad_files(split, made, tmp_path):
         Image.new("RGB", (2, 2)).save(folder / f"{i}.png")
     whole = (folder / f"{i}.png").read_bytes()
     first = folder / f"{int(split.index.sent_id[0])}.png"
-    for bad in (
-        whole[:40],
-        whole.replace(b"IDAT", b"ID\0T"),  # SyntaxError
-        whole[:16] + (60000).to_bytes(4) * 2 + whole[24:],  # pixels that no memory holds
-    ):
+    huge = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(huge, "png")
+    for bad in (whole[:40], whole.replace(b"IDAT", b"ID\0T"), huge.getvalue()):
         first.write_bytes(bad)
         with pytest.raises(DataError, match=f"sent_id {first.stem}: "):
             score(split, Predictions(folder))
