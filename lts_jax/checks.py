@@ -9,8 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.errors import ConfigError
-from lts_jax.optim import PARTS
 
+# Of the network; each may have a learning rate of its own. Here, as checking a config needs no JAX.
+PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
 # A run that goes on may change these and nothing else: the others would make it another run.
 FREE_FIELDS = (
     "data.dir",
@@ -26,7 +27,8 @@ FREE_FIELDS = (
     "eval.gallery",
 )
 # What runs from before these fields had.
-_ABSENT = {
+ABSENT = {
+    "data.train_images": "",
     "model.backbone_weights": "",
     "model.word_vectors": "",
     "train.start_from": "",
@@ -182,7 +184,7 @@ def plain_config(config: ConfigDict) -> dict[str, Any]:
 def _check_same(
     saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
 ) -> None:
-    old, new = _ABSENT | _flatten(saved), _flatten(plain_config(config))
+    old, new = ABSENT | _flatten(saved), _flatten(plain_config(config))
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
         for name in sorted(old.keys() | new.keys())

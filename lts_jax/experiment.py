@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import tfds_refcoco
 from lts_jax import provenance, sharding
 from lts_jax.checkpointing import Checkpoints
-from lts_jax.checks import check_same_model, plain_config
+from lts_jax.checks import ABSENT, check_same_model, plain_config
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator
@@ -132,18 +132,21 @@ def places(abstract: TrainState) -> TrainState:
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:
-    """Makes a config of what a checkpoint holds of it: there, tuples are lists."""
+    """Makes a config of a checkpoint's: there, tuples are lists, and newer fields are missing."""
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    config = ConfigDict(tuples(saved))
-    for name in ("backbone_weights", "word_vectors"):  # absent in older runs
-        if name not in config.model:
-            config.model[name] = ""
-    return config.lock()
+    filled = tuples(saved)
+    for name, value in ABSENT.items():
+        *parents, field = name.split(".")
+        part = filled
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part.setdefault(field, value)
+    return ConfigDict(filled).lock()
 
 
 class Restored(NamedTuple):

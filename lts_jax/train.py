@@ -1,5 +1,6 @@
 """The training loop, and what comes before and after it."""
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
       step: of the checkpoint; the best one where None.
 
     Raises:
-      ConfigError: the workdir holds no such checkpoint, or the config describes another network.
+      ConfigError: the workdir holds no such checkpoint, the config describes another network, or
+        another evaluation writes there.
       tfds_refcoco.DataError: the data is missing or bad.
     """
     if config is not None:
@@ -219,14 +221,15 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         evaluator = experiment.make_evaluator(
             config, trained.model, split, trained.vocabulary, mesh
         )
-        results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
-        if first:
-            run = {"step": chosen} | experiment.describe_run(
-                config, split, trained.vocabulary, trained.weights
-            )
-            write_json(out_dir / "run.json", run)
-            print(f"wrote {out_dir}", flush=True)
-            intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
+        with only_run_in(out_dir) if first else contextlib.nullcontext():
+            results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
+            if first:
+                run = {"step": chosen} | experiment.describe_run(
+                    config, split, trained.vocabulary, trained.weights
+                )
+                write_json(out_dir / "run.json", run)
+                print(f"wrote {out_dir}", flush=True)
+                intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
     if first:
         print_results(results)
         print_intervals(intervals)

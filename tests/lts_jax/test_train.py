@@ -24,6 +24,7 @@ from lts_jax.writers import only_run_in
 from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
 
+import independent
 from tiny import TINY
 
 
@@ -319,3 +320,12 @@ def test_real_files_train_and_are_scored_at_their_own_sizes(mini_refcoco, tmp_pa
     assert len({p["sent_id"] for p in predictions}) == 96
     for prediction in predictions:
         assert prediction["segmentation"]["size"] == sizes[prediction["image_id"]]
+    # Another evaluation, of the raw polygons, says the same of every sentence.
+    annotations = {entry["id"]: entry for entry in instances["annotations"]}
+    sums = independent.check_run(tmp_path / "run", "val+testA+testB", annotations=annotations)
+    assert sums["sentences"] == 96 and sums["pointing differs"] == 0
+    assert sums["differing"] <= sums["near"] < 1e-3 * sums["pixels"]
+    if not sums["near"]:
+        assert sums["oiou"] == scores["oiou"]
+    assert scores["miou"] == pytest.approx(sums["miou"], abs=1e-4)
+    assert 0.01 < scores["oiou"] < 1
