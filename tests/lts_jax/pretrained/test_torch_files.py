@@ -82,7 +82,21 @@ def by_role(path):
     return f"module.neck.{path}.conv", f"module.neck.{path}.bn"
 
 
-NAMINGS = [by_twin, by_number, by_list, by_role]
+def by_mmdetection(path):
+    if path == "stem":
+        at = "backbone.conv1"
+    elif down := re.fullmatch(r"stage(\d)_down", path):
+        at = f"backbone.conv_res_block{down[1]}.conv"
+    elif block := re.fullmatch(r"stage(\d)_block(\d+)/ConvNormAct_(\d)", path):
+        at = f"backbone.conv_res_block{block[1]}.res{block[2]}.conv{int(block[3]) + 1}"
+    elif path == "neck2_expand":
+        at = "bbox_head.convs_bridge.0"
+    else:
+        at = f"neck.detect1.conv{2 * int(path[4]) + 1 + path.endswith('expand')}"
+    return f"{at}.conv", f"{at}.bn"
+
+
+NAMINGS = [by_twin, by_number, by_list, by_role, by_mmdetection]
 
 
 def state_dict(arrays, names, network=NETWORK):
@@ -188,6 +202,38 @@ def test_another_network_is_refused_by_name(arrays, change, said, suffix, tmp_pa
     with pytest.raises(ConfigError, match=said) as error:
         load_backbone(path, NETWORK)
     assert str(path) in str(error.value)
+
+
+def words_for_numbers(state):
+    return {
+        re.sub(r"neck\.(\d)", lambda m: "neck." + "one two three".split()[int(m[1])], k): v
+        for k, v in state.items()
+    }
+
+
+def one_module(state):
+    """Convolutions by number beside BatchNorms by words, all of the neck in one module."""
+    at = {f"{i}.{x}": 2 * i + (x == "expand") for i in range(3) for x in ("reduce", "expand")}
+
+    def name(m):
+        i = at[m[1]]
+        return f"neck.conv{i}" if m[2] == "conv" else f"neck.norm_{'fedcba'[i]}"
+
+    return {re.sub(r"neck\.(\d\.\w+)\.(conv|norm)", name, k): v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [words_for_numbers, one_module, lambda s: renamed(s, "stage1.down", "stage1.pool")],
+)
+def test_names_alone_must_order_a_file_that_keeps_none(arrays, reference, change, tmp_path):
+    state = change(state_dict(arrays, by_twin))
+    path = save(state, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match=r"does tensor .* come before .* as \.pth, which does"):
+        load_backbone(path, NETWORK)
+    assert_equal(
+        load_backbone(save(state, tmp_path / "x.pth"), NETWORK).variables, reference.variables
+    )
 
 
 class Evil:
