@@ -14,7 +14,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import glove, word_vectors
-from lts_jax.pretrained.backbone import load_backbone
+from lts_jax.pretrained.backbone import inherited_warning, load_backbone
 from lts_jax.pretrained.layout import Network
 from lts_jax.steps import TrainState
 from lts_jax.writers import format_table
@@ -117,6 +117,8 @@ def fill(
         }
         print(f"start from {workdir}, step {step}:")
         print(describe_transfer(transfer, random, len(vocabulary.words)), flush=True)
+        if warning := inherited_warning(saved["weights"]):
+            print(f"WARNING: {warning}", flush=True)
     if not sources:
         return state, {}
     _check_shapes(flat, variables)

@@ -68,6 +68,18 @@ def load_backbone(path: Path, network: Network) -> Backbone:
     return Backbone(variables, source)
 
 
+def inherited_warning(record: Any) -> str | None:
+    """Finds the warning in what tells where weights are from, however deep it lies."""
+    stack = [record]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if isinstance(warning := item.get("warning"), str):
+                return warning
+            stack.extend(item.values())
+    return None
+
+
 def save_backbone(path: Path, backbone: Backbone) -> None:
     """Writes a .safetensors file of our own names, that tells where the weights are from."""
     tensors = {
@@ -136,7 +148,7 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
 def _parse_origin(path: Path, text: str) -> dict[str, Any]:
     try:
         origin = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         origin = None
     if not isinstance(origin, dict):
         raise ConfigError(f"{path}: the header's field `source` is no JSON object")
@@ -144,9 +156,8 @@ def _parse_origin(path: Path, text: str) -> dict[str, Any]:
 
 
 def _warning(source: dict[str, Any]) -> str | None:
-    origin = source.get("origin", {})
-    if "warning" in origin:
-        return str(origin["warning"])
+    if inherited := inherited_warning(source.get("origin")):
+        return inherited
     if source["sha256"] == _STOCK_SHA256 or source.get("images_seen") == _STOCK_IMAGES_SEEN:
         return f"{source['file']} is the stock YOLOv3, {_LEAK}."
     if source.get("heads") == _COCO_OUTPUTS:

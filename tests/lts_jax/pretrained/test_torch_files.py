@@ -167,6 +167,15 @@ def test_a_file_of_our_own(reference, tmp_path):
         load_backbone(path, body._replace(stages=(1, 2, 12, 2, 3)))
 
 
+@pytest.mark.parametrize("source", ["[1]", "{", '{"a":' * 100_000])
+def test_a_source_that_is_none(reference, source, tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_backbone(path, reference)
+    safetensors.save_file(safetensors.load_file(path), path, {"source": source})
+    with pytest.raises(ConfigError, match="field `source` is no JSON object"):
+        load_backbone(path, NETWORK)
+
+
 def without(state, *parts):
     return {k: v for k, v in state.items() if not any(p in k for p in parts)}
 
@@ -206,7 +215,7 @@ def test_another_network_is_refused_by_name(arrays, change, said, suffix, tmp_pa
 
 def words_for_numbers(state):
     return {
-        re.sub(r"neck\.(\d)", lambda m: "neck." + "one two three".split()[int(m[1])], k): v
+        re.sub(r"neck\.(\d)", lambda m: "neck." + ["one", "two", "three"][int(m[1])], k): v
         for k, v in state.items()
     }
 
