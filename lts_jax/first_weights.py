@@ -85,7 +85,10 @@ def fill(
                 flat[f"{collection}/backbone/{name}"] = value
         random -= {name for name in flat if "/backbone/" in name}
         sources["backbone_weights"] = backbone.source
-        print(f"backbone: {backbone.source['format']} file {backbone.source['file']}", flush=True)
+        classes = backbone.source.get("classes")
+        detector = f", the detector of {classes} classes" if classes else ""
+        file = f"{backbone.source['format']} file {backbone.source['file']}"
+        print(f"backbone: {file}{detector}", flush=True)
         if "warning" in backbone.source:
             print(f"WARNING: {backbone.source['warning']}", flush=True)
     if config.model.word_vectors:

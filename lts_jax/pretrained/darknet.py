@@ -42,7 +42,9 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
 
     Returns:
       `params` and `batch_stats` of the backbone, and what the file is: `format`, `version`,
-      `images_seen`, `convolutions`, `heads` (outputs of each detection head, None without).
+      `images_seen`, `convolutions`, `heads` (outputs of each detection head, None without) and
+      `classes` of the detector. A file of n classes, cut by a multiple of the numbers that one
+      class takes, reads as one of fewer: the backbone lies before and is whole.
 
     Raises:
       ConfigError: the file is none, is short or long, or holds a number that cannot be.
@@ -78,6 +80,7 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
         "images_seen": seen,
         "convolutions": len(convs),
         "heads": heads,
+        "classes": heads and heads // 3 - 5,
     }
     return assemble(arrays), described
 

@@ -54,6 +54,7 @@ def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded
     others = [k for k in shapes if _OWN in k and k not in used and f"{_OWN}neck" not in k]
     if others:
         raise ConfigError(f"{path}: tensor {others[0]} belongs to no layer of this network")
+    _check_finite(path, [name for name in shapes if name not in used], read)
     return assemble(arrays), {"format": "lts_jax", "tensors": len(shapes), "heads": None}
 
 
@@ -95,8 +96,7 @@ def from_torch(
         arrays[conv.path] = {k: _check_values(path, v, read(v), k) for k, v in names.items()}
         used |= {*names.values(), f"{norm}.num_batches_tracked"}
     skipped = [name for name in shapes if name not in used]
-    for name in skipped:
-        read(name)  # a damaged file is refused wherever the damage is
+    _check_finite(path, skipped, read)
     heads = [shapes[k][0] for k in skipped if _is_head(k, shapes)]
     return assemble(arrays), {
         "format": "PyTorch state dict",
@@ -255,10 +255,22 @@ def _check_values(path: Path, name: str, values: np.ndarray, key: str) -> np.nda
     bad = ~(np.abs(values) <= LIMIT)
     if key == "var":
         bad |= values < 0
+    _refuse(path, name, values, bad)
+    return values
+
+
+def _check_finite(path: Path, names: list[str], read: Read) -> None:
+    """What is no part of the backbone is read too: a damaged file is refused as a whole."""
+    for name in names:
+        values = read(name)
+        if values.dtype.kind in "fc":
+            _refuse(path, name, values, ~np.isfinite(values))
+
+
+def _refuse(path: Path, name: str, values: np.ndarray, bad: np.ndarray) -> None:
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise ConfigError(
             f"{path}: tensor {name} holds {values[at]} at {tuple(map(int, at))}, which cannot be: "
             "the file is damaged"
         )
-    return values

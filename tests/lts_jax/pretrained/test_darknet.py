@@ -159,6 +159,7 @@ def test_truncated_forms(tiny, tmp_path, convs):
     variables, described = read_darknet(path, network)
     assert described["convolutions"] == convs
     assert described["heads"] == (255 if convs > BODY + 6 else None)
+    assert described["classes"] == (80 if convs > BODY + 6 else None)
     whole = tmp_path / "whole"
     write_darknet(whole, numbers)
     assert_equal(variables, load_backbone(whole, network).variables)
@@ -172,7 +173,8 @@ def test_any_number_of_classes(tmp_path, classes):
     outputs = 3 * (5 + classes)
     arrays = yolov3.draw(yolov3.all_convs(TINY, outputs))
     write_darknet(tmp_path / "w", yolov3.numbers(arrays))
-    assert read_darknet(tmp_path / "w", TINY)[1]["heads"] == outputs
+    described = read_darknet(tmp_path / "w", TINY)[1]
+    assert (described["heads"], described["classes"]) == (outputs, classes)
 
 
 def test_the_imagenet_classifier_is_read_past(tiny, tmp_path):

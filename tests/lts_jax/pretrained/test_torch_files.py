@@ -176,6 +176,22 @@ def test_a_source_that_is_none(reference, source, tmp_path):
         load_backbone(path, NETWORK)
 
 
+def test_what_is_skipped_is_finite_too(arrays, reference, tmp_path):
+    state = state_dict(arrays, by_twin)
+    state["head.weight"][7, 0] = torch.nan
+    own = tmp_path / "own.safetensors"
+    save_backbone(own, reference)
+    with_text = safetensors.load_file(own) | {"params/text/x": torch.tensor([0.0, torch.inf])}
+    safetensors.save_file(with_text, own)
+    for path, said in (
+        (save(state, tmp_path / "x.pth"), r"head\.weight holds nan at \(7, 0, 0, 0\)"),
+        (save(state, tmp_path / "x.safetensors"), r"head\.weight holds nan"),
+        (own, r"params/text/x holds inf at \(1,\)"),
+    ):
+        with pytest.raises(ConfigError, match=f"tensor {said}.*damaged"):
+            load_backbone(path, NETWORK)
+
+
 def without(state, *parts):
     return {k: v for k, v in state.items() if not any(p in k for p in parts)}
 
