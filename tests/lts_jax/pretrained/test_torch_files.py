@@ -10,10 +10,12 @@ from collections import OrderedDict
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.darknet import write_darknet
+from lts_jax.pretrained.layout import assemble
 from lts_jax.pretrained.torch_files import TorchFile
 
 import yolov3
@@ -306,8 +308,8 @@ def test_sizes_that_the_file_does_not_hold(tmp_path):
         TorchFile(archive)
 
 
-# The fuzz's own files: a network of few tensors keeps a thousand readings short.
-SMALL = MINI._replace(stages=(1, 0, 0, 0, 0), neck=False)
+# The fuzz's own files: small, with layers of one shape in every stage and in the neck.
+SMALL = MINI._replace(stages=(2, 2, 2, 2, 2))
 
 
 def mutate(data, i, rng):
@@ -335,8 +337,12 @@ def test_a_thousand_mutated_files(suffix, tmp_path):
     arrays = yolov3.draw(SMALL.convs)
     state = state_dict(arrays, by_number, SMALL)
     state = {k: v for k, v in state.items() if "num_batches" not in k}
+    names = []
+    for conv in SMALL.convs:
+        weights, norm = by_number(conv.path)
+        names.append([*(f"{norm}.{NORM[key]}" for key in NORM), f"{weights}.weight"])
     whole = save(state, tmp_path / f"whole{suffix}").read_bytes()
-    expected = load_backbone(tmp_path / f"whole{suffix}", SMALL).variables
+    expected = flatten_dict(load_backbone(tmp_path / f"whole{suffix}", SMALL).variables, sep="/")
     rng, refused = np.random.default_rng(0), 0
     for i in range(1000):
         data = mutate(whole, i, rng)
@@ -349,24 +355,23 @@ def test_a_thousand_mutated_files(suffix, tmp_path):
             assert re.search(where, str(error)), str(error)
             refused += 1
             continue
-        flat, same = jax.tree.leaves(variables), jax.tree.leaves(expected)
-        if all(np.array_equal(a, b) for a, b in zip(flat, same, strict=True)):
+        got = flatten_dict(variables, sep="/")
+        if all(np.array_equal(got[k], v) for k, v in expected.items()):
             continue
         theirs = (
             safetensors.load(data)
             if suffix == ".safetensors"
             else torch.load(io.BytesIO(data), weights_only=True)
         )
-        values = np.sort(np.concatenate([x.ravel() for x in flat]))
-        names = {v: k for k, v in NORM.items()} | {"weight": "weights"}
-        ours = np.concatenate(
-            [
-                x.float().numpy().ravel()
-                for k, x in theirs.items()
-                if k.rpartition(".")[2] in names and not k.startswith("head")
-            ]
-        )
-        np.testing.assert_array_equal(values, np.sort(ours))
+        # By place: each tensor has its own name's numbers, or those of before where that changed.
+        by_name = {
+            conv.path: {
+                key: theirs[name].float().numpy() if name in theirs else value
+                for (key, value), name in zip(arrays[conv.path].items(), of_conv, strict=True)
+            }
+            for conv, of_conv in zip(SMALL.convs, names, strict=True)
+        }
+        assert_equal(variables, assemble(by_name))
     assert refused > 400
 
 
