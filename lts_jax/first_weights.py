@@ -99,7 +99,7 @@ def fill(
         flat[_EMBEDDING] = word_vectors.embedding_table(vectors, config.seed)
         random.discard(_EMBEDDING)
         counts = word_vectors.coverage(vectors, vocabulary, sentences)
-        sources["word_vectors"] = describe_vectors(path, vectors) | counts
+        sources["word_vectors"] = word_vectors.describe_vectors(path, vectors) | counts
         print(f"word vectors: {path}: {word_vectors.describe_coverage(counts)}", flush=True)
         print_odd(vectors)
     if config.train.start_from:
@@ -129,17 +129,6 @@ def fill(
     # Into the same place, and in the same order of the tree.
     placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
     return state.replace(**placed), sources
-
-
-def describe_vectors(path: Path, vectors: glove.Vectors) -> dict[str, Any]:
-    """What the run's metadata say of a file of vectors."""
-    return {
-        "file": str(path),
-        "sha256": vectors.sha256,
-        "bytes": path.stat().st_size,
-        "lines": vectors.lines,
-        "odd_lines": vectors.odd,
-    }
 
 
 def print_odd(vectors: glove.Vectors) -> None:

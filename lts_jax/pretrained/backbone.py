@@ -16,6 +16,7 @@ from lts_jax.pretrained.darknet import read_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.pretrained.state_dict import Loaded, from_own, from_torch, is_own
 from lts_jax.pretrained.torch_files import TorchFile
+from lts_jax.writers import whole_file
 
 _STOCK_SHA256 = "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f297"
 _STOCK_IMAGES_SEEN = 32_013_312
@@ -92,12 +93,8 @@ def save_backbone(path: Path, backbone: Backbone) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Writes a whole .safetensors file or none."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole_file(path) as temporary:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reader(path: Path, start: bytes) -> Any:
