@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,27 +22,35 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole UTF-8 file or none."""
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Writes a whole PNG or none."""
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         # A tenth larger than by PIL's own level, 6, and five times faster: a photo takes long.
         picture.save(temporary, format="PNG", compress_level=1)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a whole compressed .npz or none."""
-    with _whole_file(path) as temporary, temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Gives a name to write to; what was written whole takes the place of `path`.
+
+    Args:
+      path: of the file.
+      shared: other processes may be writing the same file: the name is then of this one alone.
+        Else what a killed process has left is written over by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    own = f".{uuid.uuid4().hex[:12]}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
         with _naming(path):
             yield temporary
