@@ -33,9 +33,9 @@ def write_picture(path: Path, picture: Image.Image) -> None:
         picture.save(temporary, format="PNG", compress_level=1)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole compressed .npz or none."""
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], shared: bool = False) -> None:
+    """Writes a whole compressed .npz or none; `shared` as in `whole_file`."""
+    with whole_file(path, shared) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
