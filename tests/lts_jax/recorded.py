@@ -67,7 +67,7 @@ def on_two_processes(
         for k in (0, 1)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in both]
+        said = [process.communicate(timeout=500)[0] for process in both]
     finally:
         for process in both:
             process.kill()
