@@ -1,15 +1,15 @@
 """Latency of the exported networks against the jitted one, in one run, and their differences.
 
-    python -m benchmarks.export --config configs/refcoco.py --out export.json
+    python -m benchmarks.export --config configs/refcoco.py --against torch --out export.json
 
-The network has the config's full size and random weights with statistics of random images, so
-that the numbers in it are those of a trained one; a word list of the size of RefCOCO's.
+`--against torch` adds the same network in PyTorch, eager, in both memory formats. The network has
+the config's full size and random weights with statistics of random images, so that the numbers in
+it are those of a trained one; a word list of the size of RefCOCO's.
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
+from flax.traverse_util import unflatten_dict
 
+from benchmarks.machine import describe
 from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.experiment import make_model
@@ -30,10 +32,12 @@ from lts_jax.writers import format_table
 
 WORDS = 9340  # about RefCOCO's training vocabulary
 
+Way = Callable[[Any], dict[str, np.ndarray]]
 
-def make_network(config_file: str) -> Trained:
+
+def make_network(config_file: str, overrides: list[str]) -> Trained:
     """The config's network, its BatchNorm statistics those of two random images."""
-    config = requested_config(config_file, [])
+    config = requested_config(config_file, overrides)
     words = [f"word{i}" for i in range(WORDS)]
     model = make_model(config, Vocabulary(words))
     images, tokens, lengths = inputs_of(config, 2, 1).values()
@@ -65,7 +69,7 @@ def inputs_of(config: Any, batch: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def ways_of(trained: Trained, folder: Path) -> dict[str, Callable[[Any], dict[str, np.ndarray]]]:
+def ways_of(trained: Trained, folder: Path) -> dict[str, Way]:
     """The jitted network, and both exported ones loaded from their files."""
     weights = jax.device_put(trained.weights)
     jitted = jax.jit(predictor(trained.model))
@@ -85,16 +89,64 @@ def ways_of(trained: Trained, folder: Path) -> dict[str, Callable[[Any], dict[st
     }
 
 
-def benchmark(config_file: str, batch: int, repeats: int) -> dict[str, Any]:
+def torch_ways(trained: Trained) -> dict[str, Way]:
+    """The same network in PyTorch, from the same inputs, in either memory format."""
+    import torch
+
+    from benchmarks.torch_lts import TorchLTS
+    from benchmarks.torch_weights import to_torch
+
+    fields = {**trained.config.model.to_dict(), "max_words": trained.config.data.max_words}
+    for name in ("backbone_weights", "word_vectors", "dtype"):
+        del fields[name]
+
+    def way(memory_format: Any) -> Way:
+        twin: Any = TorchLTS(trained.model.vocab_size, **fields)
+        twin.load_state_dict(to_torch(unflatten_dict(trained.weights, sep="/"), twin))
+        twin.eval().to(memory_format=memory_format)
+
+        def call(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            image = torch.from_numpy(x["image"]).permute(0, 3, 1, 2).float() / 255
+            image = image.contiguous(memory_format=memory_format)
+            with torch.inference_mode():
+                out = twin(image, *(torch.from_numpy(x[k]).long() for k in ("tokens", "length")))
+            named = {"mask": out.mask, "heatmap": out.heatmap}
+            return {k: v.sigmoid().numpy() for k, v in named.items() if v is not None}
+
+        return call
+
+    return {
+        "torch": way(torch.contiguous_format),
+        "torch, channels last": way(torch.channels_last),
+    }
+
+
+def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -> dict[str, Any]:
     """Times the ways by turns, and compares their probabilities."""
-    trained = make_network(config_file)
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_of(trained, Path(folder))
         bytes_of = {
             kind: sum(f.stat().st_size for f in (Path(folder) / kind).iterdir())
             for kind in ("stablehlo", "onnx")
         }
-    data = inputs_of(trained.config, batch, 0)
+    if torch:
+        ways |= torch_ways(trained)
+    device = jax.devices()[0]
+    return {
+        "image_size": trained.config.data.image_size,
+        "folder_bytes": bytes_of,
+        "by_batch": {
+            str(batch): measure(ways, inputs_of(trained.config, batch, 0), repeats)
+            for batch in batches
+        },
+        "device": f"{device.device_kind} ({device.platform})",
+        "load_average": os.getloadavg()[0],
+        **describe(["jax", "onnxruntime", *(["torch"] if torch else [])]),
+    }
+
+
+def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
+    """Seconds of each way with one batch, and how far its probabilities are from the first's."""
     outputs = {name: way(data) for name, way in ways.items()}  # compiles, and warms up
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(repeats):
@@ -103,64 +155,53 @@ def benchmark(config_file: str, batch: int, repeats: int) -> dict[str, Any]:
             ways[name](data)
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
-    device = jax.devices()[0]
     return {
-        "config": config_file,
-        "image_size": trained.config.data.image_size,
-        "batch": batch,
         "seconds": seconds,
         "median_seconds": medians,
         "times_jitted": {name: medians["jitted"] / value for name, value in medians.items()},
-        "folder_bytes": bytes_of,
         "max_abs_probability_difference": {
             name: {k: float(np.abs(v - outputs["jitted"][k]).max()) for k, v in out.items()}
             for name, out in outputs.items()
         },
         "spread_of_probabilities": {k: float(v.std()) for k, v in outputs["jitted"].items()},
-        "device": f"{device.device_kind} ({device.platform})",
-        "cpu": _cpu(),
-        "cpu_cores": os.cpu_count(),
-        "versions": {"jax": jax.__version__, "onnxruntime": onnxruntime.__version__},
-        "date": time.strftime("%Y-%m-%d"),
     }
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Prints the table."""
+    """Prints a table for each batch."""
     print(
-        f"{result['config']}: {result['image_size']} pixels, batch {result['batch']}; "
-        f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}"
+        f"{result['config']}: {result['image_size']} pixels; {result['device']}; "
+        f"{result['cpu']}, {result['cpu_cores']} cores; {result['date']}"
     )
-    rows = [
-        [
-            name,
-            f"{result['median_seconds'][name]:.3f}",
-            f"{min(seconds):.3f} to {max(seconds):.3f}",
-            f"{result['times_jitted'][name]:.2f}",
-            *(f"{v:.1e}" for v in result["max_abs_probability_difference"][name].values()),
+    for batch, measured in result["by_batch"].items():
+        outputs = list(measured["spread_of_probabilities"])
+        rows = [
+            [
+                name,
+                f"{measured['median_seconds'][name]:.3f}",
+                f"{min(seconds):.3f} to {max(seconds):.3f}",
+                f"{measured['times_jitted'][name]:.2f}",
+                *(f"{measured['max_abs_probability_difference'][name][k]:.1e}" for k in outputs),
+            ]
+            for name, seconds in measured["seconds"].items()
         ]
-        for name, seconds in result["seconds"].items()
-    ]
-    outputs = [f"largest difference, {k}" for k in result["spread_of_probabilities"]]
-    print(format_table(("network", "median s", "spread", "times jitted", *outputs), rows))
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        differences = [f"largest difference, {k}" for k in outputs]
+        header = (f"batch {batch}", "median s", "spread", "times jitted", *differences)
+        print(format_table(header, rows))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--against", choices=["torch"])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    result = benchmark(given.config, given.batch, given.repeats)
+    given, overrides = parser.parse_known_args(arguments)
+    trained = make_network(given.config, overrides)
+    measured = benchmark(trained, given.batch, given.repeats, given.against == "torch")
+    result = {"config": given.config, **measured}
     print_result(result)
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

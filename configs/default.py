@@ -62,6 +62,9 @@ def get_config() -> ConfigDict:
     part.locator = 1.0  # every round
     part.segmenter = 1.0  # or, without one, the 1×1 convolution in its place
 
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every_minutes = 10.0  # save at least so often; 0: only at evaluations
+
     config.eval = evaluation = ConfigDict()
     evaluation.splits = ("val", "testA", "testB")  # of the final evaluation
     evaluation.best_split = "val"  # chooses the best checkpoint, by oIoU

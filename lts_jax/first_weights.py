@@ -15,7 +15,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import glove, word_vectors
-from lts_jax.pretrained.backbone import load_backbone
+from lts_jax.pretrained.backbone import inherited_warning, load_backbone
 from lts_jax.pretrained.layout import Network
 from lts_jax.steps import TrainState
 from lts_jax.writers import format_table
@@ -100,7 +100,7 @@ def fill(
         flat[_EMBEDDING] = word_vectors.embedding_table(vectors, config.seed)
         random.discard(_EMBEDDING)
         counts = word_vectors.coverage(vectors, vocabulary, sentences)
-        sources["word_vectors"] = describe_vectors(path, vectors) | counts
+        sources["word_vectors"] = word_vectors.describe_vectors(path, vectors) | counts
         print(f"word vectors: {path}: {word_vectors.describe_coverage(counts)}", flush=True)
         print_odd(vectors)
     if config.train.start_from:
@@ -121,6 +121,8 @@ def fill(
         }
         print(f"start from {workdir}, step {step}:")
         print(describe_transfer(transfer, random, len(vocabulary.words)), flush=True)
+        if warning := inherited_warning(saved["weights"]):
+            print(f"WARNING: {warning}", flush=True)
     if not sources:
         return state, {}
     _check_shapes(flat, variables)
@@ -128,17 +130,6 @@ def fill(
     # Into the same place, and in the same order of the tree.
     placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
     return state.replace(**placed), sources
-
-
-def describe_vectors(path: Path, vectors: glove.Vectors) -> dict[str, Any]:
-    """What the run's metadata say of a file of vectors."""
-    return {
-        "file": str(path),
-        "sha256": vectors.sha256,
-        "bytes": path.stat().st_size,
-        "lines": vectors.lines,
-        "odd_lines": vectors.odd,
-    }
 
 
 def print_odd(vectors: glove.Vectors) -> None:
@@ -157,9 +148,7 @@ def read_best(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"{workdir} holds no checkpoint of a run")
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise ConfigError(f"{workdir} holds no checkpoint yet")
+        step = checkpoints.choose(None)
         saved, variables = checkpoints.read_run(step), checkpoints.read_variables(step)
     return step, saved, flatten_dict(variables, sep="/")
 

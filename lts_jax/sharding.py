@@ -5,6 +5,7 @@ length is 1, so that nothing is split, unless the config asks for more.
 """
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -174,11 +175,19 @@ def one_after_another(make: Callable[[], T]) -> T:
 
 
 def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds up what each process holds; of at most 32 bits, and of the same shapes everywhere."""
+    """Adds up what the processes hold, by name; of at most 32 bits.
+
+    A process that lacks an array holds zeros, so that all of them take part in every sum.
+    """
     if jax.process_count() == 1:
         return arrays
-    gathered = multihost_utils.process_allgather(arrays)
-    return {k: np.asarray(v).sum(axis=0, dtype=arrays[k].dtype) for k, v in gathered.items()}
+    mine = json.dumps({k: (v.shape, v.dtype.str) for k, v in arrays.items()})
+    kinds: dict[str, tuple[list[int], str]] = {}
+    for of_process in gather_bytes(mine.encode()):
+        kinds |= json.loads(of_process)
+    whole = {k: arrays.get(k, np.zeros(shape, dtype)) for k, (shape, dtype) in kinds.items()}
+    gathered = multihost_utils.process_allgather(whole)
+    return {k: np.asarray(v).sum(axis=0, dtype=whole[k].dtype) for k, v in gathered.items()}
 
 
 def gather_bytes(data: bytes) -> list[bytes]:

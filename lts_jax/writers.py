@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import json
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,31 +22,52 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole UTF-8 file or none."""
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Writes a whole PNG or none."""
-    with _whole_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+    with whole_file(path) as temporary:
+        # A tenth larger than by PIL's own level, 6, and five times faster: a photo takes long.
+        picture.save(temporary, format="PNG", compress_level=1)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole compressed .npz or none."""
-    with _whole_file(path) as temporary, temporary.open("wb") as file:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], shared: bool = False) -> None:
+    """Writes a whole compressed .npz or none; `shared` as in `whole_file`."""
+    with whole_file(path, shared) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Gives a name to write to; what was written whole takes the place of `path`.
+
+    Args:
+      path: of the file.
+      shared: other processes may be writing the same file: the name is then of this one alone.
+        Else what a killed process has left is written over by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    own = f".{uuid.uuid4().hex[:12]}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
-        yield temporary
-        temporary.replace(path)
+        with _naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Names the file in the errors of writing it, which a full disk's do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -69,44 +92,70 @@ def only_run_in(workdir: Path) -> Iterator[None]:
 class MetricWriter:
     """Scalars by step, to TensorBoard and to `metrics.jsonl`, one line a call.
 
+    Both have each step once, however often a run was stopped: what was logged later than where it
+    goes on from is dropped, as those steps are taken again. TensorBoard does so when it reads.
+
     Args:
       workdir: where both are written.
-      start_step: the step that the run goes on from; what was logged later is dropped, as those
-        steps are taken again.
+      start_step: the step that the run goes on from. What was logged at it is not logged again: the
+        run may have been killed in the middle of what it does there.
     """
 
     def __init__(self, workdir: Path, start_step: int):
         # Late: it imports torch where that is installed, which takes seconds.
-        import tensorboardX
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        path = workdir / "metrics.jsonl"
+        self._path = workdir / "metrics.jsonl"
         kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] <= start_step:
-                        kept.append(line + "\n")
+                    kept.append(json.loads(line))
                 except json.JSONDecodeError:
                     break  # the last line of a killed run
-        path.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start_step + 1
+        kept = [scalars for scalars in kept if scalars["step"] <= start_step]
+        write_text(self._path, "".join(json.dumps(scalars) + "\n" for scalars in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        # Not SummaryWriter: when its thread dies, of a full disk, its queue blocks for ever.
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        self._board.write_event(
+            Event(step=start_step, session_log=SessionLog(status=SessionLog.START))
         )
+        self._start: tuple[int, set[str]] = start_step, set()
+        for scalars in kept:  # the START drops the events of the start step too
+            if scalars.pop("step") == start_step:
+                self._start[1].update(scalars)
+                self._tell_board(start_step, scalars)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Logs scalars at a step."""
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self._file.flush()
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, step)
+        if step == self._start[0] and self._start[1].issuperset(scalars):
+            return
+        with _naming(self._path):
+            self._file.write(json.dumps({"step": step, **scalars}) + "\n")
+            self._file.flush()
+        self._tell_board(step, scalars)
+
+    def _tell_board(self, step: int, scalars: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with _naming(self._path.with_name("tensorboard")):
+            for name, value in scalars.items():
+                self._board.write_event(
+                    Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                )
+            self._board.flush()
 
     def __enter__(self) -> "MetricWriter":
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
-        self._board.close()
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):  # each write was flushed, or has said so
+                file.close()
 
 
 class NoWriter(MetricWriter):

@@ -162,6 +162,14 @@ def train_batches(
     return batches.to_iter_dataset(_read_options(threads))
 
 
+def rows_of_batch(
+    split: Split, seed: int, epoch_unit: EpochUnit, batch_size: int, number: int
+) -> list[int]:
+    """Rows of the index in batch `number`, from 0, of all hosts together, as `train_batches`."""
+    order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
+    return [order[place] for place in range(number * batch_size, (number + 1) * batch_size)]
+
+
 def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:
     """Examples in an epoch."""
     return TrainingOrder(split.index.ref_id, 0, epoch_unit).epoch_length

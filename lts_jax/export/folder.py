@@ -92,9 +92,18 @@ def export_run(workdir: Path, kind: Format, out: Path) -> None:
     Raises:
       ConfigError: the run has no checkpoint, the folder exists, or the format cannot hold it.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty: give another --out, or move it away")
+    # A link, or `.`, has another name than its folder.
+    _check_new(out := out.resolve())
     write_folder(read_run(workdir), kind, out)
+
+
+def _check_new(out: Path) -> None:
+    if out in (Path.cwd(), *Path.cwd().parents):
+        raise ConfigError(f"--out={out} is the folder that you are in: name a new one inside it")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out={out} is a file: name a new folder")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"--out={out} is not empty: name a new folder, or move it away")
 
 
 def write_folder(trained: Trained, kind: Format, out: Path) -> None:

@@ -116,17 +116,18 @@ class _Graph:
     def linear(self, x: str, path: str) -> str:
         """A Dense layer on features, as a 1×1 convolution."""
         kernel = self.array(f"{path}/kernel")
-        return self._conv(x, kernel[None, None], self.array(f"{path}/bias"))
+        return self.affine(x, kernel[None, None], self.array(f"{path}/bias"))
 
-    def conv(self, x: str, path: str, stride: int = 1, dilation: int = 1) -> str:
-        """ConvNormAct."""
+    def conv(self, x: str, path: str, stride: int = 1, dilation: int = 1, zeros: int = 0) -> str:
+        """ConvNormAct; the last channels of `x` are so many zeros, which it does not know."""
         kernel = self.array(f"{path}/conv/kernel")
         kernel = kernel[None, None] if kernel.ndim == 2 else kernel
+        kernel = np.pad(kernel, ((0, 0), (0, 0), (0, zeros), (0, 0)))
         scale, shift = self.norm(f"{path}/norm")
-        x = self._conv(x, kernel * scale, shift, stride, dilation)
+        x = self.affine(x, kernel * scale, shift, stride, dilation)
         return self.leaky(x)
 
-    def _conv(
+    def affine(
         self, x: str, kernel: np.ndarray, bias: np.ndarray, stride: int = 1, dilation: int = 1
     ) -> str:
         pad = dilation * (kernel.shape[0] // 2)
@@ -231,8 +232,8 @@ def _locate(graph: _Graph, fused: str, words: str, sentence: str, model: Any) ->
     x = fused
     for i in range(model.rounds if model.locate != "none" else 0):
         if i:
-            seen = _prior(graph, maps[-1], model)
-            x = graph.conv(graph.node("Concat", [fused, seen], axis=1), f"locator/mix{i}")
+            x, zeros = _beside(graph, fused, _prior(graph, maps[-1], model), model)
+            x = graph.conv(x, f"locator/mix{i}", zeros=zeros)
         path = f"locator/round{i}"
         flat = graph.node("Reshape", [x, graph.ints(0, 0, -1)])  # [B, C, H W]
         if model.locate == "filter":
@@ -265,21 +266,37 @@ def _prior(graph: _Graph, logits: str, model: Any) -> str:
     return graph.node("Sigmoid", [logits]) if model.prior == "probability" else logits
 
 
+def _beside(graph: _Graph, fused: str, prior: str, model: Any) -> tuple[str, int]:
+    """F_m3 with the prior, and zeros up to a whole block of channels; also their number.
+
+    The fast convolutions of onnxruntime take blocks of 16 channels alone.
+    """
+    zeros = -(model.fused_features + 1) % 16
+    prior = graph.node("Pad", [prior, graph.ints(0, 0, 0, 0, 0, zeros, 0, 0)])
+    return graph.node("Concat", [fused, prior], axis=1), zeros
+
+
 def _segmenter(graph: _Graph, fused: str, prior: str | None, model: Any) -> str:
     """The logits of P_mask, `[B, 1, H/4, W/4]`."""
-    x = graph.node("Concat", [fused, prior], axis=1) if prior else fused
-    branches = [graph.conv(x, "segmenter/aspp_1x1")]
+    x, zeros = _beside(graph, fused, prior, model) if prior else (fused, 0)
+    branches = [graph.conv(x, "segmenter/aspp_1x1", zeros=zeros)]
     for rate in model.segmenter_rates:
-        branches.append(graph.conv(x, f"segmenter/aspp_rate{rate}", dilation=rate))
-    pooled = graph.conv(graph.node("GlobalAveragePool", [x]), "segmenter/aspp_pool")
+        branches.append(graph.conv(x, f"segmenter/aspp_rate{rate}", dilation=rate, zeros=zeros))
+    pooled = graph.node("GlobalAveragePool", [x])
+    pooled = graph.conv(pooled, "segmenter/aspp_pool", zeros=zeros)
     branches.append(graph.node("Expand", [pooled, graph.node("Shape", [branches[0]])]))
     x = graph.conv(graph.node("Concat", branches, axis=1), "segmenter/project")
     scale, shift = graph.norm("segmenter/upsample_norm")
-    kernel = (graph.array("segmenter/upsample/kernel") * scale).transpose(2, 3, 0, 1)
-    x = graph.node(
-        "ConvTranspose",
-        [x, graph.floats(kernel), graph.floats(shift)],
-        strides=[2, 2],
-        pads=[1, 1, 1, 1],
-    )
-    return graph.linear(graph.leaky(x), "segmenter/mask")
+    kernel = graph.array("segmenter/upsample/kernel") * scale  # [4, 4, in, out]
+    # Of the 4×4 kernel each of the four pixels that a cell becomes sees 2×2, as channels here:
+    # onnxruntime has no fast transposed convolution. The pixels are interleaved when there is one
+    # channel left of each.
+    phases = [(a, b) for a in (0, 1) for b in (0, 1)]
+    kernel = np.concatenate([kernel[[a + 2, a]][:, [b + 2, b]] for a, b in phases], axis=-1)
+    x = graph.leaky(graph.affine(x, kernel, np.tile(shift, 4)))
+    mask = np.kron(np.eye(4), graph.array("segmenter/mask/kernel"))
+    bias = np.tile(graph.array("segmenter/mask/bias"), 4)
+    x = graph.affine(x, mask[None, None], bias)
+    x = graph.node("DepthToSpace", [x], blocksize=2)  # with half a cell too much on each side
+    starts, ends, axes = graph.ints(1, 1), graph.ints(-1, -1), graph.ints(2, 3)
+    return graph.node("Slice", [x, starts, ends, axes])

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lts_jax.models.convolution import convolve
+
 Dtype = Any
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.1)
@@ -52,6 +54,7 @@ class ConvNormAct(nn.Module):
                 kernel_dilation=self.dilation,
                 use_bias=False,
                 dtype=self.dtype,
+                conv_general_dilated=convolve,
                 name="conv",
             )(x)
         x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(x)

@@ -8,8 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from lts_jax import experiment, first_weights
 from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
@@ -31,7 +29,6 @@ def convert_darknet(given: argparse.Namespace) -> None:
             print(f"{name}: {value}")
     if "warning" in backbone.source:
         print(f"WARNING: {backbone.source['warning']}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_backbone(out, backbone)
     print(f"wrote {out}; train with --config.model.backbone_weights={out}")
 
@@ -53,9 +50,8 @@ def look_up_vectors(given: argparse.Namespace) -> None:
         counts = word_vectors.coverage(vectors, vocabulary, dataset.split(name).index.text)
         print(f"{name}: {word_vectors.describe_coverage(counts)}")
     if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        words = np.array(vocabulary.words)[vectors.found]
-        np.savez_compressed(given.out, words=words, vectors=vectors.vectors)
+        source = word_vectors.describe_vectors(given.file, vectors)
+        word_vectors.write_vectors(given.out, vectors, vocabulary.words, source)
         print(f"wrote {given.out}; train with --config.model.word_vectors={given.out}")
 
 

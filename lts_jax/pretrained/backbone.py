@@ -16,6 +16,7 @@ from lts_jax.pretrained.darknet import read_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.pretrained.state_dict import Loaded, from_own, from_torch, is_own
 from lts_jax.pretrained.torch_files import TorchFile
+from lts_jax.writers import whole_file
 
 _STOCK_SHA256 = "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f297"
 _STOCK_IMAGES_SEEN = 32_013_312
@@ -68,6 +69,18 @@ def load_backbone(path: Path, network: Network) -> Backbone:
     return Backbone(variables, source)
 
 
+def inherited_warning(record: Any) -> str | None:
+    """Finds the warning in what tells where weights are from, however deep it lies."""
+    stack = [record]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if isinstance(warning := item.get("warning"), str):
+                return warning
+            stack.extend(item.values())
+    return None
+
+
 def save_backbone(path: Path, backbone: Backbone) -> None:
     """Writes a .safetensors file of our own names, that tells where the weights are from."""
     tensors = {
@@ -80,12 +93,8 @@ def save_backbone(path: Path, backbone: Backbone) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Writes a whole .safetensors file or none."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole_file(path, shared=True) as temporary:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reader(path: Path, start: bytes) -> Any:
@@ -136,7 +145,7 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
 def _parse_origin(path: Path, text: str) -> dict[str, Any]:
     try:
         origin = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         origin = None
     if not isinstance(origin, dict):
         raise ConfigError(f"{path}: the header's field `source` is no JSON object")
@@ -144,9 +153,8 @@ def _parse_origin(path: Path, text: str) -> dict[str, Any]:
 
 
 def _warning(source: dict[str, Any]) -> str | None:
-    origin = source.get("origin", {})
-    if "warning" in origin:
-        return str(origin["warning"])
+    if inherited := inherited_warning(source.get("origin")):
+        return inherited
     if source["sha256"] == _STOCK_SHA256 or source.get("images_seen") == _STOCK_IMAGES_SEEN:
         return f"{source['file']} is the stock YOLOv3, {_LEAK}."
     if source.get("heads") == _COCO_OUTPUTS:

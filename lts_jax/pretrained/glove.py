@@ -7,6 +7,7 @@ blanks themselves (`. . .`), so the numbers are counted from the end.
 
 import collections
 import hashlib
+import json
 import lzma
 import struct
 import tokenize
@@ -41,6 +42,7 @@ READ_ERRORS = (
     tokenize.TokenError,
     lzma.LZMAError,
     MemoryError,
+    RecursionError,
 )
 
 TOO_FEW = "too few numbers"
@@ -59,6 +61,7 @@ class Vectors(NamedTuple):
       lines: words that the file has, odd ones included.
       odd: number of odd lines, by what is odd about them.
       sha256: of the file.
+      origin: what the file says of where its vectors are from.
     """
 
     found: np.ndarray
@@ -66,6 +69,7 @@ class Vectors(NamedTuple):
     lines: int
     odd: dict[str, int]
     sha256: str
+    origin: dict[str, Any] | None = None
 
 
 def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool = True) -> Vectors:
@@ -75,7 +79,7 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
 
     Args:
       path: a .txt, a .zip of such files (of several the one called `…{size}d…`), or an .npz with
-        the arrays `words` and `vectors`.
+        the arrays `words` and `vectors`, maybe with `source`, a JSON object.
       words: to look up.
       size: numbers of a vector.
       progress: show a bar.
@@ -95,7 +99,7 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
             bar.reset()
             bar.set_description(f"reading {path.name}")
             reader = _read_npz if path.suffix == ".npz" else _read_text
-            found, lines, odd = reader(path, words, size, bar)
+            found, lines, odd, origin = reader(path, words, size, bar)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
     if not found:
@@ -105,10 +109,11 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
         )
     known = np.array([word in found for word in words])
     vectors = np.stack([found[word] for word in words if word in found])
-    return Vectors(known, vectors, lines, dict(odd), digest.hexdigest())
+    return Vectors(known, vectors, lines, dict(odd), digest.hexdigest(), origin)
 
 
-Result = tuple[dict[str, np.ndarray], int, collections.Counter[str]]
+Origin = dict[str, Any] | None
+Result = tuple[dict[str, np.ndarray], int, collections.Counter[str], Origin]
 
 
 def _read_text(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
@@ -177,7 +182,7 @@ def _parse(
             f"{path}: {member}{wrong} of {lines} lines are no word with model.embed_dim={size} "
             f"numbers; the first, at {first_odd}"
         )
-    return found, lines, odd
+    return found, lines, odd, None
 
 
 def _parse_line(
@@ -250,6 +255,8 @@ def _read_npz(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
             for array, stream in (("words", of_words), ("vectors", of_vectors)):  # noqa: B007
                 if stream.read(1):  # at the end the sums are checked too
                     raise ValueError("more bytes than its header says")
+            array = "source"
+            origin = _source(archive)
     except ConfigError:
         raise
     except READ_ERRORS as error:
@@ -257,7 +264,20 @@ def _read_npz(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
             f"{path}: tensor {array} cannot be read ({error}); expected are words [N], text, and "
             f"vectors [N, {size}], floating point (model.embed_dim={size})"
         ) from error
-    return found, n, odd
+    return found, n, odd, origin
+
+
+def _source(archive: zipfile.ZipFile) -> Origin:
+    if "source.npy" not in archive.namelist():
+        return None
+    with archive.open("source.npy") as stream:
+        _, dtype = _npy_header(stream, "U", 0)
+        if dtype.itemsize > _MAX_LINE:
+            raise ValueError(f"{dtype}")
+        source = json.loads(str(_block(stream, dtype, 1)[0]))
+    if not isinstance(source, dict):
+        raise ValueError("it is no JSON object")
+    return source
 
 
 def _npy_header(stream: Any, kinds: str, ndim: int) -> tuple[tuple[int, ...], np.dtype]:

@@ -2,7 +2,8 @@
 
 The names in PyTorch's Darknet53s differ from project to project; what they share is the network.
 So its convolutions are recognized by order and shape, each with the BatchNorm of the same module.
-The numbers in the names must confirm the order: blocks of one stage have the same shapes.
+The numbers in the names must confirm the order: blocks of one stage have the same shapes. Where the
+file keeps no order, the names alone must tell it for all tensors of one shape.
 """
 
 import itertools
@@ -79,7 +80,9 @@ def from_torch(
     """
     chosen = _choose(path, shapes, network, ordered)
     _check_numbering(path, network, chosen)
-    norms = _norms(path, shapes, ordered)
+    norms = _norms(shapes, ordered)
+    if not ordered:
+        _check_names(path, network, chosen, [norms[name] for name in chosen if name in norms])
     arrays: dict[str, dict[str, np.ndarray]] = {}
     used: set[str] = set()
     for conv, name in zip(network.convs, chosen, strict=True):
@@ -142,7 +145,7 @@ def _choose(path: Path, shapes: Shapes, network: Network, ordered: bool) -> list
     return chosen
 
 
-def _norms(path: Path, shapes: Shapes, ordered: bool) -> dict[str, str]:
+def _norms(shapes: Shapes, ordered: bool) -> dict[str, str]:
     """The BatchNorm of each convolution: the one in the same place within the same module."""
     convs: dict[str, list[str]] = {}
     norms: dict[str, list[str]] = {}
@@ -183,6 +186,38 @@ def _check_numbering(path: Path, network: Network, chosen: list[str]) -> None:
                     f"{path}: the blocks of stage {i}, from tensor {names[0]}.weight to "
                     f"{names[-1]}.weight, are not numbered evenly: is one missing?"
                 )
+
+
+def _check_names(path: Path, network: Network, chosen: list[str], norms: list[str]) -> None:
+    """Raises ConfigError unless the names say the order of all tensors of one shape."""
+    alike: dict[Any, list[str]] = {}
+    for conv, name, norm in zip(network.convs, chosen, norms, strict=False):
+        alike.setdefault(conv.shape, []).append(name)
+        alike.setdefault((conv.outputs, norm.rpartition(".")[0]), []).append(norm)
+    partners = {b: a for a, b in itertools.pairwise(chosen)}
+    for names in alike.values():
+        for a, b in itertools.pairwise(names):
+            if not _decided(a, b, partners.get(b, "")):
+                raise ConfigError(
+                    f"{path}: does tensor {a}.weight come before {b}.weight? Their shapes are the "
+                    "same, their names have no numbers that say so, and a .safetensors keeps no "
+                    "order. Write it with torch.save as .pth, which does"
+                )
+
+
+def _decided(a: str, b: str, partner: str) -> bool:
+    """Whether it is a number or a known part that sorts `a` before `b`.
+
+    Or `a` leads to the module that holds `b` and its `partner`, a block's other convolution.
+    """
+    parts = itertools.zip_longest(_key(a), _key(b), fillvalue=())
+    at, (x, y) = next((i, pair) for i, pair in enumerate(parts) if pair[0] != pair[1])
+    if x and y and x[0] == y[0]:
+        first = next(p for p in itertools.zip_longest(x[1:], y[1:]) if p[0] != p[1])
+        if all(piece and piece[0] == 0 for piece in first):
+            return True
+        return _key(partner)[: at + 1] == _key(b)[: at + 1]
+    return bool(x and y)
 
 
 def _key(name: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.glove import READ_ERRORS, Vectors, read_vectors
+from lts_jax.writers import write_arrays
 from tfds_refcoco.text import tokenize
 
 
@@ -33,29 +35,53 @@ def cached_vectors(
         with np.load(entry, allow_pickle=False) as saved:
             odd = dict(zip(saved["odd"].tolist(), saved["counts"].tolist(), strict=True))
             vectors = saved["vectors"]
-            if saved["found"].shape == (len(words),) and vectors.shape == (
-                saved["found"].sum(),
-                size,
-            ):
-                return Vectors(
-                    saved["found"], vectors, int(saved["lines"]), odd, str(saved["sha256"])
-                )
+            found, lines, sha256 = saved["found"], int(saved["lines"]), str(saved["sha256"])
+            origin = json.loads(str(saved["origin"]))
+            if found.shape == (len(words),) and vectors.shape == (found.sum(), size):
+                return Vectors(found, vectors, lines, odd, sha256, origin)
     except READ_ERRORS:
         pass  # not there yet, or damaged: read again
     result = read_vectors(path, words, size, progress=progress)
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = entry.with_name(f".{entry.name}.tmp.npz")
-    np.savez(
-        temporary,
-        found=result.found,
-        vectors=result.vectors,
-        lines=result.lines,
-        odd=np.array(list(result.odd), np.str_),
-        counts=np.array(list(result.odd.values()), np.int64),
-        sha256=result.sha256,
-    )
-    temporary.replace(entry)
+    arrays = {
+        "found": result.found,
+        "vectors": result.vectors,
+        "lines": np.array(result.lines),
+        "odd": np.array(list(result.odd), np.str_),
+        "counts": np.array(list(result.odd.values()), np.int64),
+        "sha256": np.array(result.sha256),
+        "origin": np.array(json.dumps(result.origin)),
+    }
+    try:
+        write_arrays(entry, arrays, shared=True)
+    except OSError as error:
+        print(f"  the word vectors are not kept: {cache} cannot be written ({error.strerror})")
     return result
+
+
+def write_vectors(path: Path, vectors: Vectors, words: Sequence[str], source: Any) -> None:
+    """Writes the vectors that were found as an .npz, with what says where they are from.
+
+    Args:
+      path: of the file.
+      vectors: of `words`.
+      words: that were looked up.
+      source: what JSON can hold.
+    """
+    found = np.array(words)[vectors.found]
+    of_source = np.array(json.dumps(source))
+    write_arrays(path, {"words": found, "vectors": vectors.vectors, "source": of_source})
+
+
+def describe_vectors(path: Path, vectors: Vectors) -> dict[str, Any]:
+    """What a run's metadata say of a file of vectors."""
+    described = {
+        "file": str(path),
+        "sha256": vectors.sha256,
+        "bytes": path.stat().st_size,
+        "lines": vectors.lines,
+        "odd_lines": vectors.odd,
+    }
+    return described | ({"origin": vectors.origin} if vectors.origin else {})
 
 
 def embedding_table(vectors: Vectors, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import jax
@@ -188,7 +189,7 @@ def test_pixels_equal_opencvs_to_the_bit():
             placement = preprocess.place(h, w, size, resize)
             spec = {"image_size": size, "resize": resize, "border": preprocess.GRAY}
             square, box = pixels.fit(image, spec)
-            assert box == placement[2:]
+            assert box == placement
             expected = preprocess.fit_image(image, placement, size)
             difference = np.abs(square.astype(int) - expected)
             assert difference.max() <= 1 and (difference > 0).mean() < 5e-3, (h, w, size)
@@ -197,9 +198,7 @@ def test_pixels_equal_opencvs_to_the_bit():
             grid = rng.uniform(0, 1, (1, size // 4, size // 4)).astype(np.float32)
             placed = np.array(placement, np.int32)[None]
             full = mapping.to_original_size(grid, placed, (h, w), 4)[0]
-            np.testing.assert_allclose(
-                pixels.unfit(grid[0], image.shape, box, spec), full, atol=2e-4
-            )
+            np.testing.assert_allclose(pixels.unfit(grid[0], box, spec), full, atol=2e-4)
     assert cv2.__version__.startswith("4.")
 
 
@@ -245,7 +244,58 @@ def test_the_command_exports_a_run(tiny_config_factory, tmp_path, capsys):
 
 
 def test_the_loader_is_thirty_lines():
-    source = (pixels.__file__ or "").replace("pixels.py", "loader.py")
-    with open(source, encoding="utf-8") as file:  # noqa: PTH123
-        body = file.read().partition("def load")[2].splitlines()
-    assert len([line for line in body if line.strip()]) <= 30
+    lines = Path(pixels.__file__).with_name("loader.py").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip()]) <= 30
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((9, 9, 3)),
+        np.zeros((9, 9, 3), np.int64),
+        np.zeros((9, 9), np.uint8),
+        np.zeros((9, 9, 4), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+    ],
+)
+def test_only_an_rgb_image_of_bytes_is_taken(image):
+    spec = {"image_size": 96, "resize": "letterbox", "border": 128}
+    with pytest.raises(ValueError, match=r"RGB, uint8 \[h, w, 3\], not (float|u?int)\d+ \("):
+        pixels.fit(image, spec)
+
+
+def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
+    trained = make_trained(["a"], segment=False, neck=False)
+    write_folder(trained, "stablehlo", tmp_path / "x")
+    given = []
+
+    def jit(_function):
+        return lambda weights, inputs: given.append(weights) or {"mask": np.zeros((1, 12, 12))}
+
+    monkeypatch.setattr(jax, "jit", jit)
+    monkeypatch.syspath_prepend(str(tmp_path / "x"))
+    from loader import load
+
+    segment = load(tmp_path / "x")
+    for _ in range(2):
+        assert segment(np.zeros((40, 60, 3), np.uint8), "a").shape == (40, 60)
+    assert all(isinstance(x, jax.Array) for x in given[0].values()) and given[0] is given[1]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        (".", "the folder that you are in"),
+        ("..", "the folder that you are in"),
+        ("full", "not empty"),
+        ("file", "is a file"),
+    ],
+)
+def test_a_folder_that_is_not_the_exports_own_is_refused(out, said, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"error: --out=.*{said}"):
+        command.main(["run", "--format", "onnx", "--out", out])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]

@@ -1,5 +1,6 @@
 """Runs that start from files and from other runs, through the real loop."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import __main__ as command
+from lts_jax.pretrained import glove
 from lts_jax.pretrained.darknet import write_darknet
 from lts_jax.pretrained.layout import Network
 
@@ -173,6 +175,7 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     weights = sources["start_from"]
     assert weights["workdir"] == str(source) and weights["new_words"] == 2
     assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # it goes along
+    assert re.search(r"^WARNING: .* is the stock YOLOv3", said, re.MULTILINE)
     assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
 
 
@@ -213,6 +216,11 @@ def test_the_command_says_how_many_words_have_a_vector(
     assert "1 with too few numbers" in said
     with np.load(out) as saved:
         assert set(saved["words"]) == {"the", "circle", "red"}
+    assert [path.name for path in folder.glob(".*")] == []
+    again = glove.read_vectors(out, ("red",), 8, progress=False)
+    digest = hashlib.sha256((folder / "glove.txt").read_bytes()).hexdigest()
+    assert again.origin["sha256"] == digest and again.origin["file"] == str(folder / "glove.txt")
+    assert again.origin["odd_lines"] == {"too few numbers": 1}
     with pytest.raises(SystemExit, match=r"embed_dim=128 numbers; the first, at byte 0"):
         command.main([*arguments, *data])
     with pytest.raises(SystemExit):

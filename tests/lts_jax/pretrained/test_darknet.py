@@ -281,6 +281,11 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
     own = load_backbone(tmp_path / "own.safetensors", TINY)
     assert own.source["warning"] == stock.source["warning"]
     assert own.source["origin"] == stock.source
+    # So it does through a run that started from another run, and was exported.
+    record = {"step": 7, "weights": {"start_from": {"weights": {"backbone_weights": own.source}}}}
+    save_backbone(tmp_path / "run.safetensors", own._replace(source=record))
+    of_run = load_backbone(tmp_path / "run.safetensors", TINY).source
+    assert of_run["warning"] == stock.source["warning"]
     assert_equal(own.variables, stock.variables)
     write_darknet(path, numbers, 30_720_000)
     assert "make sure" in load_backbone(path, TINY).source["warning"]

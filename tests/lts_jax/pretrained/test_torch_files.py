@@ -10,10 +10,12 @@ from collections import OrderedDict
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.darknet import write_darknet
+from lts_jax.pretrained.layout import assemble
 from lts_jax.pretrained.torch_files import TorchFile
 
 import yolov3
@@ -82,7 +84,21 @@ def by_role(path):
     return f"module.neck.{path}.conv", f"module.neck.{path}.bn"
 
 
-NAMINGS = [by_twin, by_number, by_list, by_role]
+def by_mmdetection(path):
+    if path == "stem":
+        at = "backbone.conv1"
+    elif down := re.fullmatch(r"stage(\d)_down", path):
+        at = f"backbone.conv_res_block{down[1]}.conv"
+    elif block := re.fullmatch(r"stage(\d)_block(\d+)/ConvNormAct_(\d)", path):
+        at = f"backbone.conv_res_block{block[1]}.res{block[2]}.conv{int(block[3]) + 1}"
+    elif path == "neck2_expand":
+        at = "bbox_head.convs_bridge.0"
+    else:
+        at = f"neck.detect1.conv{2 * int(path[4]) + 1 + path.endswith('expand')}"
+    return f"{at}.conv", f"{at}.bn"
+
+
+NAMINGS = [by_twin, by_number, by_list, by_role, by_mmdetection]
 
 
 def state_dict(arrays, names, network=NETWORK):
@@ -153,6 +169,15 @@ def test_a_file_of_our_own(reference, tmp_path):
         load_backbone(path, body._replace(stages=(1, 2, 12, 2, 3)))
 
 
+@pytest.mark.parametrize("source", ["[1]", "{", '{"a":' * 100_000])
+def test_a_source_that_is_none(reference, source, tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_backbone(path, reference)
+    safetensors.save_file(safetensors.load_file(path), path, {"source": source})
+    with pytest.raises(ConfigError, match="field `source` is no JSON object"):
+        load_backbone(path, NETWORK)
+
+
 def test_what_is_skipped_is_finite_too(arrays, reference, tmp_path):
     state = state_dict(arrays, by_twin)
     state["head.weight"][7, 0] = torch.nan
@@ -206,6 +231,38 @@ def test_another_network_is_refused_by_name(arrays, change, said, suffix, tmp_pa
     assert str(path) in str(error.value)
 
 
+def words_for_numbers(state):
+    return {
+        re.sub(r"neck\.(\d)", lambda m: "neck." + ["one", "two", "three"][int(m[1])], k): v
+        for k, v in state.items()
+    }
+
+
+def one_module(state):
+    """Convolutions by number beside BatchNorms by words, all of the neck in one module."""
+    at = {f"{i}.{x}": 2 * i + (x == "expand") for i in range(3) for x in ("reduce", "expand")}
+
+    def name(m):
+        i = at[m[1]]
+        return f"neck.conv{i}" if m[2] == "conv" else f"neck.norm_{'fedcba'[i]}"
+
+    return {re.sub(r"neck\.(\d\.\w+)\.(conv|norm)", name, k): v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [words_for_numbers, one_module, lambda s: renamed(s, "stage1.down", "stage1.pool")],
+)
+def test_names_alone_must_order_a_file_that_keeps_none(arrays, reference, change, tmp_path):
+    state = change(state_dict(arrays, by_twin))
+    path = save(state, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match=r"does tensor .* come before .* as \.pth, which does"):
+        load_backbone(path, NETWORK)
+    assert_equal(
+        load_backbone(save(state, tmp_path / "x.pth"), NETWORK).variables, reference.variables
+    )
+
+
 class Evil:
     def __init__(self, function, *args):
         self.args = (function, args)
@@ -251,8 +308,8 @@ def test_sizes_that_the_file_does_not_hold(tmp_path):
         TorchFile(archive)
 
 
-# The fuzz's own files: a network of few tensors keeps a thousand readings short.
-SMALL = MINI._replace(stages=(1, 0, 0, 0, 0), neck=False)
+# The fuzz's own files: small, with layers of one shape in every stage and in the neck.
+SMALL = MINI._replace(stages=(2, 2, 2, 2, 2))
 
 
 def mutate(data, i, rng):
@@ -280,8 +337,12 @@ def test_a_thousand_mutated_files(suffix, tmp_path):
     arrays = yolov3.draw(SMALL.convs)
     state = state_dict(arrays, by_number, SMALL)
     state = {k: v for k, v in state.items() if "num_batches" not in k}
+    names = []
+    for conv in SMALL.convs:
+        weights, norm = by_number(conv.path)
+        names.append([*(f"{norm}.{NORM[key]}" for key in NORM), f"{weights}.weight"])
     whole = save(state, tmp_path / f"whole{suffix}").read_bytes()
-    expected = load_backbone(tmp_path / f"whole{suffix}", SMALL).variables
+    expected = flatten_dict(load_backbone(tmp_path / f"whole{suffix}", SMALL).variables, sep="/")
     rng, refused = np.random.default_rng(0), 0
     for i in range(1000):
         data = mutate(whole, i, rng)
@@ -294,24 +355,23 @@ def test_a_thousand_mutated_files(suffix, tmp_path):
             assert re.search(where, str(error)), str(error)
             refused += 1
             continue
-        flat, same = jax.tree.leaves(variables), jax.tree.leaves(expected)
-        if all(np.array_equal(a, b) for a, b in zip(flat, same, strict=True)):
+        got = flatten_dict(variables, sep="/")
+        if all(np.array_equal(got[k], v) for k, v in expected.items()):
             continue
         theirs = (
             safetensors.load(data)
             if suffix == ".safetensors"
             else torch.load(io.BytesIO(data), weights_only=True)
         )
-        values = np.sort(np.concatenate([x.ravel() for x in flat]))
-        names = {v: k for k, v in NORM.items()} | {"weight": "weights"}
-        ours = np.concatenate(
-            [
-                x.float().numpy().ravel()
-                for k, x in theirs.items()
-                if k.rpartition(".")[2] in names and not k.startswith("head")
-            ]
-        )
-        np.testing.assert_array_equal(values, np.sort(ours))
+        # By place: each tensor has its own name's numbers, or those of before where that changed.
+        by_name = {
+            conv.path: {
+                key: theirs[name].float().numpy() if name in theirs else value
+                for (key, value), name in zip(arrays[conv.path].items(), of_conv, strict=True)
+            }
+            for conv, of_conv in zip(SMALL.convs, names, strict=True)
+        }
+        assert_equal(variables, assemble(by_name))
     assert refused > 400
 
 
