@@ -41,6 +41,9 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.batch_size = 18  # sentences, over all devices
+    train.accumulate = 1  # parts that a batch is taken in, one after another: less memory
+    train.remat = False  # compute activations again in the backward pass: less memory, slower
+    train.shard_params = 1  # devices that share one copy of parameters and optimizer state
     train.epochs = 45.0  # may be a fraction
     train.epoch_unit = "sentences"  # or "refs": one random sentence of each object, as MCN does
     train.learning_rate = 1e-3  # Adam's
@@ -58,6 +61,9 @@ def get_config() -> ConfigDict:
     part.fusion = 1.0  # Eq. 5 to 7
     part.locator = 1.0  # every round
     part.segmenter = 1.0  # or, without one, the 1×1 convolution in its place
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every_minutes = 10.0  # save at least so often; 0: only at evaluations
 
     config.eval = evaluation = ConfigDict()
     evaluation.splits = ("val", "testA", "testB")  # of the final evaluation

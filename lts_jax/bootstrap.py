@@ -53,7 +53,7 @@ def differences(
     Returns:
       By metric `a`, `b`, `difference` (b − a), its 95 % `interval`, and `p`, two-sided: twice the
       smaller share of the draws in which the sign of the difference is another one (no less than
-      2 / (draws + 1)). None where either run has no such metric.
+      2 / (draws + 1)). None where either run has no such metric, or no draw has it in both.
     """
     if not np.array_equal(a.image_id, b.image_id):
         raise ValueError("a paired comparison needs the same sentences")
@@ -70,6 +70,8 @@ def differences(
             continue
         change = all_b[:, names_b.index(name)] - all_a[:, names_a.index(name)]
         change = change[~np.isnan(change)]
+        if not len(change):
+            continue
         tail = min((change <= 0).sum(), (change >= 0).sum())
         found[name] = {
             "a": of_a[name],

@@ -14,6 +14,7 @@ LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7), (8, 10), (11, None))  # words
 SMALL, MEDIUM = 32**2, 96**2  # pixels, as COCO has them: small is below the first
 RIVALS = 5  # so many objects of a category and more are one group
 DRAWS = 1000
+_NONE = "no target"  # gRefCOCO has such sentences; their mIoU is the share of empty predictions
 
 _LOCATION = """left right top bottom upper lower middle center centre front back far near nearest
 closest furthest farthest corner side edge end background foreground above below first second third
@@ -66,7 +67,7 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
             for low, high in LENGTHS
         },
         "size": {
-            "no target": found.area == 0,
+            _NONE: found.area == 0,
             "small": (found.area > 0) & (found.area < SMALL),
             "medium": (found.area >= SMALL) & (found.area < MEDIUM),
             "large": found.area >= MEDIUM,
@@ -76,13 +77,16 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
             for kind, known in WORDS.items()
         },
         "same_category": {
-            str(k) if k < RIVALS else f"{k} and more": (
-                found.same_category == k if k < RIVALS else found.same_category >= k
-            )
-            for k in range(1, RIVALS + 1)
+            _NONE: found.same_category == 0,
+            **{
+                str(k) if k < RIVALS else f"{k} and more": (
+                    found.same_category == k if k < RIVALS else found.same_category >= k
+                )
+                for k in range(1, RIVALS + 1)
+            },
         },
         "category": {
-            name: found.category == name for name in np.unique(found.category).tolist() if name
+            name or _NONE: found.category == name for name in np.unique(found.category).tolist()
         },
     }
     groups["words"]["none of these"] = ~np.any(list(groups["words"].values()), axis=0)

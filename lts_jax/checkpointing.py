@@ -1,5 +1,9 @@
 """Checkpoints of everything that a run needs to go on, by Orbax."""
 
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,46 +11,55 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
+from jax.experimental import multihost_utils
 
-from lts_jax.errors import ConfigError
+from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError, UnreadableCheckpointError
+from lts_jax.guards import fingerprint
 from lts_jax.steps import TrainState
+from lts_jax.writers import write_json
 
 BEST_METRIC = "oiou"
-_JSON_ITEMS = ("config", "data", "vocabulary", "weights")
-
-
-def _score(metrics: dict[str, float]) -> float:
-    return metrics[BEST_METRIC]
+LATEST_KEPT = 2  # the second is for the day on which the first is damaged
+_JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksum")
+# In older checkpoints, whose first weights were random.
+_ABSENT: dict[str, Any] = {"weights": {}, "checksum": None}
 
 
 class Checkpoints:
-    """The checkpoints of a workdir: the latest one and the one with the best oIoU.
+    """The checkpoints of a workdir: the latest two, and the one with the best oIoU.
 
     Each holds the training state, the data iterator, the config, what the data was, the
-    vocabulary's words, and where the first weights came from. Leaving the context waits until
-    everything is on disk.
+    vocabulary's words, where the first weights came from and, once evaluated, its metrics. Leaving
+    the context waits until everything is on disk.
+
+    Args:
+      workdir: of the run.
+      clean: remove what an interrupted save has left. Only the run that holds the workdir may.
+
+    Attributes:
+      folder: of the checkpoints.
     """
 
-    def __init__(self, workdir: Path):
-        # max_to_keep with best_fn would delete the latest step.
-        policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(n=1),
-                preservation_policy.BestN(
-                    get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
-                ),
-            ]
-        )
+    def __init__(self, workdir: Path, *, clean: bool = False):
         options = ocp.CheckpointManagerOptions(
-            best_fn=_score, best_mode="max", preservation_policy=policy
+            preservation_policy=self,
+            cleanup_tmp_directories=clean,
+            lightweight_initialize=True,  # reads nothing: what it reads may be damaged
         )
+        self.folder = (workdir / "checkpoints").resolve()
         self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").resolve(),
+            self.folder,
             options=options,
             item_names=("state", "iterator", *_JSON_ITEMS),
             item_handlers={"iterator": grain.checkpoint.CheckpointHandler()},
         )
+        read = {step: _read_score(self.folder / str(step)) for step in self.steps}
+        self._scores = {step: score for step, score in read.items() if score is not None}
+
+    @property
+    def steps(self) -> list[int]:
+        """All steps, increasing."""
+        return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
@@ -55,8 +68,14 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step with the best metric, or None where there is no checkpoint."""
-        return self._manager.best_step()
+        """The newest of the steps with the best metric, or None where none was evaluated."""
+        scored = [step for step in self.steps if step in self._scores]
+        return max(scored, key=lambda step: (self._scores[step], step), default=None)
+
+    @property
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._manager.is_saving_in_progress()
 
     def choose(self, step: int | None) -> int:
         """Returns `step`, or the best one where None.
@@ -64,14 +83,20 @@ class Checkpoints:
         Raises:
           ConfigError: there is no such checkpoint.
         """
-        steps = self._manager.all_steps()
         chosen = self.best_step if step is None else step
-        if chosen is None or chosen not in steps:
-            folder = self._manager.directory
-            listed = ", ".join(map(str, sorted(steps))) or "none"
-            wanted = "yet: train first" if step is None else f"of step {step}; there are {listed}"
-            raise ConfigError(f"{folder} holds no checkpoint {wanted}")
+        if chosen is None or chosen not in self.steps:
+            listed = ", ".join(map(str, self.steps)) or "none"
+            wanted = f"of step {step}; there are {listed}"
+            if step is None and self.steps:
+                wanted = f"that was evaluated: train on, or give --checkpoint; there are {listed}"
+            elif step is None:
+                wanted = "yet: train first"
+            raise ConfigError(f"{self.folder} holds no checkpoint {wanted}")
         return chosen
+
+    def scored(self, step: int) -> bool:
+        """Whether a checkpoint has been evaluated."""
+        return step in self._scores
 
     def save(
         self,
@@ -80,7 +105,6 @@ class Checkpoints:
         iterator: grain.DatasetIterator,
         run: dict[str, Any],
         words: list[str],
-        metrics: dict[str, float],
     ) -> None:
         """Writes a checkpoint in the background; an interrupted one is never taken for whole.
 
@@ -91,38 +115,108 @@ class Checkpoints:
           run: of which `config`, `data` and `weights` are kept, see
             `lts_jax.experiment.describe_run`.
           words: of the vocabulary, in order.
-          metrics: with `BEST_METRIC`, by which the best checkpoint is chosen.
+
+        Raises:
+          NonFiniteLossError: the state holds numbers that are not finite; nothing is written.
+          SaveError: this or the checkpoint before it could not be written.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                iterator=grain.checkpoint.CheckpointSave(iterator),
-                config=ocp.args.JsonSave(run["config"]),
-                data=ocp.args.JsonSave(run["data"]),
-                vocabulary=ocp.args.JsonSave(words),
-                weights=ocp.args.JsonSave(run["weights"]),
-            ),
-            metrics=metrics,
+        finite, checksum = jax.device_get(fingerprint(state))
+        if not finite:
+            raise NonFiniteLossError(
+                f"the parameters, statistics or moments are not finite after step {step}; the last "
+                f"good checkpoint is step {self.latest_step}. Start again with a lower "
+                "train.learning_rate and another --workdir."
+            )
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            iterator=grain.checkpoint.CheckpointSave(iterator),
+            config=ocp.args.JsonSave(run["config"]),
+            data=ocp.args.JsonSave(run["data"]),
+            vocabulary=ocp.args.JsonSave(words),
+            weights=ocp.args.JsonSave(run["weights"]),
+            checksum=ocp.args.JsonSave(int(checksum)),
         )
+        with self._writing():
+            self._manager.save(step, args=args)
+
+    def score(self, step: int, metrics: dict[str, Any]) -> None:
+        """Adds the metrics, by which the best is chosen, to a checkpoint; the others may go.
+
+        Raises:
+          SaveError: the checkpoint could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                write_json(self.folder / str(step) / "metrics" / "metrics", metrics)
+            self._scores[step] = metrics[BEST_METRIC]
+            for old in sorted(set(self.steps) - self._kept(self.steps)):
+                self._manager.delete(old)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax's PreservationPolicy; `max_to_keep` with `best_fn` would delete the latest step."""
+        kept = self._kept([info.step for info in checkpoints])
+        return [info.step in kept for info in checkpoints]
+
+    def _kept(self, steps: Sequence[int]) -> set[int | None]:
+        return {*sorted(steps)[-LATEST_KEPT:], self.best_step}
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax hands through whatever the file system's driver raised
+            full = "No space left" in str(error) or "Disk quota" in str(error)
+            why = "the disk is full" if full else str(error)
+            raise SaveError(
+                f"{self.folder}: a checkpoint could not be written: {why}. The ones before it are "
+                "whole; with room for another the same command goes on from there"
+            ) from error
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a checkpoint to `checkpoints_unreadable/` of the workdir; returns where it is."""
+        folder = self.folder.with_name("checkpoints_unreadable")
+        place, number = folder / str(step), 1
+        while place.exists():
+            number += 1
+            place = folder / f"{step}_{number}"
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("found a place")
+        if jax.process_index() == 0:
+            folder.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(place)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("set aside")
+        self._manager.reload()
+        self._scores.pop(step, None)
+        return place
 
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns what a checkpoint was made with.
 
-        That is `config`, `data`, `vocabulary`, and `weights`: what gave the first weights, `{}`
-        where all were random.
+        That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
+        all were random, and `checksum` of the state, see `lts_jax.guards.fingerprint`.
         """
-        folder = Path(self._manager.directory) / str(step)
-        # Older checkpoints know nothing of the first weights: theirs were random.
-        names = [name for name in _JSON_ITEMS if name != "weights" or (folder / name).exists()]
+        folder = self.folder / str(step)
+        names = [name for name in _JSON_ITEMS if name not in _ABSENT or (folder / name).exists()]
         items = {name: ocp.args.JsonRestore() for name in names}
         restored = self._restore(step, ocp.args.Composite(**items))
-        return {"weights": {}} | {name: restored[name] for name in names}
+        return _ABSENT | {name: restored[name] for name in names}
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
-        """Reads a state into the shapes, dtypes and shardings of `abstract_state`."""
+        """Reads a state into the shapes, dtypes and shardings of `abstract_state`.
+
+        Raises:
+          UnreadableCheckpointError: it is damaged, or another network's.
+        """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        return self._restore(step, args)["state"]
+        state: TrainState = self._restore(step, args)["state"]
+        checksum = self.read_run(step)["checksum"]
+        if checksum is not None and checksum != int(fingerprint(state)[1]):
+            raise UnreadableCheckpointError(
+                f"checkpoint {self.folder / str(step)} is damaged: its state has another checksum"
+            )
+        return state
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
         """As `restore_state`, without the optimizer's part, which is two thirds: `()` instead."""
@@ -139,7 +233,7 @@ class Checkpoints:
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes."""
-        folder = Path(self._manager.directory) / str(step) / "state"
+        folder = self.folder / str(step) / "state"
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 tree = checkpointer.metadata(folder).item_metadata.tree
@@ -152,28 +246,49 @@ class Checkpoints:
                 )
                 return checkpointer.restore(folder, args=args)
         except (KeyError, ValueError, OSError) as error:
-            raise ConfigError(f"checkpoint {folder} cannot be read ({error})") from error
+            raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
-        """Sets the iterator to where it stood when the checkpoint was saved."""
-        args = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
-        self._restore(step, args)
+        """Sets the iterator to where it stood when the checkpoint was saved.
+
+        By hand: grain wants the file of this process and this number of processes, though the
+        iterators of all are the same.
+        """
+        folder = self.folder / str(step) / "iterator"
+        try:
+            iterator.set_state(json.loads(min(folder.glob("process_*.json")).read_text()))
+        except (KeyError, ValueError, OSError) as error:
+            raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         try:
             return self._manager.restore(step, args=args)
         except (KeyError, ValueError, OSError) as error:
-            folder = self._manager.directory / str(step)
-            raise ConfigError(
-                f"checkpoint {folder} cannot be read; move it away to go on from an older one, or "
-                f"take another --workdir ({error})"
-            ) from error
+            folder = self.folder / str(step)
+            raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+
+def _read_score(folder: Path) -> float | None:
+    """The best metric that a checkpoint holds, or None where it was not evaluated."""
+    path = folder / "metrics" / "metrics"
+    try:
+        return float(json.loads(path.read_text())[BEST_METRIC])
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError, OSError) as error:
+        print(f"WARNING: {_unreadable(path, error)}", file=sys.stderr, flush=True)
+        return None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"checkpoint {path} cannot be read ({type(error).__name__}: {error})"
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:

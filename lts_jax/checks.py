@@ -9,8 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.errors import ConfigError
-from lts_jax.optim import PARTS
 
+# Of the network; each may have a learning rate of its own. Here, as checking a config needs no JAX.
+PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
 # A run that goes on may change these and nothing else: the others would make it another run.
 FREE_FIELDS = (
     "data.dir",
@@ -18,16 +19,21 @@ FREE_FIELDS = (
     "data.threads",
     "train.epochs",
     "train.log_every",
+    "checkpoint.every_minutes",
+    "train.remat",
+    "train.shard_params",
     "eval.splits",
     "eval.batch_size",
     "eval.gallery",
 )
 # What runs from before these fields had.
-_ABSENT = {
+ABSENT = {
+    "data.train_images": "",
     "model.backbone_weights": "",
     "model.word_vectors": "",
     "train.start_from": "",
     "train.freeze": "none",
+    "train.accumulate": 1,
     **{f"train.lr_multipliers.{part}": 1.0 for part in PARTS},
 }
 # Where the first weights came from and how they are computed with makes it no other network.
@@ -55,6 +61,8 @@ _POSITIVE = (
     "model.rounds",
     "model.segmenter_features",
     "train.batch_size",
+    "train.accumulate",
+    "train.shard_params",
     "train.epochs",
     "train.learning_rate",
     "train.drop_factor",
@@ -74,7 +82,7 @@ def check_config(config: ConfigDict) -> None:
         if not 0 < fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must be positive")
     multipliers = [f"train.lr_multipliers.{part}" for part in PARTS]
-    for name in ("train.location_weight", "eval.gallery", *multipliers):
+    for name in ("train.location_weight", "checkpoint.every_minutes", "eval.gallery", *multipliers):
         if not 0 <= fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must not be negative")
     if not 0 <= fields["seed"] < 2**32:
@@ -135,6 +143,33 @@ def check_same_run(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) 
     _check_same(saved, config, workdir, lambda field: field not in FREE_FIELDS)
 
 
+def check_same_data(saved: Mapping[str, Any], run: Mapping[str, Any], workdir: Path) -> None:
+    """Raises ConfigError naming what differs in a run's data or vocabulary.
+
+    Args:
+      saved: what the workdir's checkpoint holds: `data`, and `vocabulary`, the words in order.
+      run: the same of the data now given.
+      workdir: named in the error.
+    """
+    there, now = saved["data"], run["data"]
+    differing = [
+        f"  {name}: {there.get(name, 'absent')} there, {now.get(name, 'absent')} now"
+        for name in sorted(there.keys() | now.keys())
+        if there.get(name) != now.get(name)
+    ]
+    old, new = saved["vocabulary"], run["vocabulary"]
+    if old != new:
+        for where, words in (("there", set(old) - set(new)), ("now", set(new) - set(old))):
+            some = ", ".join(sorted(words)[:10]) + (", …" if len(words) > 10 else "")
+            differing.append(f"  words only {where}: {len(words)} {some}".rstrip())
+    if differing:
+        listed = "\n".join(differing)
+        raise ConfigError(
+            f"{workdir} was trained on other data:\n{listed}\n"
+            "Give the old data back (data.dir), or take another --workdir."
+        )
+
+
 def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:
     """As `check_same_run`, for the fields that shape the network and its inputs."""
     shapes = ("model.", *MODEL_FIELDS)
@@ -149,7 +184,7 @@ def plain_config(config: ConfigDict) -> dict[str, Any]:
 def _check_same(
     saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
 ) -> None:
-    old, new = _ABSENT | _flatten(saved), _flatten(plain_config(config))
+    old, new = ABSENT | _flatten(saved), _flatten(plain_config(config))
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
         for name in sorted(old.keys() | new.keys())

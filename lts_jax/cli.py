@@ -14,14 +14,18 @@ from lts_jax.errors import ConfigError
 _TRACEBACK = "Error whilst parsing config file"
 
 
-def parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str], known_only: bool = False) -> list[str]:
     """Parses the command line, for `app.run`; what is wrong with it ends the program in words.
+
+    Args:
+      argv: the program's name and its arguments.
+      known_only: whether flags that are not defined are left, and no error.
 
     Returns:
       The program's name and the arguments that are no flags.
     """
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS(argv, known_only)
     except flags.Error as error:
         if _TRACEBACK in str(error):
             sys.exit(f"error: {flag_error(error)}")
@@ -41,6 +45,25 @@ def split_lists(config: ConfigDict) -> ConfigDict:
     names = (name.strip() for text in config.eval.splits for name in text.split(","))
     config.eval.splits = tuple(name for name in names if name)
     return config
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Sets fields of a config as `--config.a.b=…` do of a config file's.
+
+    Raises:
+      ConfigError: they do not fit it.
+    """
+    values = flags.FlagValues()
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=list(overrides)
+        )
+        if unknown := values(["main", *overrides])[1:]:
+            raise ConfigError(f"unknown arguments: {' '.join(unknown)}")
+        result: ConfigDict = split_lists(holder.value)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(flag_error(error)) from error
+    return result
 
 
 def requested_config(config: str, overrides: Sequence[str]) -> ConfigDict:

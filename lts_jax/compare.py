@@ -19,25 +19,36 @@ from lts_jax.errors import ConfigError
 from lts_jax.results import read_json
 from lts_jax.writers import format_table, write_json
 
-_FIELDS = ("sent_id", "image_id", "sentence", "intersection", "union")
+_NUMBERS = ("sent_id", "image_id", "intersection", "union")
 
 
 def read_run(path: Path, split: str) -> list[dict[str, Any]]:
     """Reads the scored sentences of a run, by sent_id.
 
     Raises:
-      ConfigError: there are none, or they were not scored.
+      ConfigError: there are none, they were not scored, or a number is none or there twice.
     """
     tried = [path / "eval" / split / "predictions.json", path / "predictions.json"]
     file = next((p for p in tried if p.exists()), tried[0]) if path.is_dir() else path
     entries = read_json(file)
     scored = isinstance(entries, list) and all(
-        isinstance(entry, dict) and all(name in entry for name in _FIELDS) for entry in entries
+        isinstance(entry, dict) and all(name in entry for name in ("sentence", *_NUMBERS))
+        for entry in entries
     )
     if not scored or not entries:
         raise ConfigError(
             f"{file}: no scored predictions; python -m lts_jax.score --out DIR makes them"
         )
+    ids = set()
+    for number, entry in enumerate(entries):
+        for name in _NUMBERS:
+            if type(entry[name]) is not int:
+                raise ConfigError(
+                    f"{file}[{number}]: {name}: {entry[name]!r}, expected a whole number"
+                )
+        if entry["sent_id"] in ids:
+            raise ConfigError(f"{file}[{number}]: sent_id {entry['sent_id']} is there twice")
+        ids.add(entry["sent_id"])
     return sorted(entries, key=lambda entry: entry["sent_id"])
 
 

@@ -7,3 +7,11 @@ class ConfigError(ValueError):
 
 class NonFiniteLossError(ArithmeticError):
     """The training has diverged."""
+
+
+class UnreadableCheckpointError(ConfigError):
+    """A checkpoint that is damaged, or not of this network."""
+
+
+class SaveError(OSError):
+    """A checkpoint that could not be written."""

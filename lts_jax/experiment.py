@@ -1,8 +1,6 @@
 """From a config to the objects of a run."""
 
 import hashlib
-import importlib.metadata
-import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +11,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import tfds_refcoco
-from lts_jax import __version__, sharding
+from lts_jax import provenance, sharding
 from lts_jax.checkpointing import Checkpoints
-from lts_jax.checks import check_same_model, plain_config
+from lts_jax.checks import ABSENT, check_same_model, plain_config
 from lts_jax.data.pipeline import Preprocessing
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator
@@ -26,7 +24,6 @@ from tfds_refcoco.imagelists import read_ids
 from tfds_refcoco.reader import Dataset, Split
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_data(config: ConfigDict) -> Dataset:
@@ -69,7 +66,8 @@ def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:
     for name in ("backbone_weights", "word_vectors"):  # where the first weights come from
         del fields[name]
     dtype = _DTYPES[fields.pop("dtype")]
-    return LTS(vocab_size=len(vocabulary), dtype=dtype, **fields)
+    remat = config.train.get("remat", False)  # absent in older runs
+    return LTS(vocab_size=len(vocabulary), dtype=dtype, remat=remat, **fields)
 
 
 def make_train_optimizer(
@@ -111,7 +109,7 @@ def fresh_state(
 ) -> TrainState:
     """Draws the first state from the config's seed, directly into its place."""
     args = (config.seed, config.data.image_size, config.data.max_words)
-    place = sharding.replicated(mesh)
+    place = places(abstract_state(config, model, optimizer, mesh))
     return jax.jit(lambda: init_state(model, optimizer, *args), out_shardings=place)()
 
 
@@ -120,24 +118,35 @@ def abstract_state(
 ) -> TrainState:
     """Gives shapes, dtypes and shardings of the state, without computing it."""
     args = (config.seed, config.data.image_size, config.data.max_words)
-    place = sharding.replicated(mesh)
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, *args))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes,
+        sharding.over_shards(shapes, mesh),
+    )
+
+
+def places(abstract: TrainState) -> TrainState:
+    """The shardings of a state, in its own form."""
+    return jax.tree.map(lambda x: x.sharding, abstract)
 
 
 def config_of(saved: dict[str, Any]) -> ConfigDict:
-    """Makes a config of what a checkpoint holds of it: there, tuples are lists."""
+    """Makes a config of a checkpoint's: there, tuples are lists, and newer fields are missing."""
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    config = ConfigDict(tuples(saved))
-    for name in ("backbone_weights", "word_vectors"):  # absent in older runs
-        if name not in config.model:
-            config.model[name] = ""
-    return config.lock()
+    filled = tuples(saved)
+    for name, value in ABSENT.items():
+        *parents, field = name.split(".")
+        part = filled
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part.setdefault(field, value)
+    return ConfigDict(filled).lock()
 
 
 class Restored(NamedTuple):
@@ -196,7 +205,6 @@ def describe_run(
       vocabulary: of the network.
       weights: where the network's first weights came from, see `lts_jax.first_weights`.
     """
-    device = jax.devices()[0]
     return {
         "config": plain_config(config),
         "data": describe_data(split),
@@ -205,10 +213,5 @@ def describe_run(
             "sha256": hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest(),
         },
         "weights": weights or {},
-        "versions": {
-            "python": platform.python_version(),
-            "lts_jax": __version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})",
+        **provenance.describe(),
     }

@@ -86,7 +86,12 @@ def choose_rows(evaluated: Evaluated, sent_ids: Sequence[int]) -> list[int]:
 
 
 def draw(
-    workdir: Path, variants: Path | None, split: str, sent_ids: Sequence[int], out_dir: Path
+    workdir: Path,
+    variants: Path | None,
+    split: str,
+    sent_ids: Sequence[int],
+    out_dir: Path,
+    data_dir: Path | None = None,
 ) -> list[Path]:
     """Writes figure4.png and, with `variants`, figure5.png; returns the files.
 
@@ -96,16 +101,18 @@ def draw(
       split: that was evaluated.
       sent_ids: which sentences.
       out_dir: folder of the figures.
+      data_dir: where the data sets lie; where the runs had them if None.
 
     Raises:
       ConfigError: an evaluation is missing, or of other data.
       tfds_refcoco.DataError: the data is missing.
     """
-    full = Evaluated.read(workdir, split)
+    full = Evaluated.read(workdir, split, data_dir)
     rows = choose_rows(full, sent_ids)
     others = {}
     for variant, title in VARIANTS.items() if variants else ():
-        others[title] = Evaluated.read(Path(variants or "") / variant / "seed0", split)
+        folder = Path(variants or "") / variant / "seed0"
+        others[title] = Evaluated.read(folder, split, data_dir)
     written = [out_dir / "figure4.png"]
     write_picture(written[0], figure4(full, rows))
     if others:
@@ -133,6 +140,7 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "val", "Evaluated split.")
     flags.DEFINE_list("sent_ids", [], "Sentences to draw; some of all where not given.")
     flags.DEFINE_string("out", None, "Folder; figures in the workdir where not given.")
+    flags.DEFINE_string("data", None, "Folder of the data sets; the run's where not given.")
     flags.mark_flag_as_required("workdir")
 
 
@@ -152,6 +160,7 @@ def main(argv: list[str]) -> None:
             given.split,
             [int(text) for text in given.sent_ids],
             Path(given.out or Path(given.workdir) / "figures"),
+            Path(given.data) if given.data else None,
         )
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")

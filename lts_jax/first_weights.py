@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.multihost_utils import process_allgather
 from ml_collections import ConfigDict
 
 from lts_jax.checkpointing import Checkpoints
@@ -147,9 +148,7 @@ def read_best(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
     if not (workdir / "checkpoints").is_dir():
         raise ConfigError(f"{workdir} holds no checkpoint of a run")
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step
-        if step is None:
-            raise ConfigError(f"{workdir} holds no checkpoint yet")
+        step = checkpoints.choose(None)
         saved, variables = checkpoints.read_run(step), checkpoints.read_variables(step)
     return step, saved, flatten_dict(variables, sep="/")
 
@@ -167,7 +166,9 @@ def take_over(
         other = theirs.get(path)
         if path == _EMBEDDING and other is not None and other.shape[1] == value.shape[1]:
             row_of = {word: i for i, word in enumerate(their_words, start=_RESERVED)}
-            table = np.array(value)
+            # What is split over processes, no single one can read.
+            whole = isinstance(value, np.ndarray) or value.is_fully_addressable
+            table = np.array(value if whole else process_allgather(value, tiled=True))
             table[:_RESERVED] = other[:_RESERVED]
             for i, word in enumerate(words, start=_RESERVED):
                 if word in row_of:

@@ -1,19 +1,29 @@
 """The command: `python -m lts_jax.main --config configs/refcoco.py`."""
 
 import os
+import re
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+if __name__ == "__main__":  # the imports take seconds, in which a machine may be taken away too
+    signal.signal(
+        signal.SIGTERM, lambda *_: os._exit(not os.write(1, b"stopped before it began\n"))
+    )
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from lts_jax import predict
-from lts_jax.checkpointing import split_path
-from lts_jax.cli import parse_flags, split_lists
+from lts_jax.checkpointing import open_checkpoints, split_path
+from lts_jax.cli import override, parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
+from lts_jax.experiment import config_of
 from lts_jax.predict import Predictor
-from lts_jax.sharding import join_processes
+from lts_jax.sharding import join_found_processes, join_processes
+from lts_jax.stopping import Stop, Stopped
 from lts_jax.train import evaluate, train_and_evaluate
 from tfds_refcoco import DataError
 
@@ -44,53 +54,121 @@ _JSONL = flags.DEFINE_string(
     'predict: a file with lines {"image": FILE, "text": TEXT}, the files relative to it.',
 )
 _OUT = flags.DEFINE_string("out", None, "predict: folder of the results.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "eval on several processes: host:port of the first one."
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "off",
+    ["off", "auto"],
+    "auto: one of several processes, as TPU VMs, SLURM, Open MPI or JAX_COORDINATOR_ADDRESS, "
+    "JAX_NUM_PROCESSES and JAX_PROCESS_ID say.",
 )
-_PROCESSES = flags.DEFINE_integer("num_processes", 1, "eval: how many processes.")
-_PROCESS = flags.DEFINE_integer("process_id", 0, "eval: which of them this is, from 0.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Train or evaluate on several processes: host:port of the first one."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes.")
+_PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator: which this is, from 0.")
+
+_OVERRIDE = r"--?(no)?config\."
 
 
 def main(argv: list[str]) -> None:
     """Runs what the flags say."""
-    if len(argv) > 1:
+    if len(argv) > 1 and not _sets_checkpoint(argv):
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the libraries tell much that users need not read
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "lts_jax" / "xla"))
+    # Else SIGTERM would never reach us where several processes are joined.
+    jax.config.update("jax_enable_preemption_service", False)
+    stop = Stop()
+    if _MODE.value == "train":
+        stop.listen()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        run(_MODE.value)
+        run(_MODE.value, argv[1:], stop)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on", flush=True)
+        sys.exit(stop.exit_status)
     except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        again = "; the same command goes on from the last checkpoint"
-        sys.exit("stopped" + (again if _MODE.value == "train" else ""))
+        sys.exit("stopped")
 
 
-def run(mode: str) -> None:
-    """Runs one of the modes."""
+def run(mode: str, overrides: Sequence[str] = (), stop: Stop | None = None) -> None:
+    """Runs one of the modes.
+
+    Args:
+      mode: train, eval or predict.
+      overrides: `--config.a.b=…`, which set fields of a checkpoint's config.
+      stop: tells a training to stop.
+    """
     workdir, step = _run_folder()
-    config = _CONFIG.value and split_lists(_CONFIG.value)
     if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
-    if mode != "eval" and _COORDINATOR.value:
-        raise ConfigError("several processes can only evaluate as yet: give --mode=eval")
+    several = bool(_COORDINATOR.value) or _DISTRIBUTED.value == "auto"
+    if mode == "predict" and several:
+        raise ConfigError(
+            "--mode=predict runs on one process: leave out --distributed, --coordinator"
+        )
+    if _COORDINATOR.value and _DISTRIBUTED.value == "auto":
+        raise ConfigError("--distributed=auto and --coordinator: give one of them")
+    if not _COORDINATOR.value and (_PROCESSES.value, _PROCESS.value) != (1, 0):
+        raise ConfigError("--num_processes and --process_id need --coordinator")
     if mode == "predict":
         jobs = predict.read_jobs(_IMAGE.value, _TEXT.value, _JSONL.value)
         if not _OUT.value:
             raise ConfigError("--out: give the folder of the results")
-        predict.write_predictions(Predictor(workdir, step, config), jobs, Path(_OUT.value))
+        predictor = Predictor(workdir, step, _config(workdir, step, overrides))
+        predict.write_predictions(predictor, jobs, Path(_OUT.value))
     elif mode == "eval":
-        if _COORDINATOR.value:
-            join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        evaluate(config, workdir, step)
-    elif config is None:
+        _join(several)
+        evaluate(_config(workdir, step, overrides), workdir, step)
+    elif _CONFIG.value is None:
         raise ConfigError("--config: give a config file, as configs/shapes.py")
     elif _CHECKPOINT.value:
         raise ConfigError("--checkpoint needs --mode=eval or --mode=predict")
     else:
-        train_and_evaluate(config, workdir)
+        _join(several)
+        train_and_evaluate(split_lists(_CONFIG.value), workdir, stop)
+
+
+def _join(several: bool) -> None:
+    """Makes this one of several processes where the flags say so; the first one speaks for all."""
+    if _COORDINATOR.value:
+        join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    elif several:
+        join_found_processes()
+    if several and jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the command line; leaves what sets fields of a checkpoint's config."""
+    return parse_flags(argv, known_only=_sets_checkpoint(argv))
+
+
+def _sets_checkpoint(argv: list[str]) -> bool:
+    """Whether it sets fields of a config that it does not name: the checkpoint's."""
+    named = any(re.match(r"--?config(=|$)", argument) for argument in argv)
+    return not named and any(re.match(_OVERRIDE, argument) for argument in argv)
+
+
+def _config(workdir: Path, step: int | None, overrides: Sequence[str]) -> ConfigDict | None:
+    """To evaluate and predict with; None is the checkpoint's own."""
+    if _CONFIG.value is not None:
+        return split_lists(_CONFIG.value)
+    if not overrides:
+        return None
+    for argument in overrides:
+        if re.match(_OVERRIDE, argument) and not re.match(r"--?config\.(data|eval)\.", argument):
+            raise ConfigError(
+                f"{argument}: without --config, fields of data and eval alone can be set"
+            )
+    with open_checkpoints(workdir) as checkpoints:
+        saved = checkpoints.read_run(checkpoints.choose(step))["config"]
+    return override(config_of(saved), overrides)
 
 
 def _run_folder() -> tuple[Path, int | None]:
@@ -109,4 +187,4 @@ def _run_folder() -> tuple[Path, int | None]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=parse)

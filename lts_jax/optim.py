@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
+from lts_jax.checks import PARTS
 
 
 def make_schedule(
@@ -26,7 +26,7 @@ def make_optimizer(
 
     Args:
       schedule: learning rate by step.
-      multipliers: of the learning rate, by part, see `PARTS`; 1 where a part is not named.
+      multipliers: of the learning rate, by part (`lts_jax.checks.PARTS`); 1 where none is named.
       frozen: parts without updates and without Adam's moments, as those with a multiplier of 0.
     """
     factors = {name: (multipliers or {}).get(name, 1.0) for name in PARTS}
@@ -41,7 +41,7 @@ def make_optimizer(
 
 
 def parts_of(params: Any) -> Any:
-    """Names the part, one of `PARTS`, of each parameter of `lts_jax.models.LTS`."""
+    """Names the part, one of `lts_jax.checks.PARTS`, of each parameter of `lts_jax.models.LTS`."""
 
     def of_path(path: tuple[Any, ...], _: Any) -> str:
         names = [key.key for key in path]

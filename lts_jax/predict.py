@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from lts_jax import checks, experiment, scoring, sharding, visualize
+from lts_jax import checks, experiment, sharding, visualize
 from lts_jax.checkpointing import open_checkpoints
-from lts_jax.data import canvases, preprocess
+from lts_jax.data import preprocess
 from lts_jax.data.photos import read_photo
 from lts_jax.data.tokenizer import UNKNOWN
 from lts_jax.errors import ConfigError
@@ -103,25 +103,16 @@ class Predictor:
         self._state = trained.state
         self._preprocessing = experiment.make_preprocessing(config, trained.vocabulary)
         self._encode = jax.jit(make_encode_step(trained.model))
-        size, threshold = config.data.image_size, config.eval.threshold
 
         def locate(
             state: TrainState, features: ImageFeatures, sentence: dict[str, jax.Array]
         ) -> tuple[jax.Array, jax.Array | None]:
             batch = {k: v[None] for k, v in sentence.items()} | {"image": jnp.zeros(1, jnp.int32)}
             outputs = refer(trained.model, state, features, batch)
-            last = None if outputs.heatmap is None else outputs.heatmap[:, -1]
-            return outputs.mask, last
-
-        # Apart from the network, so that pictures of another size compile little.
-        def place(
-            logits: jax.Array, placement: jax.Array, canvas: tuple[int, int]
-        ) -> tuple[jax.Array, jax.Array]:
-            full = scoring.full_probability(logits, placement, size, canvas)[0]
-            return full, full > threshold
+            last = None if outputs.heatmap is None else jax.nn.sigmoid(outputs.heatmap[0, -1])
+            return jax.nn.sigmoid(outputs.mask[0]), last
 
         self._locate = jax.jit(locate)
-        self._place = jax.jit(place, static_argnums=2)
 
     def __call__(self, image: Picture, texts: str | Sequence[str]) -> list[Prediction]:
         """Finds what each sentence says; the picture is read and encoded once.
@@ -154,30 +145,31 @@ class Predictor:
     def find(self, encoded: Encoded, text: str) -> Prediction:
         """Finds what a sentence says in an encoded picture."""
         check_text(text)
-        h, w = encoded.image.shape[:2]
         words, read = tokenize(text), self._preprocessing.max_words
         sentence = self._preprocessing.sentence(text)
-        logits, heatmap = self._locate(self._state, encoded.features, sentence)
-        placement = jnp.array([encoded.placement], jnp.int32)
-        canvas = canvases.fitting(h, w)
-        probability, mask = self._place(logits, placement, canvas)
-        if heatmap is not None:
-            heatmap = np.asarray(self._place(heatmap, placement, canvas)[0][:h, :w])
+        grid, heatmap = self._locate(self._state, encoded.features, sentence)
+        probability = self._at_original_size(grid, encoded)
         known = self._preprocessing.vocabulary.encode(" ".join(words), max(1, len(words)))[0]
         return Prediction(
             text=text,
-            mask=np.asarray(mask[:h, :w]),
-            probability=np.asarray(probability[:h, :w]),
-            heatmap=heatmap,
+            mask=probability > self.config.eval.threshold,
+            probability=probability,
+            heatmap=None if heatmap is None else self._at_original_size(heatmap, encoded),
             unknown_words=[w for w, i in zip(words[:read], known, strict=False) if i == UNKNOWN],
             unread_words=words[read:],
         )
 
+    def _at_original_size(self, grid: jax.Array, encoded: Encoded) -> np.ndarray:
+        """By the host: a picture of another size compiles nothing, and is not padded."""
+        h, w = encoded.image.shape[:2]
+        size = self._preprocessing.image_size
+        return preprocess.map_to_image(np.asarray(grid), encoded.placement, size, h, w)
 
-def check_text(text: str) -> None:
-    """Raises DataError where there is nothing to find."""
+
+def check_text(text: str, where: str = "") -> None:
+    """Raises DataError where there is nothing to find; `where` says where it is written."""
     if not tokenize(text):
-        raise DataError(f"text {text!r}: no words; say what to find.")
+        raise DataError(f"{where and where + ': '}text {text!r}: no words; say what to find.")
 
 
 class Job(NamedTuple):
@@ -199,6 +191,8 @@ def read_jobs(image: str | None, texts: Sequence[str], jsonl: str | None) -> lis
     if image is not None:
         if not texts:
             raise ConfigError("--text: say what to find in --image")
+        for text in texts:
+            check_text(text)
         jobs = [Job(Path(image), list(texts))]
     else:
         assert jsonl is not None
@@ -213,9 +207,6 @@ def read_jobs(image: str | None, texts: Sequence[str], jsonl: str | None) -> lis
             jobs[-1].texts.append(text)
         if not jobs:
             raise DataError(f"{jsonl}: no lines.")
-    for job in jobs:
-        for text in job.texts:
-            check_text(text)
     return jobs
 
 
@@ -274,7 +265,8 @@ def _write(
 def _read_lines(path: Path) -> Iterator[tuple[str, Path, str]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines, which also splits at U+2028 within a text.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -285,4 +277,5 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Path, str]]:
         for field in ("image", "text"):
             if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
                 raise DataError(f'{where}: {field}: expected {{"image": FILE, "text": TEXT}}.')
+        check_text(entry["text"], where)
         yield where, path.parent / entry["image"], entry["text"]

@@ -136,7 +136,7 @@ def _training(workdir: Path) -> list[Chart]:
         for split, _, metric in [name.partition("/")]
         if metric in ("oiou", "miou", "pointing")
     }
-    if scores:
+    if any(len(series[name][0]) > 1 for name in scores):
         svg = charts.lines(curves(scores, 100), x_label="step", y_label="%")
         found.append(Chart("Scores during training", "Of the split that chooses the best.", svg))
     return found

@@ -92,6 +92,9 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
         }
         for row in range(len(index.sent_id))
     ]
+    # run.json, written last, and heatmaps, which not every network has, would speak of older files.
+    for name in ("run.json", "heatmaps.npz"):
+        (out_dir / name).unlink(missing_ok=True)
     write_json(out_dir / "metrics.json", summary)
     write_json(out_dir / "analysis.json", analysis)
     write_json(out_dir / "predictions.json", predictions)

@@ -25,6 +25,8 @@ from tfds_refcoco import DataError, masks
 from tfds_refcoco.reader import Split, sentence_mask
 
 _MANY = 5  # ids listed in an error
+# What PIL raises on bad files, and on pictures that would fill the memory.
+_NO_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Predictions:
@@ -89,7 +91,7 @@ class Predictions:
                 return masks.decode(counts, height, width) > 0
             with Image.open(mask) as picture:
                 pixels = np.asarray(picture)
-        except (OSError, DataError) as error:
+        except (*_NO_PICTURE, DataError) as error:
             raise DataError(f"{where}: {error}") from error
         if pixels.shape != (height, width):
             raise DataError(
@@ -146,18 +148,21 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
     given = flags.FLAGS
+    predictions, out = Path(given.predictions), Path(given.out) if given.out else None
     try:
+        if out and (out / "predictions.json").resolve() == predictions.resolve():
+            raise ConfigError(f"--out={out} would overwrite --predictions: give another folder")
         split = tfds_refcoco.open_dataset(Path(given.data), given.dataset).split(given.split)
-        found = score(split, Predictions(Path(given.predictions)))
+        found = score(split, Predictions(predictions))
         summary = results.summarize(split, found)
-        if given.out:
-            results.write(split, found, Path(given.out))
+        if out:
+            results.write(split, found, out)
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     print_results({given.split: summary})
     print_intervals({given.split: bootstrap.intervals(found.scores(split))})
-    if given.out:
-        print(f"wrote {given.out}")
+    if out:
+        print(f"wrote {out}")
 
 
 if __name__ == "__main__":

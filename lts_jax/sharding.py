@@ -1,8 +1,15 @@
-"""Devices as a mesh with one axis, `data`: the batch is split, the state is copied."""
+"""Devices as a mesh with two axes, `data` and `shard`, and what the processes do together.
 
+The batch is split over both axes. The state is copied along `data` and split along `shard`, whose
+length is 1, so that nothing is split, unless the config asks for more.
+"""
+
+import contextlib
+import json
+import os
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,13 +20,30 @@ from lts_jax.errors import ConfigError
 
 T = TypeVar("T")
 
+BATCH = PartitionSpec(("data", "shard"))
+"""The leading axis split over all devices."""
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Puts the devices, by default all, in one axis."""
+_SMALLEST = 2**14
+"""Numbers in the smallest array that is split: below, the traffic costs more than it saves."""
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> Mesh:
+    """Puts the devices, by default those of all processes, in groups of `shards`.
+
+    Raises:
+      ConfigError: they cannot be.
+    """
     devices = jax.devices() if devices is None else devices
-    # Explicit axes, the default, make nn.Embed raise.
+    n = len(devices)
+    if n % shards:
+        fitting = ", ".join(str(i) for i in range(1, n + 1) if n % i == 0)
+        raise ConfigError(f"train.shard_params={shards} does not divide {n} devices: {fitting} do")
     return jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=list(devices)
+        (n // shards, shards),
+        ("data", "shard"),
+        # Explicit axes, the default, make nn.Embed raise.
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=list(devices),
     )
 
 
@@ -30,16 +54,48 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The leading axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, BATCH)
 
 
-def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError if a batch cannot be split evenly over the mesh."""
-    n = mesh.size
+def over_shards(tree: Any, mesh: Mesh) -> Any:
+    """Says of each array of a state where it lies: a tree of shardings.
+
+    Of an array with at least 2^14 numbers, the longest axis that the mesh's `shard` divides is
+    split along it; everything else is copied.
+    """
+    shards = mesh.shape["shard"]
+
+    def place(x: Any) -> NamedSharding:
+        fitting = [axis for axis, length in enumerate(x.shape) if length % shards == 0]
+        if shards == 1 or x.size < _SMALLEST or not fitting:
+            return replicated(mesh)
+        longest = max(fitting, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "shard"))
+
+    return jax.tree.map(place, tree)
+
+
+def local_copy(tree: Any, mesh: Mesh, local: Mesh) -> Any:
+    """Makes a state of `mesh` whole on every device of `local`, which are this process's own."""
+
+    def copy(x: jax.Array) -> jax.Array:
+        whole = jax.device_put(x, replicated(mesh))
+        parts = [shard.data for shard in whole.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, replicated(local), parts)
+
+    return jax.tree.map(copy, tree)
+
+
+def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raises ConfigError if a batch, or one of its parts, cannot be split evenly over the mesh."""
+    n = mesh.size * accumulate
     if batch_size <= 0 or batch_size % n:
         lower = batch_size // n * n
         near = f"{lower} or {lower + n}" if lower > 0 else str(n)
-        raise ConfigError(f"{field}={batch_size} does not divide over {n} devices: take {near}")
+        parts = f" × train.accumulate={accumulate}" if accumulate > 1 else ""
+        raise ConfigError(
+            f"{field}={batch_size} does not divide over {mesh.size} devices{parts}: take {near}"
+        )
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -67,24 +123,71 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
     jax.distributed.initialize(coordinator, processes, process)
 
 
+def join_found_processes() -> None:
+    """As `join_processes`, with what JAX finds by itself: TPU VMs, SLURM, Open MPI, Kubernetes.
+
+    The environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID come before it.
+
+    Raises:
+      ConfigError: there is nothing to be found.
+    """
+    try:
+        # JAX itself reads the address alone.
+        processes, process = (
+            int(os.environ[name]) if name in os.environ else None
+            for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
+        jax.distributed.initialize(num_processes=processes, process_id=process)
+    except ValueError as error:
+        raise ConfigError(
+            f"--distributed=auto: {error} Neither a TPU VM nor SLURM, Open MPI or Kubernetes says "
+            "who takes part: give --coordinator, --num_processes and --process_id"
+        ) from error
+
+
+@contextlib.contextmanager
+def in_first_process(context: contextlib.AbstractContextManager[object]) -> Iterator[None]:
+    """Enters a context in the first process; a ConfigError there is raised in all of them."""
+    with contextlib.ExitStack() as stack:
+        said = ""
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(context)
+            except ConfigError as error:
+                said = str(error)
+        said = gather_bytes(said.encode())[0].decode()
+        if said:
+            raise ConfigError(said)
+        yield
+
+
 def one_after_another(make: Callable[[], T]) -> T:
     """Calls a function in the first process before the others: it may build what they then find."""
     if jax.process_count() == 1:
         return make()
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("first")
-    made = make()
-    if jax.process_index() == 0:
-        multihost_utils.sync_global_devices("first")
-    return made
+    try:
+        return make()
+    finally:  # an error too lets the others go on, into the same error
+        if jax.process_index() == 0:
+            multihost_utils.sync_global_devices("first")
 
 
 def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds up what each process holds; of at most 32 bits, and of the same shapes everywhere."""
+    """Adds up what the processes hold, by name; of at most 32 bits.
+
+    A process that lacks an array holds zeros, so that all of them take part in every sum.
+    """
     if jax.process_count() == 1:
         return arrays
-    gathered = multihost_utils.process_allgather(arrays)
-    return {k: np.asarray(v).sum(axis=0, dtype=arrays[k].dtype) for k, v in gathered.items()}
+    mine = json.dumps({k: (v.shape, v.dtype.str) for k, v in arrays.items()})
+    kinds: dict[str, tuple[list[int], str]] = {}
+    for of_process in gather_bytes(mine.encode()):
+        kinds |= json.loads(of_process)
+    whole = {k: arrays.get(k, np.zeros(shape, dtype)) for k, (shape, dtype) in kinds.items()}
+    gathered = multihost_utils.process_allgather(whole)
+    return {k: np.asarray(v).sum(axis=0, dtype=whole[k].dtype) for k, v in gathered.items()}
 
 
 def gather_bytes(data: bytes) -> list[bytes]:

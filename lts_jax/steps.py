@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lts_jax import losses, scoring, sharding
 from lts_jax.models import LTS
@@ -60,15 +60,28 @@ def make_train_step(
     model: LTS,
     optimizer: optax.GradientTransformation,
     location_weight: float,
+    mesh: Mesh,
     freeze_backbone: bool = False,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one.
 
     A frozen backbone encodes as in evaluation, and its parameters and statistics stay what they
     are, bit for bit.
+
+    Accumulated, the batch is taken in K = `accumulate` parts, one after another: losses and
+    gradients are the means over the parts, which are those of the whole batch, but for one thing:
+    BatchNorm normalizes each part by the part's own statistics. The running ones move once an
+    update, by the mean over the parts. Sentence i belongs to part i mod K, so that every device
+    has a share of each part in its own memory, and a part is the same for any number of devices.
+
+    Where the state is split, the parameters are put together before their use, and the gradients
+    are taken apart behind it.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def gradients(params: Any, batch_stats: Any, batch: Batch) -> tuple[Any, Any, Any]:
+        """Returns gradients, new running statistics and losses of a batch, or part of one."""
+
         def run(model: LTS) -> Outputs:
             features = model.encode_image(to_float(batch["image"]), train=not freeze_backbone)
             if freeze_backbone:  # no gradient, and so no backward pass
@@ -77,18 +90,46 @@ def make_train_step(
             return model.refer(features, text, train=True)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
+            variables = {"params": params, "batch_stats": batch_stats}
             outputs, updates = nn.apply(run, model, mutable=["batch_stats"])(variables)
             loss, parts = losses.total_loss(
                 outputs, batch["truth4"], batch["truth8"], location_weight
             )
             return loss, (updates["batch_stats"], parts)
 
-        grads, (batch_stats, parts) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, (new_stats, parts) = jax.grad(loss_fn, has_aux=True)(params)
+        split = sharding.over_shards(grads, mesh)
+        return jax.lax.with_sharding_constraint(grads, split), new_stats, parts
+
+    def accumulated(params: Any, batch_stats: Any, batch: Batch) -> tuple[Any, Any, Any]:
+        """The same, part by part."""
+        place = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+
+        def in_parts(x: jax.Array) -> jax.Array:
+            x = jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1)
+            return jax.lax.with_sharding_constraint(x, place)
+
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradients(params, batch_stats, part)), None
+
+        stacked = jax.tree.map(in_parts, batch)
+        first = jax.tree.map(lambda x: x[0], stacked)
+        shapes = jax.eval_shape(gradients, params, batch_stats, first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, stacked)
+        mean: tuple[Any, Any, Any] = jax.tree.map(lambda x: x / accumulate, total)
+        return mean
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        whole = jax.lax.with_sharding_constraint(state.params, sharding.replicated(mesh))
+        compute = gradients if accumulate == 1 else accumulated
+        grads, batch_stats, parts = compute(whole, state.batch_stats, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         if freeze_backbone:  # an update of zero would turn a negative zero around
             params = {**params, "backbone": state.params["backbone"]}
+            # Nor is a mean over parts always what each of them is.
+            batch_stats = {**batch_stats, "backbone": state.batch_stats["backbone"]}
         parts["gradient_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state), parts
 
@@ -101,14 +142,24 @@ def compile_train_step(
     location_weight: float,
     mesh: Mesh,
     freeze_backbone: bool = False,
+    accumulate: int = 1,
+    place: Any = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """`make_train_step` under jit: the batch is split over the mesh, the state's memory reused."""
+    """`make_train_step` under jit: the batch is split over the mesh, the state's memory reused.
+
+    `place` says of each array of the state where it lies; None is a copy on every device.
+    """
     copied = sharding.replicated(mesh)
+    place = copied if place is None else place
+    # On the CPU, XLA would find what is to be computed again equal to what there is, and keep it.
+    on_cpu = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    remat_on_cpu = model.remat and mesh.devices.flat[0].platform == "cpu"
     return jax.jit(
-        make_train_step(model, optimizer, location_weight, freeze_backbone),
+        make_train_step(model, optimizer, location_weight, mesh, freeze_backbone, accumulate),
         donate_argnums=0,
-        in_shardings=(copied, sharding.over_batch(mesh)),
-        out_shardings=copied,
+        in_shardings=(place, sharding.over_batch(mesh)),
+        out_shardings=(place, copied),
+        compiler_options=on_cpu if remat_on_cpu else None,
     )
 
 
@@ -130,7 +181,7 @@ def on_each_device(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     By shard_map: every device runs the very program that a single one would run on its share, so
     that results do not depend on the number of devices, and nothing travels between them.
     """
-    copied, split = PartitionSpec(), PartitionSpec("data")
+    copied, split = PartitionSpec(), sharding.BATCH
 
     def on_mesh(state: TrainState, *arrays: Any) -> Any:
         specs = (copied, *[split] * len(arrays))

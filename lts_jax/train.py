@@ -1,5 +1,6 @@
 """The training loop, and what comes before and after it."""
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,27 @@ from lts_jax import checks, experiment, first_weights, sharding
 from lts_jax.checkpointing import Checkpoints, open_checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
-from lts_jax.errors import ConfigError, NonFiniteLossError
+from lts_jax.errors import ConfigError
+from lts_jax.guards import LossGuard
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
-from lts_jax.steps import compile_train_step
-from lts_jax.writers import MetricWriter, only_run_in, write_json
+from lts_jax.resuming import read_newest
+from lts_jax.steps import TrainState, compile_train_step
+from lts_jax.stopping import Pace, Stop, Stopped
+from lts_jax.writers import MetricWriter, NoWriter, only_run_in, write_json
 
 Results = dict[str, dict[str, Any]]
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> Results:
+def train_and_evaluate(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> Results:
     """Trains, going on from the workdir's latest checkpoint, and evaluates the best one.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      stop: tells to stop; None never does.
 
     Returns:
       The metrics of each of `config.eval.splits`.
@@ -33,16 +42,19 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> Results:
       ConfigError: the config contradicts itself, the devices, the data or the workdir's run.
       tfds_refcoco.DataError: the data is missing or bad.
       NonFiniteLossError: the training has diverged; the checkpoints before it stay.
+      SaveError: a checkpoint could not be written; the ones before it stay.
+      Stopped: `stop` told to; everything is saved.
     """
-    train(config, workdir)
+    train(config, workdir, stop)
     return evaluate(config, workdir)
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     """Trains up to `config.train.epochs`; see `train_and_evaluate`."""
+    stop = stop or Stop()
     # 1. Data, and the vocabulary of its training split.
     checks.check_config(config)
-    dataset = experiment.open_data(config)
+    dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     split = experiment.train_split(config, dataset)
     vocabulary = Vocabulary.build(split.index.text, config.data.min_count)
     evaluated = [config.eval.best_split, *config.eval.splits]
@@ -51,8 +63,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print_data(dataset, {name: split} | splits, vocabulary)
 
     # 2. Devices, network, optimizer.
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh)
+    mesh = sharding.make_mesh(shards=config.train.shard_params)
+    accumulate = config.train.accumulate
+    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh, accumulate)
+    local_mesh = sharding.make_mesh(jax.local_devices())
     model = experiment.make_model(config, vocabulary)
     per_epoch = pipeline.epoch_length(split, config.train.epoch_unit) / config.train.batch_size
     total_steps = max(1, math.ceil(config.train.epochs * per_epoch))
@@ -68,9 +82,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
         config.train.location_weight,
         mesh,
         freeze_backbone=config.train.freeze == "backbone",
+        accumulate=accumulate,
+        place=experiment.places(abstract),
     )
     evaluator = experiment.make_evaluator(
-        config, model, dataset.split(config.eval.best_split), vocabulary, mesh
+        config, model, dataset.split(config.eval.best_split), vocabulary, local_mesh
     )
     batches = iter(
         pipeline.train_batches(
@@ -88,54 +104,85 @@ def train(config: ConfigDict, workdir: Path) -> None:
     print(f"devices: {run['devices']}")
     print(f"parameters: {parameter_overview.count_parameters(abstract.params):,}", flush=True)
 
-    with only_run_in(workdir), Checkpoints(workdir) as checkpoints:
+    first, words = jax.process_index() == 0, list(vocabulary.words)
+
+    def evaluated_at(step: int) -> bool:
+        # A last stretch of less than half an interval is left to the evaluation after it.
+        left = total_steps - step
+        return left == 0 or (step % eval_every == 0 and left >= eval_every / 2)
+
+    def sent_ids(step: int) -> list[int]:
+        order = (config.seed, config.train.epoch_unit, config.train.batch_size)
+        return split.index.sent_id[pipeline.rows_of_batch(split, *order, step - 1)].tolist()
+
+    only_run = sharding.in_first_process(only_run_in(workdir))
+    with only_run, Checkpoints(workdir, clean=True) as checkpoints:
         # 3. Where an earlier run stopped.
-        start = checkpoints.latest_step or 0
-        if start:
-            saved = checkpoints.read_run(start)
+        def read(step: int) -> tuple[TrainState, dict[str, Any]]:
+            saved = checkpoints.read_run(step)
             checks.check_same_run(saved["config"], config, workdir)
-            if saved["data"] != run["data"] or saved["vocabulary"] != list(vocabulary.words):
-                raise ConfigError(
-                    f"{workdir} was trained on other data: {saved['data']} there, {run['data']} "
-                    f"now in {dataset.path}. Take another --workdir."
-                )
-            run["weights"] = saved["weights"]
-            state = checkpoints.restore_state(start, abstract)
-            checkpoints.restore_iterator(start, batches)
+            checks.check_same_data(saved, run | {"vocabulary": words}, workdir)
+            checkpoints.restore_iterator(step, batches)
+            return checkpoints.restore_state(step, abstract), saved["weights"]
+
+        resumed = read_newest(checkpoints, read)
+        if resumed:
+            start, (state, run["weights"]) = resumed
         else:
-            state = experiment.fresh_state(config, model, optimizer, mesh)
+            start, state = 0, experiment.fresh_state(config, model, optimizer, mesh)
             state, run["weights"] = first_weights.fill(state, config, vocabulary, split.index.text)
         if start > total_steps:
             raise ConfigError(
                 f"{workdir} was trained for {start} steps, and train.epochs="
                 f"{config.train.epochs} are {total_steps}. Take another --workdir."
             )
-        if start == total_steps:
+        if start == total_steps and checkpoints.scored(start):
             print(f"{workdir} is trained: step {start} of {total_steps}", flush=True)
             return
-        write_json(workdir / "run.json", run)
+        if first:
+            write_json(workdir / "run.json", run)
         if start:
             print(f"resumed from step {start} of {total_steps}", flush=True)
 
         # 4. The loop.
         progress = Progress(total_steps, config.train.batch_size)
-        with MetricWriter(workdir, start) as writer:
+        guard = LossGuard(sent_ids, lambda: checkpoints.latest_step)
+        pace = Pace(stop, config.checkpoint.every_minutes)
+        with MetricWriter(workdir, start) if first else NoWriter() as writer:
+
+            def evaluate_at(step: int) -> None:
+                stop.release(lambda: checkpoints.saving)
+                with progress.paused():
+                    network = state.replace(opt_state=())  # what a checkpoint's is too
+                    metrics = evaluator.scores(sharding.local_copy(network, mesh, local_mesh))
+                    _report(step, config.eval.best_split, metrics, writer)
+                    checkpoints.score(step, metrics)
+
+            if start and evaluated_at(start) and not checkpoints.scored(start):
+                evaluate_at(start)
             for step in range(start + 1, total_steps + 1):
                 batch = sharding.put_batch(next(batches), mesh)
                 state, losses = train_step(state, batch)
-                last = step == total_steps
-                # A last stretch of less than half an interval is left to the evaluation after it.
-                save = last or (step % eval_every == 0 and total_steps - step >= eval_every / 2)
-                if save or step == start + 1 or step % config.train.log_every == 0:
-                    scalars = _finite(losses, step, checkpoints.latest_step)
+                guard.add(step, losses)
+                stop.hold()
+                # Not the first step after a stop: the log is to be the same without it.
+                logged = evaluated_at(step) or step == 1 or step % config.train.log_every == 0
+                if logged or step == start + 1:
+                    scalars = guard.check()
                     scalars |= {"learning_rate": float(schedule(step - 1))}
                     scalars |= progress.report(step, scalars["loss"], step / per_epoch)
-                    writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
-                if save:
-                    with progress.paused():
-                        metrics = evaluator.scores(state)
-                        _report(step, config.eval.best_split, metrics, writer)
-                        checkpoints.save(step, state, batches, run, list(vocabulary.words), metrics)
+                    if logged:
+                        writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
+                turn = pace.after(step)
+                if turn.save or turn.stop or evaluated_at(step):
+                    guard.check()
+                    checkpoints.save(step, state, batches, run, words)
+                    pace.saved()
+                if turn.stop:
+                    raise Stopped(f"stopped at step {step} of {total_steps}, and saved")
+                if evaluated_at(step):
+                    evaluate_at(step)
+    stop.release()
 
 
 def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) -> Results:
@@ -150,7 +197,8 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
       step: of the checkpoint; the best one where None.
 
     Raises:
-      ConfigError: the workdir holds no such checkpoint, or the config describes another network.
+      ConfigError: the workdir holds no such checkpoint, the config describes another network, or
+        another evaluation writes there.
       tfds_refcoco.DataError: the data is missing or bad.
     """
     if config is not None:
@@ -173,31 +221,19 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         evaluator = experiment.make_evaluator(
             config, trained.model, split, trained.vocabulary, mesh
         )
-        results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
-        if first:
-            run = {"step": chosen} | experiment.describe_run(
-                config, split, trained.vocabulary, trained.weights
-            )
-            write_json(out_dir / "run.json", run)
-            print(f"wrote {out_dir}", flush=True)
-            intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
+        with only_run_in(out_dir) if first else contextlib.nullcontext():
+            results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
+            if first:
+                run = {"step": chosen} | experiment.describe_run(
+                    config, split, trained.vocabulary, trained.weights
+                )
+                write_json(out_dir / "run.json", run)
+                print(f"wrote {out_dir}", flush=True)
+                intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
     if first:
         print_results(results)
         print_intervals(intervals)
     return results
-
-
-def _finite(losses: dict[str, jax.Array], step: int, last_good: int | None) -> dict[str, float]:
-    """Fetches the losses; raises NonFiniteLossError if one, or the gradient, is not finite."""
-    scalars = {name: float(value) for name, value in losses.items()}
-    for name, value in scalars.items():
-        if not math.isfinite(value):
-            kept = f"the last good checkpoint is step {last_good}" if last_good else "nothing saved"
-            raise NonFiniteLossError(
-                f"{name} is {value} at step {step}; {kept}. Start again with a lower "
-                "train.learning_rate and another --workdir."
-            )
-    return scalars
 
 
 def _report(step: int, split: str, metrics: dict[str, Any], writer: MetricWriter) -> None:

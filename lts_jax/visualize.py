@@ -87,10 +87,11 @@ def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Outlines a mask, bool `[h, w]`, on uint8 `[h, w, 3]`, and fades what is outside."""
-    faded = 0.35 * image + 0.65 * 255
-    out = np.where(mask[..., None], image, faded).astype(np.uint8)
+    faded = cv2.LUT(image, (0.35 * np.arange(256) + 0.65 * 255).astype(np.uint8))
+    out = np.where(mask[..., None], image, faded)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, 2)
+    width = max(2, max(mask.shape) // 400)  # to be seen on a large picture too
+    return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, width)
 
 
 def _fit(sentence: str, score: str, font: Font, width: int) -> str:

@@ -58,7 +58,7 @@ class TrainingOrder:
 
 
 class HostShare:
-    """What one of several hosts reads of an order: its part of every batch, in a row.
+    """What one of several hosts reads of an order: its part of every batch.
 
     Batch b of all hosts together is `order[b * batch_size : (b + 1) * batch_size]`, and host k of n
     has the k-th n-th of it, so that the hosts' parts in a row are the batch of a single host.
@@ -72,12 +72,12 @@ class HostShare:
 
     def __init__(self, order: TrainingOrder, batch_size: int, host: int, hosts: int) -> None:
         self._order, self._batch_size = order, batch_size
-        self._share = batch_size // hosts
-        self._start = host * self._share
+        self._share = range(host * batch_size // hosts, (host + 1) * batch_size // hosts)
 
     def __len__(self) -> int:
-        return len(self._order) // self._batch_size * self._share
+        return len(self._order) // self._batch_size
 
-    def __getitem__(self, place: int) -> int:
-        batch, place_in_share = divmod(int(place), self._share)
-        return self._order[batch * self._batch_size + self._start + place_in_share]
+    def __getitem__(self, batch: int) -> list[int]:
+        """Returns this host's rows of a batch."""
+        start = int(batch) * self._batch_size
+        return [self._order[start + place] for place in self._share]

@@ -36,12 +36,14 @@ class Preprocessing:
     resize: preprocess.Resize = "letterbox"
     hide_sentence: bool = False
 
-    def image(self, jpeg: bytes) -> tuple[np.ndarray, preprocess.Placement]:
-        """Decodes and fits a JPEG: uint8 `[S, S, 3]`, and where the source lies in it."""
+    def image(
+        self, jpeg: bytes, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, preprocess.Placement]:
+        """Decodes and fits a JPEG: uint8 `[S, S, 3]`, `out` if given, and where it lies in it."""
         source = preprocess.decode_image(jpeg)
         h, w = source.shape[:2]
         placement = preprocess.place(h, w, self.image_size, self.resize)
-        return preprocess.fit_image(source, placement, self.image_size), placement
+        return preprocess.fit_image(source, placement, self.image_size, out), placement
 
     def sentence(self, text: str) -> Batch:
         """Turns a sentence into `tokens` int32 `[T]` and `length` int32."""
@@ -50,20 +52,28 @@ class Preprocessing:
             tokens[:length] = UNKNOWN
         return {"tokens": tokens, "length": np.int32(length)}
 
-    def train_example(self, split: Split, row: int) -> Batch:
-        """Reads one sentence: `image`, `tokens`, `length`, and its masks at H/4 and H/8.
+    def train_batch(self, split: Split, rows: Sequence[int]) -> Batch:
+        """Reads B sentences of a split, rows of its index.
 
-        These are `truth4` and `truth8`, uint8.
+        Returns:
+          `image` uint8 `[B, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
+          at H/4 and H/8, `truth4` and `truth8`, uint8 `[B, S/4, S/4]` and `[B, S/8, S/8]`.
         """
-        record = split.record(int(split.index.record[row]))
-        image, placement = self.image(record["image"])
-        mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
-        example = {"image": image, **self.sentence(split.index.text[row])}
-        for stride in (4, 8):
-            example[f"truth{stride}"] = preprocess.fit_mask(
-                mask, placement, self.image_size, stride
-            )
-        return example
+        n, size = len(rows), self.image_size
+        sentences = [self.sentence(split.index.text[row]) for row in rows]
+        batch = {
+            # Written to in place: examples made one by one would all be copied again.
+            "image": np.empty((n, size, size, 3), np.uint8),
+            **{name: np.stack([s[name] for s in sentences]) for name in sentences[0]},
+            **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
+        }
+        for i, row in enumerate(rows):
+            record = split.record(int(split.index.record[row]))
+            _, placement = self.image(record["image"], batch["image"][i])
+            mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
+            for k in (4, 8):
+                batch[f"truth{k}"][i] = preprocess.fit_mask(mask, placement, size, k)
+        return batch
 
     def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
         """Reads sentences of one image, decoding it, and the mask of each object, once.
@@ -148,9 +158,16 @@ def train_batches(
         )
     order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
     rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
-    examples = rows.map(lambda row: preprocessing.train_example(split, row))
-    batches = examples.batch(batch_size // hosts, drop_remainder=True)
+    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows))
     return batches.to_iter_dataset(_read_options(threads))
+
+
+def rows_of_batch(
+    split: Split, seed: int, epoch_unit: EpochUnit, batch_size: int, number: int
+) -> list[int]:
+    """Rows of the index in batch `number`, from 0, of all hosts together, as `train_batches`."""
+    order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
+    return [order[place] for place in range(number * batch_size, (number + 1) * batch_size)]
 
 
 def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:

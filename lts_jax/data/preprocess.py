@@ -4,7 +4,7 @@ Coordinates have half-pixel centres throughout: pixel i covers [i, i + 1) and it
 """
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -53,13 +53,24 @@ def decode_image(jpeg: bytes) -> np.ndarray:
     return image
 
 
-def fit_image(image: np.ndarray, placement: Placement, size: int) -> np.ndarray:
-    """Resizes uint8 `[h, w, 3]` bilinearly into uint8 `[size, size, 3]` with a gray border."""
-    p = placement
-    canvas = np.full((size, size, 3), GRAY, np.uint8)
-    inside = canvas[p.top : p.top + p.height, p.left : p.left + p.width]
+def fit_image(
+    image: np.ndarray, placement: Placement, size: int, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Resizes uint8 `[h, w, 3]` bilinearly into uint8 `[size, size, 3]` with a gray border.
+
+    Args:
+      image: to fit.
+      placement: where it comes to lie.
+      size: side of the square.
+      out: uint8 `[size, size, 3]` to write to, as a place in a batch; a new array where None.
+    """
+    p, square = placement, np.empty((size, size, 3), np.uint8) if out is None else out
+    bottom, right = p.top + p.height, p.left + p.width
+    for border in (square[: p.top], square[bottom:], square[:, : p.left], square[:, right:]):
+        border[...] = GRAY
+    inside = square[p.top : bottom, p.left : right]
     cv2.resize(image, (p.width, p.height), dst=inside, interpolation=cv2.INTER_LINEAR)
-    return canvas
+    return square
 
 
 def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> np.ndarray:
@@ -67,15 +78,18 @@ def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> 
 
     Cells in the letterbox's border are 0.
     """
-    to, of = _cells(placement, size, stride)
+    to, (y, x) = _cells(placement, size, stride)
     out = np.zeros((size // stride, size // stride), np.uint8)
-    out[to] = mask[of]
+    # Columns first: a decoded mask lies column by column.
+    out[to] = mask.T.take(x, axis=0).take(y, axis=1).T
     return out
 
 
 @functools.lru_cache(maxsize=1024)  # many images have the same size
-def _cells(p: Placement, size: int, stride: int) -> tuple[tuple[slice, slice], Any]:
-    """Returns the grid's cells that lie in the image, and the mask's pixels at their centres."""
+def _cells(
+    p: Placement, size: int, stride: int
+) -> tuple[tuple[slice, slice], tuple[np.ndarray, np.ndarray]]:
+    """Returns the grid's cells that lie in the image, and the rows and columns at their centres."""
     centres = (np.arange(size // stride) + 0.5) * stride
     y = np.floor((centres - p.top) * p.source_height / p.height).astype(int)
     x = np.floor((centres - p.left) * p.source_width / p.width).astype(int)
@@ -83,7 +97,7 @@ def _cells(p: Placement, size: int, stride: int) -> tuple[tuple[slice, slice], A
     columns = np.flatnonzero((x >= 0) & (x < p.source_width))
     # A very long image may lie between the centres of two rows of cells.
     to = tuple(slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (rows, columns))
-    return (to[0], to[1]), np.ix_(y[rows], x[columns])
+    return (to[0], to[1]), (y[rows], x[columns])
 
 
 def map_to_image(
@@ -107,7 +121,8 @@ def map_to_image(
 
     def weights(n: int, offset: int, fitted: int) -> np.ndarray:
         cell = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
-        return np.maximum(0, 1 - np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g)))
+        values = np.maximum(0, 1 - np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g)))
+        return values.astype(np.float32)
 
     rows, columns = weights(height, p.top, p.height), weights(width, p.left, p.width)
-    return (rows @ grid @ columns.T).astype(np.float32)
+    return rows @ grid.astype(np.float32) @ columns.T

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lts_jax.models.layers import ConvNormAct, Dtype
+from lts_jax.models.layers import ConvNormAct, Dtype, rematerialized
 
 
 class ImageFeatures(NamedTuple):
@@ -40,12 +40,14 @@ class Darknet53(nn.Module):
       neck: append the first six convolutions of YOLOv3's neck (1×1, 3×3, three times) to the
         stride-32 tap, as MCN (Luo et al., CVPR 2020) does.
       dtype: of the computation.
+      remat: in training, keep no more than each block's input for the backward pass.
     """
 
     width: int = 32
     stage_sizes: Sequence[int] = (1, 2, 8, 8, 4)
     neck: bool = True
     dtype: Dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> ImageFeatures:
@@ -53,18 +55,20 @@ class Darknet53(nn.Module):
         _, h, w, c = image.shape
         if c != 3 or h % 32 or w % 32:
             raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
-        x = ConvNormAct(self.width, 3, dtype=self.dtype, name="stem")(image, train=train)
+        run = rematerialized(self.remat and train)
+        x = run(ConvNormAct(self.width, 3, dtype=self.dtype, name="stem"), image, train=train)
         taps = []
         for i, blocks in enumerate(self.stage_sizes, start=1):
             features = self.width * 2**i
             down = ConvNormAct(features, 3, stride=2, dtype=self.dtype, name=f"stage{i}_down")
-            x = down(x, train=train)
+            x = run(down, x, train=train)
             for j in range(blocks):
-                x = Residual(dtype=self.dtype, name=f"stage{i}_block{j}")(x, train=train)
+                block = Residual(dtype=self.dtype, name=f"stage{i}_block{j}")
+                x = run(block, x, train=train)
             taps.append(x)
         if self.neck:
             for j in range(3):
                 half = ConvNormAct(x.shape[-1] // 2, 1, dtype=self.dtype, name=f"neck{j}_reduce")
                 full = ConvNormAct(x.shape[-1], 3, dtype=self.dtype, name=f"neck{j}_expand")
-                x = full(half(x, train=train), train=train)
+                x = run(full, run(half, x, train=train), train=train)
         return ImageFeatures(stride8=taps[2], stride16=taps[3], stride32=x)

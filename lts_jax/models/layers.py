@@ -1,11 +1,14 @@
 """Layers shared by the parts of the network."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from lts_jax.models.convolution import convolve
 
 Dtype = Any
 
@@ -51,6 +54,7 @@ class ConvNormAct(nn.Module):
                 kernel_dilation=self.dilation,
                 use_bias=False,
                 dtype=self.dtype,
+                conv_general_dilated=convolve,
                 name="conv",
             )(x)
         x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(x)
@@ -90,6 +94,22 @@ class ConvTranspose2x(nn.Module):
             for i in (0, 1)
         ]
         return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, f)
+
+
+def rematerialized(active: bool) -> Callable[..., Any]:
+    """Returns `run(module, *args, train=…)`, which calls the module.
+
+    Where active, nothing but the arguments is kept for the backward pass, which computes the rest
+    again (Chen et al., 2016). The parameters' names stay what they are.
+    """
+
+    def run(module: nn.Module, *args: Any, train: bool) -> Any:
+        def call(module: Any, *args: Any) -> Any:
+            return module(*args, train=train)
+
+        return (nn.remat(call) if active else call)(module, *args)
+
+    return run
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:

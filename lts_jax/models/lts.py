@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from lts_jax.models.darknet53 import Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
-from lts_jax.models.layers import Dtype
+from lts_jax.models.layers import Dtype, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextEncoder, TextFeatures
@@ -43,6 +43,7 @@ class LTS(nn.Module):
       prior: what the segmenter, and the locator's next round, see of the heatmap: its
         probabilities or its logits.
       dtype: of the computation; parameters, statistics and outputs are float32.
+      remat: in training, keep little for the backward pass and compute it again there.
     """
 
     vocab_size: int
@@ -60,6 +61,7 @@ class LTS(nn.Module):
     segmenter_rates: Sequence[int] = (6, 12, 18)
     prior: Prior = "probability"
     dtype: Dtype = jnp.float32
+    remat: bool = False
 
     def setup(self) -> None:
         """Builds the parts; each is a field of the parameter tree."""
@@ -70,7 +72,11 @@ class LTS(nn.Module):
         if self.locate == "none" and not self.fuse:
             raise ValueError("a network without fusion and without a locator never sees the text")
         self.backbone = Darknet53(
-            self.backbone_width, self.backbone_stages, self.neck, dtype=self.dtype
+            self.backbone_width,
+            self.backbone_stages,
+            self.neck,
+            dtype=self.dtype,
+            remat=self.remat,
         )
         self.text = TextEncoder(
             self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype
@@ -95,13 +101,14 @@ class LTS(nn.Module):
 
     def refer(self, image: ImageFeatures, text: TextFeatures, *, train: bool) -> Outputs:
         """Fuses, locates and segments: one mask for each (image, sentence) pair."""
-        fused = self.fusion(image, text.sentence, train=train)
+        run = rematerialized(self.remat and train)
+        fused = run(self.fusion, image, text.sentence, train=train)
         heatmap = prior = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
             prior = as_prior(heatmap[:, -1], self.prior)
         if self.segment:
-            mask = self.segmenter(fused, prior, train=train)
+            mask = run(self.segmenter, fused, prior, train=train)
         elif heatmap is not None:
             mask = heatmap[:, -1]
         else:

@@ -13,6 +13,8 @@ from tfds_refcoco.shapes import generate
 from tiny import TINY
 
 if TYPE_CHECKING:
+    from lts_jax.train import Results
+
     from fake_runs import FakeRuns
 
 
@@ -55,6 +57,17 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
 
 
 @pytest.fixture(scope="session")
+def whole_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
+) -> tuple[Path, "Results"]:
+    """One uninterrupted run: its workdir and the metrics that it returned."""
+    from lts_jax.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train_and_evaluate(tiny_config_factory(), workdir)
+
+
+@pytest.fixture(scope="session")
 def trained_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> Path:
@@ -72,7 +85,7 @@ def trained_run(
 
     workdir = tmp_path_factory.mktemp("trained")
     config = tiny_config_factory()
-    config.eval.batch_size = 2  # on each of eight devices
+    config.eval.batch_size = 3  # on each device; all images of testB
     split = experiment.open_data(config).split("train")
     vocabulary = Vocabulary.build(split.index.text)
     model = experiment.make_model(config, vocabulary)
@@ -89,7 +102,8 @@ def trained_run(
     )
     run = experiment.describe_run(config, split, vocabulary)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(7, state, batches, run, list(vocabulary.words), {"oiou": 0.5})
+        checkpoints.save(7, state, batches, run, list(vocabulary.words))
+        checkpoints.score(7, {"oiou": 0.5})
     with MetricWriter(workdir, 0) as writer:
         for step in (1, 7):
             writer.write(step, {"train/loss": 9.0 / step, "val/oiou": step / 10})

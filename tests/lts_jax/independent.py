@@ -1,6 +1,7 @@
 """Another evaluation, to hold ours against: cv2 and numpy for pictures, pycocotools for masks.
 
-It shares with ours the network and the records alone. As a command it checks a trained run:
+It shares with ours the network and the records alone. As a command it checks a run that was
+evaluated:
 
     python tests/lts_jax/independent.py runs/shapes val 1000
 """
@@ -13,6 +14,9 @@ import cv2
 import jax
 import numpy as np
 from pycocotools import mask as coco
+
+from lts_jax import experiment, results, sharding
+from lts_jax.checkpointing import open_checkpoints
 
 NEAR = 1e-5  # a probability so close to the threshold may fall on either side
 
@@ -114,25 +118,39 @@ def check(model, state, preprocessing, split, threshold, found, rows, annotation
     return sums
 
 
-def main(workdir, name, most, instances=None):
-    from lts_jax import experiment, sharding
-    from lts_jax.checkpointing import open_checkpoints
-
-    mesh = sharding.make_mesh()
+def check_run(workdir, name, most=None, annotations=None):
+    """`check` of what `lts_jax.main` has written of a split, `most` sentences of it or all."""
+    folder = Path(workdir) / "eval" / name
+    run, entries = (
+        json.loads((folder / file).read_text()) for file in ("run.json", "predictions.json")
+    )
+    config = experiment.config_of(run["config"])
     with open_checkpoints(Path(workdir)) as checkpoints:
-        step = checkpoints.choose(None)
-        config = experiment.config_of(checkpoints.read_run(step)["config"])
-        trained = experiment.restore(config, checkpoints, step, Path(workdir), mesh)
+        mesh = sharding.make_mesh(jax.devices()[:1])
+        trained = experiment.restore(config, checkpoints, run["step"], Path(workdir), mesh)
     split = experiment.open_data(config).split(name)
-    evaluator = experiment.make_evaluator(config, trained.model, split, trained.vocabulary, mesh)
-    found = evaluator.find(trained.state, pictures=True)
-    annotations = None
-    if instances:
-        entries = json.loads(Path(instances).read_text())["annotations"]
-        annotations = {entry["id"]: entry for entry in entries}
-    rows = range(min(int(most), len(split.index)))
-    evaluation = evaluator.preprocessing, split, config.eval.threshold, found, rows, annotations
-    print(json.dumps(check(trained.model, trained.state, *evaluation), indent=1))
+    assert [e["sent_id"] for e in entries] == split.index.sent_id.tolist()
+    found = results.Found(
+        intersection=np.array([e["intersection"] for e in entries]),
+        union=np.array([e["union"] for e in entries]),
+        area=split.index.area,
+        counts=[e["segmentation"]["counts"] for e in entries],
+        hit=[e["hit"] for e in entries] if "hit" in entries[0] else None,
+    )
+    preprocessing = experiment.make_preprocessing(config, trained.vocabulary)
+    evaluation = preprocessing, split, config.eval.threshold, found
+    rows = range(min(most or len(entries), len(entries)))
+    return check(trained.model, trained.state, *evaluation, rows, annotations)
+
+
+def read_annotations(instances):
+    """COCO's annotations by id."""
+    return {entry["id"]: entry for entry in json.loads(Path(instances).read_text())["annotations"]}
+
+
+def main(workdir, name, most, instances=None):
+    annotations = read_annotations(instances) if instances else None
+    print(json.dumps(check_run(workdir, name, int(most), annotations), indent=1))
 
 
 if __name__ == "__main__":

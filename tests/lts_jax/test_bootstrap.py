@@ -62,6 +62,16 @@ def test_no_pointing_and_no_target():
     assert found == np.mean(scores.pointing[1::2])
 
 
+def test_a_metric_that_no_draw_has_in_both_runs():
+    scores = make(2, n=40, images=9)
+    here = np.where(scores.image_id == scores.image_id[0], 1.0, np.nan)
+    there = np.where(scores.image_id == scores.image_id[-1], 1.0, np.nan)
+    a, b = scores._replace(pointing=here), scores._replace(pointing=there)
+    assert a.summarize()["pointing"] == b.summarize()["pointing"] == 1
+    found = [bootstrap.differences(a, b, draws=1, seed=seed)["pointing"] for seed in range(8)]
+    assert None in found and any(found)
+
+
 def test_two_runs_need_the_same_images():
     with pytest.raises(ValueError, match="same sentences"):
         bootstrap.differences(make(0), make(1))

@@ -20,8 +20,8 @@ def test_groups():
         "length": {"1": 2, "4 to 5": 1, "6 to 7": 1, "11 and more": 1},
         "size": {"no target": 1, "small": 1, "medium": 2, "large": 1},
         "words": {"location": 1, "colour": 1, "relation": 2, "none of these": 3},
-        "same_category": {"1": 1, "2": 1, "5 and more": 2},
-        "category": {"cup": 2, "dog": 1, "person": 1},
+        "same_category": {"no target": 1, "1": 1, "2": 1, "5 and more": 2},
+        "category": {"cup": 2, "no target": 1, "dog": 1, "person": 1},
     }
     cup = found["category"][0]
     assert cup["oiou"] == cup["miou"] == (1 + 3) / 8

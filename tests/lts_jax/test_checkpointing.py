@@ -1,11 +1,16 @@
+import os
+import resource
 import shutil
+import subprocess
 
 import grain
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lts_jax.checkpointing import Checkpoints
-from lts_jax.errors import ConfigError
+from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError
+from lts_jax.resuming import read_newest
 from lts_jax.steps import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
@@ -27,13 +32,14 @@ def saved(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in enumerate([0.1, 0.9, 0.3, 0.2, 0.5], start=1):
             next(iterator)
-            checkpoints.save(step, make_state(step), iterator, RUN, ["a"], {"oiou": oiou})
+            checkpoints.save(step, make_state(step), iterator, RUN, ["a"])
+            checkpoints.score(step, {"oiou": oiou})
     return tmp_path
 
 
-def test_latest_and_best_are_kept(saved):
+def test_the_latest_two_and_the_best_are_kept(saved):
     names = sorted(path.name for path in (saved / "checkpoints").iterdir())
-    assert names == ["2", "5"]
+    assert names == ["2", "4", "5"]
     checkpoints = Checkpoints(saved)
     assert (checkpoints.latest_step, checkpoints.best_step) == (5, 2)
 
@@ -44,7 +50,9 @@ def test_everything_comes_back(saved):
     assert int(restored.step) == 5
     assert restored.params["w"].tolist() == [5.0] * 3
     assert restored.batch_stats["mean"].tolist() == [6.0] * 3
-    assert checkpoints.read_run(5) == {**RUN, "vocabulary": ["a"]}
+    read = checkpoints.read_run(5)
+    assert isinstance(read.pop("checksum"), int)
+    assert read == {**RUN, "vocabulary": ["a"]}
     iterator = make_iterator()
     checkpoints.restore_iterator(5, iterator)
     assert next(iterator) == 5
@@ -57,5 +65,135 @@ def test_an_empty_workdir_has_none(tmp_path):
 
 def test_a_damaged_checkpoint_is_named(saved):
     shutil.rmtree(saved / "checkpoints" / "5" / "state")
-    with pytest.raises(ConfigError, match="checkpoints/5 cannot be read; move it away"):
+    with pytest.raises(ConfigError, match=r"checkpoint .*checkpoints/5 cannot be read"):
         Checkpoints(saved).restore_state(5, make_state(0))
+
+
+def restore(checkpoints, step):
+    checkpoints.read_run(step)
+    checkpoints.restore_iterator(step, make_iterator())
+    return int(checkpoints.restore_state(step, make_state(0)).step)
+
+
+def largest(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: truncate(largest(folder / "state" / "d")),
+        lambda folder: largest(folder / "state" / "d").unlink(),
+        lambda folder: flip(largest(folder / "state" / "d")),
+        lambda folder: truncate(folder / "state" / "_METADATA"),
+        lambda folder: (folder / "state" / "manifest.ocdbt").unlink(),
+        lambda folder: shutil.rmtree(folder / "state"),
+        lambda folder: truncate(folder / "iterator" / "process_0-of-1.json"),
+        lambda folder: shutil.rmtree(folder / "iterator"),
+        lambda folder: truncate(folder / "config" / "metadata"),
+        lambda folder: (folder / "vocabulary" / "metadata").unlink(),
+        lambda folder: (folder / "checksum" / "metadata").write_text("17"),
+    ],
+)
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, capsys):
+    harm(saved / "checkpoints" / "5")
+    with Checkpoints(saved, clean=True) as checkpoints:
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (4, 4)
+        said = capsys.readouterr().err
+        assert f"WARNING: checkpoint {saved}/checkpoints/5" in said
+        aside = saved / "checkpoints_unreadable" / "5"
+        assert f"going on from step 4; step 5 was moved to {aside}" in said and aside.is_dir()
+        assert (checkpoints.latest_step, checkpoints.best_step) == (4, 2)
+        # The steps come again, and are saved under the same name.
+        checkpoints.save(5, make_state(5), make_iterator(), RUN, ["a"])
+    with Checkpoints(saved) as checkpoints:
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
+
+
+def test_damaged_metrics_are_measured_again(saved, capsys):
+    truncate(saved / "checkpoints" / "5" / "metrics" / "metrics")
+    with Checkpoints(saved) as checkpoints:
+        assert "checkpoints/5/metrics/metrics cannot be read" in capsys.readouterr().err
+        assert not checkpoints.scored(5) and checkpoints.best_step == 2
+        checkpoints.score(5, {"oiou": 0.95})
+    assert Checkpoints(saved).best_step == 5
+
+
+def test_where_none_can_be_read_all_stay(saved):
+    for step in (2, 4, 5):
+        shutil.rmtree(saved / "checkpoints" / str(step) / "state")
+    with Checkpoints(saved) as checkpoints, pytest.raises(ConfigError, match="no checkpoint can"):
+        read_newest(checkpoints, lambda step: restore(checkpoints, step))
+    assert sorted(path.name for path in (saved / "checkpoints").iterdir()) == ["2", "4", "5"]
+
+
+def test_nothing_that_is_not_finite_is_saved(saved):
+    for part in ({"w": jnp.array([1.0, jnp.nan])}, {"w": jnp.array([jnp.inf])}):
+        with (
+            Checkpoints(saved) as checkpoints,
+            pytest.raises(NonFiniteLossError, match=r"after step 6; the last good .* step 5"),
+        ):
+            checkpoints.save(6, make_state(6).replace(params=part), make_iterator(), RUN, ["a"])
+    assert sorted(path.name for path in (saved / "checkpoints").iterdir()) == ["2", "4", "5"]
+
+
+def test_a_run_that_was_stopped_before_its_evaluation_has_no_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, make_state(3), make_iterator(), RUN, ["a"])
+        with pytest.raises(ConfigError, match=r"that was evaluated: train on, .* there are 3"):
+            checkpoints.choose(None)
+        assert checkpoints.choose(3) == 3
+
+
+def large_state(step):
+    noise = np.random.default_rng(step).standard_normal(700_000).astype(np.float32)
+    return make_state(step).replace(params={"w": jnp.asarray(noise)})  # 2.8 MB
+
+
+def fails_and_recovers(workdir, why, make_room):
+    """The save of step 6 fails; the next start goes on from 5, and leaves nothing of it."""
+    checkpoints = Checkpoints(workdir, clean=True)
+    with pytest.raises(SaveError) as error, checkpoints:
+        checkpoints.save(6, large_state(6), make_iterator(), RUN, ["a"])
+    assert f"{workdir}/checkpoints: a checkpoint could not be written: " in str(error.value)
+    assert why in str(error.value)
+    assert "the same command goes on" in str(error.value)
+    make_room()
+    with Checkpoints(workdir, clean=True) as checkpoints:
+        assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
+        checkpoints.save(7, make_state(7), make_iterator(), RUN, ["a"])
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "5", "7"]
+
+
+def test_a_full_disk(saved, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted: {error}")
+    try:
+        shutil.copytree(saved, disk / "run")
+        fails_and_recovers(disk / "run", "the disk is full", lambda: None)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_that_may_not_grow(saved):
+    """As a full disk, where nothing can be mounted."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+        fails_and_recovers(saved, "", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

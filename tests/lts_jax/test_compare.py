@@ -54,5 +54,14 @@ def test_other_sentences_and_unscored_ones(tmp_path):
     (tmp_path / "p.json").write_text('[{"sent_id": 1, "segmentation": {}}]')
     with pytest.raises(ConfigError, match="no scored predictions"):
         compare.read_run(tmp_path / "p.json", "val")
+    whole = compare.read_json(tmp_path / "a" / "eval" / "val" / "predictions.json")
+    for name, value, said in (
+        ("sent_id", "0", r"p\.json\[0\]: sent_id: '0', expected a whole number"),
+        ("union", None, r"p\.json\[0\]: union: None"),
+        ("sent_id", 0, r"p\.json\[1\]: sent_id 0 is there twice"),
+    ):
+        (tmp_path / "p.json").write_text(json.dumps([whole[0] | {name: value}, whole[1]]))
+        with pytest.raises(ConfigError, match=said):
+            compare.read_run(tmp_path / "p.json", "val")
     with pytest.raises(ConfigError, match="missing"):
         compare.read_run(tmp_path / "none", "val")

@@ -6,8 +6,9 @@ import optax
 import pytest
 
 from lts_jax import sharding, steps
+from lts_jax.checks import PARTS
 from lts_jax.models import LTS
-from lts_jax.optim import PARTS, make_optimizer, parts_of
+from lts_jax.optim import make_optimizer, parts_of
 
 from tiny import TINY
 

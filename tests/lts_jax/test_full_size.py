@@ -17,7 +17,6 @@ def test_training_and_evaluation_step(shapes_data):
     split = shapes_data.split("val")
     vocabulary = Vocabulary.build(split.index.text)
     preprocessing = experiment.make_preprocessing(config, vocabulary)
-    examples = [preprocessing.train_example(split, row) for row in (0, 1)]
     mesh = sharding.make_mesh(jax.devices()[:1])
     model = experiment.make_model(config, vocabulary)
     optimizer = make_optimizer(make_schedule(1e-3, (30,), 0.1, 6701))
@@ -26,7 +25,7 @@ def test_training_and_evaluation_step(shapes_data):
         out_shardings=sharding.replicated(mesh),
     )()
     train_step = steps.compile_train_step(model, optimizer, config.train.location_weight, mesh)
-    batch = {k: np.stack([e[k] for e in examples]) for k in examples[0]}
+    batch = preprocessing.train_batch(split, [0, 1])
     state, losses = train_step(state, sharding.put_batch(batch, mesh))
     assert all(np.isfinite(float(value)) for value in losses.values())
 

@@ -71,7 +71,7 @@ def test_no_words(predictor, text):
         predictor(PIXELS, ["red", text])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40), (6000, 8000)])
 def test_odd_sizes(predictor, shape):
     (found,) = predictor(np.zeros((*shape, 3), np.uint8), "star")
     assert found.mask.shape == found.heatmap.shape == shape
@@ -153,11 +153,29 @@ def test_flags_that_do_not_go_together(args, said):
         predict.read_jobs(*args)
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"image": "a.png"}', '{"image": 1, "text": "x"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"image": "a.png"}',
+        '{"image": 1, "text": "x"}',
+        '{"image": "a.png", "text": "\xff"}',  # not UTF-8 as it is written here
+        '{"image": "a.png", "text": " "}',
+    ],
+)
 def test_bad_lines(tmp_path, line):
-    (tmp_path / "jobs.jsonl").write_text(f"\n{line}\n")
+    (tmp_path / "jobs.jsonl").write_bytes(f"\r\n{line}\r\n".encode("l1"))
     with pytest.raises(DataError, match=r"jobs\.jsonl:2: "):
         predict.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
+
+
+def test_a_line_ends_where_json_ends_it(tmp_path):
+    (tmp_path / "a.png").touch()
+    text = "left\u2028cup\x85 \u2029of tea"
+    line = json.dumps({"image": "a.png", "text": text}, ensure_ascii=False)
+    (tmp_path / "jobs.jsonl").write_text(f"{line}\n{line}", encoding="utf-8")
+    assert predict.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].texts == [text, text]
 
 
 def test_the_package_is_light(repo_root):

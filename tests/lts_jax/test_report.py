@@ -11,6 +11,7 @@ from PIL import Image
 from lts_jax import figures, report, visualize
 from lts_jax.errors import ConfigError
 from lts_jax.evaluated import Evaluated
+from tfds_refcoco import DataError
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +56,23 @@ def test_missing_evaluations(tmp_path, trained_run):
         report.make_report(run, "lts", 10)
 
 
-def test_figures(trained_run, tmp_path):
+def test_figures(trained_run, shapes_dir, tmp_path):
     evaluated = Evaluated.read(trained_run, "val")
     ids = [entry["sent_id"] for entry in evaluated.predictions[:2]]
-    for variant in figures.VARIANTS:
-        folder = tmp_path / variant / "seed0"
+    for folder in (tmp_path / "lts", *(tmp_path / v / "seed0" for v in figures.VARIANTS)):
         shutil.copytree(trained_run / "eval" / "val", folder / "eval" / "val")
-    written = figures.draw(trained_run, tmp_path, "val", ids, tmp_path / "out")
+    moved = tmp_path / "moved"
+    moved.symlink_to(shapes_dir)
+    for file in (
+        tmp_path / "lts" / "eval" / "val" / "run.json",
+        *tmp_path.glob("*/seed0/eval/val/run.json"),
+    ):
+        run = json.loads(file.read_text())
+        run["config"]["data"]["dir"] = "nowhere"
+        file.write_text(json.dumps(run))
+    with pytest.raises(DataError, match="nowhere"):
+        figures.draw(tmp_path / "lts", tmp_path, "val", ids, tmp_path / "out")
+    written = figures.draw(tmp_path / "lts", tmp_path, "val", ids, tmp_path / "out", moved)
     assert [path.name for path in written] == ["figure4.png", "figure5.png"]
     with Image.open(written[1]) as picture:
         assert picture.width == 6 * (visualize.PANEL + visualize.MARGIN) + 12

@@ -1,5 +1,6 @@
 """The scorer, on files that pycocotools and Pillow made."""
 
+import io
 import json
 import subprocess
 import sys
@@ -154,6 +155,15 @@ def test_bad_files(split, made, tmp_path):
     (folder / "a.png").unlink()
     for i in made[0]:
         Image.new("RGB", (2, 2)).save(folder / f"{i}.png")
+    whole = (folder / f"{i}.png").read_bytes()
+    first = folder / f"{int(split.index.sent_id[0])}.png"
+    huge = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(huge, "png")
+    for bad in (whole[:40], whole.replace(b"IDAT", b"ID\0T"), huge.getvalue()):
+        first.write_bytes(bad)
+        with pytest.raises(DataError, match=f"sent_id {first.stem}: "):
+            score(split, Predictions(folder))
+    Image.new("RGB", (2, 2)).save(first)
     with pytest.raises(DataError, match="expected one channel"):
         score(split, Predictions(folder))
 
@@ -177,6 +187,16 @@ def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path
     assert out.returncode == 0, out.stderr
     _, both, either = made
     assert f"{100 * both.sum() / either.sum():.2f}" in out.stdout
+    again = [*flags, f"--out={tmp_path}/out"]
+    again[0] = f"--predictions={tmp_path}/out/predictions.json"
+    refused = subprocess.run(
+        [sys.executable, "-m", "lts_jax.score", *again],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1 and "would overwrite --predictions" in refused.stderr
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["oiou"] == pytest.approx(
         metrics.summarize(both, either, None)["oiou"]
     )

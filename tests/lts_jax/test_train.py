@@ -1,6 +1,8 @@
 """Whole runs: a tiny network on a small generated set, through the real loop."""
 
+import itertools
 import json
+import re
 import shutil
 
 import grain
@@ -22,6 +24,7 @@ from lts_jax.writers import only_run_in
 from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
 
+import independent
 from tiny import TINY
 
 
@@ -34,13 +37,6 @@ def final_params(workdir):
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
     return step, jax.tree.leaves(state)
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory, tiny_config_factory):
-    """One uninterrupted run: its workdir and the metrics that it returned."""
-    workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train.train_and_evaluate(tiny_config_factory(), workdir)
 
 
 def test_results_files(whole_run, shapes_data):
@@ -186,8 +182,9 @@ def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.dir = str(tmp_path)
     config.eval.splits = ("val",)
-    with pytest.raises(ValueError, match="was trained on other data"):
+    with pytest.raises(ValueError, match="was trained on other data") as error:
         train.train_and_evaluate(config, workdir)
+    assert re.search(r"\n  sha256: \w{64} there, \w{64} now\n", str(error.value))
 
 
 def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_path, capsys):
@@ -202,9 +199,8 @@ def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_pa
         )
         state["params"] = jax.tree.map(np.zeros_like, state["params"])
         iterator = iter(grain.MapDataset.range(3).to_iter_dataset())
-        checkpoints.save(
-            best + 1000, TrainState(**state), iterator, run, run["vocabulary"], {"oiou": -1.0}
-        )
+        checkpoints.save(best + 1000, TrainState(**state), iterator, run, run["vocabulary"])
+        checkpoints.score(best + 1000, {"oiou": -1.0})
         assert checkpoints.best_step == best
     capsys.readouterr()
     assert train.evaluate(tiny_config_factory(), tmp_path / "run") == results
@@ -244,6 +240,7 @@ def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
     assert run["config"] == plain_config(tiny_config_factory())
     assert run["data"]["images"] == 24 and len(run["data"]["sha256"]) == 64
     assert run["versions"]["jax"] == jax.__version__
+    assert set(run["git"]) == {"revision", "dirty"}
     assert "cpu" in run["devices"] or jax.default_backend() != "cpu"
 
 
@@ -268,17 +265,30 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
         train.evaluate(tiny_config_factory(), tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, shapes_data, tmp_path):
     config = tiny_config_factory()
     config.train.learning_rate = 1e30
     config.train.log_every = 1000
-    with pytest.raises(NonFiniteLossError, match=r"is (nan|inf) at step \d+; .* another --workdir"):
+    config.eval.every_epochs = 1.0
+    config.train.epochs = 2.0
+    with pytest.raises(NonFiniteLossError) as error:
         train.train_and_evaluate(config, tmp_path)
+    found = re.search(r"is (nan|inf) at step (\d+); .* another --workdir", str(error.value))
+    rows = list(itertools.islice(order(shapes_data.split("train")), 8 * int(found[2])))[-8:]
+    ids = shapes_data.split("train").index.sent_id[rows]
+    assert str(error.value).endswith(f"sent_ids of the batch: {' '.join(map(str, ids))}")
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     for path in saved:  # what was saved before is whole and finite
         state = ocp.StandardCheckpointer().restore(path / "state")
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
+
+
+def order(split):
+    """The rows in the order of training, as its definition says."""
+    for epoch in itertools.count():
+        drawn = np.random.PCG64([0, epoch]).random_raw(len(split.index.sent_id))
+        yield from np.argsort(drawn, kind="stable")
 
 
 def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
@@ -310,3 +320,12 @@ def test_real_files_train_and_are_scored_at_their_own_sizes(mini_refcoco, tmp_pa
     assert len({p["sent_id"] for p in predictions}) == 96
     for prediction in predictions:
         assert prediction["segmentation"]["size"] == sizes[prediction["image_id"]]
+    # Another evaluation, of the raw polygons, says the same of every sentence.
+    annotations = {entry["id"]: entry for entry in instances["annotations"]}
+    sums = independent.check_run(tmp_path / "run", "val+testA+testB", annotations=annotations)
+    assert sums["sentences"] == 96 and sums["pointing differs"] == 0
+    assert sums["differing"] <= sums["near"] < 1e-3 * sums["pixels"]
+    if not sums["near"]:
+        assert sums["oiou"] == scores["oiou"]
+    assert scores["miou"] == pytest.approx(sums["miou"], abs=1e-4)
+    assert 0.01 < scores["oiou"] < 1

@@ -64,7 +64,6 @@ def test_every_sentence_of_a_ref_is_as_likely():
 def test_hosts_in_a_row_are_the_batches_of_one(hosts):
     order = TrainingOrder(REF_ID, 1, "sentences")
     shares = [HostShare(order, 12, host, hosts) for host in range(hosts)]
-    part = 12 // hosts
     for batch in range(5):
-        together = [share[batch * part + i] for share in shares for i in range(part)]
+        together = [row for share in shares for row in share[batch]]
         assert together == [order[batch * 12 + i] for i in range(12)]

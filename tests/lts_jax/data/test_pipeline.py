@@ -73,8 +73,8 @@ def test_batches_follow_the_order_for_any_number_of_threads(train, unit):
     order = TrainingOrder(train.index.ref_id, 4, unit)
     n = order.epoch_length // 12 + 2  # into the second epoch
     rows = [[order[12 * b + i] for i in range(12)] for b in range(n)]
-    examples = [[preprocessing.train_example(train, row) for row in of_batch] for of_batch in rows]
-    expected = [{k: np.stack([e[k] for e in batch]) for k in batch[0]} for batch in examples]
+    examples = [[preprocessing.train_batch(train, [row]) for row in of_batch] for of_batch in rows]
+    expected = [{k: np.concatenate([e[k] for e in batch]) for k in batch[0]} for batch in examples]
     for threads in (1, 2, 8):
         options = {"seed": 4, "unit": unit, "threads": threads, "batch_size": 12}
         assert_same(batches(train, n, **options), expected)
@@ -150,7 +150,10 @@ def test_iterator_goes_on_from_its_state(train, unit):
 def test_hidden_sentences_keep_only_their_length(train):
     open_, hidden = make_preprocessing(train), make_preprocessing(train, hide_sentence=True)
     for row in range(8):
-        seen, blind = open_.train_example(train, row), hidden.train_example(train, row)
+        seen, blind = (
+            {name: values[0] for name, values in p.train_batch(train, [row]).items()}
+            for p in (open_, hidden)
+        )
         length = seen["length"]
         assert blind["length"] == length
         assert (blind["tokens"][:length] == UNKNOWN).all() and not blind["tokens"][length:].any()

@@ -1,0 +1,71 @@
+"""Speed of the network in evaluation mode, by itself or against the PyTorch twin.
+
+    python -m benchmarks.inference --config configs/refcoco.py --batch 1 --against torch
+
+Every sentence with an image of its own; `benchmarks.evaluation` times what sharing one saves, and
+`benchmarks.export` the exported forms. The batch lies on the device, the ways take turns. On a GPU
+set XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import flops, turns
+from benchmarks.network import fields_of, make_batch, make_network, run
+from lts_jax.steps import variables_of
+
+
+def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
+    """Times batches at one image and batch size."""
+    network = make_network(args.config, args.overrides, size)
+    examples = make_batch(network.config, batch)
+    inputs = {name: examples[name] for name in ("image", "tokens", "length")}
+    variables = variables_of(network.state)
+
+    def predict(variables: Any, x: Any) -> Any:
+        image = x["image"].astype(jnp.float32) / 255
+        return network.model.apply(variables, image, x["tokens"], x["length"], train=False)
+
+    operations = flops.count(predict, variables, inputs)
+    on_device = jax.device_put(inputs)
+    program: Any = jax.jit(predict).lower(variables, on_device).compile()
+
+    def take() -> None:
+        for _ in range(args.steps):
+            outputs = program(variables, on_device)
+        jax.block_until_ready(outputs)
+
+    ways: dict[str, Callable[[], None]] = {"ours": take}
+    if args.against == "torch":
+        from benchmarks import torch_peer
+
+        for way in torch_peer.WAYS:
+            ways[way] = torch_peer.Peer(
+                way,
+                fields_of(network.model),
+                jax.device_get(variables),
+                examples,
+                bfloat16=network.config.model.dtype == "bfloat16",
+                location_weight=0.1,
+            ).inference(args.steps)
+    seconds = turns.take_turns(ways, args.repeats)
+    return {
+        "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
+        "operations_per_image": operations // batch,
+        "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
+        "bytes_of_a_step": program.memory_analysis().temp_size_in_bytes,
+        "peak_bytes": turns.peak_memory(),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    run(__doc__ or "", measure, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What `train_step` and `inference` share: a config's network, a batch, and their command line."""
+
+import argparse
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks import machine, turns
+from lts_jax import __version__, experiment, sharding
+from lts_jax.cli import requested_config
+from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.models import LTS
+from lts_jax.optim import make_optimizer, make_schedule
+from lts_jax.steps import TrainState
+from lts_jax.writers import write_json
+
+WORDS = 9340  # about RefCOCO's training vocabulary
+SWEEPS = {"batch": (1, 2, 4, 8, 16, 32, 64, 128, 256), "size": (320, 352, 384, 416, 448, 480)}
+
+
+class Network(NamedTuple):
+    """A config's network with random weights, and what trains it."""
+
+    config: ConfigDict
+    model: LTS
+    optimizer: Any
+    state: TrainState
+    mesh: jax.sharding.Mesh
+
+
+def make_network(config_file: str, overrides: Sequence[str], size: int) -> Network:
+    """Builds the network of a config, for images of `size` × `size`."""
+    config = requested_config(config_file, overrides)
+    config.data.image_size = size
+    model = experiment.make_model(config, Vocabulary([f"word{i}" for i in range(WORDS)]))
+    optimizer = make_optimizer(make_schedule(1e-3, (30,), 0.1, 6701))
+    mesh = sharding.make_mesh()
+    state = experiment.fresh_state(config, model, optimizer, mesh)
+    return Network(config, model, optimizer, state, mesh)
+
+
+def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:
+    """Draws random pixels, sentences and masks; the time of a step does not depend on them."""
+    rng = np.random.default_rng(0)
+    size, words = config.data.image_size, config.data.max_words
+    return {
+        "image": rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8),
+        "tokens": rng.integers(1, WORDS, (batch, words), dtype=np.int32),
+        "length": rng.integers(1, words + 1, batch, dtype=np.int32),
+        **{f"truth{k}": rng.integers(0, 2, (batch, size // k, size // k), dtype=np.uint8)
+           for k in (4, 8)},
+    }  # fmt: skip
+
+
+def fields_of(model: LTS) -> dict[str, Any]:
+    """Returns the network's fields as its twin takes them."""
+    names = [n for n in LTS.__dataclass_fields__ if n not in ("parent", "name", "dtype")]
+    return {name: getattr(model, name) for name in names}
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tells whether a device had too little memory, in JAX or PyTorch."""
+    text = f"{type(error).__name__} {error}"
+    return "RESOURCE_EXHAUSTED" in text or "OutOfMemory" in text or "out of memory" in text
+
+
+def run(
+    description: str,
+    measure: Callable[[argparse.Namespace, int, int], dict[str, Any]],
+    argv: Sequence[str] | None,
+) -> None:
+    """Runs a benchmark over batch or image sizes, prints its tables and writes its JSON.
+
+    Args:
+      description: of the command.
+      measure: of arguments, image size and batch size; what it returns holds `rows` by way, as
+        `turns.summarize` makes them.
+      argv: the command line.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="config file, or <file>:<variant>; --config.model.dtype=bfloat16 sets a field",
+    )
+    parser.add_argument("--batch", type=int, default=2, help="sentences, each with its image")
+    parser.add_argument("--size", type=int, default=416, help="side of the images, pixels")
+    parser.add_argument("--sweep", choices=[*SWEEPS], help="measure at many batches or sizes")
+    parser.add_argument("--against", choices=["torch"], help="the peer, in turn")
+    parser.add_argument("--steps", type=int, default=1, help="in a turn")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each way")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args, overrides = parser.parse_known_args(argv)
+    args.overrides = overrides
+    if unknown := [text for text in overrides if not text.startswith("--config.")]:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    points = [(args.size, args.batch)]
+    if args.sweep == "batch":
+        points = [(args.size, batch) for batch in SWEEPS["batch"]]
+    elif args.sweep == "size":
+        points = [(size, args.batch) for size in SWEEPS["size"]]
+    device = jax.devices()[0]
+    result: dict[str, Any] = {
+        "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "matrix_rate": {
+            name: turns.matrix_rate(name)
+            for name in (("float32",) if device.platform == "cpu" else ("float32", "bfloat16"))
+        },
+        "load_average": turns.load_average(),
+        "points": [],
+        "lts_jax": __version__,
+        **machine.describe(("jax", "jaxlib", "flax", *(["torch"] if args.against else []))),
+    }
+    print(f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}")
+    for name, rate in result["matrix_rate"].items():
+        print(f"matrix product in {name}: {rate / 1e9:.0f} GFLOP/s")
+    for size, batch in points:
+        try:
+            point = measure(args, size, batch)
+        except Exception as error:  # the classes are of two frameworks
+            if not out_of_memory(error):
+                raise
+            point = {"out_of_memory": True}
+        point = {"image_size": size, "batch": batch, **point}
+        result["points"].append(point)
+        print(f"\n{size} × {size}, batch {batch}")
+        print(turns.table(point["rows"], "ours") if "rows" in point else "out of memory")
+        if args.out:  # after each point: a sweep may be stopped
+            write_json(args.out, result)
+        if "rows" not in point and args.sweep == "batch":
+            break
+        gc.collect()

@@ -1,0 +1,92 @@
+"""Timing by turns, so that what a machine does beside falls on all alike."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lts_jax.writers import format_table
+
+
+def take_turns(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Calls each way once a round, each first as often as the others; seconds by way.
+
+    A way returns when its work is done. It is called once before, to compile and to warm up.
+    """
+    for way in ways.values():
+        way()
+    names = list(ways)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(repeats):
+        first = i % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def matrix_rate(dtype: Any) -> float:
+    """Measures the device's rate at a large matrix product, operations per second."""
+    device = jax.devices()[0]
+    side = 2048 if device.platform == "cpu" else 8192
+    a = jnp.ones((side, side), dtype)
+    product = jax.jit(lambda x: x @ x)
+    seconds = take_turns({"": lambda: product(a).block_until_ready()}, 9)[""]
+    return 2 * side**3 / statistics.median(seconds)
+
+
+def peak_memory() -> int | None:
+    """Returns the most memory that JAX has held on the device, bytes; None where it is not told."""
+    stats = jax.devices()[0].memory_stats()
+    return stats.get("peak_bytes_in_use") if stats else None
+
+
+def summarize(
+    seconds: Mapping[str, Sequence[float]], images: int, operations: int
+) -> dict[str, dict[str, Any]]:
+    """Medians, spread, images and operations per second of each way.
+
+    Args:
+      seconds: of each turn, by way.
+      images: in a turn.
+      operations: floating-point ones in a turn.
+    """
+    rows = {}
+    for way, times in seconds.items():
+        median = statistics.median(times)
+        rows[way] = {
+            "seconds": list(times),
+            "median_seconds": median,
+            "images_per_second": images / median,
+            "operations_per_second": operations / median,
+        }
+    return rows
+
+
+def table(rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
+    """Formats what `summarize` returns, with each way's time as a multiple of ours."""
+    base = rows[ours]["median_seconds"]
+    return format_table(
+        ("way", "median s", "spread", "images/s", "GFLOP/s", "times ours"),
+        [
+            [
+                way,
+                f"{row['median_seconds']:.4f}",
+                f"{min(row['seconds']):.4f} to {max(row['seconds']):.4f}",
+                f"{row['images_per_second']:.2f}",
+                f"{row['operations_per_second'] / 1e9:.0f}",
+                f"{row['median_seconds'] / base:.2f}",
+            ]
+            for way, row in rows.items()
+        ],
+    )
+
+
+def load_average() -> float:
+    """Returns the number of processes that want a core, over the last minute."""
+    return os.getloadavg()[0]

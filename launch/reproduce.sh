@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Reproduces the paper's tables: builds the sets, trains every row, writes ours beside the paper's.
+#
+#   launch/reproduce.sh --raw RAW --backbone darknet53.weights --vectors glove.840B.300d.zip
+#   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
+#
+#   --raw DIR         the raw files, see README; not needed where all sets are built
+#   --backbone FILE   pretrained Darknet53
+#   --vectors FILE    GloVe
+#   --sets A,B        of refcoco, refcocoplus, refcocog; all where not given
+#   --tables 1,2      of those that the paper has for a set; all where not given
+#   --seeds N         runs of each row, 1 where not given
+#   --data DIR        folder of the built sets, data where not given
+#   --workdir DIR     folder of the tables, runs/tables where not given
+#   --dry-run         print the commands, run nothing
+#   -- ...            more arguments of lts_jax.tables, as --config.model.dtype=bfloat16
+#
+# A run takes all GPUs that it sees, over which the paper's batch of 18 must divide:
+# CUDA_VISIBLE_DEVICES=0 gives it one. The same command goes on after a stop. PYTHON is the
+# interpreter, python where not set.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+raw='' backbone='' vectors='' sets=refcoco,refcocoplus,refcocog tables=1,2,4,5,6,7 seeds=1
+own() {
+  case $1 in
+    --raw | --backbone | --vectors | --sets | --tables | --seeds)
+      value "$@"
+      printf -v "${1#--}" %s "$2"
+      used=2
+      ;;
+  esac
+}
+
+parse "$@"
+data=${data:-data} workdir=${workdir:-runs/tables}
+for flag in raw data workdir backbone vectors; do folder "--$flag" "${!flag}"; done
+for file in "$backbone" "$vectors"; do
+  [[ ! $file || -f $file ]] || die "$file: there is no such file"
+done
+[[ $backbone && $vectors ]] ||
+  echo "warning: without --backbone and --vectors the first weights are random, unlike the paper's" >&2
+IFS=, read -ra sets <<<"$sets"
+IFS=, read -ra tables <<<"$tables"
+for set in "${sets[@]}"; do
+  [[ ' refcoco refcocoplus refcocog ' == *" $set "* ]] ||
+    die "--sets: $set is none of refcoco, refcocoplus, refcocog"
+done
+for table in "${tables[@]}"; do
+  [[ ' 1 2 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 4, 5, 6, 7"
+done
+
+overrides=("--config.data.dir=$data")
+[[ ! $backbone ]] || overrides+=("--config.model.backbone_weights=$backbone")
+[[ ! $vectors ]] || overrides+=("--config.model.word_vectors=$vectors")
+overrides+=(${rest[@]+"${rest[@]}"})
+
+# A signal to this script alone would leave its child behind; JAX's runs save on SIGTERM.
+stopped=''
+trap 'signalled=1 stopped=1; kill -TERM $! 2>/dev/null || true' INT TERM HUP
+child() {
+  if [[ $dry_run ]]; then run "$@" && return; fi
+  "$@" &
+  wait_for $!
+  [[ ! $stopped ]] || die "stopped; the same command goes on"
+  return "$status"
+}
+
+python=${PYTHON:-python} failed=() written=()
+for set in "${sets[@]}"; do
+  case $set in
+    refcoco) dataset=refcoco_unc in_paper=' 1 2 4 5 6 7 ' ;;
+    refcocoplus) dataset=refcocoplus_unc in_paper=' 1 4 7 ' ;;
+    refcocog) dataset=refcocog_umd in_paper=' 1 4 7 ' ;;
+  esac
+  [[ ! $raw ]] || child "$python" -m tfds_refcoco build --dataset "$dataset" --raw "$raw" --out "$data"
+  for table in "${tables[@]}"; do
+    [[ $in_paper == *" $table "* ]] || continue
+    # A table that fails does not keep the others from being made.
+    if child "${on_gpus[@]}" "$python" -m lts_jax.tables --config "configs/$set.py" --table "$table" \
+      --seeds "$seeds" --workdir "$workdir/$set" "${overrides[@]}"; then
+      written+=("$workdir/$set/table$table.md")
+    else
+      failed+=("table $table of $set")
+    fi
+  done
+done
+[[ ! $dry_run ]] || exit 0
+((${#written[@]} == 0)) || printf 'wrote %s\n' "${written[@]}"
+((${#failed[@]} == 0)) || die "failed, see above: $(IFS=,; echo "${failed[*]}")"

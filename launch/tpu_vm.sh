@@ -1,0 +1,228 @@
+#!/usr/bin/env bash
+# A Cloud TPU VM, single or a pod slice, from its creation to its deletion.
+#
+#   launch/tpu_vm.sh train --config configs/refcoco.py --data gs://B/data --workdir gs://B/runs/refcoco \
+#     -- --config.train.batch_size=16
+#   launch/tpu_vm.sh create | setup | train | eval | status | stop | delete
+#
+# train and eval create the VM where there is none, set it up where it is not, start the run on all
+# workers, and watch it: a preempted VM is made anew and the run goes on. The run does not need this
+# script: ended, it is called again with the same words and watches on.
+#
+#   --name NAME                 LTS_TPU_NAME, or lts-jax
+#   --zone ZONE                 LTS_TPU_ZONE, or us-central2-b
+#   --accelerator-type TYPE     LTS_TPU_TYPE, or v4-8; v4-32 is a slice of four workers
+#   --version VERSION           LTS_TPU_VERSION, or what fits the type
+#   --project PROJECT           LTS_TPU_PROJECT, or gcloud's
+#   --spot                      LTS_TPU_SPOT=1; cheaper, and preempted at any time
+#   --config FILE[:VARIANT]     as of lts_jax.main; a file in configs/
+#   --data gs://BUCKET/FOLDER   of the built sets; copied to data/ of each worker
+#   --workdir gs://BUCKET/...   folder of the run
+#   --poll SECONDS              between two looks at the run, 60 where not given
+#   --yes                       delete without asking
+#   --dry-run                   print the commands, run nothing
+#   -- ...                      more arguments of lts_jax.main
+#
+# docs/launch.md says what the bucket needs.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+verb='' name=${LTS_TPU_NAME:-lts-jax} zone=${LTS_TPU_ZONE:-us-central2-b}
+type=${LTS_TPU_TYPE:-v4-8} version=${LTS_TPU_VERSION:-} project=${LTS_TPU_PROJECT:-}
+spot=${LTS_TPU_SPOT:-} poll=60 yes=''
+
+own() {
+  case $1 in
+    create | setup | status | stop | delete) verb=$1 used=1 ;;
+    --accelerator-type) value "$@" && type=$2 && used=2 ;;
+    --name | --zone | --version | --project | --poll)
+      value "$@"
+      printf -v "${1#--}" %s "$2"
+      used=2
+      ;;
+    --spot) spot=1 used=1 ;;
+    --yes) yes=1 used=1 ;;
+  esac
+}
+
+tpu() {
+  run gcloud compute tpus tpu-vm "$@" "--zone=$zone" ${project:+"--project=$project"}
+}
+
+# on WORKERS COMMAND ...: in the folder of the code.
+on() {
+  tpu ssh "$name" "--worker=$1" "--command=cd lts_jax && $(quote "${@:2}")"
+}
+
+create() {
+  if [[ ! $version ]]; then
+    case $type in
+      v6e-*) version=v2-alpha-tpuv6e ;;
+      v5p-*) version=v2-alpha-tpuv5 ;;
+      v5litepod-*) version=v2-alpha-tpuv5-lite ;;
+      v[234]-*) version=tpu-ubuntu2204-base ;;
+      *) die "--accelerator-type $type: give its --version too" ;;
+    esac
+  fi
+  tpu create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot} &&
+    expected=READY # of a dry run
+}
+
+delete() {
+  tpu delete "$name" --quiet
+}
+
+setup() {
+  local archive=${TMPDIR:-/tmp}/lts_jax-$name.tgz code=(lts_jax tfds_refcoco configs launch)
+  local free="flock --shared --nonblock .launch/lock true"
+  # Without the variable a Mac's tar adds files of its own.
+  run env COPYFILE_DISABLE=1 tar -czf "$archive" --exclude=__pycache__ \
+    pyproject.toml README.md LICENSE "${code[@]}" &&
+    tpu scp "$archive" "$name:lts_jax.tgz" --worker=all &&
+    tpu ssh "$name" --worker=all "--command=mkdir -p lts_jax/.launch && cd lts_jax &&\
+ { $free || { echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } &&\
+ rm -rf ${code[*]} && tar -xzf ../lts_jax.tgz && launch/tpu_worker.sh setup"
+}
+
+# Prints the VM's state, NONE where there is none, UNKNOWN where Google cannot be asked.
+vm_state() {
+  # --quiet: a question of gcloud's would not be seen.
+  if ! tpu describe "$name" "--format=value(state)" --quiet 2>"$scratch/said"; then
+    grep -q NOT_FOUND "$scratch/said" && echo NONE && return
+    cat "$scratch/said" >&2
+    echo UNKNOWN
+  fi
+  [[ ! $dry_run ]] || echo "$expected"
+}
+
+# Prints the different states of the workers' runs between commas, as ",died,exited 1,".
+run_states() {
+  local state=lts_jax/launch/tpu_worker.sh states=''
+  if tpu ssh "$name" --worker=all \
+    "--command=if [ -e $state ]; then cd lts_jax && launch/tpu_worker.sh state; else echo state new; fi" \
+    >"$scratch/said"; then
+    states=$(sed -n 's/^state //p' "$scratch/said" | sort -u | paste -s -d , -)
+  fi
+  [[ ! $dry_run ]] || states='exited 0'
+  echo ",${states:-unreachable},"
+}
+
+start() {
+  on all launch/tpu_worker.sh start ${data:+--data "$data"} --bucket "$bucket" -- "${arguments[@]}"
+}
+
+# Makes a VM ready for `start`.
+prepare() {
+  local state
+  state=$(vm_state)
+  case $state in
+    READY) [[ $(run_states) != *,new,* ]] || setup ;;
+    NONE) create && setup ;;
+    PREEMPTED | TERMINATED) delete && create && setup ;;
+    *) die "$name is in state $state: try again later, or delete it" ;;
+  esac
+}
+
+# Watches a run until it ends. A VM that was taken away is made anew, and the run goes on there.
+watch() {
+  local state states said='' silent=0 failed=0 renewing='' again="trying again in $poll s"
+  trap 'die "no longer watched; the run goes on, and the same command watches on"' INT
+  while :; do
+    [[ $dry_run ]] || sleep "$poll"
+    state=$(vm_state)
+    case $state in
+      READY) states=$(run_states) ;;
+      UNKNOWN) states=,unreachable, ;;
+      *) states=,$state, ;;
+    esac
+    if [[ $said != "$states" && ! $dry_run ]]; then
+      said=$states
+      echo "$(date '+%F %T') $name: ${states//,/ }"
+    fi
+    [[ $states == *,unreachable,* ]] || silent=0
+    [[ $states == *,exited* ]] || failed=0
+    case $states in
+      ,PREEMPTED, | ,TERMINATED, | ,NONE,)
+        [[ $state != NONE || $renewing ]] || die "$name was deleted; the same command makes it anew"
+        renewing=1
+        [[ $state == NONE ]] || delete || continue
+        if create; then renewing=''; else echo "$again"; fi # there may be no capacity for hours
+        ;;
+      ,STOPPED, | ,HIDDEN,) die "$name is in state $state" ;;
+      *,unreachable,*) ((++silent < 20)) || die "$name does not answer; the run may go on there" ;;
+      *,new,*) setup || echo "$again" ;;
+      *,running,*) ;;
+      *,idle,* | *,died,* | *,interrupted,*) start || echo "$again" ;;
+      *,stopped,*) echo "the run was stopped; the same command goes on" && return ;;
+      ',exited 0,')
+        on 0 launch/tpu_worker.sh log
+        [[ $dry_run ]] || echo "$name has done its work; launch/tpu_vm.sh delete ends what it costs"
+        return
+        ;;
+      *,exited*)
+        ((++failed < 3)) && continue # it may be the first sign of a preemption
+        on all launch/tpu_worker.sh log
+        die "the run has failed, see above; the same command goes on"
+        ;;
+    esac
+  done
+}
+
+# The workers have the bucket mounted, and the data where the configs look for it.
+worker_arguments() {
+  local workdir=../buckets/${workdir#gs://} data=''
+  make_arguments
+}
+
+follow() {
+  local file=${config%%:*} layout
+  [[ $workdir == gs://?*/?* ]] || die "--workdir: give a folder in a bucket, gs://BUCKET/FOLDER"
+  [[ ! $data || $data == gs://?* ]] || die "--data: give a folder in a bucket, gs://BUCKET/FOLDER"
+  [[ ! $file || ($file == configs/* && -f $file) ]] || die "--config: $file is no file in configs/"
+  bucket=${workdir#gs://}
+  bucket=${bucket%%/*}
+  rest=(--distributed=auto ${rest[@]+"${rest[@]}"})
+  worker_arguments
+  layout=$(run gcloud storage buckets describe "gs://$bucket" \
+    "--format=value(hierarchicalNamespace.enabled)" --raw)
+  [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace, see docs/launch.md"
+  prepare
+  start
+  watch
+}
+
+status() {
+  local state states=''
+  state=$(vm_state)
+  [[ $state != READY ]] || states=$(run_states)
+  [[ $dry_run ]] || echo "$name in $zone: $state ${states//,/ }"
+  [[ $state != READY ]] || on 0 launch/tpu_worker.sh log
+}
+
+ask_and_delete() {
+  if [[ ! $yes && ! $dry_run ]]; then
+    local answer=''
+    read -r -p "Delete the TPU VM $name in $zone? [y/N] " answer || true
+    [[ $answer == [yY]* ]] || die "not deleted; --yes deletes without asking"
+  fi
+  delete
+}
+
+mode=''
+parse "$@"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+expected=READY # the answer in a dry run
+case ${verb:-$mode} in
+  train | eval)
+    expected=NONE
+    follow
+    ;;
+  status) status ;;
+  delete) ask_and_delete ;;
+  create | setup) "$verb" ;;
+  stop) on all launch/tpu_worker.sh stop ;;
+  *) die "give create, setup, train, eval, status, stop or delete" ;;
+esac

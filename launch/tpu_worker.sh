@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# What tpu_vm.sh runs on every worker of a TPU VM, in the folder of the code.
+#
+#   launch/tpu_worker.sh setup
+#   launch/tpu_worker.sh start [--data gs://BUCKET/FOLDER] --bucket BUCKET -- ARGUMENTS OF lts_jax.main
+#   launch/tpu_worker.sh state | log | stop
+#
+#   --data      what is copied to data/ on this worker's disk
+#   --bucket    what is mounted at ../buckets/BUCKET
+#   --dry-run   print the commands of setup and start, run nothing
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+verb='' bucket=''
+own() {
+  case $1 in
+    setup | start | state | log | stop | run) verb=$1 used=1 ;;
+    --bucket) value "$@" && bucket=$2 && used=2 ;;
+  esac
+}
+
+notes=.launch # lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready
+running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: others may look too
+
+setup() {
+  run rm -f "$notes/ready"
+  # The image's Python is 3.10.
+  run curl -LsSf -o "$notes/uv.sh" https://astral.sh/uv/install.sh
+  run sh "$notes/uv.sh"
+  run "$HOME/.local/bin/uv" venv --allow-existing --python 3.12 .venv
+  run "$HOME/.local/bin/uv" pip install --python .venv/bin/python '.[tpu]'
+  run touch "$notes/ready"
+}
+
+# Orbax renames a whole checkpoint at its end, so the bucket needs a hierarchical namespace, where
+# that is atomic; all workers write into it, so what one has done may not be hidden from another by
+# a cache. See docs/launch.md.
+mount_bucket() {
+  local package=gcsfuse_3.8.0_amd64.deb
+  if ! command -v gcsfuse >/dev/null; then
+    run curl -LsSf -o "$notes/$package" \
+      "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.8.0/$package"
+    # A new machine updates itself at first, and holds the lock.
+    run sudo apt-get -o DPkg::Lock::Timeout=600 update
+    run sudo apt-get -o DPkg::Lock::Timeout=600 install --yes "./$notes/$package"
+  fi
+  if ! mountpoint -q "../buckets/$bucket"; then
+    run mkdir -p "../buckets/$bucket"
+    run gcsfuse --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \
+      "$bucket" "../buckets/$bucket"
+  fi
+}
+
+start() {
+  [[ -f $notes/ready ]] || die "this worker is not set up: setup comes first"
+  [[ $bucket ]] || die "--bucket: give the bucket of the workdir"
+  local words
+  words=$(quote "${rest[@]}")
+  if running; then
+    [[ $(<"$notes/command") == "$words" ]] || die "another run is at work here: $(<"$notes/command")"
+    echo "already at work"
+    return
+  fi
+  if [[ $data ]]; then
+    run mkdir -p data
+    run gcloud storage rsync "$data" data --recursive
+  fi
+  mount_bucket
+  [[ ! $dry_run ]] || return 0
+  rm -f "$notes/status" "$notes/stop"
+  printf '%s\n' "$words" >"$notes/command"
+  # The lock goes with the run and ends with it, also where the machine is switched off.
+  exec 9>"$notes/lock"
+  flock --timeout 5 9 || die "another run has just begun here"
+  setsid "$0" run -- "${rest[@]}" </dev/null >>"$notes/log.txt" 2>&1 3>&- &
+  echo "started"
+}
+
+run_detached() {
+  local told=''
+  trap 'signalled=1 told=1' TERM # by stop, or the machine goes down; Python is told too
+  echo "$$" >"$notes/pid"
+  .venv/bin/python -m lts_jax.main "${rest[@]}" &
+  wait_for $!
+  # A run that was told to end has not come to its end, though its status is 0.
+  local how="exited $status"
+  [[ ! $told ]] || how=interrupted
+  [[ ! $told || ! -f $notes/stop ]] || how=stopped
+  echo "$how" >"$notes/status"
+}
+
+state() {
+  local word=died
+  if [[ ! -f $notes/ready ]]; then
+    word=new
+  elif running; then
+    word=running
+  elif [[ -f $notes/status ]]; then
+    word=$(<"$notes/status")
+  elif [[ ! -f $notes/command ]]; then
+    word=idle
+  fi
+  echo "state $word"
+}
+
+stop() {
+  running || die "no run is at work here"
+  local group seconds
+  group=$(<"$notes/pid")
+  touch "$notes/stop" # before the signal: what sees an interrupted run starts it again
+  kill -TERM -- "-$group"
+  for ((seconds = 0; seconds < 60; seconds++)); do
+    running || return 0
+    sleep 1
+  done
+  die "the run has not ended after 60 s"
+}
+
+parse "$@"
+mkdir -p "$notes"
+case $verb in
+  setup | start | state | stop) "$verb" ;;
+  log) [[ ! -f $notes/log.txt ]] || tail -n 20 "$notes/log.txt" ;;
+  run) run_detached ;;
+  *) die "give setup, start, state, log or stop" ;;
+esac

@@ -1,0 +1,59 @@
+"""What made a run: versions, devices, and the state of the source."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lts_jax import __version__
+
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "opencv-python-headless",
+    "tensorflow-datasets",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Returns `versions`, `devices` and `git`."""
+    device = jax.devices()[0]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "lts_jax": __version__,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})"
+        + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
+        "git": git(Path(__file__).parent),
+    }
+
+
+@functools.cache
+def git(folder: Path) -> dict[str, Any]:
+    """Returns the `revision` of a checkout, and whether tracked files are changed (`dirty`).
+
+    "unknown" and None where the folder is no part of one: an installation that lies in somebody's
+    checkout is not tracked by it.
+    """
+
+    def run(*args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        run("ls-files", "--error-unmatch", "__init__.py")
+        dirty = bool(run("status", "--porcelain", "--untracked-files=no"))
+        return {"revision": run("rev-parse", "HEAD"), "dirty": dirty}
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": "unknown", "dirty": None}

@@ -1,0 +1,61 @@
+"""The benchmarks of the network run, and what they say adds up."""
+
+import json
+
+import pytest
+
+from benchmarks import inference, network, train_step
+
+from tiny import TINY
+
+ARGUMENTS = [
+    "--config=configs/refcoco.py",
+    *(f"--config.model.{name}={value}" for name, value in TINY.items()),
+    "--repeats=2",
+]
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch, repo_root):
+    monkeypatch.chdir(repo_root)
+    monkeypatch.setattr("benchmarks.turns.matrix_rate", lambda dtype: 1e9)
+
+
+@pytest.mark.parametrize("benchmark", [train_step, inference])
+def test_ours_and_the_twin(benchmark, tmp_path, capsys):
+    pytest.importorskip("torch")
+    out = tmp_path / "out.json"
+    benchmark.main([*ARGUMENTS, "--size=64", "--batch=8", "--against=torch", f"--out={out}"])
+    (point,) = json.loads(out.read_text())["points"]
+    assert {"ours", "torch eager"} <= set(point["rows"])
+    for row in point["rows"].values():
+        assert len(row["seconds"]) == 2
+        operations = point["operations_per_image"] * row["images_per_second"]
+        assert row["operations_per_second"] == pytest.approx(operations)
+    assert "torch eager" in capsys.readouterr().out
+
+
+def test_a_step_is_three_times_an_image_forward(tmp_path):
+    counted = {}
+    for benchmark in (train_step, inference):
+        out = tmp_path / "out.json"
+        benchmark.main([*ARGUMENTS, "--size=64", "--batch=8", f"--out={out}"])
+        (point,) = json.loads(out.read_text())["points"]
+        counted[benchmark] = point["operations_per_image"]
+    # Less than thrice: the pixels need no gradient.
+    assert 2.5 < counted[train_step] / counted[inference] < 3
+
+
+def test_a_sweep_ends_where_the_memory_does(tmp_path, capsys):
+    def measure(args, size, batch):
+        if batch > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        row = {"seconds": [1.0], "median_seconds": 1.0}
+        return {"rows": {"ours": row | {"images_per_second": 1, "operations_per_second": 1}}}
+
+    out = tmp_path / "out.json"
+    network.run("", measure, [*ARGUMENTS, "--sweep=batch", f"--out={out}"])
+    points = json.loads(out.read_text())["points"]
+    assert [p["batch"] for p in points] == [1, 2, 4] and points[-1]["out_of_memory"]
+    with pytest.raises(SystemExit):
+        network.run("", measure, [*ARGUMENTS, "--bathc=2"])

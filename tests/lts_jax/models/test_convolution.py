@@ -1,0 +1,60 @@
+"""The convolution of the network against XLA's, and its gradients too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from lts_jax.models.convolution import convolve
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "stride", "dilation"),
+    [
+        ((7, 10), 3, 1, 1),
+        ((8, 6), 3, 2, 1),
+        ((7, 9), 3, 2, 1),  # odd sizes
+        ((7, 10), 3, 1, 2),
+        ((7, 10), 3, 1, 6),  # many taps on the padding
+        ((4, 13), 3, 1, 12),  # all but one of some rows
+        ((9, 9), 5, 1, 2),
+    ],
+)
+def test_as_xla(size, taps, stride, dilation):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, *size, 5))
+    kernel = jax.random.normal(keys[1], (taps, taps, 5, 4))
+    pad = dilation * (taps // 2)
+
+    def ours(x, kernel):
+        return convolve(x, kernel, (stride,) * 2, ((pad, pad),) * 2, rhs_dilation=(dilation,) * 2)
+
+    def xla(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride,) * 2,
+            ((pad, pad),) * 2,
+            rhs_dilation=(dilation,) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    out, gradients = jax.vjp(jax.jit(ours), x, kernel)
+    expected, expected_gradients = jax.vjp(xla, x, kernel)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    dy = jax.random.normal(keys[2], out.shape)
+    for ours_, theirs in zip(gradients(dy), expected_gradients(dy), strict=True):
+        np.testing.assert_allclose(ours_, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_adds_up_in_single():
+    x = jnp.ones((1, 4, 300, 3), jnp.bfloat16)
+    kernel = jnp.ones((3, 3, 3, 2), jnp.bfloat16)
+
+    def total(kernel):
+        return convolve(x, kernel, (1, 1), ((1, 1),) * 2, rhs_dilation=(1, 1)).sum()
+
+    gradient = jax.grad(total)(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    assert float(gradient[1, 1, 0, 0]) == float(jnp.bfloat16(1200))  # 256 would be the end of it

@@ -1,0 +1,90 @@
+"""Runs that record the batches they train on: here, or as the command in a process of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lts_jax import sharding
+from lts_jax.data import pipeline
+
+
+def record(setattr: Callable[..., None], seen: list) -> None:
+    """From now on, `seen` gets each batch with its `sent_id`."""
+    example, put = pipeline.Preprocessing.train_example, sharding.put_batch
+
+    def with_id(self, split, row):
+        return example(self, split, row) | {"sent_id": split.index.sent_id[row]}
+
+    def recording(batch, mesh):
+        if "sent_id" in batch:
+            seen.append(batch)
+        return put({k: v for k, v in batch.items() if k != "sent_id"}, mesh)
+
+    setattr(pipeline.Preprocessing, "train_example", with_id)
+    setattr(sharding, "put_batch", recording)
+
+
+def on_two_processes(
+    repo_root: Path,
+    out: Path,
+    arguments: list[str],
+    environment: Callable[[int, int], dict[str, str]],
+    devices: int = 1,
+) -> tuple[list[str], list[list[int]]]:
+    """Runs the command on two processes.
+
+    Args:
+      repo_root: where to run.
+      out: folder of the records.
+      arguments: of the command.
+      environment: of a process, by its number and a free port.
+      devices: that each process has.
+
+    Returns:
+      What each printed, and the sent_ids of each batch of both together.
+    """
+    out.mkdir()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = {
+        "PYTHONPATH": str(repo_root),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(out / f"{k}.json"), *arguments],
+            cwd=repo_root,
+            env={**os.environ, **flags, **environment(k, port)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for k in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    halves = [json.loads((out / f"{k}.json").read_text()) for k in (0, 1)]
+    return said, [a + b for a, b in zip(*halves, strict=True)]
+
+
+if __name__ == "__main__":
+    from absl import app
+
+    from lts_jax import main
+    from lts_jax.cli import parse_flags
+
+    file, batches = Path(sys.argv.pop(1)), []
+    record(setattr, batches)
+    try:
+        app.run(main.main, flags_parser=parse_flags)
+    finally:
+        file.write_text(json.dumps([batch["sent_id"].tolist() for batch in batches]))

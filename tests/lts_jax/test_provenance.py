@@ -1,0 +1,26 @@
+import subprocess
+
+from lts_jax import provenance
+
+
+def run(folder, *args):
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c", *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    unknown = {"revision": "unknown", "dirty": None}
+    assert provenance.git.__wrapped__(package) == unknown
+    run(tmp_path, "init", "-q")
+    (package / "__init__.py").write_text("")
+    assert provenance.git.__wrapped__(package) == unknown  # not tracked: somebody else's checkout
+    run(tmp_path, "add", ".")
+    run(tmp_path, "commit", "-qm", "first")
+    revision = run(tmp_path, "rev-parse", "HEAD")
+    assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": False}
+    (package / "new.py").write_text("")
+    assert provenance.git.__wrapped__(package)["dirty"] is False
+    (package / "__init__.py").write_text("1")
+    assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": True}
