@@ -8,11 +8,10 @@ it are those of a trained one; a word list of the size of RefCOCO's.
 """
 
 import argparse
+import functools
 import json
-import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ import onnxruntime
 from flax.traverse_util import unflatten_dict
 
 from benchmarks.machine import describe
+from benchmarks.network import fields_of
+from benchmarks.turns import load_average, take_turns
 from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.experiment import make_model
@@ -96,12 +97,8 @@ def torch_ways(trained: Trained) -> dict[str, Way]:
     from benchmarks.torch_lts import TorchLTS
     from benchmarks.torch_weights import to_torch
 
-    fields = {**trained.config.model.to_dict(), "max_words": trained.config.data.max_words}
-    for name in ("backbone_weights", "word_vectors", "dtype"):
-        del fields[name]
-
     def way(memory_format: Any) -> Way:
-        twin: Any = TorchLTS(trained.model.vocab_size, **fields)
+        twin: Any = TorchLTS(**fields_of(trained.model), max_words=trained.config.data.max_words)
         twin.load_state_dict(to_torch(unflatten_dict(trained.weights, sep="/"), twin))
         twin.eval().to(memory_format=memory_format)
 
@@ -140,20 +137,16 @@ def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -
             for batch in batches
         },
         "device": f"{device.device_kind} ({device.platform})",
-        "load_average": os.getloadavg()[0],
+        "load_average": load_average(),
         **describe(["jax", "onnxruntime", *(["torch"] if torch else [])]),
     }
 
 
 def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
     """Seconds of each way with one batch, and how far its probabilities are from the first's."""
-    outputs = {name: way(data) for name, way in ways.items()}  # compiles, and warms up
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for i in range(repeats):
-        for name in list(ways)[:: 1 if i % 2 == 0 else -1]:
-            start = time.perf_counter()
-            ways[name](data)
-            seconds[name].append(time.perf_counter() - start)
+    outputs = {name: way(data) for name, way in ways.items()}
+    turns = {name: functools.partial(way, data) for name, way in ways.items()}
+    seconds = take_turns(turns, repeats)
     medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
     return {
         "seconds": seconds,

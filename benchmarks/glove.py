@@ -9,7 +9,6 @@ for: 2.2 million lines of 300 numbers, 6 GB, in a temporary folder. It is read b
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe
+from benchmarks.turns import load_average
 
 _READ = """
 import json, sys, time
@@ -81,7 +81,7 @@ def benchmark(vectors: Path, lines: int, folder: Path) -> dict[str, Any]:
         "dimensions": values.shape[1],
         "words_asked_for": len(words),
         **measured,
-        "load_average": os.getloadavg()[0],
+        "load_average": load_average(),
         **describe(["numpy", "jax"]),
     }
 

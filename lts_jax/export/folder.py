@@ -99,7 +99,7 @@ def export_run(workdir: Path, kind: Format, out: Path) -> None:
 
 def _check_new(out: Path) -> None:
     if out in (Path.cwd(), *Path.cwd().parents):
-        raise ConfigError(f"--out={out} is the folder that you are in: name a new one inside it")
+        raise ConfigError(f"--out={out} is, or holds, the folder that you are in: name a new one")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file: name a new folder")
     if out.exists() and any(out.iterdir()):

@@ -285,8 +285,8 @@ def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        (".", "the folder that you are in"),
-        ("..", "the folder that you are in"),
+        (".", "or holds, the folder that you are in"),
+        ("..", "or holds, the folder that you are in"),
         ("full", "not empty"),
         ("file", "is a file"),
     ],
