@@ -1,6 +1,5 @@
 """The training loop, and what comes before and after it."""
 
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -221,7 +220,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         evaluator = experiment.make_evaluator(
             config, trained.model, split, trained.vocabulary, mesh
         )
-        with only_run_in(out_dir) if first else contextlib.nullcontext():
+        with sharding.in_first_process(only_run_in(out_dir)):
             results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
             if first:
                 run = {"step": chosen} | experiment.describe_run(

@@ -33,18 +33,24 @@ def write_picture(path: Path, picture: Image.Image) -> None:
         picture.save(temporary, format="PNG", compress_level=1)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole compressed .npz or none."""
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], shared: bool = False) -> None:
+    """Writes a whole compressed .npz or none; `shared` as in `whole_file`."""
+    with whole_file(path, shared) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; what was written whole takes the place of `path`."""
+def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Gives a name to write to; what was written whole takes the place of `path`.
+
+    Args:
+      path: of the file.
+      shared: other processes may be writing the same file: the name is then of this one alone.
+        Else what a killed process has left is written over by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of its own for each process and machine: others may be writing the same.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    own = f".{uuid.uuid4().hex[:12]}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
     try:
         with _naming(path):
             yield temporary

@@ -93,7 +93,7 @@ def save_backbone(path: Path, backbone: Backbone) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Writes a whole .safetensors file or none."""
-    with whole_file(path) as temporary:
+    with whole_file(path, shared=True) as temporary:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
 
 

@@ -52,7 +52,7 @@ def cached_vectors(
         "origin": np.array(json.dumps(result.origin)),
     }
     try:
-        write_arrays(entry, arrays)
+        write_arrays(entry, arrays, shared=True)
     except OSError as error:
         print(f"  the word vectors are not kept: {cache} cannot be written ({error.strerror})")
     return result

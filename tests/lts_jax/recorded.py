@@ -14,17 +14,17 @@ from lts_jax.data import pipeline
 
 def record(setattr: Callable[..., None], seen: list) -> None:
     """From now on, `seen` gets each batch with its `sent_id`."""
-    example, put = pipeline.Preprocessing.train_example, sharding.put_batch
+    read, put = pipeline.Preprocessing.train_batch, sharding.put_batch
 
-    def with_id(self, split, row):
-        return example(self, split, row) | {"sent_id": split.index.sent_id[row]}
+    def with_ids(self, split, rows):
+        return read(self, split, rows) | {"sent_id": split.index.sent_id[rows]}
 
     def recording(batch, mesh):
         if "sent_id" in batch:
             seen.append(batch)
         return put({k: v for k, v in batch.items() if k != "sent_id"}, mesh)
 
-    setattr(pipeline.Preprocessing, "train_example", with_id)
+    setattr(pipeline.Preprocessing, "train_batch", with_ids)
     setattr(sharding, "put_batch", recording)
 
 
@@ -67,7 +67,7 @@ def on_two_processes(
         for k in (0, 1)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in both]
+        said = [process.communicate(timeout=500)[0] for process in both]
     finally:
         for process in both:
             process.kill()

@@ -107,7 +107,6 @@ def test_no_such_checkpoint(trained_run, tmp_path):
         (["--workdir=w", "--text=x"], "need --mode=predict"),
         (["--workdir=w", "--mode=predict", "--coordinator=localhost:1"], "runs on one process"),
         (["--workdir=w", "--distributed=auto", "--coordinator=localhost:1"], "give one of them"),
-        (["--workdir=w", "--mode=eval", "--distributed=auto"], "Neither a TPU VM nor SLURM"),
         (["--workdir=w", "--mode=eval", "--coordinator=localhost"], "give host:port"),
         (["--workdir=w", "--mode=predict", "--image=a", "--text=x"], "--out: give the folder"),
         (["--checkpoint=w/checkpoints/1"], "--config: give a config file"),
@@ -119,6 +118,12 @@ def test_no_such_checkpoint(trained_run, tmp_path):
 def test_flags_that_do_not_go_together(flags, said):
     with pytest.raises(ConfigError, match=said):
         command(flags)
+
+
+def test_nobody_says_who_takes_part(repo_root):
+    process = start(repo_root, "--workdir=w", "--distributed=auto")
+    assert "Neither a TPU VM nor SLURM" in process.communicate(timeout=300)[0]
+    assert process.returncode == 1
 
 
 def command(arguments):

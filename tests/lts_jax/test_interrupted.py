@@ -44,10 +44,6 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
     ]
     life = Life(command, log(workdir))
     assert life.wait_for("step 3/"), life.said
-    assert life.end(signal.SIGKILL)[0] == -signal.SIGKILL
-
-    life = Life(command, log(workdir))
-    assert life.wait_for("first step in"), life.said
     while not saving(workdir):
         assert not life.ended_after(0.001), life.said
     assert life.end(signal.SIGKILL)[0] == -signal.SIGKILL

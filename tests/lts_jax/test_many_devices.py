@@ -1,5 +1,13 @@
-"""The same run on one device, on many, on two processes, in parts of batches, and split up."""
+"""The same run on one device, on many, on two processes, in parts of batches, and split up.
 
+Sums are taken in another order, so that float32 differs in its last digits. Of half a million
+activations a step, one or another then lies on the other side of LeakyReLU's kink, where the
+gradient jumps; Adam makes whole steps of that, and at 1e-3 the losses are apart by up to 3e-3 after
+20 steps. With a smooth activation in its place they are not, by 2e-6 at most: nothing else makes
+runs differ. Hence the small learning rate here, at which a jump is a small one.
+"""
+
+import functools
 import json
 import shutil
 
@@ -16,6 +24,7 @@ from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.evaluate import Evaluator
 from lts_jax.metrics import METRIC_NAMES
 
+from oracles import relative_error
 from recorded import on_two_processes, record
 
 STEPS, MIDDLE = 20, 10
@@ -36,10 +45,12 @@ class Runs:
     def config(self, n_steps=STEPS, **fields):
         config = self.make_config()
         per_epoch = len(self.split.index.text) / config.train.batch_size
-        config.model.backbone_stages = (0, 1, 0, 0, 0)  # compiles in half the time
+        config.model.backbone_stages = (0, 0, 0, 0, 0)  # compiles in half the time
         config.model.neck = False
+        config.model.segmenter_rates = (2,)
         config.eval.batch_size = 4
         config.eval.splits = ("val",)
+        config.train.learning_rate = 3e-5
         config.train.epochs = (n_steps - 0.5) / per_epoch
         config.train.drop_epochs = (15 / per_epoch,)
         config.eval.every_epochs = MIDDLE / per_epoch
@@ -59,6 +70,21 @@ class Runs:
             patch.setattr(Evaluator, "scores", lambda *_: NOT_EVALUATED)  # not what is tested
             train.train(self.config(n_steps, **fields), workdir)
         return workdir, seen
+
+    @functools.cached_property
+    def first_params(self):
+        config = self.config()
+        model = experiment.make_model(config, self.vocabulary)
+        mesh = sharding.make_mesh(jax.devices()[:1])
+        state = experiment.fresh_state(config, model, optax.identity(), mesh)
+        return jax.device_get(state.params)
+
+    def moved(self, workdir):
+        """How far a run of all steps has moved each parameter, in one vector."""
+        with Checkpoints(workdir) as checkpoints:
+            params = checkpoints.read_variables(STEPS)["params"]
+        both = jax.tree.map(lambda new, old: np.ravel(new - old), params, self.first_params)
+        return np.concatenate(jax.tree.leaves(both))
 
     def command(self, name, environment, devices=1, start=None, n_steps=STEPS, **fields):
         """The same by the command on two processes, with its evaluations."""
@@ -134,9 +160,15 @@ def one(runs):
     """On one device: losses, and the batches."""
     workdir, seen = runs.train("one", 1)
     assert len(seen) == STEPS and len(set(map(str, ids_of(seen)))) == STEPS
-    found = losses_of(workdir)
-    assert len(found) == STEPS and found[-5:].mean() < 0.9 * found[0]
-    return found, seen
+    return losses_of(workdir), seen
+
+
+def assert_same(runs, workdir, one):
+    """Losses by step, and in the end how far and where the parameters have moved."""
+    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    ours, theirs = runs.moved(workdir), runs.moved(runs.folder / "one")
+    assert np.linalg.norm(theirs) > STEPS / 2 * 1e-5 * len(theirs) ** 0.5
+    assert relative_error(ours, theirs) < 0.03
 
 
 @pytest.fixture(scope="module")
@@ -154,13 +186,13 @@ def two_processes(runs):
 def test_eight_devices(runs, one):
     workdir, seen = runs.train("eight", 8)
     assert ids_of(seen) == ids_of(one[1])
-    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    assert_same(runs, workdir, one)
 
 
-def test_two_processes(one, two_processes):
+def test_two_processes(runs, one, two_processes):
     workdir, said, ids = two_processes
     assert ids == ids_of(one[1])
-    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    assert_same(runs, workdir, one)
     assert "prec@0.5" in said[0] and said[1] == ""  # one speaks
     run = json.loads((workdir / "run.json").read_text())
     assert run["devices"].startswith("2 × ") and run["devices"].endswith(" in 2 processes")
@@ -182,7 +214,7 @@ def test_two_processes_evaluate_as_one(runs, two_processes):
 def test_state_split_over_devices(runs, one):
     workdir, seen = runs.train("split", 8, shard_params=2)
     assert ids_of(seen) == ids_of(one[1])
-    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    assert_same(runs, workdir, one)
     # What it has saved is whole, and comes back in one piece or in pieces.
     config = runs.config()
     model = experiment.make_model(config, runs.vocabulary)
@@ -219,7 +251,7 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
         config, model, optax.identity(), sharding.make_mesh(jax.devices()[:1])
     )
     params, stats = state.params, state.batch_stats
-    optimizer = optax.adam(1e-3)
+    optimizer = optax.adam(3e-5)
     moments = optimizer.init(params)
 
     @jax.jit
@@ -258,7 +290,7 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
 def test_begun_on_eight_devices_resumed_on_fewer(runs, one, begun_on_eight, n_devices):
     workdir, seen = runs.train(f"on_{n_devices}", n_devices, start=begun_on_eight)
     assert ids_of(seen) == ids_of(one[1])[MIDDLE:]
-    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    assert_same(runs, workdir, one)
 
 
 def test_begun_on_eight_devices_resumed_on_two_processes_split_over_both(runs, one, begun_on_eight):
@@ -267,7 +299,7 @@ def test_begun_on_eight_devices_resumed_on_two_processes_split_over_both(runs, o
         "split_over_both", by_slurm, devices=2, start=begun_on_eight, shard_params=4
     )
     assert ids == ids_of(one[1])[MIDDLE:]
-    np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
+    assert_same(runs, workdir, one)
     test_two_processes_evaluate_as_one(runs, (workdir, None, None))
 
 
