@@ -59,7 +59,7 @@ def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:
 
 def fields_of(model: LTS) -> dict[str, Any]:
     """Returns the network's fields as its twin takes them."""
-    names = [n for n in LTS.__dataclass_fields__ if n not in ("parent", "name", "dtype")]
+    names = [n for n in LTS.__dataclass_fields__ if n not in ("parent", "name", "dtype", "remat")]
     return {name: getattr(model, name) for name in names}
 
 

@@ -82,7 +82,7 @@ def from_torch(
     _check_numbering(path, network, chosen)
     norms = _norms(shapes, ordered)
     if not ordered:
-        _check_names(path, network, chosen, [norms[name] for name in chosen if name in norms])
+        _check_names(path, network, chosen, norms)
     arrays: dict[str, dict[str, np.ndarray]] = {}
     used: set[str] = set()
     for conv, name in zip(network.convs, chosen, strict=True):
@@ -188,12 +188,13 @@ def _check_numbering(path: Path, network: Network, chosen: list[str]) -> None:
                 )
 
 
-def _check_names(path: Path, network: Network, chosen: list[str], norms: list[str]) -> None:
+def _check_names(path: Path, network: Network, chosen: list[str], norms: dict[str, str]) -> None:
     """Raises ConfigError unless the names say the order of all tensors of one shape."""
     alike: dict[Any, list[str]] = {}
-    for conv, name, norm in zip(network.convs, chosen, norms, strict=False):
+    for conv, name in zip(network.convs, chosen, strict=True):
         alike.setdefault(conv.shape, []).append(name)
-        alike.setdefault((conv.outputs, norm.rpartition(".")[0]), []).append(norm)
+        if norm := norms.get(name):
+            alike.setdefault((conv.outputs, norm.rpartition(".")[0]), []).append(norm)
     partners = {b: a for a, b in itertools.pairwise(chosen)}
     for names in alike.values():
         for a, b in itertools.pairwise(names):
