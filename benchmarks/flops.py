@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def count(function: Callable[..., Any], *args: Any) -> int:
@@ -22,7 +23,10 @@ def count(function: Callable[..., Any], *args: Any) -> int:
       function: that JAX can trace.
       args: arrays, or `jax.ShapeDtypeStruct`s in their place.
     """
-    return _of_program(jax.make_jaxpr(function)(*args).jaxpr)
+    program = jax.make_jaxpr(function)(*args).jaxpr
+    # What nothing needs, as the gradient of the pixels, XLA does not compute either.
+    needed, _ = dce_jaxpr(program, [True] * len(program.outvars))
+    return _of_program(needed)
 
 
 def _of_program(program: Jaxpr) -> int:
