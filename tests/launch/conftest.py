@@ -51,12 +51,14 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell takes SIGINT for Ctrl-C only where it is not ignored from the start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, script: str, *args: str, typed: str = "", **env: str):
         """Runs a script to its end: its status, what it printed, and its errors."""
         process = self.popen(script, *args, **env)
-        out, err = process.communicate(typed, timeout=60)
+        out, err = process.communicate(typed, timeout=300)
         return process.returncode, out, err
 
     def calls(self, where: str = "here") -> list[str]:

@@ -136,7 +136,7 @@ def test_gpu_passes_signals_on(machine):
     process = machine.popen("gpu.sh", *RUN)
     machine.wait_for("running_here")
     process.terminate()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "saved" in out
 
 
@@ -163,7 +163,7 @@ def test_slurm_queues_a_job_out_of_time_again_and_no_other(machine, number, tmp_
     if number == signal.SIGTERM:  # preemption, scancel: SLURM tells the step, and queues or not
         time.sleep(0.1)
         os.kill(python, signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0 and "saved" in out, err
     again = ["scancel --signal=TERM 77", "scontrol requeue 77"]
     assert machine.calls()[1:] == (again if number == signal.SIGUSR1 else [])
@@ -201,7 +201,7 @@ print(jax.process_count(), jax.local_device_count(), xla_bridge.CUDA_VISIBLE_DEV
         env=os.environ | given | slurm,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert out.stdout == "1 1 0,1,2,3\n", out.stderr
@@ -263,7 +263,7 @@ def test_reproduce_does_not_go_on_when_told_to_stop(machine):
     process = machine.popen("reproduce.sh", "--sets=refcoco")
     machine.wait_for("running_here")
     process.terminate()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "saved" in out
     assert err.endswith("error: stopped; the same command goes on\n")
     assert len(machine.calls()) == 1
