@@ -243,7 +243,7 @@ def device_bytes(state):
 
 def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
     """Against gradients taken part by part and averaged outside of any compiled step."""
-    parts = 4
+    parts, weight = 4, runs.config().train.location_weight
     workdir, seen = runs.train("accumulated", 2, accumulate=parts)
     assert ids_of(seen) == ids_of(one[1])
     config = runs.config()
@@ -266,7 +266,7 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
                 train=True,
                 mutable=["batch_stats"],
             )
-            loss, _ = losses.total_loss(outputs, batch["truth4"], batch["truth8"], 0.1)
+            loss, _ = losses.total_loss(outputs, batch["truth4"], batch["truth8"], weight)
             return loss, updates["batch_stats"]
 
         return jax.value_and_grad(loss_fn, has_aux=True)(params)
