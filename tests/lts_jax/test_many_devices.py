@@ -47,7 +47,7 @@ class Runs:
         per_epoch = len(self.split.index.text) / config.train.batch_size
         config.model.backbone_stages = (0, 0, 0, 0, 0)  # compiles in half the time
         config.model.neck = False
-        config.model.segmenter_rates = (2,)
+        config.model.segment = False
         config.eval.batch_size = 4
         config.eval.splits = ("val",)
         config.train.learning_rate = 3e-5
