@@ -108,7 +108,7 @@ def benchmark(batch: int, repeats: int) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = layer._asdict()
         for part in PARTS:
-            seconds = turns.take_turns({name: way[part] for name, way in ways.items()}, repeats)
+            _, seconds = turns.take_turns({name: way[part] for name, way in ways.items()}, repeats)
             row[part] = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
         rows.append(row)
     return rows

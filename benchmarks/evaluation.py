@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,6 +24,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.machine import cpu_name
+from benchmarks.turns import take_turns
 from lts_jax import checks, experiment, scoring, sharding, steps
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.cli import parse_flags
@@ -83,17 +83,6 @@ class FirstImages:
             "sentences": n,
         }
         self.counts = dataclasses.replace(split.counts, **kept)
-
-
-def measure(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run; the ways take turns, and each is first every other time."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for i in range(repeats):
-        for name in list(ways)[:: 1 if i % 2 == 0 else -1]:
-            start = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def probabilities(evaluator: Evaluator, setup: Setup) -> Iterator[tuple[int, np.ndarray]]:
@@ -174,8 +163,7 @@ def benchmark(
         return lambda: evaluator.scores(setup.state)
 
     ways = {way: scorer(evaluator) for way, evaluator in evaluators.items()}
-    metrics = {way: run() for way, run in ways.items()}  # compiles, and warms up
-    seconds = measure(ways, repeats)
+    metrics, seconds = take_turns(ways, repeats)
     timing = {
         way: {
             "seconds": seconds[way],

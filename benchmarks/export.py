@@ -23,15 +23,12 @@ import onnxruntime
 from flax.traverse_util import unflatten_dict
 
 from benchmarks.machine import describe
-from benchmarks.network import fields_of
+from benchmarks.network import VOCABULARY, fields_of
 from benchmarks.turns import load_average, take_turns
 from lts_jax.cli import requested_config
-from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.experiment import make_model
 from lts_jax.export.folder import Trained, flat_weights, predictor, write_folder
 from lts_jax.writers import format_table
-
-WORDS = 9340  # about RefCOCO's training vocabulary
 
 Way = Callable[[Any], dict[str, np.ndarray]]
 
@@ -39,8 +36,7 @@ Way = Callable[[Any], dict[str, np.ndarray]]
 def make_network(config_file: str, overrides: list[str]) -> Trained:
     """The config's network, its BatchNorm statistics those of two random images."""
     config = requested_config(config_file, overrides)
-    words = [f"word{i}" for i in range(WORDS)]
-    model = make_model(config, Vocabulary(words))
+    model = make_model(config, VOCABULARY)
     images, tokens, lengths = inputs_of(config, 2, 1).values()
 
     @jax.jit
@@ -54,7 +50,7 @@ def make_network(config_file: str, overrides: list[str]) -> Trained:
         )
         return {**variables, "batch_stats": stats}
 
-    return Trained(model, flat_weights(draw()), config, words, {})
+    return Trained(model, flat_weights(draw()), config, list(VOCABULARY.words), {})
 
 
 def inputs_of(config: Any, batch: int, seed: int) -> dict[str, np.ndarray]:
@@ -65,7 +61,7 @@ def inputs_of(config: Any, batch: int, seed: int) -> dict[str, np.ndarray]:
     fine = coarse.repeat(32, 1).repeat(32, 2) + rng.integers(-20, 20, (batch, size, size, 3))
     return {
         "image": np.clip(fine, 0, 255).astype(np.uint8),
-        "tokens": rng.integers(1, WORDS + 2, (batch, words)).astype(np.int32),
+        "tokens": rng.integers(1, len(VOCABULARY), (batch, words)).astype(np.int32),
         "length": rng.integers(1, words + 1, batch).astype(np.int32),
     }
 
@@ -144,9 +140,8 @@ def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -
 
 def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
     """Seconds of each way with one batch, and how far its probabilities are from the first's."""
-    outputs = {name: way(data) for name, way in ways.items()}
     turns = {name: functools.partial(way, data) for name, way in ways.items()}
-    seconds = take_turns(turns, repeats)
+    outputs, seconds = take_turns(turns, repeats)
     medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
     return {
         "seconds": seconds,

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import flops, turns
-from benchmarks.network import fields_of, make_batch, make_network, run
-from lts_jax.steps import variables_of
+from benchmarks.network import make_batch, make_network, run, torch_peers
+from lts_jax.steps import to_float, variables_of
 
 
 def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
@@ -27,8 +26,9 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     variables = variables_of(network.state)
 
     def predict(variables: Any, x: Any) -> Any:
-        image = x["image"].astype(jnp.float32) / 255
-        return network.model.apply(variables, image, x["tokens"], x["length"], train=False)
+        return network.model.apply(
+            variables, to_float(x["image"]), x["tokens"], x["length"], train=False
+        )
 
     operations = flops.count(predict, variables, inputs)
     on_device = jax.device_put(inputs)
@@ -41,18 +41,9 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
 
     ways: dict[str, Callable[[], None]] = {"ours": take}
     if args.against == "torch":
-        from benchmarks import torch_peer
-
-        for way in torch_peer.WAYS:
-            ways[way] = torch_peer.Peer(
-                way,
-                fields_of(network.model),
-                jax.device_get(variables),
-                examples,
-                bfloat16=network.config.model.dtype == "bfloat16",
-                location_weight=0.1,
-            ).inference(args.steps)
-    seconds = turns.take_turns(ways, args.repeats)
+        peers = torch_peers(network, examples)
+        ways |= {way: peer.inference(args.steps) for way, peer in peers.items()}
+    _, seconds = turns.take_turns(ways, args.repeats)
     return {
         "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
         "operations_per_image": operations // batch,

@@ -55,7 +55,7 @@ TINY = {
 }
 SPEEDS = ("train/steps_per_second", "train/images_per_second")
 BELONGS = re.compile(
-    r"\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
+    r"(eval/\w+/)?\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
     r"|eval/\w+/(metrics|predictions|analysis|run)\.json|eval/\w+/(gallery\.png|heatmaps\.npz)"
 )
 

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from benchmarks.machine import describe
+from benchmarks.network import VOCABULARY, make_batch
 from lts_jax import experiment, sharding
 from lts_jax.cli import requested_config
-from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.steps import compile_train_step
 from lts_jax.writers import format_table, write_json
 
-WORDS = 9340  # about RefCOCO's training vocabulary
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "train.remat=True": {"remat": True},
@@ -39,17 +37,9 @@ def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, floa
     config = requested_config(config_file, [])
     config.train.update({k: v for k, v in way.items() if k != "devices"})
     mesh = sharding.make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
-    model = experiment.make_model(config, Vocabulary([f"word{i}" for i in range(WORDS)]))
+    model = experiment.make_model(config, VOCABULARY)
     optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
     state = experiment.abstract_state(config, model, optimizer, mesh)
-    size, words = config.data.image_size, config.data.max_words
-    example = {
-        "image": ((size, size, 3), jnp.uint8),
-        "tokens": ((words,), jnp.int32),
-        "length": ((), jnp.int32),
-        "truth4": ((size // 4, size // 4), jnp.uint8),
-        "truth8": ((size // 8, size // 8), jnp.uint8),
-    }
     step: Any = compile_train_step(
         model,
         optimizer,
@@ -58,8 +48,7 @@ def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, floa
         accumulate=config.train.accumulate,
         place=experiment.places(state),
     )
-    examples = {k: jax.ShapeDtypeStruct((batch, *s), d) for k, (s, d) in example.items()}
-    plan = step.lower(state, examples).compile().memory_analysis()
+    plan = step.lower(state, make_batch(config, batch)).compile().memory_analysis()
     on_one = [math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(state)]
     return {
         "state": 4 * sum(on_one) / 2**20,

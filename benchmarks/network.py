@@ -2,7 +2,7 @@
 
 import argparse
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer, make_schedule
-from lts_jax.steps import TrainState
+from lts_jax.steps import TrainState, variables_of
 from lts_jax.writers import write_json
 
-WORDS = 9340  # about RefCOCO's training vocabulary
+VOCABULARY = Vocabulary([f"word{i}" for i in range(9340)])
+"""About as large as RefCOCO's."""
 SWEEPS = {"batch": (1, 2, 4, 8, 16, 32, 64, 128, 256), "size": (320, 352, 384, 416, 448, 480)}
 
 
@@ -37,7 +38,7 @@ def make_network(config_file: str, overrides: Sequence[str], size: int) -> Netwo
     """Builds the network of a config, for images of `size` × `size`."""
     config = requested_config(config_file, overrides)
     config.data.image_size = size
-    model = experiment.make_model(config, Vocabulary([f"word{i}" for i in range(WORDS)]))
+    model = experiment.make_model(config, VOCABULARY)
     optimizer = make_optimizer(make_schedule(1e-3, (30,), 0.1, 6701))
     mesh = sharding.make_mesh()
     state = experiment.fresh_state(config, model, optimizer, mesh)
@@ -50,7 +51,7 @@ def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:
     size, words = config.data.image_size, config.data.max_words
     return {
         "image": rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8),
-        "tokens": rng.integers(1, WORDS, (batch, words), dtype=np.int32),
+        "tokens": rng.integers(1, len(VOCABULARY), (batch, words), dtype=np.int32),
         "length": rng.integers(1, words + 1, batch, dtype=np.int32),
         **{f"truth{k}": rng.integers(0, 2, (batch, size // k, size // k), dtype=np.uint8)
            for k in (4, 8)},
@@ -61,6 +62,24 @@ def fields_of(model: LTS) -> dict[str, Any]:
     """Returns the network's fields as its twin takes them."""
     names = [n for n in LTS.__dataclass_fields__ if n not in ("parent", "name", "dtype", "remat")]
     return {name: getattr(model, name) for name in names}
+
+
+def torch_peers(network: Network, examples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns a `benchmarks.torch_peer.Peer` with the network's weights for each of its ways."""
+    from benchmarks import torch_peer
+
+    config = network.config
+    return {
+        way: torch_peer.Peer(
+            way,
+            fields_of(network.model),
+            jax.device_get(variables_of(network.state)),
+            examples,
+            bfloat16=config.model.dtype == "bfloat16",
+            location_weight=config.train.location_weight,
+        )
+        for way in torch_peer.WAYS
+    }
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 
 from benchmarks import flops, turns
-from benchmarks.network import Network, fields_of, make_batch, make_network, run
+from benchmarks.network import Network, make_batch, make_network, run, torch_peers
 from lts_jax import sharding
-from lts_jax.steps import compile_train_step, make_train_step, variables_of
+from lts_jax.steps import compile_train_step, make_train_step
 
 
 def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
@@ -33,22 +33,11 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     on_device = sharding.put_batch(examples, network.mesh)
     program = compiled.lower(network.state, on_device).compile()  # type: ignore[attr-defined]
     memory = program.memory_analysis()
-    # Before the first step, which takes the state's memory.
-    variables = jax.device_get(variables_of(network.state))
     ways: dict[str, Callable[[], None]] = {"ours": _steps(program, network, on_device, args.steps)}
-    if args.against == "torch":
-        from benchmarks import torch_peer
-
-        for way in torch_peer.WAYS:
-            ways[way] = torch_peer.Peer(
-                way,
-                fields_of(network.model),
-                variables,
-                examples,
-                bfloat16=network.config.model.dtype == "bfloat16",
-                location_weight=weight,
-            ).training(args.steps)
-    seconds = turns.take_turns(ways, args.repeats)
+    if args.against == "torch":  # before the first step, which takes the state's memory
+        peers = torch_peers(network, examples)
+        ways |= {way: peer.training(args.steps) for way, peer in peers.items()}
+    _, seconds = turns.take_turns(ways, args.repeats)
     point = {
         "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
         "operations_per_image": operations // batch,
@@ -58,6 +47,8 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
         "peak_bytes": turns.peak_memory(),
     }
     if args.against == "torch":
+        from benchmarks import torch_peer
+
         point["torch_peak_bytes"] = torch_peer.peak_memory()
     return point
 

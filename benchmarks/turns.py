@@ -4,21 +4,27 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from lts_jax.writers import format_table
 
+T = TypeVar("T")
 
-def take_turns(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Calls each way once a round, each first as often as the others; seconds by way.
+
+def take_turns(
+    ways: Mapping[str, Callable[[], T]], repeats: int
+) -> tuple[dict[str, T], dict[str, list[float]]]:
+    """Calls each way once a round, each first as often as the others.
 
     A way returns when its work is done. It is called once before, to compile and to warm up.
+
+    Returns:
+      By way, what that first call returned, and the seconds of each round's.
     """
-    for way in ways.values():
-        way()
+    first_outputs = {name: way() for name, way in ways.items()}
     names = list(ways)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for i in range(repeats):
@@ -27,7 +33,7 @@ def take_turns(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str,
             start = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return first_outputs, seconds
 
 
 def matrix_rate(dtype: Any) -> float:
@@ -36,8 +42,8 @@ def matrix_rate(dtype: Any) -> float:
     side = 2048 if device.platform == "cpu" else 8192
     a = jnp.ones((side, side), dtype)
     product = jax.jit(lambda x: x @ x)
-    seconds = take_turns({"": lambda: product(a).block_until_ready()}, 9)[""]
-    return 2 * side**3 / statistics.median(seconds)
+    _, seconds = take_turns({"": lambda: product(a).block_until_ready()}, 9)
+    return 2 * side**3 / statistics.median(seconds[""])
 
 
 def peak_memory() -> int | None:

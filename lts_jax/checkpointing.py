@@ -180,13 +180,11 @@ class Checkpoints:
         while place.exists():
             number += 1
             place = folder / f"{step}_{number}"
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("found a place")
+        multihost_utils.sync_global_devices("found a place")
         if jax.process_index() == 0:
             folder.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(place)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("set aside")
+        multihost_utils.sync_global_devices("set aside")
         self._manager.reload()
         self._scores.pop(step, None)
         return place
@@ -197,11 +195,14 @@ class Checkpoints:
         That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
         all were random, and `checksum` of the state, see `lts_jax.guards.fingerprint`.
         """
+        return self._read_json(step, _JSON_ITEMS)
+
+    def _read_json(self, step: int, wanted: Sequence[str]) -> dict[str, Any]:
         folder = self.folder / str(step)
-        names = [name for name in _JSON_ITEMS if name not in _ABSENT or (folder / name).exists()]
+        names = [name for name in wanted if name not in _ABSENT or (folder / name).exists()]
         items = {name: ocp.args.JsonRestore() for name in names}
-        restored = self._restore(step, ocp.args.Composite(**items))
-        return _ABSENT | {name: restored[name] for name in names}
+        restored = self._restore(step, ocp.args.Composite(**items)) if names else {}
+        return {name: restored[name] if name in names else _ABSENT[name] for name in wanted}
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
         """Reads a state into the shapes, dtypes and shardings of `abstract_state`.
@@ -211,7 +212,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
-        checksum = self.read_run(step)["checksum"]
+        checksum = self._read_json(step, ["checksum"])["checksum"]
         if checksum is not None and checksum != int(fingerprint(state)[1]):
             raise UnreadableCheckpointError(
                 f"checkpoint {self.folder / str(step)} is damaged: its state has another checksum"

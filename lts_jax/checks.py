@@ -34,6 +34,7 @@ ABSENT = {
     "train.start_from": "",
     "train.freeze": "none",
     "train.accumulate": 1,
+    "train.remat": False,
     **{f"train.lr_multipliers.{part}": 1.0 for part in PARTS},
 }
 # Where the first weights came from and how they are computed with makes it no other network.
@@ -151,12 +152,7 @@ def check_same_data(saved: Mapping[str, Any], run: Mapping[str, Any], workdir: P
       run: the same of the data now given.
       workdir: named in the error.
     """
-    there, now = saved["data"], run["data"]
-    differing = [
-        f"  {name}: {there.get(name, 'absent')} there, {now.get(name, 'absent')} now"
-        for name in sorted(there.keys() | now.keys())
-        if there.get(name) != now.get(name)
-    ]
+    differing = _differing(saved["data"], run["data"])
     old, new = saved["vocabulary"], run["vocabulary"]
     if old != new:
         for where, words in (("there", set(old) - set(new)), ("now", set(new) - set(old))):
@@ -185,17 +181,24 @@ def _check_same(
     saved: Mapping[str, Any], config: ConfigDict, workdir: Path, checked: Callable[[str], bool]
 ) -> None:
     old, new = ABSENT | _flatten(saved), _flatten(plain_config(config))
-    differing = [
-        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
-        for name in sorted(old.keys() | new.keys())
-        if checked(name) and old.get(name) != new.get(name)
-    ]
+    differing = _differing(old, new, checked)
     if differing:
         listed = "\n".join(differing)
         raise ConfigError(
             f"{workdir} holds a run with another config:\n{listed}\n"
             "Give these fields their old values, or take another --workdir."
         )
+
+
+def _differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], checked: Callable[[str], bool] = lambda _: True
+) -> list[str]:
+    """Lines that tell the values of what differs, by name."""
+    return [
+        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
+        for name in sorted(old.keys() | new.keys())
+        if checked(name) and old.get(name) != new.get(name)
+    ]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

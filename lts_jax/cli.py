@@ -10,6 +10,9 @@ from ml_collections import ConfigDict, config_flags
 from lts_jax.checks import check_config
 from lts_jax.errors import ConfigError
 
+OVERRIDE = r"--?(no)?config\."
+"""How an argument begins that sets a field of the config."""
+
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
 _TRACEBACK = "Error whilst parsing config file"
 

@@ -66,8 +66,7 @@ def make_model(config: ConfigDict, vocabulary: Vocabulary) -> LTS:
     for name in ("backbone_weights", "word_vectors"):  # where the first weights come from
         del fields[name]
     dtype = _DTYPES[fields.pop("dtype")]
-    remat = config.train.get("remat", False)  # absent in older runs
-    return LTS(vocab_size=len(vocabulary), dtype=dtype, remat=remat, **fields)
+    return LTS(vocab_size=len(vocabulary), dtype=dtype, remat=config.train.remat, **fields)
 
 
 def make_train_optimizer(
@@ -109,8 +108,9 @@ def fresh_state(
 ) -> TrainState:
     """Draws the first state from the config's seed, directly into its place."""
     args = (config.seed, config.data.image_size, config.data.max_words)
-    place = places(abstract_state(config, model, optimizer, mesh))
-    return jax.jit(lambda: init_state(model, optimizer, *args), out_shardings=place)()
+    init = jax.jit(lambda: init_state(model, optimizer, *args))  # traced once for both uses
+    place = sharding.over_shards(jax.eval_shape(init), mesh)
+    return jax.jit(init, out_shardings=place)()
 
 
 def abstract_state(

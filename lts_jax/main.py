@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from lts_jax import predict
 from lts_jax.checkpointing import open_checkpoints, split_path
-from lts_jax.cli import override, parse_flags, split_lists
+from lts_jax.cli import OVERRIDE, override, parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.experiment import config_of
 from lts_jax.predict import Predictor
@@ -66,8 +66,6 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes.")
 _PROCESS = flags.DEFINE_integer("process_id", 0, "With --coordinator: which this is, from 0.")
-
-_OVERRIDE = r"--?(no)?config\."
 
 
 def main(argv: list[str]) -> None:
@@ -152,7 +150,7 @@ def parse(argv: list[str]) -> list[str]:
 def _sets_checkpoint(argv: list[str]) -> bool:
     """Whether it sets fields of a config that it does not name: the checkpoint's."""
     named = any(re.match(r"--?config(=|$)", argument) for argument in argv)
-    return not named and any(re.match(_OVERRIDE, argument) for argument in argv)
+    return not named and any(re.match(OVERRIDE, argument) for argument in argv)
 
 
 def _config(workdir: Path, step: int | None, overrides: Sequence[str]) -> ConfigDict | None:
@@ -162,7 +160,7 @@ def _config(workdir: Path, step: int | None, overrides: Sequence[str]) -> Config
     if not overrides:
         return None
     for argument in overrides:
-        if re.match(_OVERRIDE, argument) and not re.match(r"--?config\.(data|eval)\.", argument):
+        if re.match(OVERRIDE, argument) and not re.match(r"--?config\.(data|eval)\.", argument):
             raise ConfigError(
                 f"{argument}: without --config, fields of data and eval alone can be set"
             )

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from lts_jax import paper
 from lts_jax.checks import plain_config
-from lts_jax.cli import parse_flags, requested_config
+from lts_jax.cli import OVERRIDE, parse_flags, requested_config
 from lts_jax.errors import ConfigError
 from lts_jax.runs import Run, RunError, read_result, train
 from lts_jax.table_report import format_markdown, make_report
@@ -63,12 +63,11 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     found: list[str] = []
     remaining = iter(flags.FLAGS.read_flags_from_files(list(arguments), force_gnu=False))
     for argument in remaining:
-        if re.match(r"--?(no)?config\.", argument):
+        if re.match(OVERRIDE, argument):
             found.append(argument)
             name = argument.lstrip("-")
-            if (
-                name in flags.FLAGS and not flags.FLAGS[name].boolean
-            ):  # a name alone: its value comes next
+            # A name alone: its value comes next.
+            if name in flags.FLAGS and not flags.FLAGS[name].boolean:
                 found.append(next(remaining))
     return found
 

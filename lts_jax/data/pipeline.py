@@ -167,7 +167,7 @@ def rows_of_batch(
 ) -> list[int]:
     """Rows of the index in batch `number`, from 0, of all hosts together, as `train_batches`."""
     order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
-    return [order[place] for place in range(number * batch_size, (number + 1) * batch_size)]
+    return HostShare(order, batch_size, host=0, hosts=1)[number]
 
 
 def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from lts_jax import sharding
 from lts_jax.data import pipeline
 
@@ -26,6 +28,17 @@ def record(setattr: Callable[..., None], seen: list) -> None:
 
     setattr(pipeline.Preprocessing, "train_batch", with_ids)
     setattr(sharding, "put_batch", recording)
+
+
+def as_flags(config: ConfigDict, prefix: str = "--config") -> list[str]:
+    """The arguments that set every field of a config."""
+    flags = []
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flags += as_flags(value, f"{prefix}.{name}")
+        else:
+            flags.append(f"{prefix}.{name}={value}")
+    return flags
 
 
 def on_two_processes(

@@ -15,13 +15,7 @@ from lts_jax.checkpointing import Checkpoints
 from lts_jax.evaluate import Evaluator
 from lts_jax.stopping import Stop, Stopped
 
-
-def flags(config, prefix=""):
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            yield from flags(value, f"{prefix}{name}.")
-        else:
-            yield f"--config.{prefix}{name}={value}"
+from recorded import as_flags
 
 
 def check_equal(whole, workdir):
@@ -40,7 +34,7 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
     workdir = tmp_path / "run"
     command = [
         *(sys.executable, "-m", "lts_jax.main", "--config=configs/shapes.py"),
-        *(f"--workdir={workdir}", *flags(config)),
+        *(f"--workdir={workdir}", *as_flags(config)),
     ]
     life = Life(command, log(workdir))
     assert life.wait_for("step 3/"), life.said

@@ -56,45 +56,52 @@ def by_number(path, _at=[0]):  # noqa: B006
     return f"module_list.{here}.Conv2d", f"module_list.{here}.BatchNorm2d"
 
 
+def parts(path):
+    """The stem, a stage's down, a block of a stage and its convolution, or the neck."""
+    return re.findall(r"stem|down|block|reduce|expand|\d+", path)
+
+
 def by_list(path):
     """As SimREC's: lists in lists."""
-    if path == "stem":
-        at = "module_list.0"
-    elif down := re.fullmatch(r"stage(\d)_down", path):
-        at = f"module_list.{2 * int(down[1]) - 1}"
-    elif block := re.fullmatch(r"stage(\d)_block(\d+)/ConvNormAct_(\d)", path):
-        at = f"module_list.{2 * int(block[1])}.module_list.{block[2]}.{block[3]}"
-    elif path in ("neck2_reduce", "neck2_expand"):
-        at = f"module_list.{12 if path == 'neck2_reduce' else 13}"
-    else:
-        neck = re.fullmatch(r"neck(\d)_(\w+)", path)
-        at = f"module_list.11.module_list.{neck[1]}.{0 if neck[2] == 'reduce' else 1}"
+    match parts(path):
+        case ["stem"]:
+            at = "module_list.0"
+        case [stage, "down"]:
+            at = f"module_list.{2 * int(stage) - 1}"
+        case [stage, "block", block, conv]:
+            at = f"module_list.{2 * int(stage)}.module_list.{block}.{conv}"
+        case ["2", role]:
+            at = f"module_list.{12 + (role == 'expand')}"
+        case [i, role]:
+            at = f"module_list.11.module_list.{i}.{int(role == 'expand')}"
     return f"{at}.0", f"{at}.1"
 
 
 def by_role(path):
     """As YOLOv3s in which a block's convolutions share a module."""
-    if path == "stem":
-        return "module.conv1", "module.bn1"
-    if down := re.fullmatch(r"stage(\d)_down", path):
-        return tuple(f"module.layer{down[1]}.ds_{x}" for x in ("conv", "bn"))
-    if block := re.fullmatch(r"stage(\d)_block(\d+)/ConvNormAct_(\d)", path):
-        at, n = f"module.layer{block[1]}.residual_{block[2]}", int(block[3]) + 1
-        return f"{at}.conv{n}", f"{at}.bn{n}"
+    match parts(path):
+        case ["stem"]:
+            return "module.conv1", "module.bn1"
+        case [stage, "down"]:
+            return tuple(f"module.layer{stage}.ds_{x}" for x in ("conv", "bn"))
+        case [stage, "block", block, conv]:
+            at, n = f"module.layer{stage}.residual_{block}", int(conv) + 1
+            return f"{at}.conv{n}", f"{at}.bn{n}"
     return f"module.neck.{path}.conv", f"module.neck.{path}.bn"
 
 
 def by_mmdetection(path):
-    if path == "stem":
-        at = "backbone.conv1"
-    elif down := re.fullmatch(r"stage(\d)_down", path):
-        at = f"backbone.conv_res_block{down[1]}.conv"
-    elif block := re.fullmatch(r"stage(\d)_block(\d+)/ConvNormAct_(\d)", path):
-        at = f"backbone.conv_res_block{block[1]}.res{block[2]}.conv{int(block[3]) + 1}"
-    elif path == "neck2_expand":
-        at = "bbox_head.convs_bridge.0"
-    else:
-        at = f"neck.detect1.conv{2 * int(path[4]) + 1 + path.endswith('expand')}"
+    match parts(path):
+        case ["stem"]:
+            at = "backbone.conv1"
+        case [stage, "down"]:
+            at = f"backbone.conv_res_block{stage}.conv"
+        case [stage, "block", block, conv]:
+            at = f"backbone.conv_res_block{stage}.res{block}.conv{int(conv) + 1}"
+        case ["2", "expand"]:
+            at = "bbox_head.convs_bridge.0"
+        case [i, role]:
+            at = f"neck.detect1.conv{2 * int(i) + 1 + (role == 'expand')}"
     return f"{at}.conv", f"{at}.bn"
 
 
