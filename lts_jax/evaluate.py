@@ -13,8 +13,7 @@ from jax.sharding import Mesh
 
 from lts_jax import locator_maps, metrics, results, sharding, visualize
 from lts_jax.data import canvases, pipeline, preprocess
-from lts_jax.models import LTS
-from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models import LTS, PreparedImage
 from lts_jax.results import Found
 from lts_jax.scoring import CURVE
 from lts_jax.steps import Batch, TrainState, compile_encode_step, compile_score_step
@@ -22,7 +21,7 @@ from lts_jax.writers import write_picture
 from tfds_refcoco import masks
 from tfds_refcoco.reader import Split
 
-ScoreStep = Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]
+ScoreStep = Callable[[TrainState, PreparedImage, jax.Array, Batch], dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Evaluator:
     model: LTS
     split: Split
     preprocessing: pipeline.Preprocessing
-    encode_step: Callable[[TrainState, jax.Array], ImageFeatures]
+    encode_step: Callable[[TrainState, jax.Array], PreparedImage]
     score_step: ScoreStep
     picture_step: ScoreStep
     groups: Sequence[np.ndarray]

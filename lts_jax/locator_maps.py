@@ -8,8 +8,7 @@ import numpy as np
 
 from lts_jax.data import preprocess
 from lts_jax.data.pipeline import Preprocessing
-from lts_jax.models import LTS, refer_with_maps
-from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models import LTS, PreparedImage, refer_with_maps
 from lts_jax.steps import Batch, TrainState, make_encode_step, variables_of
 from tfds_refcoco.reader import Split
 from tfds_refcoco.text import tokenize
@@ -27,7 +26,7 @@ def of_sentences(
     images = np.stack([preprocessing.image(record["image"])[0] for record in records])
 
     @jax.jit
-    def run(state: TrainState, features: ImageFeatures, sentence: Batch) -> dict[str, jax.Array]:
+    def run(state: TrainState, features: PreparedImage, sentence: Batch) -> dict[str, jax.Array]:
         variables = variables_of(state)
         text: Any = model.apply(
             variables, sentence["tokens"], sentence["length"], method="encode_text"

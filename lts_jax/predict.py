@@ -24,7 +24,7 @@ from lts_jax.data import preprocess
 from lts_jax.data.photos import read_photo
 from lts_jax.data.tokenizer import UNKNOWN
 from lts_jax.errors import ConfigError
-from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models import PreparedImage
 from lts_jax.steps import TrainState, make_encode_step, refer
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import DataError, masks
@@ -70,7 +70,7 @@ class Encoded(NamedTuple):
 
     image: np.ndarray  # uint8 [h, w, 3]
     placement: preprocess.Placement
-    features: ImageFeatures
+    features: PreparedImage
 
 
 class Predictor:
@@ -105,7 +105,7 @@ class Predictor:
         self._encode = jax.jit(make_encode_step(trained.model))
 
         def locate(
-            state: TrainState, features: ImageFeatures, sentence: dict[str, jax.Array]
+            state: TrainState, features: PreparedImage, sentence: dict[str, jax.Array]
         ) -> tuple[jax.Array, jax.Array | None]:
             batch = {k: v[None] for k, v in sentence.items()} | {"image": jnp.zeros(1, jnp.int32)}
             outputs = refer(trained.model, state, features, batch)

@@ -11,9 +11,7 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lts_jax import losses, scoring, sharding
-from lts_jax.models import LTS
-from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.lts import Outputs
+from lts_jax.models import LTS, Outputs, PreparedImage
 
 Batch = dict[str, jax.Array]
 
@@ -163,14 +161,14 @@ def compile_train_step(
     )
 
 
-def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], ImageFeatures]:
+def make_encode_step(model: LTS) -> Callable[[TrainState, jax.Array], PreparedImage]:
     """Encodes K images, uint8 `[K, S, S, 3]`, for all their sentences."""
 
-    def encode_step(state: TrainState, image: jax.Array) -> ImageFeatures:
-        features: Any = model.apply(
-            variables_of(state), to_float(image), train=False, method="encode_image"
-        )
-        return features
+    def encode_step(state: TrainState, image: jax.Array) -> PreparedImage:
+        def run(model: LTS) -> PreparedImage:
+            return model.prepare(model.encode_image(to_float(image), train=False))
+
+        return nn.apply(run, model)(variables_of(state))
 
     return encode_step
 
@@ -192,12 +190,12 @@ def on_each_device(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return jax.jit(on_mesh)
 
 
-def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], ImageFeatures]:
+def compile_encode_step(model: LTS, mesh: Mesh) -> Callable[[TrainState, jax.Array], PreparedImage]:
     """`make_encode_step` under jit: images and their features split over the mesh."""
     return on_each_device(make_encode_step(model), mesh)
 
 
-def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) -> Outputs:
+def refer(model: LTS, state: TrainState, features: PreparedImage, batch: Batch) -> Outputs:
     """Runs the network behind the image encoder.
 
     Args:
@@ -221,7 +219,7 @@ def refer(model: LTS, state: TrainState, features: ImageFeatures, batch: Batch) 
 
 def make_score_step(
     model: LTS, threshold: float, *, pictures: bool = False
-) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
+) -> Callable[[TrainState, PreparedImage, jax.Array, Batch], dict[str, jax.Array]]:
     """Predicts and scores B sentences about K encoded images; see `lts_jax.scoring.score`.
 
     The step takes the state, the images' features and placements int32 `[K, 6]`, and a batch as
@@ -229,13 +227,13 @@ def make_score_step(
     """
 
     def score_step(
-        state: TrainState, features: ImageFeatures, placement: jax.Array, batch: Batch
+        state: TrainState, features: PreparedImage, placement: jax.Array, batch: Batch
     ) -> dict[str, jax.Array]:
         return scoring.score(
             refer(model, state, features, batch),
             placement[batch["image"]],
             batch["truth"],
-            image_size=8 * features.stride8.shape[1],
+            image_size=8 * features.taps.stride8.shape[1],
             threshold=threshold,
             pictures=pictures,
         )
@@ -245,7 +243,7 @@ def make_score_step(
 
 def compile_score_step(
     model: LTS, threshold: float, mesh: Mesh, *, pictures: bool = False
-) -> Callable[[TrainState, ImageFeatures, jax.Array, Batch], dict[str, jax.Array]]:
+) -> Callable[[TrainState, PreparedImage, jax.Array, Batch], dict[str, jax.Array]]:
     """`make_score_step` under jit: images and sentences split over the mesh.
 
     A device finds the images of its sentences in its own memory: `image` counts those alone.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.layers import ConvNormAct, Dtype, leaky_relu, upsample_nearest
+from lts_jax.models.halves import Halves
+from lts_jax.models.layers import ConvNormAct, Dtype, leaky_relu
 
 
 class Fusion(nn.Module):
@@ -21,21 +22,40 @@ class Fusion(nn.Module):
     use_text: bool = True
     dtype: Dtype = jnp.float32
 
-    @nn.compact
-    def __call__(self, image: ImageFeatures, sentence: jax.Array, *, train: bool) -> jax.Array:
-        """Fuses the taps and f_text `[B, D]` into F_m3 `[B, H/8, W/8, features]`."""
+    def setup(self) -> None:
+        """Builds the 1×1 convolutions: `image…` of the taps, `up…` of what was fused."""
         half = self.features // 2
-        x = ConvNormAct(self.features, dtype=self.dtype, name="image32")(
-            image.stride32, train=train
+        self.image32 = ConvNormAct(self.features, dtype=self.dtype)
+        self.image16, self.up16, self.image8, self.up8 = (
+            ConvNormAct(half, dtype=self.dtype) for _ in range(4)
         )
         if self.use_text:
-            text = leaky_relu(nn.Dense(self.features, dtype=self.dtype, name="text")(sentence))
-            x = x * text[:, None, None]
-        for stride, tap in ((16, image.stride16), (8, image.stride8)):
-            coarse = ConvNormAct(half, dtype=self.dtype, name=f"up{stride}")
-            fine = ConvNormAct(half, dtype=self.dtype, name=f"image{stride}")
-            # Eq. 6 upsamples first: the same function, as copies of a pixel change neither the
-            # 1×1 convolution nor the batch's mean and variance, at four times the work.
-            x = upsample_nearest(coarse(x, train=train))
-            x = jnp.concatenate([x, fine(tap, train=train)], axis=-1)
-        return x
+            self.text = nn.Dense(self.features, dtype=self.dtype)
+
+    def of_image(self, image: ImageFeatures, *, train: bool) -> ImageFeatures:
+        """What no sentence changes: each tap behind its 1×1 convolution."""
+        return ImageFeatures(
+            self.image8(image.stride8, train=train),
+            self.image16(image.stride16, train=train),
+            self.image32(image.stride32, train=train),
+        )
+
+    def __call__(
+        self, image: ImageFeatures, sentence: jax.Array, *, train: bool, known: bool = False
+    ) -> Halves:
+        """Fuses the taps and f_text `[B, D]` into F_m3.
+
+        Args:
+          image: the taps.
+          sentence: f_text.
+          train: use the batch's own BatchNorm statistics.
+          known: `image` is what `of_image` returned of the taps.
+        """
+        taps = image if known else self.of_image(image, train=train)
+        x = taps.stride32
+        if self.use_text:
+            x = x * leaky_relu(self.text(sentence))[:, None, None]
+        # Eq. 6 upsamples first: the same function, as copies of a pixel change neither the 1×1
+        # convolution nor the batch's mean and variance, at four times the work.
+        middle = Halves(self.up16(x, train=train), taps.stride16).whole()
+        return Halves(self.up8(middle, train=train), taps.stride8)

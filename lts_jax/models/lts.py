@@ -22,6 +22,13 @@ class Outputs(NamedTuple):
     mask: jax.Array  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
 
 
+class PreparedImage(NamedTuple):
+    """An encoded image, and what else of it no sentence changes."""
+
+    taps: ImageFeatures  # behind the fusion's 1×1 convolutions
+    segmenter: dict[str, jax.Array]  # `Segmenter.of_image`; empty without a segmenter
+
+
 class LTS(nn.Module):
     """Locate then Segment. The defaults are the paper's sizes.
 
@@ -99,16 +106,28 @@ class LTS(nn.Module):
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`."""
         return self.text(tokens, lengths)
 
-    def refer(self, image: ImageFeatures, text: TextFeatures, *, train: bool) -> Outputs:
+    def prepare(self, image: ImageFeatures) -> PreparedImage:
+        """In evaluation, computes once for an image what `refer` would for each sentence."""
+        taps = self.fusion.of_image(image, train=False)
+        return PreparedImage(taps, self.segmenter.of_image(taps.stride8) if self.segment else {})
+
+    def refer(
+        self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
+    ) -> Outputs:
         """Fuses, locates and segments: one mask for each (image, sentence) pair."""
         run = rematerialized(self.remat and train)
-        fused = run(self.fusion, image, text.sentence, train=train)
+        if isinstance(image, PreparedImage):
+            halves = self.fusion(image.taps, text.sentence, train=train, known=True)
+            known = image.segmenter
+        else:
+            halves, known = run(self.fusion, image, text.sentence, train=train), {}
+        fused = halves.whole()
         heatmap = prior = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
             prior = as_prior(heatmap[:, -1], self.prior)
         if self.segment:
-            mask = run(self.segmenter, fused, prior, train=train)
+            mask = run(self.segmenter, halves, prior, known, train=train)
         elif heatmap is not None:
             mask = heatmap[:, -1]
         else:

@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.lts import LTS, Outputs
+from lts_jax.models.lts import LTS, Outputs, PreparedImage
 from lts_jax.models.text_encoder import TextFeatures
 
 
 def refer_with_maps(
-    model: LTS, variables: Any, image: ImageFeatures, text: TextFeatures
+    model: LTS, variables: Any, image: ImageFeatures | PreparedImage, text: TextFeatures
 ) -> tuple[Outputs, dict[str, jax.Array]]:
     """Does what `LTS.refer` does, and returns every map that the locator made on the way.
 
     Args:
       model: the network.
       variables: its parameters and BatchNorm statistics.
-      image: from `encode_image`.
+      image: from `encode_image` or `prepare`.
       text: from `encode_text`.
 
     Returns:

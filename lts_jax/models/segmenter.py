@@ -1,11 +1,12 @@
 """The segmenter: from features and a position prior to the mask (Section 3.3, Figure 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lts_jax.models.halves import ConvNormActOfParts, Halves, convolve_part
 from lts_jax.models.layers import (
     ConvNormAct,
     ConvTranspose2x,
@@ -31,31 +32,63 @@ class Segmenter(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, prior: jax.Array | None, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        fused: jax.Array | Halves,
+        prior: jax.Array | None,
+        known: Mapping[str, jax.Array] | None = None,
+        *,
+        train: bool,
+    ) -> jax.Array:
         """Returns the logits of P_mask, `[B, H/4, W/4]`.
 
         Args:
-          fused: features of any network, `[B, H/8, W/8, C]`.
+          fused: features of any network, `[B, H/8, W/8, C]`, or F_m3.
           prior: a map of where the object is, `[B, H/8, W/8]`, or None (Table 2: no locator).
+          known: what `of_image` returned.
           train: use the batch's own BatchNorm statistics.
         """
-        x = fused
+        known = known or {}
+        parts = list(fused) if isinstance(fused, Halves) else [fused]
         if prior is not None:
-            x = jnp.concatenate([x, prior[..., None].astype(x.dtype)], axis=-1)
-        branches = [ConvNormAct(self.features, dtype=self.dtype, name="aspp_1x1")(x, train=train)]
-        for rate in self.rates:
-            branch = ConvNormAct(
-                self.features, 3, dilation=rate, dtype=self.dtype, name=f"aspp_rate{rate}"
+            parts.append(prior[..., None].astype(parts[-1].dtype))
+        branches = []
+        for name, rate in self._branches().items():
+            kernel = 3 if rate else 1
+            branch = ConvNormActOfParts(
+                self.features, kernel, dilation=rate, dtype=self.dtype, name=name
             )
-            branches.append(branch(x, train=train))
-        pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(
-            x.mean(axis=(1, 2), keepdims=True), train=train
-        )
-        branches.append(jnp.broadcast_to(pooled, branches[0].shape))
-        x = ConvNormAct(self.features, dtype=self.dtype, name="project")(
-            jnp.concatenate(branches, axis=-1), train=train
+            branches.append(branch(parts, known.get(name), train=train))
+        # The mean of copies is the mean.
+        means = jnp.concatenate([x.mean(axis=(1, 2), keepdims=True) for x in parts], axis=-1)
+        pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(means, train=train)
+        x = ConvNormActOfParts(self.features, dtype=self.dtype, name="project")(
+            [jnp.concatenate(branches, axis=-1), pooled], train=train
         )
         x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
         norm = batch_norm(use_running_average=not train, dtype=self.dtype, name="upsample_norm")
         x = leaky_relu(norm(x))
         return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]
+
+    def of_image(self, fine: jax.Array) -> dict[str, jax.Array]:
+        """What the fine half of F_m3 adds to each branch, for `known`; no sentence changes it.
+
+        With the parameters of a network that has some.
+
+        Args:
+          fine: `[B, H/8, W/8, C/2]`.
+
+        Returns:
+          `[B, H/8, W/8, features]` by the branch's name.
+        """
+        found, channels = {}, fine.shape[-1]
+        for name, rate in self._branches().items():
+            kernel = self.variables["params"][name]["conv"]["kernel"]
+            kernel = kernel[..., channels : 2 * channels, :]  # behind as many of the coarse half
+            x, kernel = nn.dtypes.promote_dtype(fine, kernel, dtype=self.dtype)
+            found[name] = convolve_part(x, kernel, rate, (fine.shape[1], fine.shape[2]))
+        return found
+
+    def _branches(self) -> dict[str, int]:
+        """Their names and dilations; 0 is the 1×1 convolution's."""
+        return {"aspp_1x1": 0} | {f"aspp_rate{rate}": rate for rate in self.rates}

@@ -137,8 +137,8 @@ def test_scoring_needs_no_traffic_between_devices():
     batch = {k: make_batch()[k] for k in ("tokens", "length")}
     batch |= {"image": np.zeros(8, np.int32), "truth": np.zeros((8, 64, 8), np.uint8)}
     features = steps.compile_encode_step(MODEL, mesh)(state, make_batch()["image"])
-    assert len(features.stride8.sharding.device_set) == 8
-    assert not features.stride8.sharding.is_fully_replicated
+    assert len(features.taps.stride8.sharding.device_set) == 8
+    assert not features.taps.stride8.sharding.is_fully_replicated
     placement = np.tile(np.array([place(64, 64, 64, "letterbox")], np.int32), (8, 1))
     score = steps.compile_score_step(MODEL, 0.5, mesh, pictures=True)
     program = score.lower(state, features, placement, batch).compile().as_text()

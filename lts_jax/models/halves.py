@@ -1,0 +1,111 @@
+"""F_m3 without its copies, and convolutions over it that compute nothing twice.
+
+One half of F_m3's channels are a map of half the size, doubled by nearest neighbour (Eq. 6), and no
+sentence changes the other half (Eq. 7). A convolution is the sum of what it makes of each part of
+its channels. Of the coarse half that is the same at half the size with half the dilation, doubled
+afterwards, where the dilation is even: a quarter of the work. Of the fine half it is the same for
+all sentences about an image.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lts_jax.models.convolution import convolve
+from lts_jax.models.layers import Dtype, batch_norm, leaky_relu, upsample_nearest
+
+
+class Halves(NamedTuple):
+    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`."""
+
+    coarse: jax.Array
+    fine: jax.Array
+
+    def whole(self) -> jax.Array:
+        """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
+        return jnp.concatenate([upsample_nearest(self.coarse), self.fine], axis=-1)
+
+
+def convolve_part(
+    x: jax.Array, kernel: jax.Array, dilation: int, size: tuple[int, int]
+) -> jax.Array:
+    """What a convolution of stride 1 makes of some of its channels.
+
+    Args:
+      x: `[B, H, W, C]`; of half the size it stands for its doubling, and a single cell for a map
+        of nothing else.
+      kernel: those channels' part of it, `[C, F]` or `[k, k, C, F]`.
+      dilation: of the whole map.
+      size: H and W.
+
+    Returns:
+      `[B, H, W, F]`; of a single cell `[B, 1, 1, F]`.
+    """
+    doubled = 2 * x.shape[1] == size[0] > 2
+    if doubled and kernel.ndim > 2 and dilation % 2:
+        x, doubled = upsample_nearest(x), False
+    if kernel.ndim == 2:
+        y = x @ kernel
+    else:
+        dilation //= 1 + doubled
+        pad = dilation * (kernel.shape[0] // 2)
+        y = convolve(x, kernel, (1, 1), ((pad, pad),) * 2, rhs_dilation=(dilation,) * 2)
+    return upsample_nearest(y) if doubled else y
+
+
+class ConvNormActOfParts(nn.Module):
+    """`ConvNormAct`, with the same parameters, of channels that come in parts.
+
+    Attributes:
+      features: output channels.
+      kernel: side of the square kernel, odd.
+      dilation: rate of an atrous kernel.
+      dtype: of the computation.
+    """
+
+    features: int
+    kernel: int = 1
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, parts: Sequence[jax.Array], known: jax.Array | None = None, *, train: bool
+    ) -> jax.Array:
+        """Maps parts, as `convolve_part` takes them, to `[B, H, W, features]`.
+
+        Args:
+          parts: in the order of the channels; one of them has the whole size.
+          known: what `convolve_part` made of the second part already.
+          train: use the batch's own BatchNorm statistics.
+        """
+        side = () if self.kernel == 1 else (self.kernel,) * 2
+        shape = (*side, sum(x.shape[-1] for x in parts), self.features)
+        whole, *parts = nn.dtypes.promote_dtype(
+            _Kernel(shape, name="conv")(), *parts, dtype=self.dtype
+        )
+        height, width = (max(x.shape[axis] for x in parts) for axis in (1, 2))
+        total, begin = jnp.zeros((), whole.dtype), 0
+        for i, x in enumerate(parts):
+            kernel = whole[..., begin : begin + x.shape[-1], :]
+            begin += x.shape[-1]
+            if i == 1 and known is not None:
+                total += known
+            else:
+                total += convolve_part(x, kernel, self.dilation, (height, width))
+        x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(total)
+        return leaky_relu(x)
+
+
+class _Kernel(nn.Module):
+    """A convolution's parameter, where `flax.linen.Conv` would have it."""
+
+    shape: Sequence[int]
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        kernel: jax.Array = self.param("kernel", nn.linear.default_kernel_init, tuple(self.shape))
+        return kernel
