@@ -76,14 +76,16 @@ delete() {
 
 setup() {
   local archive=${TMPDIR:-/tmp}/lts_jax-$name.tgz code=(lts_jax tfds_refcoco configs launch)
-  local free="flock --shared --nonblock .launch/lock true"
+  local free="flock --shared --nonblock .launch/lock true" revision
+  revision=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
   # Without the variable a Mac's tar adds files of its own.
   run env COPYFILE_DISABLE=1 tar -czf "$archive" --exclude=__pycache__ \
     pyproject.toml README.md LICENSE "${code[@]}" &&
     tpu scp "$archive" "$name:lts_jax.tgz" --worker=all &&
     tpu ssh "$name" --worker=all "--command=mkdir -p lts_jax/.launch && cd lts_jax &&\
  { $free || { echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } &&\
- rm -rf ${code[*]} && tar -xzf ../lts_jax.tgz && launch/tpu_worker.sh setup"
+ rm -rf ${code[*]} && tar -xzf ../lts_jax.tgz && echo $revision >.launch/revision &&\
+ launch/tpu_worker.sh setup"
 }
 
 # Prints the VM's state, NONE where there is none, UNKNOWN where Google cannot be asked.

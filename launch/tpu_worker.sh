@@ -21,7 +21,8 @@ own() {
   esac
 }
 
-notes=.launch # lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready
+# lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready; revision, of git
+notes=.launch
 running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: others may look too
 
 setup() {
@@ -82,7 +83,7 @@ run_detached() {
   local told=''
   trap 'signalled=1 told=1' TERM # by stop, or the machine goes down; Python is told too
   echo "$$" >"$notes/pid"
-  .venv/bin/python -m lts_jax.main "${rest[@]}" &
+  LTS_GIT_REVISION=$(<"$notes/revision") .venv/bin/python -m lts_jax.main "${rest[@]}" &
   wait_for $!
   # A run that was told to end has not come to its end, though its status is 0.
   local how="exited $status"

@@ -79,6 +79,8 @@ def check_config(config: ConfigDict) -> None:
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             raise ConfigError(f"{name}={fields[name]!r} is none of {', '.join(choices)}")
+    for name, value in fields.items():
+        check_local(name, value)
     for name in _POSITIVE:
         if not 0 < fields[name] < math.inf:
             raise ConfigError(f"{name}={fields[name]} must be positive")
@@ -115,6 +117,14 @@ def check_config(config: ConfigDict) -> None:
         raise ConfigError(f"eval.splits={splits} must be one or more splits, each once")
     if not 0 <= fields["eval.threshold"] < 1:
         raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
+
+
+def check_local(name: str, value: Any) -> None:
+    """Raises ConfigError where a path is in a bucket: Python would make a local folder of it."""
+    if isinstance(value, str) and "://" in value:
+        raise ConfigError(
+            f"{name}={value} is no path of this machine; docs/launch.md says how to reach a bucket"
+        )
 
 
 def _check_parts(fields: Mapping[str, Any]) -> None:

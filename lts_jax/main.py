@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from lts_jax import predict
 from lts_jax.checkpointing import open_checkpoints, split_path
+from lts_jax.checks import check_local
 from lts_jax.cli import OVERRIDE, override, parse_flags, split_lists
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.experiment import config_of
@@ -102,6 +103,8 @@ def run(mode: str, overrides: Sequence[str] = (), stop: Stop | None = None) -> N
       overrides: `--config.a.b=…`, which set fields of a checkpoint's config.
       stop: tells a training to stop.
     """
+    for flag in (_WORKDIR, _CHECKPOINT, _IMAGE, _JSONL, _OUT):
+        check_local(f"--{flag.name}", flag.value)
     workdir, step = _run_folder()
     if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")

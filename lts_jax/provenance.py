@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -43,7 +44,8 @@ def describe() -> dict[str, Any]:
 def git(folder: Path) -> dict[str, Any]:
     """Returns the `revision` of a checkout, and whether tracked files are changed (`dirty`).
 
-    "unknown" and None where the folder is no part of one: an installation that lies in somebody's
+    Where the folder is no part of one, they are what LTS_GIT_REVISION says, in the form of `git
+    describe --dirty`, and "unknown" and None without it: an installation that lies in somebody's
     checkout is not tracked by it.
     """
 
@@ -56,4 +58,6 @@ def git(folder: Path) -> dict[str, Any]:
         dirty = bool(run("status", "--porcelain", "--untracked-files=no"))
         return {"revision": run("rev-parse", "HEAD"), "dirty": dirty}
     except (OSError, subprocess.CalledProcessError):
-        return {"revision": "unknown", "dirty": None}
+        told = os.environ.get("LTS_GIT_REVISION", "unknown")
+        known = None if told == "unknown" else told.endswith("-dirty")
+        return {"revision": told.removesuffix("-dirty"), "dirty": known}

@@ -155,9 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     builder = command("build", _build, "write a data set in records")
     builder.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     builder.add_argument(
-        "--raw", type=Path, help="folder of the raw files or zips; not needed for shapes"
+        "--raw", type=_local_path, help="folder of the raw files or zips; not needed for shapes"
     )
-    builder.add_argument("--out", type=Path, required=True, help="folder to build in")
+    builder.add_argument("--out", type=_local_path, required=True, help="folder to build in")
     builder.add_argument("--overwrite", action="store_true", help="replace a set already built")
     builder.add_argument(
         "--split", action="append", metavar="NAME", help="build this split alone; may be repeated"
@@ -173,29 +173,33 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     generator = command("generate", _generate, "write the raw files of the set shapes")
-    generator.add_argument("--out", type=Path, required=True)
+    generator.add_argument("--out", type=_local_path, required=True)
     generator.add_argument("--seed", type=int, default=0)
 
     checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")
-    checker.add_argument("--out", type=Path, required=True, help="folder they were built in")
+    checker.add_argument("--out", type=_local_path, required=True, help="folder they were built in")
     checker.add_argument(
         "--dataset", action="append", choices=tuple(SOURCES), help="all that are built if not given"
     )
     checker.add_argument(
         "--leak-free",
-        type=Path,
+        type=_local_path,
         metavar="FILE",
         help="instead write the images of a train split that no set's val or test splits hold",
     )
     checker.add_argument("--train-of", metavar="DATASET", help="whose train split that is")
     checker.add_argument(
-        "--held-out", type=Path, action="append", metavar="FILE", help="further images held out"
+        "--held-out",
+        type=_local_path,
+        action="append",
+        metavar="FILE",
+        help="further images held out",
     )
 
     stats = command("stats", _stats, "print lengths, words and objects of a built set")
     shower = command("show", _show, "draw records of a built set")
     for reader in (stats, shower):
-        reader.add_argument("--out", type=Path, required=True, help="folder it was built in")
+        reader.add_argument("--out", type=_local_path, required=True, help="folder it was built in")
         reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     stats.add_argument("--json", action="store_true")
     shower.add_argument(
@@ -203,9 +207,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     shower.add_argument("--split", default="val")
     shower.add_argument("--image-id", type=int, help="draw this image instead")
-    shower.add_argument("--to", type=Path, default=Path("pictures"), help="folder of the pictures")
+    shower.add_argument(
+        "--to", type=_local_path, default=Path("pictures"), help="folder of the pictures"
+    )
     shower.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _local_path(text: str) -> Path:
+    if "://" in text:  # of which Python would make a local folder
+        raise argparse.ArgumentTypeError(f"{text} is no path of this machine: copy or mount it")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

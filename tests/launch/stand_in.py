@@ -149,7 +149,8 @@ def python(args):
     count.write_text(str(number + 1))
     lines = (FAKE / "runs").read_text().splitlines() if (FAKE / "runs").exists() else ["exit 0"]
     verb, what = lines[min(number, len(lines) - 1)].split()
-    print("JAX_PLATFORMS", os.environ.get("JAX_PLATFORMS"), "run", number, flush=True)
+    platforms, revision = map(os.environ.get, ("JAX_PLATFORMS", "LTS_GIT_REVISION"))
+    print("JAX_PLATFORMS", platforms, "run", number, "of", revision, flush=True)
     if verb == "exit":
         return int(what)
 

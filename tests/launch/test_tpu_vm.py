@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,11 +19,26 @@ pytestmark = pytest.mark.skipif(
 TPU = "gcloud compute tpus tpu-vm"
 AT = "--zone=us-central2-b"
 CODE = "lts_jax tfds_refcoco configs launch"
+ROOT = Path(__file__).parent.parent.parent
+
+
+def revision():
+    """Of the code that is sent; unknown where this is no checkout."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD"]).returncode
+    return head.stdout.strip() + ("-dirty" if changed else "")
+
+
+REVISION = revision()
 SETUP = shlex.quote(
     "--command=mkdir -p lts_jax/.launch && cd lts_jax && "
     "{ flock --shared --nonblock .launch/lock true || "
     "{ echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } && "
-    f"rm -rf {CODE} && tar -xzf ../lts_jax.tgz && launch/tpu_worker.sh setup"
+    f"rm -rf {CODE} && tar -xzf ../lts_jax.tgz && "
+    f"echo {REVISION} >.launch/revision && launch/tpu_worker.sh setup"
 )
 LOOK = (
     f"{TPU} ssh lts-jax --worker=all '--command=if [ -e lts_jax/launch/tpu_worker.sh ]; then "
@@ -96,7 +112,7 @@ def test_from_nothing_to_the_end_of_the_run(machine, workers):
         run = shlex.join(["python", *MAIN, NASTY])
         assert machine.calls(f"worker{k}") == [*WORKER_SETUP, *WORKER_START, run]
         assert (machine.folder / f"worker{k}/lts_jax/data/set").read_text() == "records"
-    assert "lts-jax has done its work" in out and "run 0" in out
+    assert "lts-jax has done its work" in out and f"run 0 of {REVISION}" in out
 
     machine.forget()
     status, dry, err = machine.run("tpu_vm.sh", "--dry-run", *args)

@@ -54,6 +54,8 @@ def test_missing_data(repo_root, tmp_path):
         (["--config.data.dataset=shape"], "none of refcoco_unc"),
         (["--config=configs/shape.py"], "configs/shape.py"),
         (["--workdir=README.md"], "README.md"),
+        (["--workdir=gs://b/run"], "--workdir=gs://b/run is no path of this machine"),
+        (["--config.data.dir=gs://b/data"], "data.dir=gs://b/data is no path of this machine"),
     ],
 )
 def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, args, said):

@@ -8,7 +8,8 @@ def run(folder, *args):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path):
+def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):
+    monkeypatch.delenv("LTS_GIT_REVISION", raising=False)
     package = tmp_path / "package"
     package.mkdir()
     unknown = {"revision": "unknown", "dirty": None}
@@ -24,3 +25,9 @@ def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path):
     assert provenance.git.__wrapped__(package)["dirty"] is False
     (package / "__init__.py").write_text("1")
     assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": True}
+
+
+def test_the_revision_that_the_launch_scripts_tell(tmp_path, monkeypatch):
+    for told, dirty in (("abc", False), ("abc-dirty", True)):
+        monkeypatch.setenv("LTS_GIT_REVISION", told)
+        assert provenance.git.__wrapped__(tmp_path) == {"revision": "abc", "dirty": dirty}

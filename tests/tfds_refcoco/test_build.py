@@ -310,3 +310,11 @@ def test_command_line(write_raw, tmp_path, capsys):
     arguments[2] = "refcoco_unc"
     assert main([*arguments[:6], str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["build", "--dataset", "shapes", "--out", "gs://b/data"])
+    assert "--out: gs://b/data is no path of this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
