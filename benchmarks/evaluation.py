@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation --config configs/shapes.py [--workdir runs/shapes]
 
 Both ways run the same compiled steps in one process, taking turns after a warm-up; they differ in
-`Evaluator.groups` alone. Takes the workdir's best checkpoint, or random parameters where it has
-none.
+`Evaluator.groups` alone. `--against torch` adds both ways of the PyTorch twin. Takes the workdir's
+best checkpoint, or random parameters where it has none.
 """
 
 import dataclasses
@@ -143,9 +143,14 @@ def compare_files(evaluators: dict[str, Evaluator], setup: Setup) -> dict[str, A
 
 
 def benchmark(
-    config: ConfigDict, workdir: Path | None, name: str, repeats: int, images: int | None
+    config: ConfigDict,
+    workdir: Path | None,
+    name: str,
+    repeats: int,
+    images: int | None,
+    against: str | None = None,
 ) -> dict[str, Any]:
-    """Times and compares both ways on a split; see the module."""
+    """Times all ways on a split and compares ours; see the module."""
     checks.check_config(config)
     dataset = experiment.open_data(config)
     split = dataset.split(name)
@@ -163,16 +168,22 @@ def benchmark(
         return lambda: evaluator.scores(setup.state)
 
     ways = {way: scorer(evaluator) for way, evaluator in evaluators.items()}
+    if against == "torch":
+        from benchmarks.torch_evaluation import TorchEvaluator
+
+        for way, evaluator in evaluators.items():
+            peer = TorchEvaluator(evaluator, setup.model, setup.state, config.eval.threshold)
+            ways[f"torch, {way}"] = peer.scores
     metrics, seconds = take_turns(ways, repeats)
     timing = {
         way: {
             "seconds": seconds[way],
             "median_seconds": statistics.median(seconds[way]),
             "sentences_per_second": n / statistics.median(seconds[way]),
-            "images_encoded": len(evaluator.groups),
+            "images_encoded": len(evaluators[way.removeprefix("torch, ")].groups),
             "metrics": metrics[way],
         }
-        for way, evaluator in evaluators.items()
+        for way in ways
     }
     fast, slow = (statistics.median(seconds[way]) for way in WAYS)
     return {
@@ -205,7 +216,7 @@ def print_result(result: dict[str, Any]) -> None:
                 f"{min(timing['seconds']):.2f} to {max(timing['seconds']):.2f}",
                 f"{timing['sentences_per_second']:.1f}",
                 str(timing["images_encoded"]),
-                *("-" if scores[k] is None else f"{100 * scores[k]:.4f}" for k in METRIC_NAMES),
+                *("-" if scores.get(k) is None else f"{100 * scores[k]:.4f}" for k in METRIC_NAMES),
             ]
         )
     header = ("encoding", "median s", "spread", "sentences/s", "images encoded", *METRIC_NAMES)
@@ -221,6 +232,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of a trained run.")
     flags.DEFINE_string("split", "val", "Evaluated split.")
     flags.DEFINE_integer("repeats", 3, "Timed runs each way.", lower_bound=1)
+    flags.DEFINE_enum("against", None, ["torch"], "The peer, in turn.")
     flags.DEFINE_integer("images", None, "Only so many images, the first.", lower_bound=1)
     flags.DEFINE_string("out", None, "JSON file to write.")
     flags.mark_flag_as_required("config")
@@ -234,7 +246,9 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     workdir = Path(given.workdir) if given.workdir else None
     try:
-        result = benchmark(given.config, workdir, given.split, given.repeats, given.images)
+        result = benchmark(
+            given.config, workdir, given.split, given.repeats, given.images, given.against
+        )
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     print_result(result)

@@ -1,5 +1,7 @@
 """The benchmark of evaluation, on a small generated set and a tiny network."""
 
+import importlib.util
+
 import pytest
 
 import tfds_refcoco
@@ -20,7 +22,8 @@ def result(tmp_path_factory):
     config.data.image_size = 64
     config.model.update(TINY)
     config.eval.batch_size = 8
-    return evaluation.benchmark(config, None, "val", repeats=2, images=4)
+    peer = "torch" if importlib.util.find_spec("torch") else None
+    return evaluation.benchmark(config, None, "val", repeats=2, images=4, against=peer)
 
 
 def test_both_ways_are_timed_and_give_the_same(result):
@@ -37,6 +40,16 @@ def test_both_ways_are_timed_and_give_the_same(result):
     if comparison["predicted_pixels_that_differ"] == 0:
         assert comparison["predictions_json_identical"]
         assert comparison["sentences_that_differ"] == comparison["largest_iou_difference"] == 0
+
+
+def test_the_peer_gives_the_same_to_a_pixel_or_two(result):
+    pytest.importorskip("torch")
+    ours = result["timing"]["shared"]["metrics"]
+    for way in evaluation.WAYS:
+        theirs = result["timing"][f"torch, {way}"]
+        assert len(theirs["seconds"]) == 2
+        for name in ("oiou", "miou"):
+            assert theirs["metrics"][name] == pytest.approx(ours[name], abs=1e-4)
 
 
 def test_the_tables_are_printed(result, capsys):
