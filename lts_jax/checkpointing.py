@@ -120,7 +120,7 @@ class Checkpoints:
           NonFiniteLossError: the state holds numbers that are not finite; nothing is written.
           SaveError: this or the checkpoint before it could not be written.
         """
-        finite, checksum = jax.device_get(fingerprint(state))
+        finite, checksum = fingerprint(state)
         if not finite:
             raise NonFiniteLossError(
                 f"the parameters, statistics or moments are not finite after step {step}; the last "
@@ -134,7 +134,7 @@ class Checkpoints:
             data=ocp.args.JsonSave(run["data"]),
             vocabulary=ocp.args.JsonSave(words),
             weights=ocp.args.JsonSave(run["weights"]),
-            checksum=ocp.args.JsonSave(int(checksum)),
+            checksum=ocp.args.JsonSave(checksum),
         )
         with self._writing():
             self._manager.save(step, args=args)
@@ -213,7 +213,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
         checksum = self._read_json(step, ["checksum"])["checksum"]
-        if checksum is not None and checksum != int(fingerprint(state)[1]):
+        if checksum is not None and checksum != fingerprint(state)[1]:
             raise UnreadableCheckpointError(
                 f"checkpoint {self.folder / str(step)} is damaged: its state has another checksum"
             )
