@@ -2,9 +2,9 @@
 
 A 3×3 convolution is the sum over its nine taps of a matrix product with the input shifted. On a
 CPU the weight's gradient takes 1.4 to 5 times as long by XLA's convolution as by the nine products,
-and so does all of a widely dilated one, whose taps lie on the padding for a good part: there the
-shifted inputs are smaller. docs/performance.md has the measurements. On GPUs and TPUs it is
-`jax.lax.conv_general_dilated` as ever.
+and so does the input's of a widely dilated one, whose taps lie on the padding for a good part:
+there the shifted inputs are smaller. docs/performance.md has the measurements. On GPUs and TPUs it
+is `jax.lax.conv_general_dilated` as ever.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,12 +41,7 @@ def convolve(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.Array:
-    by_xla = partial(_by_xla, stride=stride, dilation=dilation)
-    if dilation == 1:
-        return by_xla(x, kernel)
-    return lax.platform_dependent(
-        x, kernel, cpu=partial(_by_taps, dilation=dilation), default=by_xla
-    )
+    return _by_xla(x, kernel, stride, dilation)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> Any:
