@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ class Predictor:
         self.config = config
         self._state = trained.state
         self._preprocessing = experiment.make_preprocessing(config, trained.vocabulary)
-        self._encode = jax.jit(make_encode_step(trained.model))
+        encode = make_encode_step(trained.model)
 
         def locate(
             state: TrainState, features: PreparedImage, sentence: dict[str, jax.Array]
@@ -112,7 +113,17 @@ class Predictor:
             last = None if outputs.heatmap is None else jax.nn.sigmoid(outputs.heatmap[0, -1])
             return jax.nn.sigmoid(outputs.mask[0]), last
 
-        self._locate = jax.jit(locate)
+        # Both at once: most of what the first prediction waits for is the compiler.
+        size = config.data.image_size
+        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+        features = jax.eval_shape(encode, self._state, image)
+        sentence = self._preprocessing.sentence("")
+        with ThreadPoolExecutor() as threads:
+            both = [
+                threads.submit(lambda f, *args: jax.jit(f).lower(self._state, *args).compile(), *x)
+                for x in ((encode, image), (locate, features, sentence))
+            ]
+        self._encode, self._locate = (compiled.result() for compiled in both)
 
     def __call__(self, image: Picture, texts: str | Sequence[str]) -> list[Prediction]:
         """Finds what each sentence says; the picture is read and encoded once.
