@@ -21,7 +21,11 @@ from lts_jax.writers import write_json
 
 VOCABULARY = Vocabulary([f"word{i}" for i in range(9340)])
 """About as large as RefCOCO's."""
-SWEEPS = {"batch": (1, 2, 4, 8, 16, 32, 64, 128, 256), "size": (320, 352, 384, 416, 448, 480)}
+SWEEPS = {
+    "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    "size": (320, 352, 384, 416, 448, 480),
+    "words": (5, 10, 15, 20, 30, 50),
+}
 
 
 class Network(NamedTuple):
@@ -109,7 +113,7 @@ def run(
     )
     parser.add_argument("--batch", type=int, default=2, help="sentences, each with its image")
     parser.add_argument("--size", type=int, default=416, help="side of the images, pixels")
-    parser.add_argument("--sweep", choices=[*SWEEPS], help="measure at many batches or sizes")
+    parser.add_argument("--sweep", choices=[*SWEEPS], help="measure at many of these")
     parser.add_argument("--against", choices=["torch"], help="the peer, in turn")
     parser.add_argument("--steps", type=int, default=1, help="in a turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each way")
@@ -118,11 +122,8 @@ def run(
     args.overrides = overrides
     if unknown := [text for text in overrides if not text.startswith("--config.")]:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
-    points = [(args.size, args.batch)]
-    if args.sweep == "batch":
-        points = [(args.size, batch) for batch in SWEEPS["batch"]]
-    elif args.sweep == "size":
-        points = [(size, args.batch) for size in SWEEPS["size"]]
+    one = {"size": args.size, "batch": args.batch}
+    points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
     device = jax.devices()[0]
     result: dict[str, Any] = {
         "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
@@ -139,16 +140,17 @@ def run(
     print(f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}")
     for name, rate in result["matrix_rate"].items():
         print(f"matrix product in {name}: {rate / 1e9:.0f} GFLOP/s")
-    for size, batch in points:
+    for numbers in points:
+        if "words" in numbers:
+            args.overrides = [*overrides, f"--config.data.max_words={numbers['words']}"]
         try:
-            point = measure(args, size, batch)
+            point = measure(args, numbers["size"], numbers["batch"])
         except Exception as error:  # the classes are of two frameworks
             if not out_of_memory(error):
                 raise
             point = {"out_of_memory": True}
-        point = {"image_size": size, "batch": batch, **point}
-        result["points"].append(point)
-        print(f"\n{size} × {size}, batch {batch}")
+        result["points"].append(numbers | point)
+        print("\n" + ", ".join(f"{name} {value}" for name, value in numbers.items()))
         print(turns.table(point["rows"], "ours") if "rows" in point else "out of memory")
         if args.out:  # after each point: a sweep may be stopped
             write_json(args.out, result)

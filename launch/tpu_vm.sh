@@ -66,8 +66,15 @@ create() {
       *) die "--accelerator-type $type: give its --version too" ;;
     esac
   fi
-  tpu create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot} &&
+  if tpu create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot} \
+    2>&1 >&3 | tee "$scratch/refused" >&2; then
     expected=READY # of a dry run
+    return
+  fi
+  # Trying again mends no word of the command; there may be no capacity for hours.
+  ! grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|NOT_FOUND|unrecognized|invalid choice|argument --' \
+    "$scratch/refused" || die "$name cannot be created, see above"
+  return 1
 }
 
 delete() {
@@ -115,7 +122,7 @@ start() {
   on all launch/tpu_worker.sh start ${data:+--data "$data"} --bucket "$bucket" -- "${arguments[@]}"
 }
 
-# Makes a VM ready for `start`.
+# Makes a VM ready for `start`; fails where another try may do it.
 prepare() {
   local state
   state=$(vm_state)
@@ -123,8 +130,22 @@ prepare() {
     READY) [[ $(run_states) != *,new,* ]] || setup ;;
     NONE) create && setup ;;
     PREEMPTED | TERMINATED) delete && create && setup ;;
+    CREATING | STARTING | RESTARTING | REPAIRING | DELETING | STOPPING)
+      echo "$name is in state $state"
+      return 1
+      ;;
     *) die "$name is in state $state: try again later, or delete it" ;;
   esac
+}
+
+# patiently TRIES COMMAND: until it succeeds; a new VM refuses connections at first.
+patiently() {
+  local tries=$1
+  until "$2"; do
+    ((--tries)) || die "$2 has failed, see above"
+    echo "trying again in $poll s"
+    sleep "$poll"
+  done
 }
 
 # Watches a run until it ends. A VM that was taken away is made anew, and the run goes on there.
@@ -190,8 +211,8 @@ follow() {
   layout=$(run gcloud storage buckets describe "gs://$bucket" \
     "--format=value(hierarchicalNamespace.enabled)" --raw)
   [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace, see docs/launch.md"
-  prepare
-  start
+  patiently 1000000 prepare
+  patiently 3 start
   watch
 }
 
@@ -214,6 +235,7 @@ ask_and_delete() {
 
 mode=''
 parse "$@"
+[[ $spot != [0nNfF]* ]] || spot='' # 0, no, false
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 expected=READY # the answer in a dry run

@@ -48,6 +48,8 @@ mount_bucket() {
     run sudo apt-get -o DPkg::Lock::Timeout=600 install --yes "./$notes/$package"
   fi
   if ! mountpoint -q "../buckets/$bucket"; then
+    # What a gcsfuse that has died leaves is neither mounted nor a folder.
+    [[ $dry_run ]] || ! mount | grep -qF "/buckets/$bucket " || fusermount -u -z "../buckets/$bucket"
     run mkdir -p "../buckets/$bucket"
     run gcsfuse --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \
       "$bucket" "../buckets/$bucket"

@@ -15,14 +15,15 @@ from jax.experimental import multihost_utils
 
 from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError, UnreadableCheckpointError
 from lts_jax.guards import fingerprint
+from lts_jax.sharding import heard
 from lts_jax.steps import TrainState
 from lts_jax.writers import write_json
 
 BEST_METRIC = "oiou"
 LATEST_KEPT = 2  # the second is for the day on which the first is damaged
-_JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksum")
+_JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksums")
 # In older checkpoints, whose first weights were random.
-_ABSENT: dict[str, Any] = {"weights": {}, "checksum": None}
+_ABSENT: dict[str, Any] = {"weights": {}, "checksums": {}}
 
 
 class Checkpoints:
@@ -47,12 +48,23 @@ class Checkpoints:
             lightweight_initialize=True,  # reads nothing: what it reads may be damaged
         )
         self.folder = (workdir / "checkpoints").resolve()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=options,
-            item_names=("state", "iterator", *_JSON_ITEMS),
-            item_handlers={"iterator": grain.checkpoint.CheckpointHandler()},
+        items: dict[str, Any] = {
+            "item_names": ("state", "iterator", *_JSON_ITEMS),
+            "item_handlers": {"iterator": grain.checkpoint.CheckpointHandler()},
+        }
+        self._manager = ocp.CheckpointManager(self.folder, options=options, **items)
+        # Each process reads for itself: in Orbax's own way, one that cannot leaves the others
+        # waiting for it.
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader {me}"
         )
+        self._reader = self._manager
+        if jax.process_count() > 1:
+            options = ocp.CheckpointManagerOptions(
+                read_only=True, lightweight_initialize=True, multiprocessing_options=alone
+            )
+            self._reader = ocp.CheckpointManager(self.folder, options=options, **items)
         read = {step: _read_score(self.folder / str(step)) for step in self.steps}
         self._scores = {step: score for step, score in read.items() if score is not None}
 
@@ -69,8 +81,12 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The newest of the steps with the best metric, or None where none was evaluated."""
+        return next(iter(self.by_score()), None)
+
+    def by_score(self) -> list[int]:
+        """The steps that were evaluated, those with the best metric first, of these the newest."""
         scored = [step for step in self.steps if step in self._scores]
-        return max(scored, key=lambda step: (self._scores[step], step), default=None)
+        return sorted(scored, key=lambda step: (self._scores[step], step), reverse=True)
 
     @property
     def saving(self) -> bool:
@@ -120,8 +136,9 @@ class Checkpoints:
           NonFiniteLossError: the state holds numbers that are not finite; nothing is written.
           SaveError: this or the checkpoint before it could not be written.
         """
-        finite, checksum = fingerprint(state)
-        if not finite:
+        # Two, as what evaluates reads no more than the network.
+        network, optimizer = fingerprint(network_of(state)), fingerprint(state.opt_state)
+        if not (network.finite and optimizer.finite):
             raise NonFiniteLossError(
                 f"the parameters, statistics or moments are not finite after step {step}; the last "
                 f"good checkpoint is step {self.latest_step}. Start again with a lower "
@@ -134,7 +151,9 @@ class Checkpoints:
             data=ocp.args.JsonSave(run["data"]),
             vocabulary=ocp.args.JsonSave(words),
             weights=ocp.args.JsonSave(run["weights"]),
-            checksum=ocp.args.JsonSave(checksum),
+            checksums=ocp.args.JsonSave(
+                {"network": network.checksum, "optimizer": optimizer.checksum}
+            ),
         )
         with self._writing():
             self._manager.save(step, args=args)
@@ -167,10 +186,11 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax hands through whatever the file system's driver raised
             full = "No space left" in str(error) or "Disk quota" in str(error)
-            why = "the disk is full" if full else str(error)
+            why = "the disk is full" if full else _first_line(error)
+            mend = "with room for another" if full else "with that mended"
             raise SaveError(
                 f"{self.folder}: a checkpoint could not be written: {why}. The ones before it are "
-                "whole; with room for another the same command goes on from there"
+                f"whole; {mend} the same command goes on from there"
             ) from error
 
     def set_aside(self, step: int) -> Path:
@@ -193,7 +213,7 @@ class Checkpoints:
         """Returns what a checkpoint was made with.
 
         That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
-        all were random, and `checksum` of the state, see `lts_jax.guards.fingerprint`.
+        all were random, and `checksums` of the state, see `lts_jax.guards.fingerprint`.
         """
         return self._read_json(step, _JSON_ITEMS)
 
@@ -212,12 +232,19 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
-        checksum = self._read_json(step, ["checksum"])["checksum"]
-        if checksum is not None and checksum != fingerprint(state)[1]:
-            raise UnreadableCheckpointError(
-                f"checkpoint {self.folder / str(step)} is damaged: its state has another checksum"
-            )
+        self._check(step, {"network": network_of(state), "optimizer": state.opt_state})
         return state
+
+    def _check(self, step: int, parts: dict[str, Any]) -> None:
+        """Raises UnreadableCheckpointError where a part is not what was saved."""
+        saved = self._read_json(step, ["checksums"])["checksums"]
+        for name, part in parts.items():
+            differs = name in saved and saved[name] != fingerprint(part).checksum
+            said = (
+                f"checkpoint {self.folder / str(step)} is damaged: its {name} has another checksum"
+            )
+            if said := heard(said if differs else ""):
+                raise UnreadableCheckpointError(said)
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
         """As `restore_state`, without the optimizer's part, which is two thirds: `()` instead."""
@@ -228,9 +255,10 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
             partial_restore=True,
         )
-        return TrainState(
-            **self._restore(step, ocp.args.Composite(state=restore))["state"], opt_state=()
-        )
+        restored = self._restore(step, ocp.args.Composite(state=restore))["state"]
+        network = TrainState(**restored, opt_state=())
+        self._check(step, {"network": network})
+        return network
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes."""
@@ -246,7 +274,7 @@ class Checkpoints:
                     partial_restore=True,
                 )
                 return checkpointer.restore(folder, args=args)
-        except (KeyError, ValueError, OSError) as error:
+        except Exception as error:  # as in `_restore`
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
@@ -258,15 +286,19 @@ class Checkpoints:
         folder = self.folder / str(step) / "iterator"
         try:
             iterator.set_state(json.loads(min(folder.glob("process_*.json")).read_text()))
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        """Reads items, on all processes or on none."""
+        said, cause, restored = "", None, None
         try:
-            return self._manager.restore(step, args=args)
-        except (KeyError, ValueError, OSError) as error:
-            folder = self.folder / str(step)
-            raise UnreadableCheckpointError(_unreadable(folder, error)) from error
+            restored = self._reader.restore(step, args=args)
+        except Exception as error:  # TensorStore's own are nothing more than that
+            said, cause = _unreadable(self.folder / str(step), error), error
+        if said := heard(said):
+            raise UnreadableCheckpointError(said) from cause
+        return restored
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -283,13 +315,24 @@ def _read_score(folder: Path) -> float | None:
         return float(json.loads(path.read_text())[BEST_METRIC])
     except FileNotFoundError:
         return None
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         print(f"WARNING: {_unreadable(path, error)}", file=sys.stderr, flush=True)
         return None
 
 
+def network_of(state: TrainState) -> TrainState:
+    """A state without the optimizer's part."""
+    return state.replace(opt_state=())
+
+
 def _unreadable(path: Path, error: Exception) -> str:
-    return f"checkpoint {path} cannot be read ({type(error).__name__}: {error})"
+    return f"checkpoint {path} cannot be read ({type(error).__name__}: {_first_line(error)})"
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, without what TensorStore adds about its own calls."""
+    line = (str(error).splitlines() or [""])[0]
+    return line.split(" [", 1)[0][:300]
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:

@@ -13,10 +13,9 @@ from lts_jax.errors import ConfigError
 # Of the network; each may have a learning rate of its own. Here, as checking a config needs no JAX.
 PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
 # A run that goes on may change these and nothing else: the others would make it another run.
+_OF_A_MACHINE = ("data.dir", "data.raw", "data.threads")
 FREE_FIELDS = (
-    "data.dir",
-    "data.raw",
-    "data.threads",
+    *_OF_A_MACHINE,
     "train.epochs",
     "train.log_every",
     "checkpoint.every_minutes",
@@ -174,6 +173,17 @@ def check_same_data(saved: Mapping[str, Any], run: Mapping[str, Any], workdir: P
             f"{workdir} was trained on other data:\n{listed}\n"
             "Give the old data back (data.dir), or take another --workdir."
         )
+
+
+def given(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What all processes of a run are to be given alike, by name.
+
+    Args:
+      run: `config`, `data` and `vocabulary` of a process, see `lts_jax.experiment.describe_run`.
+    """
+    flat = _flatten({key: run[key] for key in ("config", "data", "vocabulary")})
+    own = {f"config.{name}" for name in _OF_A_MACHINE}
+    return {name: value for name, value in flat.items() if name not in own}
 
 
 def check_same_model(saved: Mapping[str, Any], config: ConfigDict, workdir: Path) -> None:

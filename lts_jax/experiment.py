@@ -155,25 +155,29 @@ class Restored(NamedTuple):
     model: LTS
     vocabulary: Vocabulary
     state: TrainState
+    given: ConfigDict  # that it is used with
     config: dict[str, Any]  # that it was trained with
     weights: dict[str, Any]  # where its first weights came from
 
 
 def restore(
-    config: ConfigDict, checkpoints: Checkpoints, step: int, workdir: Path, mesh: Mesh
+    config: ConfigDict | None, checkpoints: Checkpoints, step: int, workdir: Path, mesh: Mesh
 ) -> Restored:
-    """Reads a checkpoint of a workdir for evaluation.
+    """Reads a checkpoint of a workdir for evaluation, with its own config where None is given.
 
     Raises:
       ConfigError: the config describes another network than the checkpoint's.
+      UnreadableCheckpointError: the checkpoint is damaged.
     """
     saved = checkpoints.read_run(step)
+    if config is None:
+        config = config_of(saved["config"])
     check_same_model(saved["config"], config, workdir)
     vocabulary = Vocabulary(saved["vocabulary"])
     model = make_model(config, vocabulary)
     optimizer = make_optimizer(optax.constant_schedule(0.0))  # its state is not read
     state = checkpoints.restore_network(step, abstract_state(config, model, optimizer, mesh))
-    return Restored(model, vocabulary, state, saved["config"], saved["weights"])
+    return Restored(model, vocabulary, state, config, saved["config"], saved["weights"])
 
 
 def describe_data(split: Split) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def of_sentences(
       For each row what `select` returns, at the image's own size.
     """
     records = [split.record(int(split.index.record[row])) for row in rows]
-    images = np.stack([preprocessing.image(record["image"])[0] for record in records])
+    images = np.stack([preprocessing.image(record)[0] for record in records])
 
     @jax.jit
     def run(state: TrainState, features: PreparedImage, sentence: Batch) -> dict[str, jax.Array]:

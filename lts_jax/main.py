@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__":  # the imports take seconds, in which a machine may be taken away too
     signal.signal(
@@ -20,7 +22,7 @@ from lts_jax import predict
 from lts_jax.checkpointing import open_checkpoints, split_path
 from lts_jax.checks import check_local
 from lts_jax.cli import OVERRIDE, override, parse_flags, split_lists
-from lts_jax.errors import ConfigError, NonFiniteLossError
+from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError
 from lts_jax.experiment import config_of
 from lts_jax.predict import Predictor
 from lts_jax.sharding import join_found_processes, join_processes
@@ -90,9 +92,34 @@ def main(argv: list[str]) -> None:
         print(f"{stopped}; the same command goes on", flush=True)
         sys.exit(stop.exit_status)
     except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
-        sys.exit(f"error: {error}")
+        if isinstance(error, SaveError):  # threads of its writer still speak, for many lines
+            _end(f"error: {error}")
+        _fail(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped")
+        _fail("stopped")
+    except Exception:
+        if not _several():
+            raise
+        _fail(traceback.format_exc())
+
+
+def _several() -> bool:
+    """Whether this is one of several processes."""
+    return bool(_COORDINATOR.value) or _DISTRIBUTED.value == "auto"
+
+
+def _fail(message: str) -> NoReturn:
+    """Ends with a message; one of several at once: JAX would wait for the others to end too."""
+    if _several():
+        _end(message)
+    sys.exit(message)
+
+
+def _end(message: str) -> NoReturn:
+    """Ends with a message as the last thing that is said."""
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def run(mode: str, overrides: Sequence[str] = (), stop: Stop | None = None) -> None:
@@ -108,7 +135,7 @@ def run(mode: str, overrides: Sequence[str] = (), stop: Stop | None = None) -> N
     workdir, step = _run_folder()
     if mode != "predict" and (_IMAGE.value or _TEXT.value or _JSONL.value or _OUT.value):
         raise ConfigError("--image, --text, --jsonl and --out need --mode=predict")
-    several = bool(_COORDINATOR.value) or _DISTRIBUTED.value == "auto"
+    several = _several()
     if mode == "predict" and several:
         raise ConfigError(
             "--mode=predict runs on one process: leave out --distributed, --coordinator"

@@ -26,6 +26,7 @@ from lts_jax.data.photos import read_photo
 from lts_jax.data.tokenizer import UNKNOWN
 from lts_jax.errors import ConfigError
 from lts_jax.models import PreparedImage
+from lts_jax.resuming import read_best
 from lts_jax.steps import TrainState, make_encode_step, refer
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import DataError, masks
@@ -82,7 +83,7 @@ class Predictor:
 
     Args:
       workdir: of the run.
-      step: of the checkpoint; the best one where None.
+      step: of the checkpoint; where None the best one that can be read.
       config: None for the checkpoint's own; another may differ from it in all but the network.
 
     Raises:
@@ -93,14 +94,15 @@ class Predictor:
         self, workdir: str | Path, step: int | None = None, config: ConfigDict | None = None
     ) -> None:
         mesh = sharding.make_mesh(jax.local_devices()[:1])
+        if config is not None:
+            checks.check_config(config)
         with open_checkpoints(Path(workdir)) as checkpoints:
-            step = checkpoints.choose(step)
-            if config is None:
-                config = experiment.config_of(checkpoints.read_run(step)["config"])
-            else:
-                checks.check_config(config)
-            trained = experiment.restore(config, checkpoints, step, Path(workdir), mesh)
-        self.config = config
+            _, trained = read_best(
+                checkpoints,
+                step,
+                lambda s: experiment.restore(config, checkpoints, s, Path(workdir), mesh),
+            )
+        self.config = config = trained.given
         self._state = trained.state
         self._preprocessing = experiment.make_preprocessing(config, trained.vocabulary)
         encode = make_encode_step(trained.model)

@@ -1,4 +1,4 @@
-"""Finds the checkpoint that a run goes on from."""
+"""Finds the checkpoint that a run goes on from, or is used with."""
 
 import sys
 from collections.abc import Callable
@@ -43,6 +43,35 @@ def read_newest(checkpoints: Checkpoints, read: Callable[[int], T]) -> tuple[int
             "copy, or take another --workdir"
         )
     return None
+
+
+def read_best(
+    checkpoints: Checkpoints, step: int | None, read: Callable[[int], T]
+) -> tuple[int, T]:
+    """Reads a step; where None the best one that can be read, with a warning of those before it.
+
+    Args:
+      checkpoints: of a run.
+      step: that was asked for.
+      read: reads a step; raises UnreadableCheckpointError.
+
+    Returns:
+      The step, and what `read` gave.
+
+    Raises:
+      UnreadableCheckpointError: it cannot be read, or none can.
+      ConfigError: there is none.
+    """
+    first = checkpoints.choose(step)
+    steps = [first] if step is not None else checkpoints.by_score()
+    for chosen, other in zip(steps, [*steps[1:], None], strict=True):
+        try:
+            return chosen, read(chosen)
+        except UnreadableCheckpointError as error:
+            if other is None:
+                raise
+            _warn(f"{error}; taking step {other}, the next best")
+    raise AssertionError("there is a first one, or choose raises")
 
 
 def _warn(message: str) -> None:

@@ -183,8 +183,10 @@ def train(
 
 
 def _last_line(log: Path) -> str:
+    """What a failed run has said of it; threads of the libraries may speak after it."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "")
+    last = [line for line in reversed(lines) if line.strip()]
+    return next((line for line in last if line.startswith("error: ")), last[0] if last else "")
 
 
 def _read(path: Path) -> Any:

@@ -8,12 +8,14 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lts_jax.errors import ConfigError
@@ -38,13 +40,12 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> M
     if n % shards:
         fitting = ", ".join(str(i) for i in range(1, n + 1) if n % i == 0)
         raise ConfigError(f"train.shard_params={shards} does not divide {n} devices: {fitting} do")
-    return jax.make_mesh(
-        (n // shards, shards),
-        ("data", "shard"),
-        # Explicit axes, the default, make nn.Embed raise.
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=list(devices),
+    # Of some slices of TPUs a group would be no axis of its own: their links are shared then.
+    placed = mesh_utils.create_device_mesh(
+        (n // shards, shards), list(devices), allow_split_physical_axes=True
     )
+    # Explicit axes, the default, make nn.Embed raise.
+    return Mesh(placed, ("data", "shard"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -120,6 +121,7 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
             f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
             "give host:port, how many, and which of them from 0"
         )
+    print(f"process {process} of {processes}: waiting for all at {coordinator}", flush=True)
     jax.distributed.initialize(coordinator, processes, process)
 
 
@@ -131,12 +133,14 @@ def join_found_processes() -> None:
     Raises:
       ConfigError: there is nothing to be found.
     """
+    # JAX itself reads the address alone.
+    numbers: dict[str, int | None] = {"JAX_NUM_PROCESSES": None, "JAX_PROCESS_ID": None}
+    for name in numbers.keys() & os.environ.keys():
+        if not os.environ[name].isdecimal():
+            raise ConfigError(f"{name}={os.environ[name]} is no whole number")
+        numbers[name] = int(os.environ[name])
+    processes, process = numbers.values()
     try:
-        # JAX itself reads the address alone.
-        processes, process = (
-            int(os.environ[name]) if name in os.environ else None
-            for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        )
         jax.distributed.initialize(num_processes=processes, process_id=process)
     except ValueError as error:
         raise ConfigError(
@@ -147,18 +151,64 @@ def join_found_processes() -> None:
 
 @contextlib.contextmanager
 def in_first_process(context: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-    """Enters a context in the first process; a ConfigError there is raised in all of them."""
+    """Enters a context in the first process; an error there is raised in all of them."""
     with contextlib.ExitStack() as stack:
-        said = ""
+        said, cause = "", None
         if jax.process_index() == 0:
             try:
                 stack.enter_context(context)
-            except ConfigError as error:
-                said = str(error)
-        said = gather_bytes(said.encode())[0].decode()
-        if said:
-            raise ConfigError(said)
+            except Exception as error:
+                said, cause = str(error) or type(error).__name__, error
+        if said := heard(said):
+            raise ConfigError(said) from cause
         yield
+
+
+def heard(said: str) -> str:
+    """Returns on all processes what the first one with something to say says; "" if none has."""
+    return next(filter(None, gather_bytes(said.encode())), b"").decode()
+
+
+def check_alike(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError on all processes where one of them was given something else.
+
+    Args:
+      given: values that JSON can hold, by name.
+    """
+    mine = json.dumps(given, sort_keys=True)
+    first, *others = (json.loads(of) for of in gather_bytes(mine.encode()))
+    for process, other in enumerate(others, start=1):
+        names = sorted(k for k in first.keys() | other.keys() if first.get(k) != other.get(k))
+        if names:
+            listed = "\n".join(
+                f"  {name}: {first.get(name, 'absent')} in process 0, "
+                f"{other.get(name, 'absent')} in process {process}"
+                for name in names
+            )
+            raise ConfigError(
+                f"the processes were not started alike:\n{listed}\n"
+                "Give all of them the same arguments, data and files."
+            )
+
+
+def check_shared(folder: Path) -> None:
+    """Raises ConfigError where not all processes see the first one's folder, which is there."""
+    if jax.process_count() == 1:
+        return
+    name = gather_bytes(f".seen_by_all.{uuid.uuid4().hex}".encode())[0].decode()
+    first = jax.process_index() == 0
+    if first:
+        (folder / name).touch()
+    multihost_utils.sync_global_devices("made a file")
+    seen = (folder / name).exists()
+    blind = [str(i) for i, of in enumerate(gather_bytes(b"1" if seen else b"0")) if of == b"0"]
+    if first:
+        (folder / name).unlink()
+    if blind:
+        raise ConfigError(
+            f"{folder}: process {', '.join(blind)} does not see there what process 0 writes. All "
+            "need one --workdir: give a folder that the machines share"
+        )
 
 
 def one_after_another(make: Callable[[], T]) -> T:

@@ -1,6 +1,8 @@
 """The training loop, and what comes before and after it."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from lts_jax import checks, experiment, first_weights, sharding
-from lts_jax.checkpointing import Checkpoints, open_checkpoints
+from lts_jax.checkpointing import Checkpoints, network_of, open_checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
@@ -18,7 +20,7 @@ from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
-from lts_jax.resuming import read_newest
+from lts_jax.resuming import read_best, read_newest
 from lts_jax.steps import TrainState, compile_train_step
 from lts_jax.stopping import Pace, Stop, Stopped
 from lts_jax.writers import MetricWriter, NoWriter, only_run_in, write_json
@@ -87,6 +89,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     evaluator = experiment.make_evaluator(
         config, model, dataset.split(config.eval.best_split), vocabulary, local_mesh
     )
+    run = experiment.describe_run(config, split, vocabulary)
+    sharding.check_alike(checks.given(run))
     batches = iter(
         pipeline.train_batches(
             split,
@@ -99,7 +103,6 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             hosts=jax.process_count(),
         )
     )
-    run = experiment.describe_run(config, split, vocabulary)
     print(f"devices: {run['devices']}")
     print(f"parameters: {parameter_overview.count_parameters(abstract.params):,}", flush=True)
 
@@ -114,8 +117,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         order = (config.seed, config.train.epoch_unit, config.train.batch_size)
         return split.index.sent_id[pipeline.rows_of_batch(split, *order, step - 1)].tolist()
 
-    only_run = sharding.in_first_process(only_run_in(workdir))
-    with only_run, Checkpoints(workdir, clean=True) as checkpoints:
+    with _only_run_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
         # 3. Where an earlier run stopped.
         def read(step: int) -> tuple[TrainState, dict[str, Any]]:
             saved = checkpoints.read_run(step)
@@ -130,6 +132,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         else:
             start, state = 0, experiment.fresh_state(config, model, optimizer, mesh)
             state, run["weights"] = first_weights.fill(state, config, vocabulary, split.index.text)
+            sharding.check_alike(run["weights"])
         if start > total_steps:
             raise ConfigError(
                 f"{workdir} was trained for {start} steps, and train.epochs="
@@ -152,8 +155,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             def evaluate_at(step: int) -> None:
                 stop.release(lambda: checkpoints.saving)
                 with progress.paused():
-                    network = state.replace(opt_state=())  # what a checkpoint's is too
-                    metrics = evaluator.scores(sharding.local_copy(network, mesh, local_mesh))
+                    network = sharding.local_copy(network_of(state), mesh, local_mesh)
+                    metrics = evaluator.scores(network)
                     _report(step, config.eval.best_split, metrics, writer)
                     checkpoints.score(step, metrics)
 
@@ -193,7 +196,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     Args:
       config: what to evaluate and how; None is the checkpoint's own.
       workdir: of the run.
-      step: of the checkpoint; the best one where None.
+      step: of the checkpoint; where None the best one that can be read.
 
     Raises:
       ConfigError: the workdir holds no such checkpoint, the config describes another network, or
@@ -204,12 +207,18 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         checks.check_config(config)
     mesh = sharding.make_mesh(jax.local_devices())
     with open_checkpoints(workdir) as checkpoints:
-        chosen = checkpoints.choose(step)
-        if config is None:
-            config = experiment.config_of(checkpoints.read_run(chosen)["config"])
-        trained = experiment.restore(config, checkpoints, chosen, workdir, mesh)
+        chosen, trained = read_best(
+            checkpoints, step, lambda s: experiment.restore(config, checkpoints, s, workdir, mesh)
+        )
+    config = trained.given
     dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     splits = {name: dataset.split(name) for name in config.eval.splits}
+    shared = {
+        f"{name}: {k}": v
+        for name, s in splits.items()
+        for k, v in experiment.describe_data(s).items()
+    }
+    sharding.check_alike({"step": chosen} | shared)
     which = f"the best on {trained.config['eval']['best_split']}" if step is None else "as asked"
     first = jax.process_index() == 0
     if first:
@@ -220,7 +229,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         evaluator = experiment.make_evaluator(
             config, trained.model, split, trained.vocabulary, mesh
         )
-        with sharding.in_first_process(only_run_in(out_dir)):
+        with _only_run_in(out_dir):
             results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
             if first:
                 run = {"step": chosen} | experiment.describe_run(
@@ -233,6 +242,14 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         print_results(results)
         print_intervals(intervals)
     return results
+
+
+@contextlib.contextmanager
+def _only_run_in(folder: Path) -> Iterator[None]:
+    """Holds a folder that all processes see against other runs."""
+    with sharding.in_first_process(only_run_in(folder)):
+        sharding.check_shared(folder)
+        yield
 
 
 def _report(step: int, split: str, metrics: dict[str, Any], writer: MetricWriter) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,10 +76,16 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     """Makes the folder and holds it against other runs; the system frees it if this one dies.
 
     Raises:
-      ConfigError: another run holds it.
+      ConfigError: another run holds it, or it cannot be written.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir {workdir} cannot be written ({error.strerror}): take another folder"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -86,6 +93,13 @@ def only_run_in(workdir: Path) -> Iterator[None]:
                 f"another run is at work in {workdir}: wait for it, end it, or take another "
                 "--workdir"
             ) from None
+        except OSError as error:  # as Lustre without -o flock
+            print(
+                f"WARNING: {workdir}: its file system has no locks ({error.strerror}): see to it "
+                "that no other run works there",
+                file=sys.stderr,
+                flush=True,
+            )
         yield
 
 
@@ -107,14 +121,7 @@ class MetricWriter:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._path = workdir / "metrics.jsonl"
-        kept = []
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                try:
-                    kept.append(json.loads(line))
-                except json.JSONDecodeError:
-                    break  # the last line of a killed run
-        kept = [scalars for scalars in kept if scalars["step"] <= start_step]
+        kept = [x for x in _read_log(self._path) if x["step"] <= start_step]
         write_text(self._path, "".join(json.dumps(scalars) + "\n" for scalars in kept))
         self._file = self._path.open("a", encoding="utf-8")
         # Not SummaryWriter: when its thread dies, of a full disk, its queue blocks for ever.
@@ -156,6 +163,26 @@ class MetricWriter:
         for file in (self._file, self._board):
             with contextlib.suppress(OSError):  # each write was flushed, or has said so
                 file.close()
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without the half of one that a killed run has left."""
+    if not path.exists():
+        return []
+    kept, bad = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            scalars = json.loads(line)
+            kept.append({"step": int(scalars["step"]), **scalars})
+        except (ValueError, TypeError, KeyError):
+            bad.append(number)
+    if bad and bad != [len(lines)]:
+        listed = ", ".join(map(str, bad))
+        print(
+            f"WARNING: {path}: no metrics in line {listed}: left out", file=sys.stderr, flush=True
+        )
+    return kept
 
 
 class NoWriter(MetricWriter):

@@ -11,6 +11,7 @@ from lts_jax.data import preprocess
 from lts_jax.data.order import EpochUnit, HostShare, TrainingOrder
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
 from lts_jax.errors import ConfigError
+from tfds_refcoco import DataError
 from tfds_refcoco.masks import decode
 from tfds_refcoco.reader import Split, sentence_mask
 
@@ -37,10 +38,19 @@ class Preprocessing:
     hide_sentence: bool = False
 
     def image(
-        self, jpeg: bytes, out: np.ndarray | None = None
+        self, record: Batch, out: np.ndarray | None = None
     ) -> tuple[np.ndarray, preprocess.Placement]:
-        """Decodes and fits a JPEG: uint8 `[S, S, 3]`, `out` if given, and where it lies in it."""
-        source = preprocess.decode_image(jpeg)
+        """Decodes and fits a record's JPEG: uint8 `[S, S, 3]`, `out` if given, and its place there.
+
+        Raises:
+          tfds_refcoco.DataError: it cannot be decoded.
+        """
+        try:
+            source = preprocess.decode_image(record["image"])
+        except ValueError as error:
+            raise DataError(
+                f"image_id {record['image_id']}: {error}: build the data set again"
+            ) from error
         h, w = source.shape[:2]
         placement = preprocess.place(h, w, self.image_size, self.resize)
         return preprocess.fit_image(source, placement, self.image_size, out), placement
@@ -69,7 +79,7 @@ class Preprocessing:
         }
         for i, row in enumerate(rows):
             record = split.record(int(split.index.record[row]))
-            _, placement = self.image(record["image"], batch["image"][i])
+            _, placement = self.image(record, batch["image"][i])
             mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
             for k in (4, 8):
                 batch[f"truth{k}"][i] = preprocess.fit_mask(mask, placement, size, k)
@@ -89,7 +99,7 @@ class Preprocessing:
           upper left corner of the canvas, their rows packed by `numpy.packbits`.
         """
         record = split.record(int(split.index.record[rows[0]]))
-        image, placement = self.image(record["image"])
+        image, placement = self.image(record)
         truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
         refs = split.index.ref_id[rows]  # a ref's sentences mean the same
         for ref in np.unique(refs):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lts_jax.models.convolution import convolve
-from lts_jax.models.layers import Dtype, batch_norm, leaky_relu, upsample_nearest
+from lts_jax.models.layers import Dtype, norm_act, upsample_nearest
 
 
 class Halves(NamedTuple):
@@ -96,8 +96,7 @@ class ConvNormActOfParts(nn.Module):
                 total += known
             else:
                 total += convolve_part(x, kernel, self.dilation, (height, width))
-        x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(total)
-        return leaky_relu(x)
+        return norm_act(total, train=train, dtype=self.dtype)
 
 
 class _Kernel(nn.Module):

@@ -57,8 +57,25 @@ class ConvNormAct(nn.Module):
                 conv_general_dilated=convolve,
                 name="conv",
             )(x)
-        x = batch_norm(use_running_average=not train, dtype=self.dtype, name="norm")(x)
-        return leaky_relu(x)
+        return norm_act(x, train=train, dtype=self.dtype)
+
+
+def norm_act(x: jax.Array, *, train: bool, dtype: Dtype, name: str = "norm") -> jax.Array:
+    """BatchNorm of the module that calls, of this name, then LeakyReLU.
+
+    For the backward pass nothing but x and the batch's sums is kept; it computes the rest again.
+    Else BatchNorm would keep x once more and in float32, where the network computes in bfloat16.
+    """
+
+    def call(norm: nn.Module, x: jax.Array) -> jax.Array:
+        return leaky_relu(norm(x))
+
+    norm = batch_norm(use_running_average=not train, dtype=dtype, name=name)
+    return (nn.remat(call, policy=_is_sum) if train else call)(norm, x)
+
+
+def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name == "reduce_sum"
 
 
 class ConvTranspose2x(nn.Module):

@@ -11,8 +11,7 @@ from lts_jax.models.layers import (
     ConvNormAct,
     ConvTranspose2x,
     Dtype,
-    batch_norm,
-    leaky_relu,
+    norm_act,
 )
 
 
@@ -66,8 +65,7 @@ class Segmenter(nn.Module):
             [jnp.concatenate(branches, axis=-1), pooled], train=train
         )
         x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
-        norm = batch_norm(use_running_average=not train, dtype=self.dtype, name="upsample_norm")
-        x = leaky_relu(norm(x))
+        x = norm_act(x, train=train, dtype=self.dtype, name="upsample_norm")
         return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]
 
     def of_image(self, fine: jax.Array) -> dict[str, jax.Array]:

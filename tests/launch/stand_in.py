@@ -7,6 +7,7 @@ there, its home; ssh runs its command in it for real. What shall happen is read 
     runs      one line for each run on a machine: `exit <status>`, or `until <file>`, which ends
               with 0 when the file is there, or on SIGTERM; the last one stays
     fail      one line for each call that shall fail: its verb, as `ssh`
+    refusal   why, as `describe` and the others say it
     workers   how many workers `create` makes, 1 without the file
     buckets/  one folder a bucket; a file flat in it says that it has no hierarchical namespace
 """
@@ -57,7 +58,9 @@ def gcloud(args):
 
     verb, flags = args[3], dict(a[2:].partition("=")[::2] for a in args[3:] if a[:2] == "--")
     if fails(verb):
-        print(f"ERROR: (gcloud.compute.tpus.tpu-vm.{verb}) no capacity, no route", file=sys.stderr)
+        file = FAKE / "refusal"
+        why = file.read_text() if file.exists() else "no capacity, no route"
+        print(f"ERROR: (gcloud.compute.tpus.tpu-vm.{verb}) {why}", file=sys.stderr)
         return 255 if verb == "ssh" else 1
     if verb == "describe":
         state = next_line("states", "READY")

@@ -144,6 +144,26 @@ def test_a_preempted_vm_is_made_anew_and_the_run_goes_on(machine):
     assert "PREEMPTED" in out and "trying again in 0.2 s" in out
 
 
+def test_no_capacity_and_a_vm_that_does_not_answer_yet(machine):
+    """From the first time on, it is tried again; what no other try mends is not."""
+    machine.put("states", "NOT_FOUND", "NOT_FOUND", "CREATING", "READY")
+    machine.put("fail", "create", "scp")
+    status, out, err = machine.run("tpu_vm.sh", *TRAIN)
+    assert status == 0, err
+    verbs = [re.sub(r" .*", "", call.removeprefix(TPU + " ")) for call in machine.calls()[1:]]
+    assert verbs == [
+        *("describe", "create", "describe", "create", "scp", "describe", "describe", "ssh"),
+        *("scp", "ssh", "ssh", "describe", "ssh", "ssh"),
+    ]
+    assert out.count("trying again in 0.2 s") == 3 and "in state CREATING" in out
+
+    machine.put("states", "NOT_FOUND")
+    machine.put("fail", "create")
+    machine.put("refusal", "INVALID_ARGUMENT: no such type")
+    status, _, err = machine.run("tpu_vm.sh", *TRAIN)
+    assert status == 1 and "no such type" in err and "lts-jax cannot be created, see above" in err
+
+
 def test_the_run_needs_no_connection(machine):
     machine.put("states", "NOT_FOUND", "READY")
     machine.put("runs", "until done")

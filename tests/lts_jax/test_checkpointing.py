@@ -1,3 +1,4 @@
+import functools
 import os
 import resource
 import shutil
@@ -9,8 +10,13 @@ import numpy as np
 import pytest
 
 from lts_jax.checkpointing import Checkpoints
-from lts_jax.errors import ConfigError, NonFiniteLossError, SaveError
-from lts_jax.resuming import read_newest
+from lts_jax.errors import (
+    ConfigError,
+    NonFiniteLossError,
+    SaveError,
+    UnreadableCheckpointError,
+)
+from lts_jax.resuming import read_best, read_newest
 from lts_jax.steps import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
@@ -51,7 +57,7 @@ def test_everything_comes_back(saved):
     assert restored.params["w"].tolist() == [5.0] * 3
     assert restored.batch_stats["mean"].tolist() == [6.0] * 3
     read = checkpoints.read_run(5)
-    assert isinstance(read.pop("checksum"), int)
+    assert read.pop("checksums").keys() == {"network", "optimizer"}
     assert read == {**RUN, "vocabulary": ["a"]}
     iterator = make_iterator()
     checkpoints.restore_iterator(5, iterator)
@@ -102,7 +108,8 @@ def flip(path):
         lambda folder: shutil.rmtree(folder / "iterator"),
         lambda folder: truncate(folder / "config" / "metadata"),
         lambda folder: (folder / "vocabulary" / "metadata").unlink(),
-        lambda folder: (folder / "checksum" / "metadata").write_text("17"),
+        lambda folder: (folder / "checksums" / "metadata").write_text('{"network": 17}'),
+        lambda folder: (folder / "checksums" / "metadata").write_text('{"optimizer": 17}'),
     ],
 )
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, capsys):
@@ -118,6 +125,52 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, ca
         checkpoints.save(5, make_state(5), make_iterator(), RUN, ["a"])
     with Checkpoints(saved) as checkpoints:
         assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
+
+
+def arrays(folder):
+    """The files of a large array's numbers; what is small lies elsewhere."""
+    found = [p for p in (folder / "state").rglob("*") if p.is_file() and p.stat().st_size > 2**20]
+    assert found
+    return found
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+def fill_with_zeros(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("harm", [truncate, empty, fill_with_zeros, flip, os.unlink])
+def test_a_damaged_array(tmp_path, harm, capsys):
+    """A run goes on from the checkpoint before, and an evaluation takes the next best."""
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, oiou in ((1, 0.3), (2, 0.4)):
+            checkpoints.save(step, large_state(step), make_iterator(), RUN, ["a"])
+            checkpoints.score(step, {"oiou": oiou})
+    for path in arrays(tmp_path / "checkpoints" / "2"):
+        harm(path)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (None, 2):
+            read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
+            if step is None:
+                chosen, network = read_best(checkpoints, None, read)
+                assert (chosen, int(network.step)) == (1, 1)
+                assert "taking step 1, the next best" in capsys.readouterr().err
+            else:
+                with pytest.raises(UnreadableCheckpointError, match="checkpoints/2 "):
+                    read_best(checkpoints, step, read)
+        if harm is not flip:  # there, the network's checksum needs all of it
+            with pytest.raises(UnreadableCheckpointError, match="checkpoints/2/state cannot be"):
+                checkpoints.read_variables(2)
+    with Checkpoints(tmp_path, clean=True) as checkpoints:
+        found = read_newest(
+            checkpoints, lambda step: checkpoints.restore_state(step, large_state(0))
+        )
+        assert found[0] == int(found[1].step) == 1
+        said = capsys.readouterr().err
+        assert f"WARNING: checkpoint {tmp_path}/checkpoints/2" in said and "\n[" not in said
 
 
 def test_damaged_metrics_are_measured_again(saved, capsys):

@@ -115,7 +115,7 @@ def one_by_one(name):
     found = []
     for row, text in enumerate(split.index.text):
         record = split.record(split.index.record[row])
-        image, placement = evaluator.preprocessing.image(record["image"])
+        image, placement = evaluator.preprocessing.image(record)
         sentence = evaluator.preprocessing.sentence(text)
         full = run(
             image[None],

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +36,25 @@ def test_each_step_once_however_often_it_is_killed(tmp_path, rest):
     log(tmp_path, 10, []).__exit__()
     assert lines(tmp_path) == [{"step": s, "loss": float(s)} for s in range(1, 11)]
     assert shown(tmp_path) == [(s, "loss", float(s)) for s in range(1, 11)]
+
+
+def test_a_damaged_line_costs_itself_alone(tmp_path, capsys):
+    log(tmp_path, 0, range(1, 6)).__exit__()
+    path = tmp_path / "metrics.jsonl"
+    good = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*good[:2], bytes(9), b"5", b"[]", *good[3:], b'{"step": \xff']))
+    log(tmp_path, 5, []).__exit__()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4, 5]
+    assert "metrics.jsonl: no metrics in line 3, 4, 5, 8: left out" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with only_run_in(tmp_path):
+        assert f"{tmp_path}: its file system has no locks" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):

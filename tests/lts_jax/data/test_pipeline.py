@@ -200,7 +200,7 @@ def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
                 seen.append(int(row))
                 record = split.record(int(index.record[row]))
                 h, w = index.height[row], index.width[row]
-                image, placement = preprocessing.image(record["image"])
+                image, placement = preprocessing.image(record)
                 np.testing.assert_array_equal(images["image"][batch["image"][i]], image)
                 assert tuple(images["placement"][batch["image"][i]]) == placement
                 assert placement[:2] == (h, w)

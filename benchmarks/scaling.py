@@ -1,0 +1,141 @@
+"""What training on more devices costs: bytes that travel, and a model of the time of a step.
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
+      python -m benchmarks.scaling --config configs/refcoco.py --out scaling.json
+
+The bytes are those of the program that XLA makes for 8 devices; nothing is computed. The time is a
+model and no measurement: it takes the rate of one device (`--rate`, from `benchmarks.train_step` on
+it) and the bandwidth between devices (`--bandwidth`, from the vendor), and knows no latency.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from benchmarks.machine import describe
+from benchmarks.network import VOCABULARY, make_batch
+from lts_jax import experiment, sharding
+from lts_jax.cli import requested_config
+from lts_jax.steps import compile_train_step
+from lts_jax.writers import format_table, write_json
+
+DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SIMULATED = 8
+_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
+# As in `%sum = f32[32,3]{1,0} all-reduce(…)`, of several arrays `(f32[32]{0}, f32[64]{0})`.
+_REDUCTION = re.compile(r" = (.*?) all-reduce(?:-start)?\(")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+def reduced_bytes(program: str) -> int:
+    """Counts the bytes that a compiled program sums over the devices, from its text."""
+    total = 0
+    for result in _REDUCTION.findall(program):
+        for kind, shape in _ARRAY.findall(result):
+            numbers = 1
+            for length in filter(None, shape.split(",")):
+                numbers *= int(length)
+            total += numbers * _BYTES[kind]
+    return total
+
+
+def traffic(config_file: str, overrides: list[str]) -> dict[str, int]:
+    """Bytes that a step sums over the devices, as XLA has it, and those of all gradients."""
+    config = requested_config(config_file, overrides)
+    mesh = sharding.make_mesh(jax.devices()[:SIMULATED])
+    if mesh.size < SIMULATED:
+        raise SystemExit(f"error: set XLA_FLAGS=--xla_force_host_platform_device_count={SIMULATED}")
+    model = experiment.make_model(config, VOCABULARY)
+    optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
+    state = experiment.abstract_state(config, model, optimizer, mesh)
+    step: Any = compile_train_step(
+        model, optimizer, config.train.location_weight, mesh, place=experiment.places(state)
+    )
+    program = step.lower(state, make_batch(config, mesh.size)).compile().as_text()
+    return {
+        "reduced": reduced_bytes(program),
+        "gradients": sum(4 * x.size for x in jax.tree.leaves(state.params)),
+    }
+
+
+def step_seconds(
+    devices: int, *, batch: int, rate: float, reduced: int, bandwidth: float
+) -> tuple[float, float]:
+    """Models a step: seconds of computing, and of summing over a ring of devices.
+
+    Args:
+      devices: their number.
+      batch: examples of one device.
+      rate: of one device, examples a second.
+      reduced: bytes that are summed.
+      bandwidth: of one device's link, bytes a second in each direction.
+    """
+    # A ring sends each byte on twice, but for the share that a device keeps (Patarasuk, Yuan 2009).
+    return batch / rate, 2 * (devices - 1) / devices * reduced / bandwidth
+
+
+def model_rows(batch: int, rate: float, reduced: int, bandwidth: float) -> list[dict[str, float]]:
+    """The model at several numbers of devices: as if nothing overlapped, and as if all did."""
+    rows = []
+    for n in DEVICES:
+        computing, summing = step_seconds(
+            n, batch=batch, rate=rate, reduced=reduced, bandwidth=bandwidth
+        )
+        rows.append(
+            {
+                "devices": n,
+                "computing_seconds": computing,
+                "summing_seconds": summing,
+                "efficiency": computing / (computing + summing),
+                # Gradients travel during the backward pass, two thirds of a step.
+                "efficiency_overlapped": computing / max(computing, computing / 3 + summing),
+                "examples_per_second": n * batch / (computing + summing),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Runs what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--batch", type=int, default=18, help="examples of one device")
+    parser.add_argument("--rate", type=float, help="examples a second of one device, measured")
+    parser.add_argument("--bandwidth", type=float, default=50, help="GB/s of one device's link")
+    parser.add_argument("--out", type=Path, required=True)
+    args, overrides = parser.parse_known_args()
+    found = traffic(args.config, overrides)
+    print(f"gradients: {found['gradients'] / 1e6:.1f} MB")
+    print(f"summed over the devices in a step: {found['reduced'] / 1e6:.1f} MB")
+    result: dict[str, Any] = {"config": args.config, "bytes": found}
+    if args.rate:
+        rows = model_rows(args.batch, args.rate, found["reduced"], args.bandwidth * 1e9)
+        header = ("devices", "computing, ms", "summing, ms", "efficiency", "overlapped", "images/s")
+        print(f"model: {args.batch} examples a device, {args.rate} a second, {args.bandwidth} GB/s")
+        print(
+            format_table(
+                header,
+                [
+                    [
+                        str(row["devices"]),
+                        f"{1e3 * row['computing_seconds']:.1f}",
+                        f"{1e3 * row['summing_seconds']:.1f}",
+                        f"{row['efficiency']:.1%}",
+                        f"{row['efficiency_overlapped']:.1%}",
+                        f"{row['examples_per_second']:.0f}",
+                    ]
+                    for row in rows
+                ],
+            )
+        )
+        result |= {"batch": args.batch, "rate": args.rate, "bandwidth": args.bandwidth * 1e9}
+        result["model"] = rows
+    write_json(args.out, {**result, **describe(("jax", "jaxlib", "flax"))})
+
+
+if __name__ == "__main__":
+    main()

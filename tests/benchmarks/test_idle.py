@@ -1,0 +1,48 @@
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import tfds_refcoco
+from benchmarks import idle
+from tfds_refcoco.shapes import generate
+
+from tiny import TINY
+
+
+def test_share_of_intervals():
+    assert idle.busy_share([(0, 4), (1, 2), (6, 10)]) == pytest.approx(0.8)
+    assert idle.busy_share([(5, 6)]) == 1
+
+
+def test_a_pause_is_seen(tmp_path):
+    """A device that works, waits as long, and works again is idle for about a third."""
+    product = jax.jit(lambda x: jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ x), x))
+    x = jnp.ones((512, 512))
+    product(x).block_until_ready()
+    with jax.profiler.trace(tmp_path):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        worked = time.perf_counter() - start
+        time.sleep(5 * worked)
+        product(x).block_until_ready()
+    (spans,) = idle.device_intervals(tmp_path).values()
+    assert 0.4 < 1 - idle.busy_share(spans) < 0.95
+
+
+def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_root):
+    """The loop itself runs, and ends behind the traced steps."""
+    monkeypatch.chdir(repo_root)
+    scenes = {"train": 8, "val": 1, "testA": 1, "testB": 1}
+    generate(tmp_path / "raw", scenes=scenes, progress=False)
+    tfds_refcoco.build("shapes", tmp_path, tmp_path / "raw", progress=False)
+    fields = {f"model.{name}": value for name, value in TINY.items()}
+    fields |= {"data.dir": tmp_path, "data.image_size": 64, "train.batch_size": 8}
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    found = idle.measure("configs/shapes.py", overrides, first=2, steps=3)
+    (share,) = found["idle_share"].values()
+    assert 0 <= share < 1
+    with pytest.raises(SystemExit, match="before step 1002"):
+        short = ["--config.train.epochs=0.1", "--config.train.drop_epochs=()"]
+        idle.measure("configs/shapes.py", overrides + short, first=2, steps=1000)

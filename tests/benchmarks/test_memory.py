@@ -1,0 +1,21 @@
+import pytest
+
+from benchmarks import memory
+
+SMALL = "configs/shapes.py"
+
+
+def test_what_an_example_keeps(repo_root, monkeypatch):
+    """Less in bfloat16, and less still where it is computed again; the state is the same."""
+    monkeypatch.chdir(repo_root)
+    found = {name: memory.kept(SMALL, *kind) for name, kind in memory.KINDS.items()}
+    assert len({of["state"] for of in found.values()}) == 1
+    plain, remat, half, half_remat = (of["example"] for of in found.values())
+    assert half_remat < min(half, remat) and max(half, remat) < plain
+    assert half == pytest.approx(plain / 2, rel=0.1)
+
+
+def test_largest_batch():
+    of = {"state": 512.0, "example": 100.0}
+    assert memory.largest_batch(of, 10) == int((0.85 * 10240 - 512) / 100) == 81
+    assert memory.largest_batch(of, 0.5) == 0

@@ -1,0 +1,147 @@
+"""What one of several processes meets, all of them end with, and none waits for another."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recorded import as_flags
+
+
+def both(repo_root, *arguments):
+    """Starts a command on two processes; how each ended, and what it said."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = {"PYTHONPATH": f"{repo_root}:{Path(__file__).parent}", "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *(a(address, k) if callable(a) else a for a in arguments)],
+            cwd=repo_root,
+            env={**os.environ, **flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for k in (0, 1)
+    ]
+    try:  # far less than JAX would wait for a process that is missing
+        said = [process.communicate(timeout=90)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
+
+
+def test_one_is_heard_by_all(repo_root, tmp_path):
+    status, said = both(
+        repo_root, __file__, lambda address, _: address, lambda _, k: str(k), str(tmp_path)
+    )
+    assert status == [0, 0], said
+    for text in said:
+        assert "alike:   seed: 0 in process 0, 1 in process 1" in text
+        assert "shared: fine" in text
+        assert "not shared: " in text and "process 1 does not see there what process 0" in text
+        assert "no folder: --workdir /dev/null/x cannot be written (Not a directory)" in text
+        assert "whole: 7" in text
+        assert "damaged: checkpoint " in text and "checkpoints/7 cannot be read" in text
+    assert sorted(p.name for p in (tmp_path / "same").iterdir()) == ["checkpoints"]
+
+
+@pytest.mark.parametrize("field", ["train.learning_rate", "workdir"])
+def test_a_command_that_differs_ends_on_both(repo_root, tiny_config_factory, tmp_path, field):
+    config = tiny_config_factory()
+
+    def of_process(address, k):
+        return f"--process_id={k}"
+
+    def differing(_, k):
+        if field == "workdir":
+            return "--workdir=/dev/null/x" if k == 0 else f"--workdir={tmp_path}"
+        return f"--config.{field}=0.{k + 1}"
+
+    status, said = both(
+        repo_root,
+        *("-m", "lts_jax.main", "--config=configs/shapes.py", *as_flags(config)),
+        *(f"--workdir={tmp_path}/run", lambda address, _: f"--coordinator={address}"),
+        *("--num_processes=2", of_process, differing),
+    )
+    assert status == [1, 1], said
+    wanted = {
+        "workdir": "error: --workdir /dev/null/x cannot be written",
+        "train.learning_rate": "config.train.learning_rate: 0.1 in process 0, 0.2 in process 1",
+    }[field]
+    assert all(wanted in text for text in said), said
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def child(address, process, folder):
+    """Meets one after another what goes wrong, and goes on."""
+    import grain
+    import jax
+    import jax.numpy as jnp
+
+    from lts_jax import sharding
+    from lts_jax.checkpointing import Checkpoints
+    from lts_jax.errors import ConfigError
+    from lts_jax.steps import TrainState
+    from lts_jax.writers import only_run_in
+
+    sharding.join_processes(address, 2, process)
+
+    def tell(name, act):
+        try:
+            print(f"{name}: {act()}", flush=True)
+        except ConfigError as error:
+            print(f"{name}: " + " ".join(str(error).splitlines()[-2:]), flush=True)
+
+    def alike():
+        try:
+            sharding.check_alike({"seed": process, "batch": 8})
+        except ConfigError as error:
+            raise ConfigError(str(error).splitlines()[1]) from None
+
+    def enter(path):
+        with sharding.in_first_process(only_run_in(path)):
+            return "entered"
+
+    tell("alike", alike)
+    same, own = folder / "same", folder / f"own{process}"
+    for path in (same, own):
+        path.mkdir(exist_ok=True)
+    tell("shared", lambda: sharding.check_shared(same) or "fine")
+    tell("not shared", lambda: sharding.check_shared(own))
+    tell("no folder", lambda: enter(Path("/dev/null/x")))
+
+    mesh = sharding.make_mesh(shards=2)
+    place = sharding.over_shards({"w": jax.ShapeDtypeStruct((512, 2048), jnp.float32)}, mesh)["w"]
+    copied = sharding.replicated(mesh)
+    state = jax.jit(
+        lambda: TrainState(
+            jnp.int32(7), {"w": jax.random.normal(jax.random.key(0), (512, 2048))}, {}, ()
+        ),
+        out_shardings=TrainState(copied, {"w": place}, {}, ()),
+    )()
+    run = {"config": {}, "data": {}, "weights": {}}
+    iterator = iter(grain.MapDataset.range(9).to_iter_dataset())
+    with Checkpoints(same) as checkpoints:
+        checkpoints.save(7, state, iterator, run, ["a"])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+    with Checkpoints(same) as checkpoints:
+        tell("whole", lambda: int(checkpoints.restore_state(7, abstract).step))
+    if process == 0:  # what the other one alone reads
+        theirs = same / "checkpoints" / "7" / "state" / "ocdbt.process_1" / "d"
+        largest = max(theirs.iterdir(), key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
+    sharding.heard("")
+    with Checkpoints(same) as checkpoints:
+        tell("damaged", lambda: checkpoints.restore_state(7, abstract))
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
