@@ -21,10 +21,11 @@ from lts_jax.models.convolution import convolve
         ((9, 9), 5, 1, 2),
     ],
 )
-def test_as_xla(size, taps, stride, dilation):
+@pytest.mark.parametrize("channels", [5, 24])  # gradients by XLA, and by taps
+def test_as_xla(size, taps, stride, dilation, channels):
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (2, *size, 5))
-    kernel = jax.random.normal(keys[1], (taps, taps, 5, 4))
+    x = jax.random.normal(keys[0], (2, *size, channels))
+    kernel = jax.random.normal(keys[1], (taps, taps, channels, 4))
     pad = dilation * (taps // 2)
 
     def ours(x, kernel):
@@ -49,8 +50,8 @@ def test_as_xla(size, taps, stride, dilation):
 
 
 def test_half_precision_adds_up_in_single():
-    x = jnp.ones((1, 4, 300, 3), jnp.bfloat16)
-    kernel = jnp.ones((3, 3, 3, 2), jnp.bfloat16)
+    x = jnp.ones((1, 4, 300, 24), jnp.bfloat16)
+    kernel = jnp.ones((3, 3, 24, 2), jnp.bfloat16)
 
     def total(kernel):
         return convolve(x, kernel, (1, 1), ((1, 1),) * 2, rhs_dilation=(1, 1)).sum()
