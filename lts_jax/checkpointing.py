@@ -22,6 +22,7 @@ from lts_jax.writers import write_json
 BEST_METRIC = "oiou"
 LATEST_KEPT = 2  # the second is for the day on which the first is damaged
 _JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksums")
+_NETWORK = ("step", "params", "batch_stats")  # of a TrainState
 # In older checkpoints, whose first weights were random.
 _ABSENT: dict[str, Any] = {"weights": {}, "checksums": {}}
 
@@ -137,7 +138,7 @@ class Checkpoints:
           SaveError: this or the checkpoint before it could not be written.
         """
         # Two, as what evaluates reads no more than the network.
-        network, optimizer = fingerprint(network_of(state)), fingerprint(state.opt_state)
+        network, optimizer = fingerprint(state.network()), fingerprint(state.opt_state)
         if not (network.finite and optimizer.finite):
             raise NonFiniteLossError(
                 f"the parameters, statistics or moments are not finite after step {step}; the last "
@@ -232,7 +233,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
-        self._check(step, {"network": network_of(state), "optimizer": state.opt_state})
+        self._check(step, {"network": state.network(), "optimizer": state.opt_state})
         return state
 
     def _check(self, step: int, parts: dict[str, Any]) -> None:
@@ -247,9 +248,8 @@ class Checkpoints:
                 raise UnreadableCheckpointError(said)
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
-        """As `restore_state`, without the optimizer's part, which is two thirds: `()` instead."""
-        names = ("step", "params", "batch_stats")
-        wanted = {name: getattr(abstract_state, name) for name in names}
+        """As `restore_state`, of `TrainState.network` alone."""
+        wanted = {name: getattr(abstract_state, name) for name in _NETWORK}
         restore = ocp.args.PyTreeRestore(
             item=wanted,
             restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
@@ -266,16 +266,18 @@ class Checkpoints:
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 tree = checkpointer.metadata(folder).item_metadata.tree
-                wanted = {name: tree[name] for name in ("params", "batch_stats")}
+                wanted = {name: tree[name] for name in _NETWORK}
                 as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
                 args = ocp.args.PyTreeRestore(
                     item=wanted,
                     restore_args=jax.tree.map(lambda _: as_numpy, wanted),
                     partial_restore=True,
                 )
-                return checkpointer.restore(folder, args=args)
+                network: dict[str, Any] = checkpointer.restore(folder, args=args)
         except Exception as error:  # as in `_restore`
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
+        self._check(step, {"network": TrainState(**network, opt_state=())})
+        return {name: network[name] for name in ("params", "batch_stats")}
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
         """Sets the iterator to where it stood when the checkpoint was saved.
@@ -318,11 +320,6 @@ def _read_score(folder: Path) -> float | None:
     except (KeyError, TypeError, ValueError, OSError) as error:
         print(f"WARNING: {_unreadable(path, error)}", file=sys.stderr, flush=True)
         return None
-
-
-def network_of(state: TrainState) -> TrainState:
-    """A state without the optimizer's part."""
-    return state.replace(opt_state=())
 
 
 def _unreadable(path: Path, error: Exception) -> str:

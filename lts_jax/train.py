@@ -11,7 +11,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from lts_jax import checks, experiment, first_weights, sharding
-from lts_jax.checkpointing import Checkpoints, network_of, open_checkpoints
+from lts_jax.checkpointing import Checkpoints, open_checkpoints
 from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
@@ -155,7 +155,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             def evaluate_at(step: int) -> None:
                 stop.release(lambda: checkpoints.saving)
                 with progress.paused():
-                    network = sharding.local_copy(network_of(state), mesh, local_mesh)
+                    network = sharding.local_copy(state.network(), mesh, local_mesh)
                     metrics = evaluator.scores(network)
                     _report(step, config.eval.best_split, metrics, writer)
                     checkpoints.score(step, metrics)
