@@ -59,8 +59,8 @@ def read_best(
       The step, and what `read` gave.
 
     Raises:
-      UnreadableCheckpointError: it cannot be read, or none can.
-      ConfigError: there is none.
+      UnreadableCheckpointError: the one that was asked for cannot be read.
+      ConfigError: there is none, or none can be read.
     """
     first = checkpoints.choose(step)
     steps = [first] if step is not None else checkpoints.by_score()
@@ -68,8 +68,14 @@ def read_best(
         try:
             return chosen, read(chosen)
         except UnreadableCheckpointError as error:
-            if other is None:
+            if step is not None:
                 raise
+            if other is None:
+                listed = ", ".join(map(str, checkpoints.steps))
+                raise ConfigError(
+                    f"{error}. No other that was evaluated can be read: put it back from a copy, "
+                    f"or give --checkpoint; there are {listed}"
+                ) from error
             _warn(f"{error}; taking step {other}, the next best")
     raise AssertionError("there is a first one, or choose raises")
 

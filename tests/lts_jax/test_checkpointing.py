@@ -173,6 +173,19 @@ def test_a_damaged_array(tmp_path, harm, capsys):
         assert f"WARNING: checkpoint {tmp_path}/checkpoints/2" in said and "\n[" not in said
 
 
+def test_where_the_only_one_that_was_evaluated_is_damaged(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, large_state(step), make_iterator(), RUN, ["a"])
+        checkpoints.score(2, {"oiou": 0.4})
+    for path in arrays(tmp_path / "checkpoints" / "2"):
+        truncate(path)
+    with Checkpoints(tmp_path) as checkpoints:
+        read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
+        with pytest.raises(ConfigError, match=r"cannot be read .* --checkpoint; there are 1, 2"):
+            read_best(checkpoints, None, read)
+
+
 def test_damaged_metrics_are_measured_again(saved, capsys):
     truncate(saved / "checkpoints" / "5" / "metrics" / "metrics")
     with Checkpoints(saved) as checkpoints:
