@@ -63,7 +63,10 @@ class Checkpoints:
         self._reader = self._manager
         if jax.process_count() > 1:
             options = ocp.CheckpointManagerOptions(
-                read_only=True, lightweight_initialize=True, multiprocessing_options=alone
+                create=False,
+                enable_async_checkpointing=False,
+                lightweight_initialize=True,
+                multiprocessing_options=alone,
             )
             self._reader = ocp.CheckpointManager(self.folder, options=options, **items)
         read = {step: _read_score(self.folder / str(step)) for step in self.steps}
