@@ -17,10 +17,10 @@ import jax
 import optax
 
 from benchmarks.machine import describe
-from benchmarks.network import VOCABULARY, make_batch
+from benchmarks.network import VOCABULARY, make_batch, plan_step
 from lts_jax import experiment, losses, sharding
 from lts_jax.cli import requested_config
-from lts_jax.steps import compile_train_step, to_float
+from lts_jax.steps import to_float
 from lts_jax.writers import format_table, write_json
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -32,31 +32,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "4 devices, train.shard_params=4": {"devices": 4, "shard_params": 4},
 }
 
-
-def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, float]:
-    """MiB of the state, which lasts, and of what a step needs beside it."""
-    config = requested_config(config_file, [])
-    config.train.update({k: v for k, v in way.items() if k != "devices"})
-    mesh = sharding.make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
-    model = experiment.make_model(config, VOCABULARY)
-    optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
-    state = experiment.abstract_state(config, model, optimizer, mesh)
-    step: Any = compile_train_step(
-        model,
-        optimizer,
-        config.train.location_weight,
-        mesh,
-        accumulate=config.train.accumulate,
-        place=experiment.places(state),
-    )
-    plan = step.lower(state, make_batch(config, batch)).compile().memory_analysis()
-    on_one = [math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(state)]
-    return {
-        "state": 4 * sum(on_one) / 2**20,
-        "step": plan.temp_size_in_bytes / 2**20,
-    }
-
-
 GIB = (16, 24, 40, 80, 140)  # of common GPUs
 KINDS: dict[str, tuple[str, bool]] = {
     "float32": ("float32", False),
@@ -65,6 +40,19 @@ KINDS: dict[str, tuple[str, bool]] = {
     "bfloat16, train.remat=True": ("bfloat16", True),
 }
 SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
+
+
+def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, float]:
+    """MiB of the state, which lasts, and of what a step needs beside it."""
+    config = requested_config(config_file, [])
+    config.train.update({k: v for k, v in way.items() if k != "devices"})
+    mesh = sharding.make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
+    state, program = plan_step(config, mesh, batch)
+    on_one = [math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(state)]
+    return {
+        "state": 4 * sum(on_one) / 2**20,
+        "step": program.memory_analysis().temp_size_in_bytes / 2**20,
+    }
 
 
 def kept(config_file: str, dtype: str, remat: bool) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from benchmarks import machine, turns
@@ -16,7 +17,7 @@ from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer, make_schedule
-from lts_jax.steps import TrainState, variables_of
+from lts_jax.steps import TrainState, compile_train_step, variables_of
 from lts_jax.writers import write_json
 
 VOCABULARY = Vocabulary([f"word{i}" for i in range(9340)])
@@ -47,6 +48,22 @@ def make_network(config_file: str, overrides: Sequence[str], size: int) -> Netwo
     mesh = sharding.make_mesh()
     state = experiment.fresh_state(config, model, optimizer, mesh)
     return Network(config, model, optimizer, state, mesh)
+
+
+def plan_step(config: ConfigDict, mesh: jax.sharding.Mesh, batch: int) -> tuple[TrainState, Any]:
+    """Compiles a training step without computing anything: the abstract state, and the program."""
+    model = experiment.make_model(config, VOCABULARY)
+    optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
+    state = experiment.abstract_state(config, model, optimizer, mesh)
+    step: Any = compile_train_step(
+        model,
+        optimizer,
+        config.train.location_weight,
+        mesh,
+        accumulate=config.train.accumulate,
+        place=experiment.places(state),
+    )
+    return state, step.lower(state, make_batch(config, batch)).compile()
 
 
 def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:

@@ -9,18 +9,17 @@ it) and the bandwidth between devices (`--bandwidth`, from the vendor), and know
 """
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 
 from benchmarks.machine import describe
-from benchmarks.network import VOCABULARY, make_batch
-from lts_jax import experiment, sharding
+from benchmarks.network import plan_step
+from lts_jax import sharding
 from lts_jax.cli import requested_config
-from lts_jax.steps import compile_train_step
 from lts_jax.writers import format_table, write_json
 
 DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,10 +35,7 @@ def reduced_bytes(program: str) -> int:
     total = 0
     for result in _REDUCTION.findall(program):
         for kind, shape in _ARRAY.findall(result):
-            numbers = 1
-            for length in filter(None, shape.split(",")):
-                numbers *= int(length)
-            total += numbers * _BYTES[kind]
+            total += _BYTES[kind] * math.prod(map(int, filter(None, shape.split(","))))
     return total
 
 
@@ -49,15 +45,9 @@ def traffic(config_file: str, overrides: list[str]) -> dict[str, int]:
     mesh = sharding.make_mesh(jax.devices()[:SIMULATED])
     if mesh.size < SIMULATED:
         raise SystemExit(f"error: set XLA_FLAGS=--xla_force_host_platform_device_count={SIMULATED}")
-    model = experiment.make_model(config, VOCABULARY)
-    optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
-    state = experiment.abstract_state(config, model, optimizer, mesh)
-    step: Any = compile_train_step(
-        model, optimizer, config.train.location_weight, mesh, place=experiment.places(state)
-    )
-    program = step.lower(state, make_batch(config, mesh.size)).compile().as_text()
+    state, program = plan_step(config, mesh, mesh.size)
     return {
-        "reduced": reduced_bytes(program),
+        "reduced": reduced_bytes(program.as_text()),
         "gradients": sum(4 * x.size for x in jax.tree.leaves(state.params)),
     }
 

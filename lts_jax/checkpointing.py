@@ -54,14 +54,14 @@ class Checkpoints:
             "item_handlers": {"iterator": grain.checkpoint.CheckpointHandler()},
         }
         self._manager = ocp.CheckpointManager(self.folder, options=options, **items)
-        # Each process reads for itself: in Orbax's own way, one that cannot leaves the others
-        # waiting for it.
-        me = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader {me}"
-        )
         self._reader = self._manager
         if jax.process_count() > 1:
+            # Each process reads for itself: in Orbax's own way, one that cannot leaves the others
+            # waiting for it.
+            me = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader {me}"
+            )
             options = ocp.CheckpointManagerOptions(
                 create=False,
                 enable_async_checkpointing=False,
@@ -243,11 +243,11 @@ class Checkpoints:
         """Raises UnreadableCheckpointError where a part is not what was saved."""
         saved = self._read_json(step, ["checksums"])["checksums"]
         for name, part in parts.items():
-            differs = name in saved and saved[name] != fingerprint(part).checksum
-            said = (
-                f"checkpoint {self.folder / str(step)} is damaged: its {name} has another checksum"
-            )
-            if said := heard(said if differs else ""):
+            said = ""
+            if name in saved and saved[name] != fingerprint(part).checksum:
+                folder = self.folder / str(step)
+                said = f"checkpoint {folder} is damaged: its {name} has another checksum"
+            if said := heard(said):
                 raise UnreadableCheckpointError(said)
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:

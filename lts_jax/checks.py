@@ -12,8 +12,8 @@ from lts_jax.errors import ConfigError
 
 # Of the network; each may have a learning rate of its own. Here, as checking a config needs no JAX.
 PARTS = ("backbone", "words", "text", "fusion", "locator", "segmenter")
-# A run that goes on may change these and nothing else: the others would make it another run.
 _OF_A_MACHINE = ("data.dir", "data.raw", "data.threads")
+# A run that goes on may change these and nothing else: the others would make it another run.
 FREE_FIELDS = (
     *_OF_A_MACHINE,
     "train.epochs",

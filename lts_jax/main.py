@@ -91,9 +91,9 @@ def main(argv: list[str]) -> None:
     except Stopped as stopped:
         print(f"{stopped}; the same command goes on", flush=True)
         sys.exit(stop.exit_status)
+    except SaveError as error:  # threads of its writer still speak, for many lines
+        _end(f"error: {error}")
     except (ConfigError, DataError, NonFiniteLossError, OSError) as error:
-        if isinstance(error, SaveError):  # threads of its writer still speak, for many lines
-            _end(f"error: {error}")
         _fail(f"error: {error}")
     except KeyboardInterrupt:
         _fail("stopped")

@@ -26,7 +26,7 @@ from lts_jax.data.photos import read_photo
 from lts_jax.data.tokenizer import UNKNOWN
 from lts_jax.errors import ConfigError
 from lts_jax.models import PreparedImage
-from lts_jax.resuming import read_best
+from lts_jax.resuming import read_chosen
 from lts_jax.steps import TrainState, make_encode_step, refer
 from lts_jax.writers import write_json, write_picture
 from tfds_refcoco import DataError, masks
@@ -97,7 +97,7 @@ class Predictor:
         if config is not None:
             checks.check_config(config)
         with open_checkpoints(Path(workdir)) as checkpoints:
-            _, trained = read_best(
+            _, trained = read_chosen(
                 checkpoints,
                 step,
                 lambda s: experiment.restore(config, checkpoints, s, Path(workdir), mesh),

@@ -45,7 +45,7 @@ def read_newest(checkpoints: Checkpoints, read: Callable[[int], T]) -> tuple[int
     return None
 
 
-def read_best(
+def read_chosen(
     checkpoints: Checkpoints, step: int | None, read: Callable[[int], T]
 ) -> tuple[int, T]:
     """Reads a step; where None the best one that can be read, with a warning of those before it.
@@ -63,21 +63,22 @@ def read_best(
       ConfigError: there is none, or none can be read.
     """
     first = checkpoints.choose(step)
-    steps = [first] if step is not None else checkpoints.by_score()
-    for chosen, other in zip(steps, [*steps[1:], None], strict=True):
+    if step is not None:
+        return first, read(first)
+    for chosen in checkpoints.by_score():
         try:
-            return chosen, read(chosen)
+            found = read(chosen)
         except UnreadableCheckpointError as error:
-            if step is not None:
-                raise
-            if other is None:
-                listed = ", ".join(map(str, checkpoints.steps))
-                raise ConfigError(
-                    f"{error}. No other that was evaluated can be read: put it back from a copy, "
-                    f"or give --checkpoint; there are {listed}"
-                ) from error
-            _warn(f"{error}; taking step {other}, the next best")
-    raise AssertionError("there is a first one, or choose raises")
+            _warn(str(error))
+            continue
+        if chosen != first:
+            _warn(f"taking step {chosen}, the next best")
+        return chosen, found
+    listed = ", ".join(map(str, checkpoints.steps))
+    raise ConfigError(
+        f"{checkpoints.folder}: what was evaluated cannot be read (see above): put one back from "
+        f"a copy, or give --checkpoint; there are {listed}"
+    )
 
 
 def _warn(message: str) -> None:

@@ -20,7 +20,7 @@ from lts_jax.metrics import METRIC_NAMES
 from lts_jax.optim import make_schedule
 from lts_jax.progress import Progress, print_data, print_intervals, print_results
 from lts_jax.results import read_json
-from lts_jax.resuming import read_best, read_newest
+from lts_jax.resuming import read_chosen, read_newest
 from lts_jax.steps import TrainState, compile_train_step
 from lts_jax.stopping import Pace, Stop, Stopped
 from lts_jax.writers import MetricWriter, NoWriter, only_run_in, write_json
@@ -207,18 +207,12 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         checks.check_config(config)
     mesh = sharding.make_mesh(jax.local_devices())
     with open_checkpoints(workdir) as checkpoints:
-        chosen, trained = read_best(
+        chosen, trained = read_chosen(
             checkpoints, step, lambda s: experiment.restore(config, checkpoints, s, workdir, mesh)
         )
     config = trained.given
     dataset = sharding.one_after_another(lambda: experiment.open_data(config))
     splits = {name: dataset.split(name) for name in config.eval.splits}
-    shared = {
-        f"{name}: {k}": v
-        for name, s in splits.items()
-        for k, v in experiment.describe_data(s).items()
-    }
-    sharding.check_alike({"step": chosen} | shared)
     which = f"the best on {trained.config['eval']['best_split']}" if step is None else "as asked"
     first = jax.process_index() == 0
     if first:
@@ -229,12 +223,13 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         evaluator = experiment.make_evaluator(
             config, trained.model, split, trained.vocabulary, mesh
         )
+        run = {"step": chosen} | experiment.describe_run(
+            config, split, trained.vocabulary, trained.weights
+        )
+        sharding.check_alike({"step": chosen} | checks.given(run))
         with _only_run_in(out_dir):
             results[name] = evaluator.report(trained.state, out_dir, config.eval.gallery)
             if first:
-                run = {"step": chosen} | experiment.describe_run(
-                    config, split, trained.vocabulary, trained.weights
-                )
                 write_json(out_dir / "run.json", run)
                 print(f"wrote {out_dir}", flush=True)
                 intervals[name] = read_json(out_dir / "analysis.json")["intervals"]

@@ -174,7 +174,8 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             scalars = json.loads(line)
-            kept.append({"step": int(scalars["step"]), **scalars})
+            int(scalars["step"])  # raises where there is none
+            kept.append(scalars)
         except (ValueError, TypeError, KeyError):
             bad.append(number)
     if bad and bad != [len(lines)]:

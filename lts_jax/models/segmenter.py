@@ -7,12 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lts_jax.models.halves import ConvNormActOfParts, Halves, convolve_part
-from lts_jax.models.layers import (
-    ConvNormAct,
-    ConvTranspose2x,
-    Dtype,
-    norm_act,
-)
+from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, Dtype, norm_act
 
 
 class Segmenter(nn.Module):

@@ -17,7 +17,7 @@ def test_share_of_intervals():
 
 
 def test_a_pause_is_seen(tmp_path):
-    """A device that works, waits as long, and works again is idle for about a third."""
+    """A device that works, waits five times as long, and works again is mostly idle."""
     product = jax.jit(lambda x: jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ x), x))
     x = jnp.ones((512, 512))
     product(x).block_until_ready()

@@ -7,7 +7,7 @@ there, its home; ssh runs its command in it for real. What shall happen is read 
     runs      one line for each run on a machine: `exit <status>`, or `until <file>`, which ends
               with 0 when the file is there, or on SIGTERM; the last one stays
     fail      one line for each call that shall fail: its verb, as `ssh`
-    refusal   why, as `describe` and the others say it
+    refusal   what such a call says
     workers   how many workers `create` makes, 1 without the file
     buckets/  one folder a bucket; a file flat in it says that it has no hierarchical namespace
 """

@@ -41,6 +41,45 @@ def as_flags(config: ConfigDict, prefix: str = "--config") -> list[str]:
     return flags
 
 
+def on_both(
+    repo_root: Path,
+    command: Callable[[int, int], list[str]],
+    environment: Callable[[int, int], dict[str, str]],
+    timeout: float,
+) -> tuple[list[int], list[str]]:
+    """Runs Python on two processes.
+
+    Args:
+      repo_root: where to run.
+      command: of a process, by its number and a free port.
+      environment: what is added to that of a process, likewise.
+      timeout: seconds until it is an error that one of them has not ended.
+
+    Returns:
+      How each ended, and what each printed.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [
+        subprocess.Popen(
+            [sys.executable, *command(k, port)],
+            cwd=repo_root,
+            env={**os.environ, **environment(k, port)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for k in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    return [process.returncode for process in both], said
+
+
 def on_two_processes(
     repo_root: Path,
     out: Path,
@@ -61,30 +100,17 @@ def on_two_processes(
       What each printed, and the sent_ids of each batch of both together.
     """
     out.mkdir()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     flags = {
         "PYTHONPATH": str(repo_root),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    both = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(out / f"{k}.json"), *arguments],
-            cwd=repo_root,
-            env={**os.environ, **flags, **environment(k, port)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for k in (0, 1)
-    ]
-    try:
-        said = [process.communicate(timeout=500)[0] for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    statuses, said = on_both(
+        repo_root,
+        lambda k, port: [__file__, str(out / f"{k}.json"), *arguments],
+        lambda k, port: flags | environment(k, port),
+        timeout=500,
+    )
+    assert statuses == [0, 0], "\n".join(said)
     halves = [json.loads((out / f"{k}.json").read_text()) for k in (0, 1)]
     return said, [a + b for a, b in zip(*halves, strict=True)]
 

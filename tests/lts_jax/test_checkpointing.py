@@ -16,7 +16,7 @@ from lts_jax.errors import (
     SaveError,
     UnreadableCheckpointError,
 )
-from lts_jax.resuming import read_best, read_newest
+from lts_jax.resuming import read_chosen, read_newest
 from lts_jax.steps import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
@@ -152,15 +152,12 @@ def test_a_damaged_array(tmp_path, harm, capsys):
     for path in arrays(tmp_path / "checkpoints" / "2"):
         harm(path)
     with Checkpoints(tmp_path) as checkpoints:
-        for step in (None, 2):
-            read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
-            if step is None:
-                chosen, network = read_best(checkpoints, None, read)
-                assert (chosen, int(network.step)) == (1, 1)
-                assert "taking step 1, the next best" in capsys.readouterr().err
-            else:
-                with pytest.raises(UnreadableCheckpointError, match="checkpoints/2 "):
-                    read_best(checkpoints, step, read)
+        read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
+        chosen, network = read_chosen(checkpoints, None, read)
+        assert (chosen, int(network.step)) == (1, 1)
+        assert "taking step 1, the next best" in capsys.readouterr().err
+        with pytest.raises(UnreadableCheckpointError, match="checkpoints/2 "):
+            read_chosen(checkpoints, 2, read)
         with pytest.raises(UnreadableCheckpointError, match="checkpoints/2"):
             checkpoints.read_variables(2)
         assert checkpoints.read_variables(1)["params"]["w"].shape == (700_000,)
@@ -183,7 +180,7 @@ def test_where_the_only_one_that_was_evaluated_is_damaged(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
         with pytest.raises(ConfigError, match=r"cannot be read .* --checkpoint; there are 1, 2"):
-            read_best(checkpoints, None, read)
+            read_chosen(checkpoints, None, read)
 
 
 def test_damaged_metrics_are_measured_again(saved, capsys):

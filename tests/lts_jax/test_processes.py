@@ -1,44 +1,23 @@
 """What one of several processes meets, all of them end with, and none waits for another."""
 
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from recorded import as_flags
+from recorded import as_flags, on_both
 
 
-def both(repo_root, *arguments):
-    """Starts a command on two processes; how each ended, and what it said."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+def on_these(repo_root, command):
+    """Waits far less than JAX would for a process that is missing."""
     flags = {"PYTHONPATH": f"{repo_root}:{Path(__file__).parent}", "XLA_FLAGS": ""}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *(a(address, k) if callable(a) else a for a in arguments)],
-            cwd=repo_root,
-            env={**os.environ, **flags},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for k in (0, 1)
-    ]
-    try:  # far less than JAX would wait for a process that is missing
-        said = [process.communicate(timeout=90)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], said
+    return on_both(repo_root, command, lambda *_: flags, timeout=90)
 
 
 def test_one_is_heard_by_all(repo_root, tmp_path):
-    status, said = both(
-        repo_root, __file__, lambda address, _: address, lambda _, k: str(k), str(tmp_path)
+    status, said = on_these(
+        repo_root, lambda k, port: [__file__, f"localhost:{port}", str(k), str(tmp_path)]
     )
     assert status == [0, 0], said
     for text in said:
@@ -56,20 +35,17 @@ def test_one_is_heard_by_all(repo_root, tmp_path):
 def test_a_command_that_differs_ends_on_both(repo_root, tiny_config_factory, tmp_path, field):
     config = tiny_config_factory()
 
-    def of_process(address, k):
-        return f"--process_id={k}"
-
-    def differing(_, k):
+    def command(k, port):
+        differing = f"--config.{field}=0.{k + 1}"
         if field == "workdir":
-            return "--workdir=/dev/null/x" if k == 0 else f"--workdir={tmp_path}"
-        return f"--config.{field}=0.{k + 1}"
+            differing = "--workdir=/dev/null/x" if k == 0 else f"--workdir={tmp_path}"
+        return [
+            *("-m", "lts_jax.main", "--config=configs/shapes.py", *as_flags(config)),
+            *(f"--workdir={tmp_path}/run", f"--coordinator=localhost:{port}"),
+            *("--num_processes=2", f"--process_id={k}", differing),
+        ]
 
-    status, said = both(
-        repo_root,
-        *("-m", "lts_jax.main", "--config=configs/shapes.py", *as_flags(config)),
-        *(f"--workdir={tmp_path}/run", lambda address, _: f"--coordinator={address}"),
-        *("--num_processes=2", of_process, differing),
-    )
+    status, said = on_these(repo_root, command)
     assert status == [1, 1], said
     wanted = {
         "workdir": "error: --workdir /dev/null/x cannot be written",
