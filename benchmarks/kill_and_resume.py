@@ -117,6 +117,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
         raise SystemExit((folder / "whole.txt").read_text())
     seconds = time.monotonic() - start
     print(f"undisturbed: {seconds:.0f} s", flush=True)
+    longest = min(8.0, seconds / kills)  # a signal after each, so that all fit into the run
     told: list[dict[str, Any]] = []
     while len(told) < kills:
         life = Life(command(folder, often, fields | {"checkpoint.every_minutes": 0.02}), log(often))
@@ -126,7 +127,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
             alive = not life.ended_after(rng.uniform(0, 12))
         else:
             alive = life.wait_for("first step in")
-            alive = alive and not life.ended_after(rng.uniform(0, 8))
+            alive = alive and not life.ended_after(rng.uniform(0, longest))
             while alive and moment == "saving" and not saving(often):
                 alive = not life.ended_after(0.001)
             alive = alive and not life.ended_after(rng.uniform(0, 0.1))
