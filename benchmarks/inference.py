@@ -15,6 +15,7 @@ import jax
 
 from benchmarks import flops, turns
 from benchmarks.network import make_batch, make_network, run, torch_peers
+from lts_jax.huge_pages import start_again
 from lts_jax.steps import to_float, variables_of
 
 
@@ -59,4 +60,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     main()

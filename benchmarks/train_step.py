@@ -16,6 +16,7 @@ import jax
 from benchmarks import flops, turns
 from benchmarks.network import Network, make_batch, make_network, run, torch_peers
 from lts_jax import sharding
+from lts_jax.huge_pages import start_again
 from lts_jax.steps import compile_train_step, make_train_step
 
 
@@ -71,4 +72,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     main()

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lts_jax.huge_pages import start_again
+
 if __name__ == "__main__":  # the imports take seconds, in which a machine may be taken away too
+    start_again()
     signal.signal(
         signal.SIGTERM, lambda *_: os._exit(not os.write(1, b"stopped before it began\n"))
     )
