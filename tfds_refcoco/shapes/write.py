@@ -1,5 +1,6 @@
 """Writes the set to disk as RefCOCO's own files are laid out."""
 
+import contextlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -7,12 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from tfds_refcoco.shapes.render import encode_jpeg, render
-from tfds_refcoco.shapes.sample import Referent, sample
-from tfds_refcoco.shapes.scene import OBJECTS, SHAPES, Scene
+from tfds_refcoco.shapes.processes import make_scenes
+from tfds_refcoco.shapes.scene import OBJECTS, SHAPES
 
 # Splits are by scene. train and val are alike; testA holds sparse scenes (3-4 objects) and testB
 # crowded ones (6-7), as RefCOCO's testA and testB differ by what the images show.
@@ -49,19 +48,13 @@ def generate(
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
     bar = tqdm(total=sum(scenes.values()), desc="shapes", unit="scene", disable=not progress)
-    with bar:
-        for position, split in enumerate(OBJECTS):
-            for number in range(scenes.get(split, 0)):
-                rng = np.random.default_rng([seed, position, number])
-                scene, referents = sample(rng, split)
-                # Fixed by split and number, so that ids mean the same in a set of any size.
-                image_id = (position + 1) * 1_000_000 + number
-                image = _image_entry(image_id, scene)
-                (image_dir / image["file_name"]).write_bytes(encode_jpeg(render(rng, scene)))
-                images.append(image)
-                annotations += _annotations(image_id, scene)
-                refs += _refs(image_id, scene, split, referents)
-                bar.update()
+    with bar, contextlib.closing(make_scenes(image_dir, seed, scenes)) as made:
+        for line in made:
+            entries = json.loads(line)
+            images.append(entries["image"])
+            annotations += entries["annotations"]
+            refs += entries["refs"]
+            bar.update()
     _number(refs)
     out_dir = raw_dir / "shapes"
     out_dir.mkdir(exist_ok=True)
@@ -77,63 +70,6 @@ def generate(
     }
     (out_dir / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
     (out_dir / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
-
-
-def _image_entry(image_id: int, scene: Scene) -> dict[str, Any]:
-    return {
-        "id": image_id,
-        "file_name": f"COCO_train2014_{image_id:012d}.jpg",
-        "width": scene.width,
-        "height": scene.height,
-    }
-
-
-def _annotation_id(image_id: int, index: int) -> int:
-    return image_id * 10 + index
-
-
-def _annotations(image_id: int, scene: Scene) -> list[dict[str, Any]]:
-    """COCO annotations of every object, referred to or not."""
-    return [
-        {
-            "id": _annotation_id(image_id, index),
-            "image_id": image_id,
-            "category_id": SHAPES.index(thing.shape) + 1,
-            "bbox": [
-                round(thing.x - thing.width / 2, 2),
-                round(thing.y - thing.height / 2, 2),
-                round(thing.width, 2),
-                round(thing.height, 2),
-            ],
-            "area": round(thing.area, 2),
-            "segmentation": [thing.polygon.ravel().tolist()],
-            "iscrowd": 0,
-        }
-        for index, thing in enumerate(scene.things)
-    ]
-
-
-def _refs(
-    image_id: int, scene: Scene, split: str, referents: list[Referent]
-) -> list[dict[str, Any]]:
-    """Entries as in refs(unc).p, their ref_id and sent_ids still to be given."""
-    return [
-        {
-            "ref_id": -1,
-            "ann_id": _annotation_id(image_id, referent.index),
-            "image_id": image_id,
-            "split": split,
-            "file_name": f"COCO_train2014_{image_id:012d}_"
-            f"{_annotation_id(image_id, referent.index)}.jpg",
-            "category_id": SHAPES.index(scene.things[referent.index].shape) + 1,
-            "sent_ids": [],
-            "sentences": [
-                {"sent_id": -1, "sent": sent, "raw": raw, "tokens": sent.split()}
-                for sent, raw in referent.sentences
-            ],
-        }
-        for referent in referents
-    ]
 
 
 def _number(refs: list[dict[str, Any]]) -> None:

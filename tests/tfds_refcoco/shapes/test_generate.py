@@ -1,4 +1,5 @@
 import re
+import subprocess
 from collections import Counter, defaultdict
 
 import cv2
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from tfds_refcoco.shapes import DEFAULT_SCENES, generate
+from tfds_refcoco.shapes import DEFAULT_SCENES, generate, processes
 from tfds_refcoco.shapes.render import HSV, coverage, render
 from tfds_refcoco.shapes.sample import sample
 from tfds_refcoco.shapes.scene import GAP, SHAPES, Scene
@@ -37,6 +38,31 @@ def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path):
     few, more = files(tmp_path / "few"), files(tmp_path / "more")
     (image,) = (name for name in few if name.endswith(".jpg"))
     assert few[image] == more[image]
+
+
+def test_several_processes_make_the_same_bytes(tmp_path, monkeypatch):
+    generate(tmp_path / "one", progress=False, scenes=SMALL)
+    started, start = [], subprocess.Popen
+    monkeypatch.setattr(processes, "_ENOUGH", 3)
+    monkeypatch.setattr(processes, "_cores", lambda: 8)
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: started.append(start(*a, **k)) or started[-1]
+    )
+    generate(tmp_path / "three", progress=False, scenes=SMALL)
+    assert len(started) == 3
+    assert all(process.poll() is not None for process in started)
+    assert files(tmp_path / "one") == files(tmp_path / "three")
+
+
+def test_a_process_that_dies_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(processes, "_ENOUGH", 3)
+    monkeypatch.setattr(processes, "_cores", lambda: 2)
+    # Where its first image would lie is a folder.
+    (tmp_path / "images/train2014/COCO_train2014_000001000001.jpg").mkdir(parents=True)
+    with pytest.raises(OSError, match="images/train2014: a process that makes scenes has died"):
+        generate(tmp_path, progress=False, scenes=SMALL)
+    assert "IsADirectoryError" in capfd.readouterr().err
+    assert not (tmp_path / "shapes").exists()
 
 
 def test_unknown_splits_are_refused(tmp_path):
