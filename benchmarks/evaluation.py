@@ -32,6 +32,7 @@ from lts_jax.data import pipeline
 from lts_jax.data.tokenizer import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.evaluate import Evaluator
+from lts_jax.huge_pages import start_again
 from lts_jax.metrics import METRIC_NAMES
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer
@@ -257,5 +258,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     define_flags()
     app.run(main, flags_parser=parse_flags)

@@ -28,6 +28,7 @@ from benchmarks.turns import load_average, take_turns
 from lts_jax.cli import requested_config
 from lts_jax.experiment import make_model
 from lts_jax.export.folder import Trained, flat_weights, predictor, write_folder
+from lts_jax.huge_pages import start_again
 from lts_jax.writers import format_table
 
 Way = Callable[[Any], dict[str, np.ndarray]]
@@ -196,4 +197,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     main()

@@ -18,6 +18,7 @@ from jax.profiler import ProfileData
 
 from benchmarks import machine, turns
 from lts_jax.cli import requested_config
+from lts_jax.huge_pages import start_again
 from lts_jax.stopping import Stop, Stopped
 from lts_jax.train import train
 from lts_jax.writers import write_json
@@ -119,4 +120,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     main()

@@ -106,6 +106,9 @@ def main() -> None:
     args = parser.parse_args()
     found = {}
     for name, way in WAYS.items():
+        if way.get("devices", 1) > jax.device_count():
+            print(f"{name}: not measured, as there are {jax.device_count()} devices")
+            continue
         found[name] = measure(args.config, args.batch, way)
         print(name, found[name], flush=True)
     rows = [[name, *(f"{value:.0f}" for value in mib.values())] for name, mib in found.items()]

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import machine
 from lts_jax import Predictor
+from lts_jax.huge_pages import start_again
 
 TEXTS = ("zebra grazing on the savannah", "striped animal")
 
@@ -98,4 +99,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    start_again()  # as the command itself does
     main()
