@@ -33,11 +33,13 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 GIB = (16, 24, 40, 80, 140)  # of common GPUs
-KINDS: dict[str, tuple[str, bool]] = {
-    "float32": ("float32", False),
-    "float32, train.remat=True": ("float32", True),
-    "bfloat16": ("bfloat16", False),
-    "bfloat16, train.remat=True": ("bfloat16", True),
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "float32": ("float32", {}),
+    "float32, train.remat=True": ("float32", {"remat": True}),
+    "float32, train.sentences_per_image=4": ("float32", {"sentences_per_image": 4}),
+    "bfloat16": ("bfloat16", {}),
+    "bfloat16, train.remat=True": ("bfloat16", {"remat": True}),
+    "bfloat16, train.sentences_per_image=4": ("bfloat16", {"sentences_per_image": 4}),
 }
 SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
 
@@ -55,10 +57,12 @@ def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, floa
     }
 
 
-def kept(config_file: str, dtype: str, remat: bool) -> dict[str, float]:
+def kept(config_file: str, dtype: str, way: dict[str, Any]) -> dict[str, float]:
     """MiB of state and gradients, and of what an example keeps for the backward pass."""
     config = requested_config(config_file, [])
-    config.model.dtype, config.train.remat = dtype, remat
+    config.model.dtype = dtype
+    config.train.update(way)
+    per_image = config.train.sentences_per_image
     model = experiment.make_model(config, VOCABULARY)
     optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
     mesh = sharding.make_mesh(jax.devices()[:1])
@@ -84,11 +88,12 @@ def kept(config_file: str, dtype: str, remat: bool) -> dict[str, float]:
 
     arguments = state.params, state.batch_stats
     one, two = (
-        bytes_of(jax.eval_shape(backward, *arguments, make_batch(config, n))) for n in (1, 2)
+        bytes_of(jax.eval_shape(backward, *arguments, make_batch(config, n * per_image)))
+        for n in (1, 2)
     )
     return {
         "state": (bytes_of(state) + bytes_of(state.params)) / 2**20,
-        "example": (two - one) / 2**20,
+        "example": (two - one) / per_image / 2**20,
     }
 
 

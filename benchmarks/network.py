@@ -70,8 +70,9 @@ def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:
     """Draws random pixels, sentences and masks; the time of a step does not depend on them."""
     rng = np.random.default_rng(0)
     size, words = config.data.image_size, config.data.max_words
+    images = batch // config.train.sentences_per_image
     return {
-        "image": rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8),
+        "image": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "tokens": rng.integers(1, len(VOCABULARY), (batch, words), dtype=np.int32),
         "length": rng.integers(1, words + 1, batch, dtype=np.int32),
         **{f"truth{k}": rng.integers(0, 2, (batch, size // k, size // k), dtype=np.uint8)
@@ -86,10 +87,15 @@ def fields_of(model: LTS) -> dict[str, Any]:
 
 
 def torch_peers(network: Network, examples: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns a `benchmarks.torch_peer.Peer` with the network's weights for each of its ways."""
+    """Returns a `benchmarks.torch_peer.Peer` with the network's weights for each of its ways.
+
+    They encode an image once for each sentence.
+    """
     from benchmarks import torch_peer
 
     config = network.config
+    images = np.repeat(examples["image"], config.train.sentences_per_image, axis=0)
+    examples = {**examples, "image": images}
     return {
         way: torch_peer.Peer(
             way,

@@ -33,6 +33,7 @@ ABSENT = {
     "train.start_from": "",
     "train.freeze": "none",
     "train.accumulate": 1,
+    "train.sentences_per_image": 1,
     "train.remat": False,
     **{f"train.lr_multipliers.{part}": 1.0 for part in PARTS},
 }
@@ -61,6 +62,7 @@ _POSITIVE = (
     "model.rounds",
     "model.segmenter_features",
     "train.batch_size",
+    "train.sentences_per_image",
     "train.accumulate",
     "train.shard_params",
     "train.epochs",

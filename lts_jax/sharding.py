@@ -87,13 +87,19 @@ def local_copy(tree: Any, mesh: Mesh, local: Mesh) -> Any:
     return jax.tree.map(copy, tree)
 
 
-def check_batch_size(field: str, batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Raises ConfigError if a batch, or one of its parts, cannot be split evenly over the mesh."""
-    n = mesh.size * accumulate
+def check_batch_size(
+    field: str, batch_size: int, mesh: Mesh, accumulate: int = 1, per_image: int = 1
+) -> None:
+    """Raises ConfigError if a batch, or one of its parts, cannot be split evenly over the mesh.
+
+    An image's sentences stay together.
+    """
+    n = mesh.size * accumulate * per_image
     if batch_size <= 0 or batch_size % n:
         lower = batch_size // n * n
         near = f"{lower} or {lower + n}" if lower > 0 else str(n)
         parts = f" × train.accumulate={accumulate}" if accumulate > 1 else ""
+        parts += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
         raise ConfigError(
             f"{field}={batch_size} does not divide over {mesh.size} devices{parts}: take {near}"
         )

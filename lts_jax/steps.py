@@ -68,13 +68,16 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one.
 
+    A batch is of B sentences and of B images, or of fewer, each with as many sentences, one behind
+    the other: the same as if the images were repeated, with less to compute.
+
     A frozen backbone encodes as in evaluation, and its parameters and statistics stay what they
     are, bit for bit.
 
     Accumulated, the batch is taken in K = `accumulate` parts, one after another: losses and
     gradients are the means over the parts, which are those of the whole batch, but for one thing:
     BatchNorm normalizes each part by the part's own statistics. The running ones move once an
-    update, by the mean over the parts. Sentence i belongs to part i mod K, so that every device
+    update, by the mean over the parts. Image i belongs to part i mod K, so that every device
     has a share of each part in its own memory, and a part is the same for any number of devices.
 
     Where the state is split, the parameters are put together before their use, and the gradients
@@ -108,7 +111,9 @@ def make_train_step(
         place = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
 
         def in_parts(x: jax.Array) -> jax.Array:
-            x = jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1)
+            per_image = len(x) // len(batch["image"])
+            x = jnp.swapaxes(x.reshape(-1, accumulate, per_image, *x.shape[1:]), 0, 1)
+            x = x.reshape(accumulate, -1, *x.shape[3:])
             return jax.lax.with_sharding_constraint(x, place)
 
         def add(total: Any, part: Batch) -> tuple[Any, None]:

@@ -66,10 +66,14 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     # 2. Devices, network, optimizer.
     mesh = sharding.make_mesh(shards=config.train.shard_params)
     accumulate = config.train.accumulate
-    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh, accumulate)
+    per_image = config.train.sentences_per_image
+    sharding.check_batch_size(
+        "train.batch_size", config.train.batch_size, mesh, accumulate, per_image
+    )
     local_mesh = sharding.make_mesh(jax.local_devices())
     model = experiment.make_model(config, vocabulary)
-    per_epoch = pipeline.epoch_length(split, config.train.epoch_unit) / config.train.batch_size
+    examples = pipeline.epoch_length(split, config.train.epoch_unit, per_image)
+    per_epoch = examples / config.train.batch_size
     total_steps = max(1, math.ceil(config.train.epochs * per_epoch))
     eval_every = max(1, round(config.eval.every_epochs * per_epoch))
     schedule = make_schedule(
@@ -99,6 +103,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             seed=config.seed,
             epoch_unit=config.train.epoch_unit,
             threads=config.data.threads,
+            per_image=per_image,
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
@@ -115,7 +120,8 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
 
     def sent_ids(step: int) -> list[int]:
         order = (config.seed, config.train.epoch_unit, config.train.batch_size)
-        return split.index.sent_id[pipeline.rows_of_batch(split, *order, step - 1)].tolist()
+        rows = pipeline.rows_of_batch(split, *order, step - 1, per_image)
+        return split.index.sent_id[rows].tolist()
 
     with _only_run_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
         # 3. Where an earlier run stopped.

@@ -17,16 +17,30 @@ class TrainingOrder:
     NumPy changes: its first n numbers sort the n things, and in "refs" the next n choose the
     sentences. grain's shuffle is not used: there, epoch 1 of seed 0 is epoch 0 of seed 1.
 
+    Sentences can come in groups of `per_image`, all about one image, and it is the groups that are
+    shuffled. The first n numbers then sort the things of each image, which are cut into groups in
+    that order; the last group of an image is filled up with its first things, so that some
+    sentences come twice in an epoch. Behind the 2 n numbers one for each group sorts these.
+
     Safe to read from many threads.
 
     Args:
       ref_id: int `[sentences]`, of each sentence the object it refers to.
       seed: at least 0.
       unit: of an epoch.
+      image: int `[sentences]`, of each sentence its image, in any numbering; None is one for each.
+      per_image: sentences in a group.
     """
 
-    def __init__(self, ref_id: np.ndarray, seed: int, unit: EpochUnit) -> None:
-        self._seed = seed
+    def __init__(
+        self,
+        ref_id: np.ndarray,
+        seed: int,
+        unit: EpochUnit,
+        image: np.ndarray | None = None,
+        per_image: int = 1,
+    ) -> None:
+        self._seed, self.per_image = seed, per_image
         # Rows by ref, ref after ref, and where each ref begins; a sentence is a ref of its own.
         if unit == "sentences":
             self._rows, self._starts = np.arange(len(ref_id)), np.arange(len(ref_id))
@@ -34,13 +48,23 @@ class TrainingOrder:
             self._rows = np.argsort(ref_id, kind="stable")
             _, self._starts = np.unique(ref_id[self._rows], return_index=True)
         self._counts = np.diff(self._starts, append=len(ref_id))
+        # Places of each group's things, where things are sorted by image.
+        first = self._rows[self._starts]
+        self._image = first if image is None else image[first]
+        of_image = np.unique(self._image, return_counts=True)[1]
+        begins = np.cumsum(of_image) - of_image
+        groups = -(-of_image // per_image)
+        number = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
+        inside = number[:, None] * per_image + np.arange(per_image)
+        of_image, begins = (np.repeat(x, groups)[:, None] for x in (of_image, begins))
+        self._groups = begins + inside % of_image
         # Threads read ahead into the next epoch while others are in this one.
         self.epoch = functools.lru_cache(maxsize=4)(self._epoch)
 
     @property
     def epoch_length(self) -> int:
-        """Examples in an epoch."""
-        return len(self._starts)
+        """Examples in an epoch, with those that fill up groups."""
+        return self._groups.size
 
     def __len__(self) -> int:
         return sys.maxsize  # grain's mark of an endless dataset
@@ -51,10 +75,15 @@ class TrainingOrder:
         return int(self.epoch(epoch)[place_in_epoch])
 
     def _epoch(self, number: int) -> np.ndarray:
-        n = self.epoch_length
-        drawn = np.random.PCG64([self._seed, number]).random_raw(2 * n)
-        chosen = self._rows[self._starts + (drawn[n:] % self._counts.astype(np.uint64)).astype(int)]
-        return chosen[np.argsort(drawn[:n], kind="stable")]
+        n = len(self._starts)
+        generator = np.random.PCG64([self._seed, number])
+        keys, choices = generator.random_raw(2 * n).reshape(2, n)
+        chosen = self._rows[self._starts + (choices % self._counts.astype(np.uint64)).astype(int)]
+        if self.per_image == 1:
+            return chosen[np.argsort(keys, kind="stable")]
+        by_image = chosen[np.lexsort((keys, self._image))]
+        order = np.argsort(generator.random_raw(len(self._groups)), kind="stable")
+        return by_image[self._groups[order]].reshape(-1)
 
 
 class HostShare:

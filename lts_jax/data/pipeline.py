@@ -62,24 +62,27 @@ class Preprocessing:
             tokens[:length] = UNKNOWN
         return {"tokens": tokens, "length": np.int32(length)}
 
-    def train_batch(self, split: Split, rows: Sequence[int]) -> Batch:
-        """Reads B sentences of a split, rows of its index.
+    def train_batch(self, split: Split, rows: Sequence[int], per_image: int = 1) -> Batch:
+        """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
+
+        Each image is that of `per_image` rows, one behind the other.
 
         Returns:
-          `image` uint8 `[B, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
+          `image` uint8 `[K, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
           at H/4 and H/8, `truth4` and `truth8`, uint8 `[B, S/4, S/4]` and `[B, S/8, S/8]`.
         """
         n, size = len(rows), self.image_size
         sentences = [self.sentence(split.index.text[row]) for row in rows]
         batch = {
             # Written to in place: examples made one by one would all be copied again.
-            "image": np.empty((n, size, size, 3), np.uint8),
+            "image": np.empty((n // per_image, size, size, 3), np.uint8),
             **{name: np.stack([s[name] for s in sentences]) for name in sentences[0]},
             **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
         }
         for i, row in enumerate(rows):
-            record = split.record(int(split.index.record[row]))
-            _, placement = self.image(record, batch["image"][i])
+            if i % per_image == 0:
+                record = split.record(int(split.index.record[row]))
+                _, placement = self.image(record, batch["image"][i // per_image])
             mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
             for k in (4, 8):
                 batch[f"truth{k}"][i] = preprocess.fit_mask(mask, placement, size, k)
@@ -138,6 +141,7 @@ def train_batches(
     seed: int,
     epoch_unit: EpochUnit,
     threads: int,
+    per_image: int = 1,
     host: int = 0,
     hosts: int = 1,
 ) -> grain.IterDataset:
@@ -154,35 +158,51 @@ def train_batches(
       seed: of the order.
       epoch_unit: see `TrainingOrder`.
       threads: that read and decode; each holds a batch.
+      per_image: sentences about each image, one behind the other; see `TrainingOrder`.
       host: number of this host, which gets the `host`-th part of each batch.
       hosts: their number.
 
     Raises:
       ConfigError: the batch does not divide over the hosts.
     """
-    if batch_size % hosts:
-        lower = batch_size // hosts * hosts
-        near = f"{lower} or {lower + hosts}" if lower else str(hosts)
+    n = hosts * per_image
+    if batch_size % n:
+        lower = batch_size // n * n
+        near = f"{lower} or {lower + n}" if lower else str(n)
+        images = f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
         raise ConfigError(
-            f"train.batch_size={batch_size} does not divide over {hosts} hosts: take {near}"
+            f"train.batch_size={batch_size} does not divide over {hosts} hosts{images}: take {near}"
         )
-    order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
+    order = training_order(split, seed, epoch_unit, per_image)
     rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
-    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows))
+    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image))
     return batches.to_iter_dataset(_read_options(threads))
 
 
+def training_order(
+    split: Split, seed: int, epoch_unit: EpochUnit, per_image: int = 1
+) -> TrainingOrder:
+    """The order in which `train_batches` takes the rows of a split's index."""
+    # Not image_id: joined splits may both hold an image.
+    return TrainingOrder(split.index.ref_id, seed, epoch_unit, split.index.record, per_image)
+
+
 def rows_of_batch(
-    split: Split, seed: int, epoch_unit: EpochUnit, batch_size: int, number: int
+    split: Split,
+    seed: int,
+    epoch_unit: EpochUnit,
+    batch_size: int,
+    number: int,
+    per_image: int = 1,
 ) -> list[int]:
     """Rows of the index in batch `number`, from 0, of all hosts together, as `train_batches`."""
-    order = TrainingOrder(split.index.ref_id, seed, epoch_unit)
+    order = training_order(split, seed, epoch_unit, per_image)
     return HostShare(order, batch_size, host=0, hosts=1)[number]
 
 
-def epoch_length(split: Split, epoch_unit: EpochUnit) -> int:
+def epoch_length(split: Split, epoch_unit: EpochUnit, per_image: int = 1) -> int:
     """Examples in an epoch."""
-    return TrainingOrder(split.index.ref_id, 0, epoch_unit).epoch_length
+    return training_order(split, 0, epoch_unit, per_image).epoch_length
 
 
 def rows_by_image(split: Split) -> list[np.ndarray]:

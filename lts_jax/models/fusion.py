@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.halves import Halves
-from lts_jax.models.layers import ConvNormAct, Dtype, leaky_relu
+from lts_jax.models.layers import ConvNormAct, Dtype, for_sentences, leaky_relu
 
 
 class Fusion(nn.Module):
@@ -46,7 +46,8 @@ class Fusion(nn.Module):
         """Fuses the taps and f_text `[B, D]` into F_m3.
 
         Args:
-          image: the taps.
+          image: the taps, of B images or of K with B / K sentences each, one behind the other;
+            what no sentence changes is computed K times, and F_m3's fine half is of the K images.
           sentence: f_text.
           train: use the batch's own BatchNorm statistics.
           known: `image` is what `of_image` returned of the taps.
@@ -54,7 +55,7 @@ class Fusion(nn.Module):
         taps = image if known else self.of_image(image, train=train)
         x = taps.stride32
         if self.use_text:
-            x = x * leaky_relu(self.text(sentence))[:, None, None]
+            x = for_sentences(x, len(sentence)) * leaky_relu(self.text(sentence))[:, None, None]
         # Eq. 6 upsamples first: the same function, as copies of a pixel change neither the 1×1
         # convolution nor the batch's mean and variance, at four times the work.
         middle = Halves(self.up16(x, train=train), taps.stride16).whole()

@@ -15,18 +15,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lts_jax.models.convolution import convolve
-from lts_jax.models.layers import Dtype, norm_act, upsample_nearest
+from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_nearest
 
 
 class Halves(NamedTuple):
-    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`."""
+    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`, or of its K images."""
 
     coarse: jax.Array
     fine: jax.Array
 
     def whole(self) -> jax.Array:
         """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
-        return jnp.concatenate([upsample_nearest(self.coarse), self.fine], axis=-1)
+        fine = for_sentences(self.fine, len(self.coarse))
+        return jnp.concatenate([upsample_nearest(self.coarse), fine], axis=-1)
 
 
 def convolve_part(
@@ -78,7 +79,8 @@ class ConvNormActOfParts(nn.Module):
         """Maps parts, as `convolve_part` takes them, to `[B, H, W, features]`.
 
         Args:
-          parts: in the order of the channels; one of them has the whole size.
+          parts: in the order of the channels; one of them has the whole size. What is of K images
+            is convolved K times, and repeated for the B / K sentences about each.
           known: what `convolve_part` made of the second part already.
           train: use the batch's own BatchNorm statistics.
         """
@@ -87,15 +89,16 @@ class ConvNormActOfParts(nn.Module):
         whole, *parts = nn.dtypes.promote_dtype(
             _Kernel(shape, name="conv")(), *parts, dtype=self.dtype
         )
-        height, width = (max(x.shape[axis] for x in parts) for axis in (1, 2))
+        sentences, height, width = (max(x.shape[axis] for x in parts) for axis in range(3))
         total, begin = jnp.zeros((), whole.dtype), 0
         for i, x in enumerate(parts):
             kernel = whole[..., begin : begin + x.shape[-1], :]
             begin += x.shape[-1]
             if i == 1 and known is not None:
-                total += known
+                y = known
             else:
-                total += convolve_part(x, kernel, self.dilation, (height, width))
+                y = convolve_part(x, kernel, self.dilation, (height, width))
+            total += for_sentences(y, sentences)
         return norm_act(total, train=train, dtype=self.dtype)
 
 

@@ -129,6 +129,14 @@ def rematerialized(active: bool) -> Callable[..., Any]:
     return run
 
 
+def for_sentences(x: jax.Array, sentences: int) -> jax.Array:
+    """Repeats what is known of K images for their sentences: `[K, …]` to `[sentences, …]`.
+
+    Each image has as many, one behind the other.
+    """
+    return x if len(x) == sentences else jnp.repeat(x, sentences // len(x), axis=0)
+
+
 def upsample_nearest(x: jax.Array) -> jax.Array:
     """Doubles height and width (Eq. 6): `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
     b, h, w, c = x.shape

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from lts_jax.models.darknet53 import Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
-from lts_jax.models.layers import Dtype, rematerialized
+from lts_jax.models.layers import Dtype, for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextEncoder, TextFeatures
@@ -114,14 +114,20 @@ class LTS(nn.Module):
     def refer(
         self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
     ) -> Outputs:
-        """Fuses, locates and segments: one mask for each (image, sentence) pair."""
+        """Fuses, locates and segments: one mask for each of B sentences.
+
+        Args:
+          image: of B images, or of K, each with B / K sentences, one behind the other.
+          text: of the sentences.
+          train: use the batch's own BatchNorm statistics.
+        """
         run = rematerialized(self.remat and train)
         if isinstance(image, PreparedImage):
             halves = self.fusion(image.taps, text.sentence, train=train, known=True)
             known = image.segmenter
         else:
             halves, known = run(self.fusion, image, text.sentence, train=train), {}
-        fused = halves.whole()
+        fused = for_sentences(halves.whole(), len(text.sentence))
         heatmap = prior = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)

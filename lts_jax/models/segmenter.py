@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lts_jax.models.halves import ConvNormActOfParts, Halves, convolve_part
-from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, Dtype, norm_act
+from lts_jax.models.layers import (
+    ConvNormAct,
+    ConvTranspose2x,
+    Dtype,
+    for_sentences,
+    norm_act,
+)
 
 
 class Segmenter(nn.Module):
@@ -54,8 +60,11 @@ class Segmenter(nn.Module):
             )
             branches.append(branch(parts, known.get(name), train=train))
         # The mean of copies is the mean.
-        means = jnp.concatenate([x.mean(axis=(1, 2), keepdims=True) for x in parts], axis=-1)
-        pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(means, train=train)
+        sentences = max(map(len, parts))
+        means = [for_sentences(x.mean(axis=(1, 2), keepdims=True), sentences) for x in parts]
+        pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(
+            jnp.concatenate(means, axis=-1), train=train
+        )
         x = ConvNormActOfParts(self.features, dtype=self.dtype, name="project")(
             [jnp.concatenate(branches, axis=-1), pooled], train=train
         )

@@ -45,6 +45,7 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
         config.data.image_size = 64
         config.model.update(TINY)
         config.train.batch_size = 8
+        config.train.sentences_per_image = 1
         config.train.epochs = 0.6
         config.train.drop_epochs = (0.45,)
         config.train.log_every = 1

@@ -85,6 +85,16 @@ def test_legal_drops(drops):
     check_config(config)
 
 
+def test_a_run_from_before_shared_images_goes_on():
+    config = default.get_config()
+    saved = plain_config(config)
+    del saved["train"]["sentences_per_image"]
+    check_same_run(saved, config, Path("run"))
+    config.train.sentences_per_image = 2
+    with pytest.raises(ConfigError, match=r"sentences_per_image: 1 there, 2 now"):
+        check_same_run(saved, config, Path("run"))
+
+
 def test_a_run_from_before_the_pretrained_weights_goes_on():
     config = default.get_config()
     saved = plain_config(config)

@@ -17,6 +17,10 @@ def test_a_batch_must_divide_over_devices_and_parts():
     ):
         sharding.check_batch_size("train.batch_size", 18, mesh, 3)
     sharding.check_batch_size("train.batch_size", 24, mesh, 3)
+    with pytest.raises(
+        ConfigError, match=r"4 devices × train\.sentences_per_image=5: take 20 or 40"
+    ):
+        sharding.check_batch_size("train.batch_size", 24, mesh, per_image=5)
 
 
 def test_shards_must_divide_the_devices():

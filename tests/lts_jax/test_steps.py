@@ -145,3 +145,49 @@ def test_scoring_needs_no_traffic_between_devices():
     assert "fusion" in program
     for traffic in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
         assert traffic not in program
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "devices"),
+    [
+        ({}, {}, 1),
+        ({"segmenter_rates": (2, 3, 4), "remat": True}, {}, 1),
+        ({}, {"accumulate": 2}, 1),
+        ({}, {"freeze_backbone": True}, 4),
+        ({"locate": "none"}, {}, 1),
+        ({"fuse": False, "locate": "transformer"}, {}, 1),
+        ({"locate": "word_filter", "rounds": 2, "segment": False}, {}, 2),
+    ],
+    ids=str,
+)
+def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options, devices):
+    if jax.device_count() < devices:
+        pytest.skip(f"{jax.device_count()} devices here, {devices} wanted")
+    model = LTS(vocab_size=9, **(TINY | parts))
+    batch = make_batch(16)
+    batch["truth4"][3:9, 2:7] = 1  # other truths about one image
+    batch["truth8"] = batch["truth4"][:, ::2, ::2]
+    images = batch["image"][:8]
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    init = jax.jit(
+        lambda: steps.init_state(model, OPTIMIZER, 0, 64, 5),
+        out_shardings=sharding.replicated(mesh),
+    )
+    step = steps.compile_train_step(model, OPTIMIZER, 0.1, mesh, **options)
+
+    once, losses = step(init(), sharding.put_batch(batch | {"image": images}, mesh))
+    every = batch | {"image": np.repeat(images, 2, axis=0)}
+    if options.get("accumulate") == 2:  # repeated, image i would be in both parts and not in one
+        order = np.arange(16).reshape(4, 2, 2).transpose(0, 2, 1).reshape(-1)
+        every = {name: value[order] for name, value in every.items()}
+    repeated, expected = step(init(), sharding.put_batch(every, mesh))
+    for name in expected:
+        np.testing.assert_allclose(losses[name], expected[name], rtol=1e-4, err_msg=name)
+    moments = [s.opt_state[0].mu for s in (once, repeated)]  # Adam's: the gradients, scaled
+    least = 1e-6 * float(expected["gradient_norm"]) / 10
+    for trees in ((once.batch_stats, repeated.batch_stats), moments):
+        ours, theirs = map(jax.tree.leaves_with_path, trees)
+        for (path, x), (_, y) in zip(ours, theirs, strict=True):
+            # A gradient of zero, of frozen parts and of keys' biases, may be one of last digits.
+            error = np.linalg.norm(np.subtract(x, y))
+            assert error < 1e-3 * np.linalg.norm(y) + least, jax.tree_util.keystr(path)

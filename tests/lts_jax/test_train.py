@@ -17,6 +17,7 @@ from configs import mini_refcoco as mini_refcoco_config
 from lts_jax import train
 from lts_jax.checkpointing import Checkpoints
 from lts_jax.checks import plain_config
+from lts_jax.data.order import TrainingOrder
 from lts_jax.data.preprocess import decode_image
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.steps import TrainState
@@ -265,8 +266,13 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
         train.evaluate(tiny_config_factory(), tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, shapes_data, tmp_path):
+@pytest.mark.parametrize("per_image", [1, 2])
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tiny_config_factory, shapes_data, tmp_path, per_image
+):
     config = tiny_config_factory()
+    config.train.sentences_per_image = per_image
+    config.train.batch_size = n = 8 * per_image
     config.train.learning_rate = 1e30
     config.train.log_every = 1000
     config.eval.every_epochs = 1.0
@@ -274,8 +280,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config_factory, shapes_dat
     with pytest.raises(NonFiniteLossError) as error:
         train.train_and_evaluate(config, tmp_path)
     found = re.search(r"is (nan|inf) at step (\d+); .* another --workdir", str(error.value))
-    rows = list(itertools.islice(order(shapes_data.split("train")), 8 * int(found[2])))[-8:]
-    ids = shapes_data.split("train").index.sent_id[rows]
+    split = shapes_data.split("train")
+    if per_image == 1:
+        rows = list(itertools.islice(order(split), n * int(found[2])))[-n:]
+    else:
+        index = split.index
+        groups = TrainingOrder(index.ref_id, 0, "sentences", index.record, per_image)
+        rows = [groups[n * (int(found[2]) - 1) + i] for i in range(n)]
+    ids = split.index.sent_id[rows]
     assert str(error.value).endswith(f"sent_ids of the batch: {' '.join(map(str, ids))}")
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     for path in saved:  # what was saved before is whole and finite

@@ -6,6 +6,7 @@ import pytest
 from lts_jax.data.order import HostShare, TrainingOrder
 
 REF_ID = np.array([7, 7, 3, 9, 3, 7, 11, 9, 3, 7, 2])  # 5 refs of 11 sentences
+IMAGE = np.array([5, 5, 8, 5, 8, 5, 0, 5, 8, 5, 8])  # of 3 images: refs 7 and 9, 3 and 2, 11
 
 
 def stated(seed, epoch, unit="sentences"):
@@ -29,6 +30,41 @@ def test_order_is_the_stated_one(seed, unit):
     # Wherever one starts, and whatever was asked before.
     for place in (len(expected) - 1, 0, len(expected) // 2):
         assert TrainingOrder(REF_ID, seed, unit)[place] == order[place] == expected[place]
+
+
+def stated_in_groups(seed, epoch, unit, per_image):
+    """The same for groups: sort the things of each image, cut, fill up, sort the groups."""
+    draws = np.random.PCG64([seed, epoch])
+    refs = REF_ID if unit == "refs" else np.arange(len(REF_ID))
+    keys, choices = draws.random_raw(2 * len(set(refs.tolist()))).reshape(2, -1).tolist()
+    images = {}
+    for ref, key, choice in zip(sorted(set(refs.tolist())), keys, choices, strict=True):
+        rows = np.flatnonzero(refs == ref).tolist()
+        row = rows[choice % len(rows)]
+        images.setdefault(int(IMAGE[row]), []).append((key, row))
+    groups = []
+    for image in sorted(images):
+        rows = [row for _, row in sorted(images[image])]
+        for begin in range(0, len(rows), per_image):
+            group = rows[begin : begin + per_image]
+            missing = itertools.islice(itertools.cycle(rows), per_image - len(group))
+            groups.append([*group, *missing])
+    order = np.argsort(draws.random_raw(len(groups)))
+    return [row for i in order for row in groups[i]]
+
+
+@pytest.mark.parametrize("unit", ["sentences", "refs"])
+@pytest.mark.parametrize("per_image", [2, 3, 4, 9])
+def test_order_of_groups_is_the_stated_one(unit, per_image):
+    order = TrainingOrder(REF_ID, 6, unit, IMAGE, per_image)
+    expected = [row for e in range(4) for row in stated_in_groups(6, e, unit, per_image)]
+    assert order.epoch_length * 4 == len(expected)
+    assert [order[i] for i in range(len(expected))] == expected
+    for epoch in range(4):
+        rows = order.epoch(epoch)
+        assert (np.ptp(IMAGE[rows.reshape(-1, per_image)], axis=1) == 0).all()
+        things = np.arange(11) if unit == "sentences" else REF_ID
+        assert set(things[rows].tolist()) == set(things.tolist())
 
 
 def test_the_stream_stays_what_it_was():

@@ -80,11 +80,33 @@ def test_batches_follow_the_order_for_any_number_of_threads(train, unit):
         assert_same(batches(train, n, **options), expected)
 
 
-@pytest.mark.parametrize("hosts", [2, 3, 4])
-def test_hosts_together_read_what_one_reads(train, hosts):
-    one = batches(train, 5, batch_size=12)
+@pytest.mark.parametrize("unit", ["sentences", "refs"])
+def test_sentences_of_an_image_share_it(train, unit):
+    preprocessing = make_preprocessing(train)
+    order = pipeline.training_order(train, 4, unit, per_image=3)
+    n = order.epoch_length // 12 + 2
+    options = {"seed": 4, "unit": unit, "batch_size": 12, "per_image": 3}
+    for number, batch in enumerate(batches(train, n, **options)):
+        rows = pipeline.rows_of_batch(train, 4, unit, 12, number, per_image=3)
+        assert rows == [order[12 * number + i] for i in range(12)]
+        assert len(batch["image"]) == 4
+        expected = [preprocessing.train_batch(train, [row]) for row in rows]
+        assert_same(
+            [batch | {"image": np.repeat(batch["image"], 3, axis=0)}],
+            [{k: np.concatenate([e[k] for e in expected]) for k in batch}],
+        )
+        if unit == "sentences":
+            for group in np.split(np.array(rows), 4):
+                available = (train.index.record == train.index.record[group[0]]).sum()
+                assert len(set(group.tolist())) == min(3, available)
+
+
+@pytest.mark.parametrize(("hosts", "per_image"), [(2, 1), (3, 1), (4, 1), (2, 3)])
+def test_hosts_together_read_what_one_reads(train, hosts, per_image):
+    one = batches(train, 5, batch_size=12, per_image=per_image)
+    options = {"batch_size": 12, "per_image": per_image}
     parts = [
-        batches(train, 5, batch_size=12, host=host, hosts=hosts, threads=1 + host)
+        batches(train, 5, **options, host=host, hosts=hosts, threads=1 + host)
         for host in range(hosts)
     ]
     joined = [
@@ -109,6 +131,8 @@ def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
 def test_a_batch_that_does_not_divide_over_the_hosts_is_an_error(train):
     with pytest.raises(ConfigError, match=r"batch_size=4 .* 3 hosts: take 3 or 6"):
         loader(train, host=1, hosts=3)
+    with pytest.raises(ConfigError, match=r"2 hosts × train.sentences_per_image=4: take 8 or 16"):
+        loader(train, batch_size=12, host=1, hosts=2, per_image=4)
 
 
 def test_an_epoch_of_refs_has_one_sentence_of_each(train):
