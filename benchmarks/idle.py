@@ -26,6 +26,9 @@ from lts_jax.writers import write_json
 # What runs on a device: kernels of a GPU's streams, operations of a TPU, and on a CPU the threads
 # that run compiled programs.
 _LINES = (("/device:GPU", "Stream"), ("/device:TPU", "XLA Ops"), ("/host:CPU", "tf_XLAPjRtCpu"))
+# Of what a CPU computes while a trace begins, the trace holds nothing: it would look idle. So time
+# counts from a mark, two steps later.
+_MARK, _LEAD = "benchmarks.idle", 2
 
 
 class TracedStop(Stop):
@@ -39,7 +42,7 @@ class TracedStop(Stop):
 
     def __init__(self, folder: Path, first: int, steps: int) -> None:
         super().__init__()
-        self._folder, self._first, self._last = folder, first, first + steps
+        self._folder, self._first, self._last = folder, first, first + _LEAD + steps
         self._step = 0
 
     def hold(self) -> None:
@@ -49,6 +52,9 @@ class TracedStop(Stop):
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # Python's own calls would slow down what is measured
             jax.profiler.start_trace(self._folder, profiler_options=options)
+        if self._step == self._first + _LEAD:
+            with jax.profiler.TraceAnnotation(_MARK):
+                pass
         if self._step == self._last:
             jax.profiler.stop_trace()
             self.signal = signal.SIGTERM
@@ -65,17 +71,24 @@ def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
-    """Reads when each device of a trace was at work: starts and ends, nanoseconds."""
+    """Reads when each device of a trace was at work: starts and ends, nanoseconds.
+
+    Counts from the mark in the trace, or from its beginning where there is none.
+    """
     (file,) = trace.rglob("*.xplane.pb")
     found: dict[str, list[tuple[float, float]]] = {}
-    for plane in ProfileData.from_file(str(file)).planes:
+    planes = list(ProfileData.from_file(str(file)).planes)
+    events = (e for plane in planes for line in plane.lines for e in line.events)
+    begin = max((e.start_ns for e in events if e.name == _MARK), default=0.0)
+    for plane in planes:
         for of_plane, of_line in _LINES:
             if not plane.name.startswith(of_plane):
                 continue
             for line in plane.lines:
                 if line.name.startswith(of_line):
-                    spans = [(e.start_ns, e.start_ns + e.duration_ns) for e in line.events]
-                    found.setdefault(plane.name, []).extend(spans)
+                    spans = ((e.start_ns, e.start_ns + e.duration_ns) for e in line.events)
+                    seen = [(max(start, begin), end) for start, end in spans if end > begin]
+                    found.setdefault(plane.name, []).extend(seen)
     return {name: spans for name, spans in found.items() if spans}
 
 
@@ -90,7 +103,7 @@ def measure(config_file: str, overrides: list[str], first: int, steps: int) -> d
         except Stopped:
             pass
         else:
-            raise SystemExit(f"error: the training ended before step {first + steps}")
+            raise SystemExit(f"error: the training ended before step {first + _LEAD + steps}")
         spans = device_intervals(trace)
     return {
         "config": config_file,

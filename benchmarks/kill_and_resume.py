@@ -49,6 +49,7 @@ TINY = {
     "model.fused_features": 16,
     "model.segmenter_features": 8,
     "train.batch_size": 8,
+    "train.sentences_per_image": 1,
     "train.log_every": 7,
     "eval.gallery": 2,
     "eval.batch_size": 16,

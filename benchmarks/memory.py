@@ -34,11 +34,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 GIB = (16, 24, 40, 80, 140)  # of common GPUs
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "float32": ("float32", {}),
-    "float32, train.remat=True": ("float32", {"remat": True}),
+    "float32": ("float32", {"sentences_per_image": 1}),
+    "float32, train.remat=True": ("float32", {"sentences_per_image": 1, "remat": True}),
     "float32, train.sentences_per_image=4": ("float32", {"sentences_per_image": 4}),
-    "bfloat16": ("bfloat16", {}),
-    "bfloat16, train.remat=True": ("bfloat16", {"remat": True}),
+    "bfloat16": ("bfloat16", {"sentences_per_image": 1}),
+    "bfloat16, train.remat=True": ("bfloat16", {"sentences_per_image": 1, "remat": True}),
     "bfloat16, train.sentences_per_image=4": ("bfloat16", {"sentences_per_image": 4}),
 }
 SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
@@ -88,7 +88,7 @@ def kept(config_file: str, dtype: str, way: dict[str, Any]) -> dict[str, float]:
 
     arguments = state.params, state.batch_stats
     one, two = (
-        bytes_of(jax.eval_shape(backward, *arguments, make_batch(config, n * per_image)))
+        bytes_of(jax.eval_shape(backward, *arguments, make_batch(config, n * per_image, per_image)))
         for n in (1, 2)
     )
     return {

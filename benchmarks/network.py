@@ -63,14 +63,19 @@ def plan_step(config: ConfigDict, mesh: jax.sharding.Mesh, batch: int) -> tuple[
         accumulate=config.train.accumulate,
         place=experiment.places(state),
     )
-    return state, step.lower(state, make_batch(config, batch)).compile()
+    examples = make_batch(config, batch, config.train.sentences_per_image)
+    return state, step.lower(state, examples).compile()
 
 
-def make_batch(config: ConfigDict, batch: int) -> dict[str, np.ndarray]:
+def make_batch(config: ConfigDict, batch: int, per_image: int = 1) -> dict[str, np.ndarray]:
     """Draws random pixels, sentences and masks; the time of a step does not depend on them."""
+    if batch % per_image:
+        raise SystemExit(
+            f"error: a batch of {batch} does not divide over "
+            f"--config.train.sentences_per_image={per_image}"
+        )
     rng = np.random.default_rng(0)
-    size, words = config.data.image_size, config.data.max_words
-    images = batch // config.train.sentences_per_image
+    size, words, images = config.data.image_size, config.data.max_words, batch // per_image
     return {
         "image": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "tokens": rng.integers(1, len(VOCABULARY), (batch, words), dtype=np.int32),
@@ -89,13 +94,13 @@ def fields_of(model: LTS) -> dict[str, Any]:
 def torch_peers(network: Network, examples: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns a `benchmarks.torch_peer.Peer` with the network's weights for each of its ways.
 
-    They encode an image once for each sentence.
+    They encode an image for each sentence.
     """
     from benchmarks import torch_peer
 
     config = network.config
-    images = np.repeat(examples["image"], config.train.sentences_per_image, axis=0)
-    examples = {**examples, "image": images}
+    per_image = len(examples["tokens"]) // len(examples["image"])
+    examples = {**examples, "image": np.repeat(examples["image"], per_image, axis=0)}
     return {
         way: torch_peer.Peer(
             way,
@@ -134,7 +139,7 @@ def run(
         required=True,
         help="config file, or <file>:<variant>; --config.model.dtype=bfloat16 sets a field",
     )
-    parser.add_argument("--batch", type=int, default=2, help="sentences, each with its image")
+    parser.add_argument("--batch", type=int, default=2, help="sentences")
     parser.add_argument("--size", type=int, default=416, help="side of the images, pixels")
     parser.add_argument("--sweep", choices=[*SWEEPS], help="measure at many of these")
     parser.add_argument("--against", choices=["torch"], help="the peer, in turn")

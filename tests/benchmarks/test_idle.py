@@ -31,6 +31,22 @@ def test_a_pause_is_seen(tmp_path):
     assert 0.4 < 1 - idle.busy_share(spans) < 0.95
 
 
+def test_time_counts_from_the_mark(tmp_path):
+    """The same pause before the mark is none."""
+    product = jax.jit(lambda x: jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ x), x))
+    x = jnp.ones((512, 512))
+    product(x).block_until_ready()
+    with jax.profiler.trace(tmp_path):
+        product(x).block_until_ready()
+        time.sleep(0.5)
+        running = product(x)
+        with jax.profiler.TraceAnnotation(idle._MARK):
+            pass
+        running.block_until_ready()
+    (spans,) = idle.device_intervals(tmp_path).values()
+    assert 1 - idle.busy_share(spans) < 0.1
+
+
 def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_root):
     """The loop itself runs, and ends behind the traced steps."""
     monkeypatch.chdir(repo_root)
@@ -39,10 +55,11 @@ def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_ro
     tfds_refcoco.build("shapes", tmp_path, tmp_path / "raw", progress=False)
     fields = {f"model.{name}": value for name, value in TINY.items()}
     fields |= {"data.dir": tmp_path, "data.image_size": 64, "train.batch_size": 8}
+    fields["train.sentences_per_image"] = 1
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     found = idle.measure("configs/shapes.py", overrides, first=2, steps=3)
     (share,) = found["idle_share"].values()
     assert 0 <= share < 1
-    with pytest.raises(SystemExit, match="before step 1002"):
+    with pytest.raises(SystemExit, match="before step 1004"):
         short = ["--config.train.epochs=0.1", "--config.train.drop_epochs=()"]
         idle.measure("configs/shapes.py", overrides + short, first=2, steps=1000)

@@ -18,8 +18,8 @@ def record(setattr: Callable[..., None], seen: list) -> None:
     """From now on, `seen` gets each batch with its `sent_id`."""
     read, put = pipeline.Preprocessing.train_batch, sharding.put_batch
 
-    def with_ids(self, split, rows):
-        return read(self, split, rows) | {"sent_id": split.index.sent_id[rows]}
+    def with_ids(self, split, rows, *per_image):
+        return read(self, split, rows, *per_image) | {"sent_id": split.index.sent_id[rows]}
 
     def recording(batch, mesh):
         if "sent_id" in batch:
