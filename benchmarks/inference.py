@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     _, seconds = turns.take_turns(ways, args.repeats)
     return {
         "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
-        "operations_per_image": operations // batch,
+        "operations_per_sentence": operations // batch,
         "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
         "bytes_of_a_step": program.memory_analysis().temp_size_in_bytes,
         "peak_bytes": turns.peak_memory(),

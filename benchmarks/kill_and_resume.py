@@ -54,7 +54,7 @@ TINY = {
     "eval.gallery": 2,
     "eval.batch_size": 16,
 }
-SPEEDS = ("train/steps_per_second", "train/images_per_second")
+SPEEDS = ("train/steps_per_second", "train/sentences_per_second")
 BELONGS = re.compile(
     r"(eval/\w+/)?\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
     r"|eval/\w+/(metrics|predictions|analysis|run)\.json|eval/\w+/(gallery\.png|heatmaps\.npz)"

@@ -104,7 +104,14 @@ def main() -> None:
     result: dict[str, Any] = {"config": args.config, "bytes": found}
     if args.rate:
         rows = model_rows(args.batch, args.rate, found["reduced"], args.bandwidth * 1e9)
-        header = ("devices", "computing, ms", "summing, ms", "efficiency", "overlapped", "images/s")
+        header = (
+            "devices",
+            "computing, ms",
+            "summing, ms",
+            "efficiency",
+            "overlapped",
+            "sentences/s",
+        )
         print(f"model: {args.batch} examples a device, {args.rate} a second, {args.bandwidth} GB/s")
         print(
             format_table(

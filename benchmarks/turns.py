@@ -53,13 +53,13 @@ def peak_memory() -> int | None:
 
 
 def summarize(
-    seconds: Mapping[str, Sequence[float]], images: int, operations: int
+    seconds: Mapping[str, Sequence[float]], sentences: int, operations: int
 ) -> dict[str, dict[str, Any]]:
-    """Medians, spread, images and operations per second of each way.
+    """Medians, spread, sentences and operations per second of each way.
 
     Args:
       seconds: of each turn, by way.
-      images: in a turn.
+      sentences: in a turn.
       operations: floating-point ones in a turn.
     """
     rows = {}
@@ -68,7 +68,7 @@ def summarize(
         rows[way] = {
             "seconds": list(times),
             "median_seconds": median,
-            "images_per_second": images / median,
+            "sentences_per_second": sentences / median,
             "operations_per_second": operations / median,
         }
     return rows
@@ -78,13 +78,13 @@ def table(rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
     """Formats what `summarize` returns, with each way's time as a multiple of ours."""
     base = rows[ours]["median_seconds"]
     return format_table(
-        ("way", "median s", "spread", "images/s", "GFLOP/s", "times ours"),
+        ("way", "median s", "spread", "sentences/s", "GFLOP/s", "times ours"),
         [
             [
                 way,
                 f"{row['median_seconds']:.4f}",
                 f"{min(row['seconds']):.4f} to {max(row['seconds']):.4f}",
-                f"{row['images_per_second']:.2f}",
+                f"{row['sentences_per_second']:.2f}",
                 f"{row['operations_per_second'] / 1e9:.0f}",
                 f"{row['median_seconds'] / base:.2f}",
             ]

@@ -31,13 +31,16 @@ class Progress:
             line += f"first step in {now - self._time:.0f} s"
         else:
             steps_per_second = (step - self._step) / (now - self._time)
-            images_per_second = steps_per_second * self._batch_size
+            sentences_per_second = steps_per_second * self._batch_size
             eta = round((self._total - step) / steps_per_second)
             line += (
-                f"{steps_per_second:.2f} steps/s  {images_per_second:.1f} images/s  "
+                f"{steps_per_second:.2f} steps/s  {sentences_per_second:.1f} sentences/s  "
                 f"ETA {eta // 3600}:{eta // 60 % 60:02}:{eta % 60:02}"
             )
-            speed = {"steps_per_second": steps_per_second, "images_per_second": images_per_second}
+            speed = {
+                "steps_per_second": steps_per_second,
+                "sentences_per_second": sentences_per_second,
+            }
         print(line, flush=True)
         self._step, self._time = step, now
         return speed

@@ -30,7 +30,7 @@ def test_ours_and_the_twin(benchmark, tmp_path, capsys):
     assert {"ours", "torch eager"} <= set(point["rows"])
     for row in point["rows"].values():
         assert len(row["seconds"]) == 2
-        operations = point["operations_per_image"] * row["images_per_second"]
+        operations = point["operations_per_sentence"] * row["sentences_per_second"]
         assert row["operations_per_second"] == pytest.approx(operations)
     assert "torch eager" in capsys.readouterr().out
 
@@ -41,7 +41,7 @@ def test_a_step_is_three_times_an_image_forward(tmp_path):
         out = tmp_path / "out.json"
         benchmark.main([*ARGUMENTS, "--size=64", "--batch=8", f"--out={out}"])
         (point,) = json.loads(out.read_text())["points"]
-        counted[benchmark] = point["operations_per_image"]
+        counted[benchmark] = point["operations_per_sentence"]
     # Less than thrice: the pixels need no gradient.
     assert 2.5 < counted[train_step] / counted[inference] < 3
 
@@ -51,7 +51,7 @@ def test_a_sweep_ends_where_the_memory_does(tmp_path, capsys):
         if batch > 2:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         row = {"seconds": [1.0], "median_seconds": 1.0}
-        return {"rows": {"ours": row | {"images_per_second": 1, "operations_per_second": 1}}}
+        return {"rows": {"ours": row | {"sentences_per_second": 1, "operations_per_second": 1}}}
 
     out = tmp_path / "out.json"
     network.run("", measure, [*ARGUMENTS, "--sweep=batch", f"--out={out}"])
