@@ -21,6 +21,7 @@ def get_config(variant: str = "lts") -> ConfigDict:
     config.data.max_words = 15
     config.model.segmenter_rates = (3, 6, 9)
     config.train.batch_size = 8
+    config.train.sentences_per_image = 1
     config.train.epochs = 150.0
     config.train.drop_epochs = (120.0,)
     config.eval.best_split = "val+testA+testB"

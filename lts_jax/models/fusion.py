@@ -55,7 +55,8 @@ class Fusion(nn.Module):
         taps = image if known else self.of_image(image, train=train)
         x = taps.stride32
         if self.use_text:
-            x = for_sentences(x, len(sentence)) * leaky_relu(self.text(sentence))[:, None, None]
+            x = for_sentences(x, sentence.shape[0])
+            x = x * leaky_relu(self.text(sentence))[:, None, None]
         # Eq. 6 upsamples first: the same function, as copies of a pixel change neither the 1×1
         # convolution nor the batch's mean and variance, at four times the work.
         middle = Halves(self.up16(x, train=train), taps.stride16).whole()

@@ -26,7 +26,7 @@ class Halves(NamedTuple):
 
     def whole(self) -> jax.Array:
         """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
-        fine = for_sentences(self.fine, len(self.coarse))
+        fine = for_sentences(self.fine, self.coarse.shape[0])
         return jnp.concatenate([upsample_nearest(self.coarse), fine], axis=-1)
 
 

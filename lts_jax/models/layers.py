@@ -134,7 +134,8 @@ def for_sentences(x: jax.Array, sentences: int) -> jax.Array:
 
     Each image has as many, one behind the other.
     """
-    return x if len(x) == sentences else jnp.repeat(x, sentences // len(x), axis=0)
+    images = x.shape[0]  # not len(x): an export's batch is a symbol and no number
+    return x if images == sentences else jnp.repeat(x, sentences // images, axis=0)
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:

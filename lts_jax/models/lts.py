@@ -127,7 +127,7 @@ class LTS(nn.Module):
             known = image.segmenter
         else:
             halves, known = run(self.fusion, image, text.sentence, train=train), {}
-        fused = for_sentences(halves.whole(), len(text.sentence))
+        fused = for_sentences(halves.whole(), text.sentence.shape[0])
         heatmap = prior = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)

@@ -60,7 +60,7 @@ class Segmenter(nn.Module):
             )
             branches.append(branch(parts, known.get(name), train=train))
         # The mean of copies is the mean.
-        sentences = max(map(len, parts))
+        sentences = max(x.shape[0] for x in parts)
         means = [for_sentences(x.mean(axis=(1, 2), keepdims=True), sentences) for x in parts]
         pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(
             jnp.concatenate(means, axis=-1), train=train

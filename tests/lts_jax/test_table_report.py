@@ -29,7 +29,7 @@ def test_markdown(fake, tmp_path):
     assert (tmp_path / "table4.md").read_text().splitlines() == [
         "# Table 4 on shapes: a transformer instead of the filter",
         "",
-        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 1.7 epochs; "
+        "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 2.2 epochs; "
         "λ = 1.0; best checkpoints at step 10; 1 × cpu (cpu); jax 0.10.0.",
         "",
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
@@ -83,7 +83,7 @@ def test_read_only_with_nothing_there(fake, tmp_path, capsys):
     assert all(metric is None for metric in report["rows"][6]["ours"]["val"].values())
     absent = "\N{EN DASH}"
     out = capsys.readouterr().out
-    assert "0 of 21 runs, seeds 0 to 2; 1.7 epochs; λ = 1.0." in out
+    assert "0 of 21 runs, seeds 0 to 2; 2.2 epochs; λ = 1.0." in out
     assert f"| lts | ✓ | ✓ | ✓ | ✓ | 0 | {absent} | {absent} | 65.43 | {absent} / 75.16 |" in out
 
 
