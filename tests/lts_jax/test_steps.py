@@ -191,3 +191,16 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
             # A gradient of zero, of frozen parts and of keys' biases, may be one of last digits.
             error = np.linalg.norm(np.subtract(x, y))
             assert error < 1e-3 * np.linalg.norm(y) + least, jax.tree_util.keystr(path)
+
+
+def test_images_and_their_sentences_are_on_one_device():
+    """Repeating an image for its sentences moves nothing; gradients and statistics are summed."""
+    if jax.device_count() < 8:
+        pytest.skip("8 devices wanted")
+    state = jax.eval_shape(lambda: steps.init_state(MODEL, OPTIMIZER, 0, 64, 5))
+    step = steps.compile_train_step(MODEL, OPTIMIZER, 0.1, sharding.make_mesh(), accumulate=2)
+    batch = make_batch(32) | {"image": make_batch(16)["image"]}
+    program = step.lower(state, batch).compile().as_text()
+    assert "all-reduce" in program
+    for traffic in ("all-gather", "all-to-all", "collective-permute"):
+        assert traffic not in program
