@@ -26,6 +26,7 @@ from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
 
 import independent
+import recorded
 from tiny import TINY
 
 
@@ -268,8 +269,10 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
 
 @pytest.mark.parametrize("per_image", [1, 2])
 def test_a_loss_that_is_not_finite_stops_the_run(
-    tiny_config_factory, shapes_data, tmp_path, per_image
+    tiny_config_factory, shapes_data, tmp_path, per_image, monkeypatch
 ):
+    batches: list = []
+    recorded.record(monkeypatch.setattr, batches)
     config = tiny_config_factory()
     config.train.sentences_per_image = per_image
     config.train.batch_size = n = 8 * per_image
@@ -289,6 +292,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         rows = [groups[n * (int(found[2]) - 1) + i] for i in range(n)]
     ids = split.index.sent_id[rows]
     assert str(error.value).endswith(f"sent_ids of the batch: {' '.join(map(str, ids))}")
+    bad = batches[int(found[2]) - 1]
+    assert len(bad["image"]) == 8 and bad["sent_id"].tolist() == ids.tolist()
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     for path in saved:  # what was saved before is whole and finite
         state = ocp.StandardCheckpointer().restore(path / "state")
