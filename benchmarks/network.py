@@ -63,7 +63,9 @@ def plan_step(config: ConfigDict, mesh: jax.sharding.Mesh, batch: int) -> tuple[
         accumulate=config.train.accumulate,
         place=experiment.places(state),
     )
-    examples = make_batch(config, batch, config.train.sentences_per_image)
+    per_image, parts = config.train.sentences_per_image, config.train.accumulate
+    sharding.check_batch_size("--batch", batch, mesh, parts, per_image)
+    examples = make_batch(config, batch, per_image)
     return state, step.lower(state, examples).compile()
 
 
@@ -152,6 +154,9 @@ def run(
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
+    if args.sweep == "batch":
+        per_image = requested_config(args.config, overrides).train.sentences_per_image
+        points = [point for point in points if point["batch"] % per_image == 0]
     device = jax.devices()[0]
     result: dict[str, Any] = {
         "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},

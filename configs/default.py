@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.batch_size = 18  # sentences, over all devices
-    train.sentences_per_image = 1  # k: a batch is batch_size / k images, each encoded once for k
+    train.sentences_per_image = 1  # k: a batch is batch_size / k images, for k sentences each
     train.accumulate = 1  # parts that a batch is taken in, one after another: less memory
     train.remat = False  # compute activations again in the backward pass: less memory, slower
     train.shard_params = 1  # devices that share one copy of parameters and optimizer state

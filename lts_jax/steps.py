@@ -68,8 +68,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """One update by Eq. 13; returns the new state, and losses and gradient norm of the old one.
 
-    A batch is of B sentences and of B images, or of fewer, each with as many sentences, one behind
-    the other: the same as if the images were repeated, with less to compute.
+    A batch is of B sentences about N images, B / N about each, in a row: the same as if the images
+    were repeated for their sentences, with less to compute.
 
     A frozen backbone encodes as in evaluation, and its parameters and statistics stay what they
     are, bit for bit.

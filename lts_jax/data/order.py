@@ -19,8 +19,8 @@ class TrainingOrder:
 
     Sentences can come in groups of `per_image`, all about one image, and it is the groups that are
     shuffled. The first n numbers then sort the things of each image, which are cut into groups in
-    that order; the last group of an image is filled up with its first things, so that some
-    sentences come twice in an epoch. Behind the 2 n numbers one for each group sorts these.
+    that order; the last group of an image is filled up with its first things again, up to
+    `per_image` times where it has fewer. Behind the 2 n numbers one for each group sorts these.
 
     Safe to read from many threads.
 
@@ -94,7 +94,7 @@ class HostShare:
 
     Args:
       order: of all hosts.
-      batch_size: of all hosts, a multiple of `hosts`.
+      batch_size: of all hosts, a multiple of `hosts`, times the order's sentences in a group.
       host: number of this one, from 0.
       hosts: their number.
     """

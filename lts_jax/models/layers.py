@@ -132,10 +132,17 @@ def rematerialized(active: bool) -> Callable[..., Any]:
 def for_sentences(x: jax.Array, sentences: int) -> jax.Array:
     """Repeats what is known of K images for their sentences: `[K, …]` to `[sentences, …]`.
 
-    Each image has as many, one behind the other.
+    Each image has `sentences` / K of them, in a row.
+
+    Raises:
+      ValueError: they do not divide.
     """
     images = x.shape[0]  # not len(x): an export's batch is a symbol and no number
-    return x if images == sentences else jnp.repeat(x, sentences // images, axis=0)
+    if images == sentences:
+        return x
+    if sentences % images:
+        raise ValueError(f"{sentences} sentences do not divide over {images} images")
+    return jnp.repeat(x, sentences // images, axis=0)
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:

@@ -143,7 +143,7 @@ class LTS(nn.Module):
     def __call__(
         self, image: jax.Array, tokens: jax.Array, lengths: jax.Array, *, train: bool
     ) -> Outputs:
-        """Segments `[B, H, W, 3]` images by `[B, T]` sentences."""
+        """Segments `[B, H, W, 3]` images, or K with B / K sentences each, by `[B, T]` sentences."""
         return self.refer(
             self.encode_image(image, train=train), self.encode_text(tokens, lengths), train=train
         )
