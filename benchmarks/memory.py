@@ -34,11 +34,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 GIB = (16, 24, 40, 80, 140)  # of common GPUs
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "float32": ("float32", {"sentences_per_image": 1}),
-    "float32, train.remat=True": ("float32", {"sentences_per_image": 1, "remat": True}),
+    "float32": ("float32", {}),
+    "float32, train.remat=True": ("float32", {"remat": True}),
     "float32, train.sentences_per_image=4": ("float32", {"sentences_per_image": 4}),
-    "bfloat16": ("bfloat16", {"sentences_per_image": 1}),
-    "bfloat16, train.remat=True": ("bfloat16", {"sentences_per_image": 1, "remat": True}),
+    "bfloat16": ("bfloat16", {}),
+    "bfloat16, train.remat=True": ("bfloat16", {"remat": True}),
     "bfloat16, train.sentences_per_image=4": ("bfloat16", {"sentences_per_image": 4}),
 }
 SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
@@ -61,7 +61,7 @@ def kept(config_file: str, dtype: str, way: dict[str, Any]) -> dict[str, float]:
     """MiB of state and gradients, and of what an example keeps for the backward pass."""
     config = requested_config(config_file, [])
     config.model.dtype = dtype
-    config.train.update(way)
+    config.train.update({"sentences_per_image": 1} | way)
     per_image = config.train.sentences_per_image
     model = experiment.make_model(config, VOCABULARY)
     optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))

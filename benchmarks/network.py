@@ -15,6 +15,7 @@ from benchmarks import machine, turns
 from lts_jax import __version__, experiment, sharding
 from lts_jax.cli import requested_config
 from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.errors import ConfigError
 from lts_jax.models import LTS
 from lts_jax.optim import make_optimizer, make_schedule
 from lts_jax.steps import TrainState, compile_train_step, variables_of
@@ -71,11 +72,6 @@ def plan_step(config: ConfigDict, mesh: jax.sharding.Mesh, batch: int) -> tuple[
 
 def make_batch(config: ConfigDict, batch: int, per_image: int = 1) -> dict[str, np.ndarray]:
     """Draws random pixels, sentences and masks; the time of a step does not depend on them."""
-    if batch % per_image:
-        raise SystemExit(
-            f"error: a batch of {batch} does not divide over "
-            f"--config.train.sentences_per_image={per_image}"
-        )
     rng = np.random.default_rng(0)
     size, words, images = config.data.image_size, config.data.max_words, batch // per_image
     return {
@@ -154,9 +150,6 @@ def run(
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
-    if args.sweep == "batch":
-        per_image = requested_config(args.config, overrides).train.sentences_per_image
-        points = [point for point in points if point["batch"] % per_image == 0]
     device = jax.devices()[0]
     result: dict[str, Any] = {
         "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
@@ -178,15 +171,23 @@ def run(
             args.overrides = [*overrides, f"--config.data.max_words={numbers['words']}"]
         try:
             point = measure(args, numbers["size"], numbers["batch"])
+        except ConfigError as error:
+            if not args.sweep:
+                raise SystemExit(f"error: {error}") from error
+            point = {"skipped": str(error)}
         except Exception as error:  # the classes are of two frameworks
             if not out_of_memory(error):
                 raise
             point = {"out_of_memory": True}
         result["points"].append(numbers | point)
         print("\n" + ", ".join(f"{name} {value}" for name, value in numbers.items()))
-        print(turns.table(point["rows"], "ours") if "rows" in point else "out of memory")
+        print(
+            turns.table(point["rows"], "ours")
+            if "rows" in point
+            else point.get("skipped", "out of memory")
+        )
         if args.out:  # after each point: a sweep may be stopped
             write_json(args.out, result)
-        if "rows" not in point and args.sweep == "batch":
+        if "out_of_memory" in point and args.sweep == "batch":
             break
         gc.collect()

@@ -23,7 +23,9 @@ from lts_jax.steps import compile_train_step, make_train_step
 def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     """Times steps at one image and batch size."""
     network = make_network(args.config, args.overrides, size)
-    examples = make_batch(network.config, batch, network.config.train.sentences_per_image)
+    per_image = network.config.train.sentences_per_image
+    sharding.check_batch_size("--batch", batch, network.mesh, per_image=per_image)
+    examples = make_batch(network.config, batch, per_image)
     weight = network.config.train.location_weight
     operations = flops.count(
         make_train_step(network.model, network.optimizer, weight, network.mesh),

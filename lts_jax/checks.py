@@ -120,6 +120,14 @@ def check_config(config: ConfigDict) -> None:
         raise ConfigError(f"eval.threshold={fields['eval.threshold']} must be a probability")
 
 
+def check_divides(field: str, size: int, parts: int, over: str) -> None:
+    """Raises ConfigError naming the nearest sizes where `size` is not a positive multiple."""
+    if size <= 0 or size % parts:
+        lower = size // parts * parts
+        near = f"{lower} or {lower + parts}" if lower > 0 else str(parts)
+        raise ConfigError(f"{field}={size} does not divide over {over}: take {near}")
+
+
 def check_local(name: str, value: Any) -> None:
     """Raises ConfigError where a path is in a bucket: Python would make a local folder of it."""
     if isinstance(value, str) and "://" in value:

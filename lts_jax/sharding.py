@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from lts_jax.checks import check_divides
 from lts_jax.errors import ConfigError
 
 T = TypeVar("T")
@@ -94,15 +95,10 @@ def check_batch_size(
 
     An image's sentences stay together.
     """
-    n = mesh.size * accumulate * per_image
-    if batch_size <= 0 or batch_size % n:
-        lower = batch_size // n * n
-        near = f"{lower} or {lower + n}" if lower > 0 else str(n)
-        parts = f" × train.accumulate={accumulate}" if accumulate > 1 else ""
-        parts += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
-        raise ConfigError(
-            f"{field}={batch_size} does not divide over {mesh.size} devices{parts}: take {near}"
-        )
+    over = f"{mesh.size} devices"
+    over += f" × train.accumulate={accumulate}" if accumulate > 1 else ""
+    over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
+    check_divides(field, batch_size, mesh.size * accumulate * per_image, over)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -40,7 +40,7 @@ class TrainingOrder:
         image: np.ndarray | None = None,
         per_image: int = 1,
     ) -> None:
-        self._seed, self.per_image = seed, per_image
+        self._seed, self._per_image = seed, per_image
         # Rows by ref, ref after ref, and where each ref begins; a sentence is a ref of its own.
         if unit == "sentences":
             self._rows, self._starts = np.arange(len(ref_id)), np.arange(len(ref_id))
@@ -79,7 +79,7 @@ class TrainingOrder:
         generator = np.random.PCG64([self._seed, number])
         keys, choices = generator.random_raw(2 * n).reshape(2, n)
         chosen = self._rows[self._starts + (choices % self._counts.astype(np.uint64)).astype(int)]
-        if self.per_image == 1:
+        if self._per_image == 1:
             return chosen[np.argsort(keys, kind="stable")]
         by_image = chosen[np.lexsort((keys, self._image))]
         order = np.argsort(generator.random_raw(len(self._groups)), kind="stable")

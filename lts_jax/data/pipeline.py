@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from lts_jax.checks import check_divides
 from lts_jax.data import preprocess
 from lts_jax.data.order import EpochUnit, HostShare, TrainingOrder
 from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
-from lts_jax.errors import ConfigError
 from tfds_refcoco import DataError
 from tfds_refcoco.masks import decode
 from tfds_refcoco.reader import Split, sentence_mask
@@ -165,14 +165,9 @@ def train_batches(
     Raises:
       ConfigError: the batch does not divide over the hosts.
     """
-    n = hosts * per_image
-    if batch_size % n:
-        lower = batch_size // n * n
-        near = f"{lower} or {lower + n}" if lower else str(n)
-        images = f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
-        raise ConfigError(
-            f"train.batch_size={batch_size} does not divide over {hosts} hosts{images}: take {near}"
-        )
+    over = f"{hosts} hosts"
+    over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
+    check_divides("train.batch_size", batch_size, hosts * per_image, over)
     order = training_order(split, seed, epoch_unit, per_image)
     rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
     batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image))
