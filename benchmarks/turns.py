@@ -17,23 +17,26 @@ T = TypeVar("T")
 def take_turns(
     ways: Mapping[str, Callable[[], T]], repeats: int
 ) -> tuple[dict[str, T], dict[str, list[float]]]:
-    """Calls each way once a round, each first as often as the others.
+    """Times a call of each way once a round, each first as often as the others.
 
-    A way returns when its work is done. It is called once before, to compile and to warm up.
+    A way returns when its work is done. Each turn begins with a call that is not timed: it compiles
+    and warms up, and takes back what the others displaced. On a virtual machine whose host takes
+    freed memory back, that is seconds for each gigabyte (docs/performance.md).
 
     Returns:
-      By way, what that first call returned, and the seconds of each round's.
+      By way, what it returned last without being timed, and the seconds of each round's.
     """
-    first_outputs = {name: way() for name, way in ways.items()}
+    outputs: dict[str, T] = {}
     names = list(ways)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for i in range(repeats):
         first = i % len(names)
         for name in names[first:] + names[:first]:
+            outputs[name] = ways[name]()
             start = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - start)
-    return first_outputs, seconds
+    return outputs, seconds
 
 
 def matrix_rate(dtype: Any) -> float:
