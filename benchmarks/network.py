@@ -150,22 +150,23 @@ def run(
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
+    try:
+        dtype = requested_config(args.config, overrides).model.dtype
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from error
+    rate = turns.matrix_rate(dtype)
     device = jax.devices()[0]
     result: dict[str, Any] = {
         "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "matrix_rate": {
-            name: turns.matrix_rate(name)
-            for name in (("float32",) if device.platform == "cpu" else ("float32", "bfloat16"))
-        },
+        "matrix_rate": {dtype: rate},
         "load_average": turns.load_average(),
         "points": [],
         "lts_jax": __version__,
         **machine.describe(("jax", "jaxlib", "flax", *(["torch"] if args.against else []))),
     }
     print(f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}")
-    for name, rate in result["matrix_rate"].items():
-        print(f"matrix product in {name}: {rate / 1e9:.0f} GFLOP/s")
+    print(f"matrix product in {dtype}: {rate / 1e9:.0f} GFLOP/s")
     for numbers in points:
         if "words" in numbers:
             args.overrides = [*overrides, f"--config.data.max_words={numbers['words']}"]
@@ -179,6 +180,8 @@ def run(
             if not out_of_memory(error):
                 raise
             point = {"out_of_memory": True}
+        for row in point.get("rows", {}).values():
+            row["share_of_matrix_rate"] = row["operations_per_second"] / rate
         result["points"].append(numbers | point)
         print("\n" + ", ".join(f"{name} {value}" for name, value in numbers.items()))
         print(

@@ -81,7 +81,7 @@ def table(rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
     """Formats what `summarize` returns, with each way's time as a multiple of ours."""
     base = rows[ours]["median_seconds"]
     return format_table(
-        ("way", "median s", "spread", "sentences/s", "GFLOP/s", "times ours"),
+        ("way", "median s", "spread", "sentences/s", "GFLOP/s", "of product", "times ours"),
         [
             [
                 way,
@@ -89,6 +89,7 @@ def table(rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
                 f"{min(row['seconds']):.4f} to {max(row['seconds']):.4f}",
                 f"{row['sentences_per_second']:.2f}",
                 f"{row['operations_per_second'] / 1e9:.0f}",
+                f"{row['share_of_matrix_rate']:.0%}",
                 f"{row['median_seconds'] / base:.2f}",
             ]
             for way, row in rows.items()
