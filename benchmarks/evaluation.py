@@ -9,7 +9,6 @@ best checkpoint, or random parameters where it has none.
 
 import dataclasses
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import optax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from benchmarks.machine import cpu_name
+from benchmarks.machine import describe
 from benchmarks.turns import take_turns
 from lts_jax import checks, experiment, scoring, sharding, steps
 from lts_jax.checkpointing import Checkpoints
@@ -197,8 +196,7 @@ def benchmark(
         "times_faster": slow / fast,
         "comparison": compare(evaluators, setup, config.eval.threshold)
         | compare_files(evaluators, setup),
-        "cpu": cpu_name(),
-        "cpu_cores": os.cpu_count(),
+        **describe(["jax", *(["torch"] if against == "torch" else [])]),
         "run": experiment.describe_run(config, split, setup.vocabulary),
     }
 

@@ -46,7 +46,7 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
         ways |= {way: peer.inference(args.steps) for way, peer in peers.items()}
     _, seconds = turns.take_turns(ways, args.repeats)
     return {
-        "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
+        "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps, args.rate),
         "operations_per_sentence": operations // batch,
         "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
         "bytes_of_a_step": program.memory_analysis().temp_size_in_bytes,

@@ -128,7 +128,7 @@ def run(
     Args:
       description: of the command.
       measure: of arguments, image size and batch size; what it returns holds `rows` by way, as
-        `turns.summarize` makes them.
+        `turns.summarize` makes them of `args.rate`.
       argv: the command line.
     """
     parser = argparse.ArgumentParser(description=description)
@@ -150,23 +150,24 @@ def run(
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
+    arguments = {k: str(v) for k, v in vars(args).items() if v is not None}
     try:
         dtype = requested_config(args.config, overrides).model.dtype
     except ConfigError as error:
         raise SystemExit(f"error: {error}") from error
-    rate = turns.matrix_rate(dtype)
+    args.rate = turns.matrix_rate(dtype)
     device = jax.devices()[0]
     result: dict[str, Any] = {
-        "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
+        "arguments": arguments,
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "matrix_rate": {dtype: rate},
+        "matrix_rate": {dtype: args.rate},
         "load_average": turns.load_average(),
         "points": [],
         "lts_jax": __version__,
         **machine.describe(("jax", "jaxlib", "flax", *(["torch"] if args.against else []))),
     }
     print(f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}")
-    print(f"matrix product in {dtype}: {rate / 1e9:.0f} GFLOP/s")
+    print(f"matrix product in {dtype}: {args.rate / 1e9:.0f} GFLOP/s on one device")
     for numbers in points:
         if "words" in numbers:
             args.overrides = [*overrides, f"--config.data.max_words={numbers['words']}"]
@@ -180,8 +181,6 @@ def run(
             if not out_of_memory(error):
                 raise
             point = {"out_of_memory": True}
-        for row in point.get("rows", {}).values():
-            row["share_of_matrix_rate"] = row["operations_per_second"] / rate
         result["points"].append(numbers | point)
         print("\n" + ", ".join(f"{name} {value}" for name, value in numbers.items()))
         print(

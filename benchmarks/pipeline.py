@@ -1,6 +1,6 @@
 """Speed and memory of the input pipeline, against a PyTorch `DataLoader`.
 
-    python -m benchmarks.pipeline --data data --work /tmp/peer --against torch --out pipeline.json
+    python -m benchmarks.pipeline --data data --work peer --against torch --out pipeline.json
 
 Every turn is a process of its own, which reads the training split in batches, throws the first
 ones away until reading is steady, and times the next. The ways take turns. `torch` is the peer of

@@ -23,8 +23,8 @@ from lts_jax.steps import compile_train_step, make_train_step
 def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     """Times steps at one image and batch size."""
     network = make_network(args.config, args.overrides, size)
-    per_image = network.config.train.sentences_per_image
-    sharding.check_batch_size("--batch", batch, network.mesh, per_image=per_image)
+    per_image, parts = network.config.train.sentences_per_image, network.config.train.accumulate
+    sharding.check_batch_size("--batch", batch, network.mesh, parts, per_image)
     examples = make_batch(network.config, batch, per_image)
     weight = network.config.train.location_weight
     operations = flops.count(
@@ -32,7 +32,9 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
         network.state,
         examples,
     )
-    compiled = compile_train_step(network.model, network.optimizer, weight, network.mesh)
+    compiled = compile_train_step(
+        network.model, network.optimizer, weight, network.mesh, accumulate=parts
+    )
     on_device = sharding.put_batch(examples, network.mesh)
     program = compiled.lower(network.state, on_device).compile()  # type: ignore[attr-defined]
     memory = program.memory_analysis()
@@ -42,7 +44,9 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
         ways |= {way: peer.training(args.steps) for way, peer in peers.items()}
     _, seconds = turns.take_turns(ways, args.repeats)
     point = {
-        "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps),
+        "rows": turns.summarize(
+            seconds, batch * args.steps, operations * args.steps, args.rate, network.mesh.size
+        ),
         "operations_per_sentence": operations // batch,
         "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
         "bytes_of_state": memory.argument_size_in_bytes,

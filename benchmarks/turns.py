@@ -17,7 +17,7 @@ T = TypeVar("T")
 def take_turns(
     ways: Mapping[str, Callable[[], T]], repeats: int
 ) -> tuple[dict[str, T], dict[str, list[float]]]:
-    """Times a call of each way once a round, each first as often as the others.
+    """Times a call of each way once a round; who is first goes round too.
 
     A way returns when its work is done. Each turn begins with a call that is not timed: it compiles
     and warms up, and takes back what the others displaced. On a virtual machine whose host takes
@@ -56,14 +56,21 @@ def peak_memory() -> int | None:
 
 
 def summarize(
-    seconds: Mapping[str, Sequence[float]], sentences: int, operations: int
+    seconds: Mapping[str, Sequence[float]],
+    sentences: int,
+    operations: int,
+    rate: float,
+    devices: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Medians, spread, sentences and operations per second of each way.
 
     Args:
       seconds: of each turn, by way.
       sentences: in a turn.
-      operations: floating-point ones in a turn.
+      operations: floating-point ones that our network needs in a turn; those that another way
+        computes beyond them are no work done.
+      rate: what `matrix_rate` measures, of one device.
+      devices: that "ours" runs on; a peer runs on one.
     """
     rows = {}
     for way, times in seconds.items():
@@ -73,6 +80,9 @@ def summarize(
             "median_seconds": median,
             "sentences_per_second": sentences / median,
             "operations_per_second": operations / median,
+            "share_of_matrix_rate": operations
+            / median
+            / (rate * devices if way == "ours" else rate),
         }
     return rows
 

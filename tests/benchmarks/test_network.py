@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from benchmarks import inference, network, train_step
@@ -28,10 +29,12 @@ def test_ours_and_the_twin(benchmark, tmp_path, capsys):
     benchmark.main([*ARGUMENTS, "--size=64", "--batch=8", "--against=torch", f"--out={out}"])
     (point,) = json.loads(out.read_text())["points"]
     assert {"ours", "torch eager"} <= set(point["rows"])
-    for row in point["rows"].values():
+    for way, row in point["rows"].items():
         assert len(row["seconds"]) == 2
         operations = point["operations_per_sentence"] * row["sentences_per_second"]
         assert row["operations_per_second"] == pytest.approx(operations)
+        devices = jax.device_count() if (benchmark, way) == (train_step, "ours") else 1
+        assert row["share_of_matrix_rate"] == pytest.approx(operations / devices / 1e9)
     assert "torch eager" in capsys.readouterr().out
 
 

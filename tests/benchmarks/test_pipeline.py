@@ -20,7 +20,9 @@ def data(tmp_path_factory):
 
 
 def test_the_peer_reads_the_same_sentences(data, tmp_path):
-    torch_loader = pytest.importorskip("benchmarks.torch_loader", exc_type=ImportError)
+    pytest.importorskip("torch", reason="torch is the peer")
+    from benchmarks import torch_loader
+
     args = argparse.Namespace(data=data, dataset="shapes")
     split, preprocessing = pipeline.open_train(args)
     torch_loader.write_files(split, tmp_path / "peer")
@@ -49,7 +51,7 @@ def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
             return pipeline.memory_of_epochs(args)
         return pipeline.time_turn(pipeline.open_batches(pipeline.OURS, args), 1, 2)
 
-    pytest.importorskip("benchmarks.torch_loader", exc_type=ImportError)
+    pytest.importorskip("torch", reason="torch is the peer")
     monkeypatch.setattr(pipeline, "run_turn", run_turn)  # else each would be a process
     out = tmp_path / "result.json"
     arguments = ["--data", str(data), "--dataset", "shapes", "--against", "torch"]

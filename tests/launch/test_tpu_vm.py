@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("setsid") and shutil.which("flock")), reason="the workers run Linux"
+    not (shutil.which("setsid") and shutil.which("flock")),
+    reason="no setsid or flock, which the workers' Linux has",
 )
 
 TPU = "gcloud compute tpus tpu-vm"
