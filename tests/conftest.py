@@ -31,7 +31,7 @@ def repo_root() -> Path:
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real data for tests; the test is skipped where it is absent."""
-    folder = (ROOT / os.environ.get("LTS_TEST_DATA") or "../shared/data").resolve()
+    folder = (ROOT / (os.environ.get("LTS_TEST_DATA") or "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; name its folder in LTS_TEST_DATA")
     return folder
