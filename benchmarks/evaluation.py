@@ -196,7 +196,7 @@ def benchmark(
         "times_faster": slow / fast,
         "comparison": compare(evaluators, setup, config.eval.threshold)
         | compare_files(evaluators, setup),
-        **describe(["jax", *(["torch"] if against == "torch" else [])]),
+        **describe(["torch"] if against else []),
         "run": experiment.describe_run(config, split, setup.vocabulary),
     }
 

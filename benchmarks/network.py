@@ -150,24 +150,24 @@ def run(
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
-    arguments = {k: str(v) for k, v in vars(args).items() if v is not None}
     try:
         dtype = requested_config(args.config, overrides).model.dtype
     except ConfigError as error:
         raise SystemExit(f"error: {error}") from error
-    args.rate = turns.matrix_rate(dtype)
+    rate = turns.matrix_rate(dtype)
     device = jax.devices()[0]
     result: dict[str, Any] = {
-        "arguments": arguments,
+        "arguments": {k: str(v) for k, v in vars(args).items() if v is not None},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "matrix_rate": {dtype: args.rate},
+        "matrix_rate": {dtype: rate},
         "load_average": turns.load_average(),
         "points": [],
         "lts_jax": __version__,
         **machine.describe(("jax", "jaxlib", "flax", *(["torch"] if args.against else []))),
     }
     print(f"{result['device']}; {result['cpu']}, {result['cpu_cores']} cores; {result['date']}")
-    print(f"matrix product in {dtype}: {args.rate / 1e9:.0f} GFLOP/s on one device")
+    print(f"matrix product in {dtype}: {rate / 1e9:.0f} GFLOP/s on one device")
+    args.rate = rate
     for numbers in points:
         if "words" in numbers:
             args.overrides = [*overrides, f"--config.data.max_words={numbers['words']}"]
