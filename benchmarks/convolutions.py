@@ -1,16 +1,14 @@
-"""Speed of the network's kinds of convolution: XLA's own, ours, and PyTorch's, by turns.
+"""Speed of the network's convolutions: XLA's, ours and PyTorch's, alternating.
 
-    python -m benchmarks.convolutions --out convolutions.json
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.convolutions --out convolutions.json
 
-Forward, and the gradients of the kernel and of the input, each by itself. Ours differs from XLA's
-on CPUs alone, see `lts_jax.models.convolution`.
+The forward pass, the kernel's gradient and the input's gradient are timed separately. Ours differs
+from XLA's only on CPUs, see `lts_jax.models.convolution`.
 """
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +17,11 @@ import numpy as np
 import torch
 from jax import lax
 
-from benchmarks import machine, turns
+from benchmarks import machine, timing
+from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
 from lts_jax.models.convolution import convolve
-from lts_jax.writers import format_table, write_json
 
 
 class Layer(NamedTuple):
@@ -98,7 +98,7 @@ def in_torch(layer: Layer, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def benchmark(batch: int, repeats: int) -> list[dict[str, Any]]:
-    """Times all layers; milliseconds by part and way."""
+    """Times all layers; returns milliseconds by part and way."""
     rows = []
     for layer in LAYERS:
         ways = {
@@ -108,7 +108,7 @@ def benchmark(batch: int, repeats: int) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = layer._asdict()
         for part in PARTS:
-            _, seconds = turns.take_turns({name: way[part] for name, way in ways.items()}, repeats)
+            _, seconds = timing.alternate({name: way[part] for name, way in ways.items()}, repeats)
             row[part] = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
         rows.append(row)
     return rows
@@ -133,23 +133,22 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    rows = benchmark(given.batch, given.repeats)
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each way")
+    args = parse_arguments(parser)
+    rows = benchmark(args.batch, args.repeats)
     result = {
-        "batch": given.batch,
+        "batch": args.batch,
         "unit": "ms",
         "layers": rows,
-        "load_average": turns.load_average(),
+        "load_average": machine.load_average(),
         **machine.describe(("jax", "torch")),
     }
     print(json.dumps({k: v for k, v in result.items() if k != "layers"}))
     print_rows(rows)
-    if given.out:
-        write_json(given.out, result)
+    if args.out:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Evaluation with one encoding per image against one per sentence: time, and the same results.
+"""Evaluation with one encoding per image compared with one per sentence: time and results.
 
-    python -m benchmarks.evaluation --config configs/shapes.py [--workdir runs/shapes]
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+      python -m benchmarks.evaluation --config configs/shapes.py --workdir runs/shapes
 
-Both ways run the same compiled steps in one process, taking turns after a warm-up; they differ in
-`Evaluator.groups` alone. `--against torch` adds both ways of the PyTorch twin. Takes the workdir's
-best checkpoint, or random parameters where it has none.
+Both ways run the same compiled steps in one process, alternating after a warm-up; they differ only
+in `Evaluator.groups`. `--against torch` adds both ways in PyTorch. The network is the workdir's
+best checkpoint; without `--workdir`, its parameters are random.
 """
 
 import dataclasses
@@ -12,65 +13,46 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
-import optax
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.machine import describe
-from benchmarks.turns import take_turns
-from lts_jax import checks, experiment, scoring, sharding, steps
-from lts_jax.checkpointing import Checkpoints
-from lts_jax.cli import parse_flags
+from benchmarks.timing import alternate
+from lts_jax.cli.arguments import positive
+from lts_jax.config.flags import load_config
 from lts_jax.data import pipeline
-from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.distributed.mesh import make_mesh, put_batch
 from lts_jax.errors import ConfigError
-from lts_jax.evaluate import Evaluator
-from lts_jax.huge_pages import start_again
-from lts_jax.metrics import METRIC_NAMES
-from lts_jax.models import LTS
-from lts_jax.optim import make_optimizer
-from lts_jax.writers import format_table, write_json
+from lts_jax.evaluation.evaluator import Evaluator
+from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import Trained, restore
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
+from lts_jax.steps import inference, scoring
 from tfds_refcoco import DataError
-from tfds_refcoco.reader import Dataset, Split
+from tfds_refcoco.records.reader import Split
 
 WAYS = ("shared", "per sentence")
-NEAR = 1e-5  # a probability so close to the threshold may fall on either side
+NEAR = 1e-5  # a probability this close to the threshold may fall on either side
 
 
-class Setup(NamedTuple):
-    """What both ways share."""
-
-    model: LTS
-    state: steps.TrainState
-    vocabulary: Vocabulary
-    parameters: str  # where they come from
-
-
-def load(config: ConfigDict, dataset: Dataset, workdir: Path | None) -> Setup:
-    """Reads the best checkpoint, or draws random parameters where there is none."""
-    mesh = sharding.make_mesh()
-    if workdir is not None and (workdir / "checkpoints").is_dir():
-        with Checkpoints(workdir) as checkpoints:
-            step = checkpoints.best_step
-            if step is not None:
-                best = experiment.restore(config, checkpoints, step, workdir, mesh)
-                return Setup(best.model, best.state, best.vocabulary, f"step {step}, the best")
-    train = dataset.split(config.data.train_split)
-    vocabulary = Vocabulary.build(train.index.text, config.data.min_count)
-    model = experiment.make_model(config, vocabulary)
-    optimizer = make_optimizer(optax.constant_schedule(0.0))
-    state = experiment.fresh_state(config, model, optimizer, mesh)
-    return Setup(model, state, vocabulary, f"random, seed {config.seed}")
+def load(config: ConfigDict, workdir: Path | None) -> Trained:
+    """Reads the best checkpoint, or draws random parameters without a workdir."""
+    if workdir is not None:
+        return restore(workdir, make_mesh(), config=config)
+    experiment = Experiment(config, make_mesh())
+    return Trained(experiment, experiment.initial_state().network(), 0, {}, {})
 
 
 class FirstImages:
-    """A split cut off after its first images; all that evaluation reads of a `Split`."""
+    """A split cut off after its first images, with all that evaluation reads of a `Split`."""
 
     def __init__(self, split: Split, images: int) -> None:
         self.record = split.record
@@ -85,32 +67,33 @@ class FirstImages:
         self.counts = dataclasses.replace(split.counts, **kept)
 
 
-def probabilities(evaluator: Evaluator, setup: Setup) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields each row with its probabilities at the image's own size, float32 `[h, w]`."""
+def probabilities(evaluator: Evaluator, trained: Trained) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each row with its probabilities at the image's original size, float32 `[h, w]`."""
     index, size = evaluator.split.index, evaluator.preprocessing.image_size
 
     def probability(state: Any, features: Any, placement: Any, batch: Any) -> jax.Array:
-        outputs = steps.refer(setup.model, state, features, batch)
+        outputs = inference.refer(evaluator.model, state, features, batch)
         canvas = batch["truth"].shape[1], 8 * batch["truth"].shape[2]
         return scoring.full_probability(outputs.mask, placement[batch["image"]], size, canvas)
 
-    run = steps.on_each_device(probability, evaluator.mesh)
+    run = inference.on_each_device(probability, evaluator.mesh)
     for images, sentences in evaluator.batches():
-        images = sharding.put_batch(images, evaluator.mesh)
-        features = evaluator.encode_step(setup.state, images["image"])
+        images = put_batch(images, evaluator.mesh)
+        features = evaluator.encode_step(trained.state, images["image"])
         for batch in sentences:
             rows = batch.pop("row")
-            put = sharding.put_batch(batch, evaluator.mesh)
-            full = np.asarray(run(setup.state, features, images["placement"], put))
+            put = put_batch(batch, evaluator.mesh)
+            full = np.asarray(run(trained.state, features, images["placement"], put))
             for row, of_row in zip(rows, full, strict=True):
                 if row >= 0:
                     yield int(row), of_row[: index.height[row], : index.width[row]]
 
 
-def compare(evaluators: dict[str, Evaluator], setup: Setup, threshold: float) -> dict[str, Any]:
-    """Compares what both ways say of every pixel of every sentence."""
+def compare(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any]:
+    """Compares both ways' probabilities of every pixel for every sentence."""
+    threshold = trained.experiment.config.eval.threshold
     worst, pixels, differing, near = 0.0, 0, 0, 0
-    streams = (probabilities(evaluator, setup) for evaluator in evaluators.values())
+    streams = (probabilities(evaluator, trained) for evaluator in evaluators.values())
     for (row, a), (other, b) in zip(*streams, strict=True):
         if row != other:
             raise RuntimeError(f"row {row} met row {other}")
@@ -127,12 +110,12 @@ def compare(evaluators: dict[str, Evaluator], setup: Setup, threshold: float) ->
     }
 
 
-def compare_files(evaluators: dict[str, Evaluator], setup: Setup) -> dict[str, Any]:
+def compare_files(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any]:
     """Writes both ways' predictions.json and compares them, sentence by sentence."""
     with tempfile.TemporaryDirectory() as folder:
         written = []
         for way, evaluator in evaluators.items():
-            evaluator.report(setup.state, Path(folder) / way, 0)
+            evaluator.report(trained.state, Path(folder) / way, 0)
             written.append((Path(folder) / way / "predictions.json").read_text(encoding="utf-8"))
     pairs = list(zip(*map(json.loads, written), strict=True))
     return {
@@ -150,31 +133,28 @@ def benchmark(
     images: int | None,
     against: str | None = None,
 ) -> dict[str, Any]:
-    """Times all ways on a split and compares ours; see the module."""
-    checks.check_config(config)
-    dataset = experiment.open_data(config)
-    split = dataset.split(name)
+    """Times all ways on a split, and compares our two; see the module."""
+    trained = load(config, workdir)
+    experiment = trained.experiment
+    split = experiment.dataset.split(name)
     if images is not None:
         split = cast(Split, FirstImages(split, images))
-    setup = load(config, dataset, workdir)
-    shared = experiment.make_evaluator(
-        config, setup.model, split, setup.vocabulary, sharding.make_mesh()
-    )
+    shared = Evaluator.from_experiment(experiment, split)
     n = len(split.index)
     alone = dataclasses.replace(shared, groups=[np.array([row]) for row in range(n)])
     evaluators = dict(zip(WAYS, (shared, alone), strict=True))
 
     def scorer(evaluator: Evaluator) -> Callable[[], dict[str, Any]]:
-        return lambda: evaluator.scores(setup.state)
+        return lambda: evaluator.scores(trained.state)
 
     ways = {way: scorer(evaluator) for way, evaluator in evaluators.items()}
     if against == "torch":
-        from benchmarks.torch_evaluation import TorchEvaluator
+        from benchmarks.peer.evaluation import TorchEvaluator
 
         for way, evaluator in evaluators.items():
-            peer = TorchEvaluator(evaluator, setup.model, setup.state, config.eval.threshold)
+            peer = TorchEvaluator(evaluator, trained.state, config.eval.threshold)
             ways[f"torch, {way}"] = peer.scores
-    metrics, seconds = take_turns(ways, repeats)
+    metrics, seconds = alternate(ways, repeats)
     timing = {
         way: {
             "seconds": seconds[way],
@@ -191,13 +171,14 @@ def benchmark(
         "images": split.counts.images,
         "sentences": n,
         "batch_size": shared.batch_size,
-        "parameters": setup.parameters,
+        "parameters": f"step {trained.step}, the best"
+        if workdir
+        else f"random, seed {config.seed}",
         "timing": timing,
         "times_faster": slow / fast,
-        "comparison": compare(evaluators, setup, config.eval.threshold)
-        | compare_files(evaluators, setup),
+        "comparison": compare(evaluators, trained) | compare_files(evaluators, trained),
         **describe(["torch"] if against else []),
-        "run": experiment.describe_run(config, split, setup.vocabulary),
+        "run": experiment.describe(split, trained.weights),
     }
 
 
@@ -225,37 +206,26 @@ def print_result(result: dict[str, Any]) -> None:
         print(f"{key.replace('_', ' ')}: {value}")
 
 
-def define_flags() -> None:
-    """Defines the command's flags; not on import, as other commands have some of their names."""
-    config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-    flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-    flags.DEFINE_string("split", "val", "Evaluated split.")
-    flags.DEFINE_integer("repeats", 3, "Timed runs each way.", lower_bound=1)
-    flags.DEFINE_enum("against", None, ["torch"], "The peer, in turn.")
-    flags.DEFINE_integer("images", None, "Only so many images, the first.", lower_bound=1)
-    flags.DEFINE_string("out", None, "JSON file to write.")
-    flags.mark_flag_as_required("config")
-
-
-def main(argv: list[str]) -> None:
-    """Runs what the flags say."""
-    if len(argv) > 1:
-        sys.exit(f"error: unknown arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)
-    given = flags.FLAGS
-    workdir = Path(given.workdir) if given.workdir else None
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__, config=True)
+    parser.add_argument("--workdir", type=Path, help="of a trained run")
+    parser.add_argument("--split", default="val", help="to evaluate")
+    parser.add_argument("--images", type=positive, help="evaluate only so many images, the first")
+    parser.add_argument("--repeats", type=positive, default=3, help="timed runs of each way")
+    parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
+    args = parse_arguments(parser, arguments)
     try:
+        config = load_config(args.config, args.overrides)
         result = benchmark(
-            given.config, workdir, given.split, given.repeats, given.images, given.against
+            config, args.workdir, args.split, args.repeats, args.images, args.against
         )
     except (ConfigError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     print_result(result)
-    if given.out:
-        write_json(Path(given.out), result)
+    if args.out:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    main()

@@ -1,76 +1,80 @@
-"""Latency of the exported networks against the jitted one, in one run, and their differences.
+"""Latency of the exported networks compared with the jitted one, and their differences.
 
-    python -m benchmarks.export --config configs/refcoco.py --against torch --out export.json
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+      python -m benchmarks.export --config configs/refcoco.py --against torch --out export.json
 
 `--against torch` adds the same network in PyTorch, eager, in both memory formats. The network has
-the config's full size and random weights with statistics of random images, so that the numbers in
-it are those of a trained one; a word list of the size of RefCOCO's.
+the config's size, random weights, and the BatchNorm statistics of random images, so that its
+activations are about as large as a trained network's.
 """
 
-import argparse
 import functools
-import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import onnxruntime
-from flax.traverse_util import unflatten_dict
 
-from benchmarks.machine import describe
-from benchmarks.network import VOCABULARY, fields_of
-from benchmarks.turns import load_average, take_turns
-from lts_jax.cli import requested_config
-from lts_jax.experiment import make_model
-from lts_jax.export.folder import Trained, flat_weights, predictor, write_folder
-from lts_jax.huge_pages import start_again
-from lts_jax.writers import format_table
+from benchmarks.arguments import make_parser, parse_arguments
+from benchmarks.machine import describe, load_average
+from benchmarks.network import SyntheticExperiment, fields_of
+from benchmarks.timing import alternate
+from lts_jax.config.flags import load_config
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import Trained, one_device
+from lts_jax.export.bundle import write_folder
+from lts_jax.export.stablehlo import predictor
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
+from lts_jax.state.train_state import variables_of
+from lts_jax.steps.inference import to_float
 
 Way = Callable[[Any], dict[str, np.ndarray]]
 
 
-def make_network(config_file: str, overrides: list[str]) -> Trained:
-    """The config's network, its BatchNorm statistics those of two random images."""
-    config = requested_config(config_file, overrides)
-    model = make_model(config, VOCABULARY)
-    images, tokens, lengths = inputs_of(config, 2, 1).values()
+def make_network(config_file: str, overrides: Sequence[str]) -> Trained:
+    """Draws the config's network; its BatchNorm statistics are those of two random images."""
+    experiment = SyntheticExperiment(load_config(config_file, overrides), one_device())
+    state = experiment.initial_state().network()
+    inputs = inputs_of(experiment, 2, 1)
 
     @jax.jit
-    def draw() -> Any:
-        args = (images / jnp.float32(255), tokens, lengths)
-        variables = model.init(jax.random.key(0), *args, train=False)
-        _, seen = model.apply(variables, *args, train=True, mutable=["batch_stats"])
-        # One step of the running average holds a tenth of the batch's mean and variance.
-        stats = jax.tree.map(
-            lambda new, old: (new - 0.9 * old) * 10, seen["batch_stats"], variables["batch_stats"]
+    def statistics_of(variables: Any, inputs: Any) -> Any:
+        args = to_float(inputs["image"]), inputs["tokens"], inputs["length"]
+        _, updated = experiment.model.apply(variables, *args, train=True, mutable=["batch_stats"])
+        # One step of the running average contains a tenth of the batch's mean and variance.
+        return jax.tree.map(
+            lambda new, old: (new - 0.9 * old) * 10,
+            updated["batch_stats"],
+            variables["batch_stats"],
         )
-        return {**variables, "batch_stats": stats}
 
-    return Trained(model, flat_weights(draw()), config, list(VOCABULARY.words), {})
+    state = state.replace(batch_stats=statistics_of(variables_of(state), inputs))
+    return Trained(experiment, state, step=0, config={}, weights={})
 
 
-def inputs_of(config: Any, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Smooth random images and random sentences."""
+def inputs_of(experiment: Experiment, batch: int, seed: int) -> dict[str, np.ndarray]:
+    """Draws smooth random images and random sentences."""
     rng = np.random.default_rng(seed)
-    size, words = config.data.image_size, config.data.max_words
+    data = experiment.config.data
+    size, words = data.image_size, data.max_words
     coarse = rng.integers(0, 256, (batch, size // 32, size // 32, 3))
     fine = coarse.repeat(32, 1).repeat(32, 2) + rng.integers(-20, 20, (batch, size, size, 3))
     return {
         "image": np.clip(fine, 0, 255).astype(np.uint8),
-        "tokens": rng.integers(1, len(VOCABULARY), (batch, words)).astype(np.int32),
+        "tokens": rng.integers(1, len(experiment.vocabulary), (batch, words)).astype(np.int32),
         "length": rng.integers(1, words + 1, batch).astype(np.int32),
     }
 
 
 def ways_of(trained: Trained, folder: Path) -> dict[str, Way]:
-    """The jitted network, and both exported ones loaded from their files."""
-    weights = jax.device_put(trained.weights)
-    jitted = jax.jit(predictor(trained.model))
+    """Returns the jitted network, and both exported ones, loaded from their files."""
+    weights = jax.device_put(trained.arrays)
+    jitted = jax.jit(predictor(trained.experiment.model))
     for kind in ("stablehlo", "onnx"):
         write_folder(trained, kind, folder / kind)
     exported = jax.export.deserialize(
@@ -88,15 +92,18 @@ def ways_of(trained: Trained, folder: Path) -> dict[str, Way]:
 
 
 def torch_ways(trained: Trained) -> dict[str, Way]:
-    """The same network in PyTorch, from the same inputs, in either memory format."""
+    """Returns the same network in PyTorch, in both memory formats."""
     import torch
 
-    from benchmarks.torch_lts import TorchLTS
-    from benchmarks.torch_weights import to_torch
+    from benchmarks.peer.lts import TorchLTS
+    from benchmarks.peer.weights import to_torch
+
+    experiment = trained.experiment
+    max_words = experiment.config.data.max_words
 
     def way(memory_format: Any) -> Way:
-        twin: Any = TorchLTS(**fields_of(trained.model), max_words=trained.config.data.max_words)
-        twin.load_state_dict(to_torch(unflatten_dict(trained.weights, sep="/"), twin))
+        twin: Any = TorchLTS(**fields_of(experiment.model), max_words=max_words)
+        twin.load_state_dict(to_torch(variables_of(trained.state), twin))
         twin.eval().to(memory_format=memory_format)
 
         def call(x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -116,7 +123,7 @@ def torch_ways(trained: Trained) -> dict[str, Way]:
 
 
 def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -> dict[str, Any]:
-    """Times the ways by turns, and compares their probabilities."""
+    """Times the ways, alternating, and compares their probabilities."""
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_of(trained, Path(folder))
         bytes_of = {
@@ -127,10 +134,10 @@ def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -
         ways |= torch_ways(trained)
     device = jax.devices()[0]
     return {
-        "image_size": trained.config.data.image_size,
+        "image_size": trained.experiment.config.data.image_size,
         "folder_bytes": bytes_of,
         "by_batch": {
-            str(batch): measure(ways, inputs_of(trained.config, batch, 0), repeats)
+            str(batch): measure(ways, inputs_of(trained.experiment, batch, 0), repeats)
             for batch in batches
         },
         "device": f"{device.device_kind} ({device.platform})",
@@ -140,9 +147,9 @@ def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -
 
 
 def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
-    """Seconds of each way with one batch, and how far its probabilities are from the first's."""
-    turns = {name: functools.partial(way, data) for name, way in ways.items()}
-    outputs, seconds = take_turns(turns, repeats)
+    """Times each way on one batch, and compares its probabilities with the jitted network's."""
+    calls = {name: functools.partial(way, data) for name, way in ways.items()}
+    outputs, seconds = alternate(calls, repeats)
     medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
     return {
         "seconds": seconds,
@@ -179,23 +186,20 @@ def print_result(result: dict[str, Any]) -> None:
         print(format_table(header, rows))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--against", choices=["torch"])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__, config=True)
+    parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path)
-    given, overrides = parser.parse_known_args(arguments)
-    trained = make_network(given.config, overrides)
-    measured = benchmark(trained, given.batch, given.repeats, given.against == "torch")
-    result = {"config": given.config, **measured}
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each way")
+    args = parse_arguments(parser, arguments)
+    trained = make_network(args.config, args.overrides)
+    measured = benchmark(trained, args.batch, args.repeats, args.against == "torch")
+    result = {"config": args.config, **measured}
     print_result(result)
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.out:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
     main()

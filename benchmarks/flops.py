@@ -1,9 +1,9 @@
-"""Floating-point operations of a JAX function, counted from its program without running it.
+"""Counts the floating-point operations of a JAX function from its program, without running it.
 
-A multiplication and the addition of its product are two operations. Matrix products and
-convolutions are counted, nothing else: in a convolutional network the rest is below one per cent,
-and no peak rate of a chip is meant for it. A tap that falls on padding, or between the elements of
-a dilated input, is no operation; neither it is in XLA's own analysis.
+A multiplication and the addition of its product are two operations. Only matrix products and
+convolutions are counted: in a convolutional network the rest is below one per cent, and the peak
+rates of chips do not refer to it. A tap on padding, or between the elements of a dilated input,
+does not count, as in XLA's own analysis.
 """
 
 import math
@@ -21,10 +21,10 @@ def count(function: Callable[..., Any], *args: Any) -> int:
 
     Args:
       function: that JAX can trace.
-      args: arrays, or `jax.ShapeDtypeStruct`s in their place.
+      args: arrays, or `jax.ShapeDtypeStruct`s instead.
     """
     program = jax.make_jaxpr(function)(*args).jaxpr
-    # What nothing needs, as the gradient of the pixels, XLA does not compute either.
+    # XLA does not compute what is not needed either, such as the gradient of the pixels.
     needed, _ = dce_jaxpr(program, [True] * len(program.outvars))
     return _of_program(needed)
 
@@ -42,7 +42,7 @@ def _of_step(step: JaxprEqn) -> int:
     if name == "while":
         inside = _of_program(step.params["body_jaxpr"].jaxpr)
         if inside:
-            raise ValueError("a while loop has no length that is known before it runs")
+            raise ValueError("cannot count a while loop: its length is unknown before it runs")
         return 0
     times = step.params["length"] if name == "scan" else 1
     if name in ("cond", "platform_index"):
@@ -51,9 +51,9 @@ def _of_step(step: JaxprEqn) -> int:
 
 
 def _programs(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs that a step runs: of a scan, a remat, a nested jit, a custom derivative."""
+    """Yields the programs inside a scan, a remat, a nested jit or a custom derivative."""
     for name, value in params.items():
-        if name in ("fwd_jaxpr_thunk", "bwd"):  # of a custom derivative that is not taken
+        if name in ("fwd_jaxpr_thunk", "bwd"):  # of a custom derivative, not taken
             continue
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr):

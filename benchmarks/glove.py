@@ -1,29 +1,31 @@
-"""Reads a text file of word vectors as large as GloVe's largest, and says how much memory it took.
+"""Time and memory to read a text file of word vectors as large as GloVe's largest.
 
     python -m benchmarks.glove --vectors words_300d_fp16.npz --out glove.json
 
-The file holds the words of `--vectors`, with their numbers, evenly among words that nobody asks
-for: 2.2 million lines of 300 numbers, 6 GB, in a temporary folder. It is read by the reader of
-`model.word_vectors` in a process of its own, which has imported what the command imports.
+The file has the words of `--vectors`, evenly spread among words that are not looked up: 2.2 million
+lines of 300 numbers, 6 GB, in a temporary folder. The reader of `model.word_vectors` reads it in a
+separate process, which has imported what `lts pretrained glove` imports.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe
-from benchmarks.turns import load_average
+from benchmarks.arguments import make_parser, parse_arguments
+from benchmarks.machine import describe, load_average
+from lts_jax.io.files import write_json
 
 _READ = """
 import json, sys, time
 from pathlib import Path
-from lts_jax.pretrained import __main__, word_vectors
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.pretrained import word_vectors
 
 def memory(name):
     rows = Path("/proc/self/status").read_text().splitlines()
@@ -45,7 +47,7 @@ print(json.dumps({
 
 
 def write_file(path: Path, words: list[str], vectors: np.ndarray, lines: int) -> None:
-    """Writes the vectors float `[V, D]` of the words among others, `lines` in all."""
+    """Writes the words with their vectors float `[V, D]` among others, `lines` in total."""
     rng = np.random.default_rng(0)
     others = rng.normal(0, 0.4, (500, vectors.shape[1])).tolist()
     texts = [" ".join(f"{x:.5f}" for x in row) for row in others]
@@ -86,18 +88,17 @@ def benchmark(vectors: Path, lines: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__)
     parser.add_argument("--vectors", type=Path, required=True, help=".npz of words and vectors")
     parser.add_argument("--lines", type=int, default=2_200_000)
-    parser.add_argument("--folder", type=Path, help="with room for the file")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args(arguments)
-    result = benchmark(given.vectors, given.lines, given.folder)
+    parser.add_argument("--folder", type=Path, help="folder with enough space for the file")
+    args = parse_arguments(parser, arguments)
+    result = benchmark(args.vectors, args.lines, args.folder)
     print(json.dumps(result, indent=1))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.out:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,42 @@
-"""How much of a training the device spends idle: JAX's own trace of the very loop that trains.
+"""How much of a training the device spends idle, from JAX's trace of the training loop.
 
-    python -m benchmarks.idle --config configs/shapes.py --steps 50 --out idle.json
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+      python -m benchmarks.idle --config configs/shapes.py --steps 50 --out idle.json
 
-The run is stopped behind the traced steps; nothing of it stays. Reading, decoding, sending to the
-device and logging are all in it, evaluation and checkpoints are not.
+The run is stopped after the traced steps, and its workdir is deleted. The trace includes reading,
+decoding, the transfer to the device and logging, but no evaluation and no checkpoint.
 """
 
-import argparse
 import signal
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.profiler import ProfileData
 
-from benchmarks import machine, turns
-from lts_jax.cli import requested_config
-from lts_jax.huge_pages import start_again
-from lts_jax.stopping import Stop, Stopped
-from lts_jax.train import train
-from lts_jax.writers import write_json
+from benchmarks import machine
+from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.config.flags import load_config
+from lts_jax.io.files import write_json
+from lts_jax.training.loop import train
+from lts_jax.training.preemption import Stop, Stopped
 
 # What runs on a device: kernels of a GPU's streams, operations of a TPU, and on a CPU the threads
 # that run compiled programs.
 _LINES = (("/device:GPU", "Stream"), ("/device:TPU", "XLA Ops"), ("/host:CPU", "tf_XLAPjRtCpu"))
-# Of what a CPU computes while a trace begins, the trace holds nothing: it would look idle. So time
-# counts from a mark, two steps later.
+# A trace misses what a CPU computes while the trace begins, which would look idle. So time counts
+# from a mark, two steps later.
 _MARK, _LEAD = "benchmarks.idle", 2
 
 
 class TracedStop(Stop):
-    """Traces some steps of a training, which calls `hold` behind each, and then stops it.
+    """Traces some steps of a training, which calls `training` after each, and then stops it.
 
     Args:
       folder: of the trace.
-      first: step behind which the trace begins.
+      first: step after which the trace begins.
       steps: to trace.
     """
 
@@ -45,12 +45,13 @@ class TracedStop(Stop):
         self._folder, self._first, self._last = folder, first, first + _LEAD + steps
         self._step = 0
 
-    def hold(self) -> None:
-        """A step was given to the device."""
+    def training(self) -> None:
+        """Counts a step that was dispatched to the device."""
+        super().training()
         self._step += 1
         if self._step == self._first:
             options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # Python's own calls would slow down what is measured
+            options.python_tracer_level = 0  # tracing Python's calls would slow it down
             jax.profiler.start_trace(self._folder, profiler_options=options)
         if self._step == self._first + _LEAD:
             with jax.profiler.TraceAnnotation(_MARK):
@@ -61,7 +62,7 @@ class TracedStop(Stop):
 
 
 def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
-    """Returns the share of the time between the first start and the last end that they cover."""
+    """Returns the share that intervals cover of the time from first start to last end."""
     ordered = sorted(intervals)
     covered, end = 0.0, ordered[0][0]
     for start, stop in ordered:
@@ -71,12 +72,12 @@ def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
-    """Reads when each device of a trace was at work: starts and ends, nanoseconds.
+    """Reads when each device of a trace was busy: starts and ends, nanoseconds.
 
-    Counts from the mark in the trace, or from its beginning where there is none.
+    Counts from the mark in the trace, or from its beginning if there is none.
     """
     (file,) = trace.rglob("*.xplane.pb")
-    found: dict[str, list[tuple[float, float]]] = {}
+    busy: dict[str, list[tuple[float, float]]] = {}
     planes = list(ProfileData.from_file(str(file)).planes)
     events = (e for plane in planes for line in plane.lines for e in line.events)
     begin = max((e.start_ns for e in events if e.name == _MARK), default=0.0)
@@ -88,13 +89,13 @@ def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
                 if line.name.startswith(of_line):
                     spans = ((e.start_ns, e.start_ns + e.duration_ns) for e in line.events)
                     seen = [(max(start, begin), end) for start, end in spans if end > begin]
-                    found.setdefault(plane.name, []).extend(seen)
-    return {name: spans for name, spans in found.items() if spans}
+                    busy.setdefault(plane.name, []).extend(seen)
+    return {name: spans for name, spans in busy.items() if spans}
 
 
-def measure(config_file: str, overrides: list[str], first: int, steps: int) -> dict[str, Any]:
+def measure(config_file: str, overrides: Sequence[str], first: int, steps: int) -> dict[str, Any]:
     """Trains for a while and returns the idle share of each device."""
-    config = requested_config(config_file, overrides)
+    config = load_config(config_file, overrides)
     config.eval.every_epochs = 1e6
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
@@ -107,25 +108,23 @@ def measure(config_file: str, overrides: list[str], first: int, steps: int) -> d
         spans = device_intervals(trace)
     return {
         "config": config_file,
-        "overrides": overrides,
+        "overrides": list(overrides),
         "first": first,
         "steps": steps,
         "idle_share": {name: 1 - busy_share(of_device) for name, of_device in spans.items()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "load_average": turns.load_average(),
+        "load_average": machine.load_average(),
         **machine.describe(("jax", "jaxlib", "flax")),
     }
 
 
-def main() -> None:
-    """Runs what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__, config=True)
     parser.add_argument("--first", type=int, default=10, help="steps before the trace")
     parser.add_argument("--steps", type=int, default=50, help="in the trace")
-    parser.add_argument("--out", type=Path)
-    args, overrides = parser.parse_known_args()
-    result = measure(args.config, overrides, args.first, args.steps)
+    args = parse_arguments(parser, arguments)
+    result = measure(args.config, args.overrides, args.first, args.steps)
     for name, share in result["idle_share"].items():
         print(f"{name}: idle {share:.2%} of {args.steps} steps ({result['device']})")
     if args.out:
@@ -133,5 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
     main()

@@ -1,10 +1,11 @@
-"""Speed of the network in evaluation mode, by itself or against the PyTorch twin.
+"""Speed of the network in evaluation mode, optionally compared with PyTorch.
 
-    python -m benchmarks.inference --config configs/refcoco.py --batch 1 --against torch
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+      python -m benchmarks.inference --config configs/refcoco.py --batch 1 --against torch
 
-Every sentence with an image of its own; `benchmarks.evaluation` times what sharing one saves, and
-`benchmarks.export` the exported forms. The batch lies on the device, the ways take turns. On a GPU
-set XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
+Every sentence has its own image; `benchmarks.evaluation` times what sharing an image saves, and
+`benchmarks.export` the exported formats. The batch is already on the device, and the ways
+alternate. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
 """
 
 import argparse
@@ -12,22 +13,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from benchmarks import flops, turns
-from benchmarks.network import make_batch, make_network, run, torch_peers
-from lts_jax.huge_pages import start_again
-from lts_jax.steps import to_float, variables_of
+from benchmarks import flops, timing
+from benchmarks.network import SyntheticExperiment, make_batch, run, torch_steps
+from lts_jax.experiment.restore import one_device
+from lts_jax.state.train_state import variables_of
+from lts_jax.steps.inference import to_float
 
 
-def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
-    """Times batches at one image and batch size."""
-    network = make_network(args.config, args.overrides, size)
-    examples = make_batch(network.config, batch)
+def measure(args: argparse.Namespace, config: ConfigDict, batch: int) -> dict[str, Any]:
+    """Times batches with one image and batch size."""
+    experiment = SyntheticExperiment(config, one_device())
+    examples = make_batch(experiment, batch)
     inputs = {name: examples[name] for name in ("image", "tokens", "length")}
-    variables = variables_of(network.state)
+    state = experiment.initial_state().network()
+    variables = variables_of(state)
 
     def predict(variables: Any, x: Any) -> Any:
-        return network.model.apply(
+        return experiment.model.apply(
             variables, to_float(x["image"]), x["tokens"], x["length"], train=False
         )
 
@@ -35,30 +39,29 @@ def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
     on_device = jax.device_put(inputs)
     program: Any = jax.jit(predict).lower(variables, on_device).compile()
 
-    def take() -> None:
+    def run_batches() -> None:
         for _ in range(args.steps):
             outputs = program(variables, on_device)
         jax.block_until_ready(outputs)
 
-    ways: dict[str, Callable[[], None]] = {"ours": take}
+    ways: dict[str, Callable[[], None]] = {"ours": run_batches}
     if args.against == "torch":
-        peers = torch_peers(network, examples)
+        peers = torch_steps(experiment, state, examples)
         ways |= {way: peer.inference(args.steps) for way, peer in peers.items()}
-    _, seconds = turns.take_turns(ways, args.repeats)
+    _, seconds = timing.alternate(ways, args.repeats)
     return {
-        "rows": turns.summarize(seconds, batch * args.steps, operations * args.steps, args.rate),
+        "rows": timing.summarize(seconds, batch * args.steps, operations * args.steps, args.rate),
         "operations_per_sentence": operations // batch,
         "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
         "bytes_of_a_step": program.memory_analysis().temp_size_in_bytes,
-        "peak_bytes": turns.peak_memory(),
+        "peak_bytes": timing.peak_memory(),
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    run(__doc__ or "", measure, argv)
+    run(__doc__, measure, arguments)
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
     main()

@@ -17,12 +17,22 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
+def load_average() -> float:
+    """Returns the average number of runnable processes over the last minute."""
+    return os.getloadavg()[0]
+
+
 def describe(packages: Sequence[str]) -> dict[str, Any]:
-    """Returns processor, cores, date and the versions of Python and of packages."""
+    """Returns the processor, the cores, the date, and the versions of Python and of packages.
+
+    `glibc_tunables` is the environment's GLIBC_TUNABLES, "" if unset: huge pages change the speed
+    of a CPU, see docs/performance.md.
+    """
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {
         "cpu": cpu_name(),
         "cpu_cores": os.cpu_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "versions": {"python": platform.python_version(), **versions},
     }

@@ -1,27 +1,29 @@
-"""Memory of a training step: what each way to save it saves, and which batch fits on a GPU.
+"""Memory of a training step: what each way of saving memory saves, and which batch fits on a GPU.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=4 \\
       python -m benchmarks.memory --config configs/refcoco.py --out memory.json
 
-Nothing is computed and no data is needed. What each way saves is told by the plan that XLA makes
-for the devices it runs on. What fits is counted: the state, the gradients, and for every example
-what JAX keeps for the backward pass. XLA's fusions keep less of it, cuDNN's workspaces come on top.
+Nothing is computed, and no data is needed. What each way saves is read from the plan that XLA makes
+for the devices. What fits is counted: the state, the gradients, and for every example what JAX
+keeps for the backward pass. XLA's fusions keep less; cuDNN's workspaces are not included.
 """
 
-import argparse
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import optax
+from ml_collections import ConfigDict
 
+from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.machine import describe
-from benchmarks.network import VOCABULARY, make_batch, plan_step
-from lts_jax import experiment, losses, sharding
-from lts_jax.cli import requested_config
-from lts_jax.steps import to_float
-from lts_jax.writers import format_table, write_json
+from benchmarks.network import SyntheticExperiment, compile_step, make_batch
+from lts_jax.config.flags import load_config
+from lts_jax.distributed.mesh import make_mesh
+from lts_jax.experiment.restore import one_device
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
+from lts_jax.steps.training import StepSettings, loss_fn
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -41,55 +43,48 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bfloat16, train.remat=True": ("bfloat16", {"remat": True}),
     "bfloat16, train.sentences_per_image=4": ("bfloat16", {"sentences_per_image": 4}),
 }
-SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
+SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION is larger
 
 
-def measure(config_file: str, batch: int, way: dict[str, Any]) -> dict[str, float]:
-    """MiB of the state, which lasts, and of what a step needs beside it."""
-    config = requested_config(config_file, [])
+def measure(config: ConfigDict, batch: int, way: dict[str, Any]) -> dict[str, float]:
+    """Returns MiB of the state, which is permanent, and of what a step needs in addition."""
     config.train.update({k: v for k, v in way.items() if k != "devices"})
-    mesh = sharding.make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
-    state, program = plan_step(config, mesh, batch)
-    on_one = [math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(state)]
+    mesh = make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
+    experiment = SyntheticExperiment(config, mesh)
+    _, program = compile_step(experiment, batch)
+    leaves = jax.tree.leaves(experiment.abstract_state)
+    on_one = [math.prod(x.sharding.shard_shape(x.shape)) for x in leaves]
     return {
         "state": 4 * sum(on_one) / 2**20,
         "step": program.memory_analysis().temp_size_in_bytes / 2**20,
     }
 
 
-def kept(config_file: str, dtype: str, way: dict[str, Any]) -> dict[str, float]:
-    """MiB of state and gradients, and of what an example keeps for the backward pass."""
-    config = requested_config(config_file, [])
+def kept(config: ConfigDict, dtype: str, way: dict[str, Any]) -> dict[str, float]:
+    """Returns MiB of state and gradients, and of what an example keeps for the backward pass."""
     config.model.dtype = dtype
     config.train.update({"sentences_per_image": 1} | way)
     per_image = config.train.sentences_per_image
-    model = experiment.make_model(config, VOCABULARY)
-    optimizer = experiment.make_train_optimizer(config.train, optax.constant_schedule(1e-3))
-    mesh = sharding.make_mesh(jax.devices()[:1])
-    state = experiment.abstract_state(config, model, optimizer, mesh)
+    experiment = SyntheticExperiment(config, one_device())
+    state = experiment.abstract_state
+    settings = StepSettings(
+        experiment.model,
+        experiment.optimizer,
+        config.train.location_weight,
+        experiment.mesh,
+        experiment.freezes_backbone,
+    )
 
     def backward(params: Any, batch_stats: Any, batch: Any) -> Any:
-        def loss(params: Any) -> jax.Array:
-            outputs, _ = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                to_float(batch["image"]),
-                batch["tokens"],
-                batch["length"],
-                train=True,
-                mutable=["batch_stats"],
-            )
-            truth = batch["truth4"], batch["truth8"]
-            return losses.total_loss(outputs, *truth, config.train.location_weight)[0]
-
-        return jax.vjp(loss, params)[1]
+        return jax.vjp(lambda x: loss_fn(x, batch_stats, batch, settings)[0], params)[1]
 
     def bytes_of(tree: Any) -> int:
         return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
-    arguments = state.params, state.batch_stats
+    batches = (make_batch(experiment, n * per_image, per_image) for n in (1, 2))
     one, two = (
-        bytes_of(jax.eval_shape(backward, *arguments, make_batch(config, n * per_image, per_image)))
-        for n in (1, 2)
+        bytes_of(jax.eval_shape(backward, state.params, state.batch_stats, batch))
+        for batch in batches
     )
     return {
         "state": (bytes_of(state) + bytes_of(state.params)) / 2**20,
@@ -97,48 +92,49 @@ def kept(config_file: str, dtype: str, way: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def largest_batch(found: dict[str, float], gib: float) -> int:
-    """Sentences that fit in a share of so much memory."""
-    return max(0, int((SHARE * gib * 2**10 - found["state"]) / found["example"]))
+def largest_batch(mib: dict[str, float], gib: float) -> int:
+    """Returns how many sentences fit in a share of a GPU's memory."""
+    return max(0, int((SHARE * gib * 2**10 - mib["state"]) / mib["example"]))
 
 
-def main() -> None:
-    """Measures every way, prints a table and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures every way, prints the tables and writes JSON."""
+    parser = make_parser(__doc__, config=True)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    found = {}
+    args = parse_arguments(parser, arguments)
+
+    def config() -> ConfigDict:
+        return load_config(args.config, args.overrides)
+
+    planned = {}
     for name, way in WAYS.items():
         if way.get("devices", 1) > jax.device_count():
             print(f"{name}: not measured, as there are {jax.device_count()} devices")
             continue
-        found[name] = measure(args.config, args.batch, way)
-        print(name, found[name], flush=True)
-    rows = [[name, *(f"{value:.0f}" for value in mib.values())] for name, mib in found.items()]
+        planned[name] = measure(config(), args.batch, way)
+        print(name, planned[name], flush=True)
+    rows = [[name, *(f"{value:.0f}" for value in mib.values())] for name, mib in planned.items()]
     print(format_table(("MiB on one device", "state", "step"), rows))
-    counted = {name: kept(args.config, *kind) for name, kind in KINDS.items()}
-    fits = {name: {gib: largest_batch(of, gib) for gib in GIB} for name, of in counted.items()}
+    counted = {name: kept(config(), *kind) for name, kind in KINDS.items()}
+    fits = {name: {gib: largest_batch(mib, gib) for gib in GIB} for name, mib in counted.items()}
     rows = [
-        [name, f"{of['state']:.0f}", f"{of['example']:.0f}", *map(str, fits[name].values())]
-        for name, of in counted.items()
+        [name, f"{mib['state']:.0f}", f"{mib['example']:.0f}", *map(str, fits[name].values())]
+        for name, mib in counted.items()
     ]
     print(f"\nLargest batch in {SHARE:.0%} of a GPU's memory, as counted")
     header = ("", "state, MiB", "an example, MiB", *(f"{gib} GB" for gib in GIB))
     print(format_table(header, rows))
-    write_json(
-        args.out,
-        {
+    if args.out:
+        result = {
             "config": args.config,
             "batch": args.batch,
             "platform": jax.devices()[0].platform,
             **describe(("jax", "jaxlib", "flax")),
-            "mib": found,
+            "mib": planned,
             "mib_counted": counted,
             "largest_batch": fits,
-        },
-    )
+        }
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

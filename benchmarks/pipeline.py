@@ -1,11 +1,12 @@
-"""Speed and memory of the input pipeline, against a PyTorch `DataLoader`.
+"""Speed and memory of the input pipeline, optionally compared with a PyTorch `DataLoader`.
 
     python -m benchmarks.pipeline --data data --work peer --against torch --out pipeline.json
 
-Every turn is a process of its own, which reads the training split in batches, throws the first
-ones away until reading is steady, and times the next. The ways take turns. `torch` is the peer of
-`torch_loader.py`; `torch uint8` the same without turning images into floats, which ours leaves to
-the device. Afterwards the pipeline runs through two whole epochs, and its memory is noted.
+The ways alternate. Each measurement is a separate process, which reads batches of the training
+split, discards the first ones, and times the next. `torch` is `benchmarks.peer.loader`; `torch
+uint8` is the same without converting images to floats, which ours leaves to the device. Afterwards
+the pipeline reads two epochs, and its memory is recorded. No process starts JAX: its threads and
+memory would count.
 """
 
 import argparse
@@ -24,27 +25,29 @@ from typing import Any
 
 import tfds_refcoco
 from benchmarks import machine
-from configs.default import get_config
-from lts_jax.data import pipeline
-from lts_jax.data.tokenizer import Vocabulary
-from lts_jax.writers import format_table, write_json
-from tfds_refcoco.reader import Split
+from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.configs.default import get_config
+from lts_jax.data import examples, pipeline
+from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
+from tfds_refcoco.records.reader import Split
 
 PACKAGES = ("numpy", "opencv-python-headless", "grain", "array-record", "tensorflow-datasets")
 OURS = "ours"
 PEERS = {"torch": True, "torch uint8": False}  # whether images become floats
 
 
-def open_train(args: argparse.Namespace) -> tuple[Split, pipeline.Preprocessing]:
+def open_train(args: argparse.Namespace) -> tuple[Split, examples.Preprocessing]:
     """Returns the training split, and how its sentences become examples."""
     split = tfds_refcoco.open_dataset(args.data, args.dataset).split("train")
     config = get_config().data
     vocabulary = Vocabulary.build(split.index.text, config.min_count)
-    return split, pipeline.Preprocessing(vocabulary, config.image_size, config.max_words)
+    return split, examples.Preprocessing(vocabulary, config.image_size, config.max_words)
 
 
 def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
-    """Yields batches the way that is named, without end."""
+    """Yields endless batches in the way that is named."""
     split, preprocessing = open_train(args)
     if way == OURS:
         dataset = pipeline.train_batches(
@@ -56,21 +59,21 @@ def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
             threads=args.workers,
         )
         return iter(dataset)
-    from benchmarks import torch_loader
+    from benchmarks.peer import loader
 
-    samples = torch_loader.list_samples(split, peer_folder(args), preprocessing)
+    samples = loader.list_samples(split, peer_folder(args), preprocessing)
     size, max_words = preprocessing.image_size, preprocessing.max_words
-    dataset = torch_loader.Samples(samples, size, max_words, PEERS[way])
-    return torch_loader.batches(dataset, args.batch_size, args.workers, seed=0)
+    dataset = loader.Samples(samples, size, max_words, PEERS[way])
+    return loader.batches(dataset, args.batch_size, args.workers, seed=0)
 
 
 def peer_folder(args: argparse.Namespace) -> Path:
-    """Where the peer's files lie."""
+    """Returns the folder of the files that PyTorch reads."""
     return args.work / args.dataset
 
 
 def time_turn(batches: Iterator[Any], skip: int, count: int) -> dict[str, float]:
-    """Returns the seconds of `count` batches after the first `skip`, by the clock and of CPU."""
+    """Returns wall-clock and CPU seconds of `count` batches after the first `skip`."""
     for _ in itertools.islice(batches, skip):
         pass
     start, cpu = time.perf_counter(), cpu_seconds()
@@ -90,7 +93,7 @@ def cpu_seconds() -> float:
 
 
 def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) -> dict[str, Any]:
-    """Reads whole epochs and returns this process's memory, MB, at even distances in each."""
+    """Reads epochs, and returns this process's memory, MB, at regular intervals."""
     split, _ = open_train(args)
     per_epoch = pipeline.epoch_length(split, "sentences") // args.batch_size
     every = max(1, per_epoch // notes)
@@ -106,7 +109,7 @@ def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) 
 
 
 def resident_memory() -> dict[str, float]:
-    """Returns the process's resident memory, MB: all, and without the pages of files (Linux)."""
+    """Returns the resident memory, MB, in total and without the pages of files (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return {
@@ -116,27 +119,27 @@ def resident_memory() -> dict[str, float]:
 
 
 def run_turn(turn: str, argv: Sequence[str]) -> Any:
-    """Runs one turn in a fresh process and returns what it found."""
+    """Runs one measurement in a fresh process, and returns its result."""
     command = [sys.executable, "-m", "benchmarks.pipeline", *argv, "--turn", turn]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def benchmark(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
-    """Times all ways by turns, each first as often as the others."""
+    """Times all ways, alternating; each round starts with another one."""
     split, _ = open_train(args)
     ways = [OURS, *(PEERS if args.against == "torch" else ())]
     if args.against == "torch" and not peer_folder(args).exists():
-        from benchmarks import torch_loader
+        from benchmarks.peer import loader
 
-        torch_loader.write_files(split, peer_folder(args))
+        loader.write_files(split, peer_folder(args))
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     loads = []
     for i in range(args.repeats):
         first = i % len(ways)
         for way in ways[first:] + ways[:first]:
-            loads.append(os.getloadavg()[0])
+            loads.append(machine.load_average())
             took = run_turn(way, argv)
             read = args.batches * args.batch_size
             speeds[way].append(read / took["seconds"])
@@ -189,31 +192,30 @@ def print_result(result: dict[str, Any]) -> None:
     print(format_table(("epoch", "resident MB", "of it not files"), rows))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the built set")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the built dataset")
     parser.add_argument("--dataset", default="refcoco_unc")
-    parser.add_argument("--against", choices=["torch"], help="the peer")
-    parser.add_argument("--work", type=Path, help="folder for the peer's files, kept")
-    parser.add_argument("--workers", type=int, default=2, help="our threads, the peer's processes")
+    parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
+    parser.add_argument("--work", type=Path, help="folder for the files that PyTorch reads, kept")
+    parser.add_argument("--workers", type=int, default=2, help="our threads, PyTorch's processes")
     parser.add_argument("--batch-size", type=int, default=get_config().train.batch_size)
     parser.add_argument("--skip", type=int, default=20, help="batches before the clock starts")
-    parser.add_argument("--batches", type=int, default=100, help="batches timed")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each way")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--batches", type=int, default=100, help="timed batches")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each way")
     parser.add_argument("--turn", choices=[OURS, *PEERS, "memory"], help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, arguments)
     if args.against and args.work is None:
-        parser.error("--against needs --work, a folder for the peer's files")
+        parser.error("--against needs --work, a folder for the files that PyTorch reads")
     if args.turn == "memory":
         print(json.dumps(memory_of_epochs(args)))
     elif args.turn:
         print(json.dumps(time_turn(open_batches(args.turn, args), args.skip, args.batches)))
     else:
         try:
-            result = benchmark(args, argv)
+            result = benchmark(args, arguments)
         except (tfds_refcoco.DataError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

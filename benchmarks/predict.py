@@ -1,11 +1,11 @@
-"""What a prediction costs: an image's encoding, a text about it, and the command as it is typed.
+"""Time of a prediction: encoding an image, segmenting for a text, and the whole command.
 
-    python -m benchmarks.predict --workdir runs/refcoco --image photo.jpg --out predict.json
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+      python -m benchmarks.predict --workdir runs/refcoco --image photo.jpg --out predict.json
 
-Weights do not matter for the time: any run of a config shows its network's.
+The time does not depend on the weights: any run of a config will do.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from lts_jax import Predictor
-from lts_jax.huge_pages import start_again
+from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.inference.predictor import Predictor
+from lts_jax.io.files import write_json
 
 TEXTS = ("zebra grazing on the savannah", "striped animal")
 
 
 def of_command(workdir: Path, image: Path) -> dict[str, Any]:
-    """Starts the command twice in processes of their own: nothing compiled before, and all."""
-    found: dict[str, Any] = {}
+    """Times the command with an empty and with a filled compilation cache."""
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lts_jax.main", "--mode=predict", f"--out={folder}/out"]
+        command = [sys.executable, "-m", "lts_jax", "predict", f"--out={folder}/out"]
         command += [f"--workdir={workdir}", f"--image={image}", f"--text={TEXTS[0]}"]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         for name in ("empty cache", "filled cache"):
@@ -36,13 +37,13 @@ def of_command(workdir: Path, image: Path) -> dict[str, Any]:
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
             wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            found[name] = {"wall_seconds": wall, "cpu_seconds": cpu}
-        found["most_memory_gigabytes"] = after.ru_maxrss / 1e6
-    return found
+            result[name] = {"wall_seconds": wall, "cpu_seconds": cpu}
+        result["most_memory_gigabytes"] = after.ru_maxrss / 1e6
+    return result
 
 
 def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
-    """Times a text with its image's encoding and a text of an encoded image, by turns."""
+    """Times, alternating, a text with its image, and a text about an encoded image."""
     predictor = Predictor(workdir)
     start = time.perf_counter()
     encoded = predictor.encode(image)
@@ -73,31 +74,28 @@ def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
 
 
 def flops_of(predictor: Predictor) -> dict[str, float]:
-    """What XLA counts of the two compiled functions."""
+    """Returns XLA's count for the two compiled functions."""
     compiled: dict[str, Any] = {"image": predictor._encode, "text": predictor._locate}
     return {name: function.cost_analysis()["flops"] for name, function in compiled.items()}
 
 
 def main() -> None:
-    """Runs what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", type=Path, required=True)
+    """Runs the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--workdir", type=Path, required=True, help="of a trained run")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    args = parse_arguments(parser)
     result = {
-        "command": of_command(given.workdir, given.image),
-        "process": in_process(given.workdir, given.image, given.repeats),
-        "load_average": os.getloadavg()[0],
+        "command": of_command(args.workdir, args.image),
+        "process": in_process(args.workdir, args.image, args.repeats),
+        "load_average": machine.load_average(),
         **machine.describe(("jax", "flax")),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+    if args.out:
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
     main()

@@ -1,26 +1,27 @@
-"""A report of many sentences over real photos: its size, and how fast a browser opens it.
+"""Size of a report about many sentences on real photos, and how fast a browser opens it.
 
     python -m benchmarks.report --photos DIR --out FOLDER [--sentences 10000] [--images 1500]
 
-DIR holds `instances.json` and `images/` as COCO has them. Photos are repeated until there are as
-many images as asked for; predictions are the truths, shifted. Needs chromium, chromedriver and
-selenium.
+DIR contains `instances.json` and `images/` in COCO's layout. Photos are repeated up to the number
+of images; predictions are the shifted true masks. Needs chromium, chromedriver and selenium.
 """
 
 import json
 import tempfile
 import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from absl import app, flags
 
-from lts_jax import metrics, report, results
-from lts_jax.evaluated import Evaluated
-from lts_jax.writers import write_text
+from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.evaluation import metrics, results
+from lts_jax.evaluation.saved import Evaluated
+from lts_jax.io.files import write_text
+from lts_jax.reporting.page import make_report
 from tfds_refcoco import masks
 
 _TEXT = "left right man woman red blue shirt on the in near second from dog cup white big"
@@ -28,7 +29,7 @@ WORDS = _TEXT.split()
 
 
 class Photos:
-    """What evaluation and report read of a split."""
+    """All that evaluation and report read of a split."""
 
     def __init__(self, folder: Path, images: int, sentences: int) -> None:
         raw = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
@@ -79,12 +80,12 @@ class Photos:
         self.counts = types.SimpleNamespace(images=images)
 
     def record(self, number: int) -> dict[str, Any]:
-        """As `tfds_refcoco.reader.Split.record`."""
+        """As `tfds_refcoco.records.reader.Split.record`."""
         return self.records[number]
 
 
 def evaluate(split: Any, folder: Path) -> None:
-    """Writes what an evaluation would: the truths shifted, and blurred as heatmaps."""
+    """Writes the files of an evaluation, with shifted true masks and random heatmaps."""
     rng, index = np.random.default_rng(1), split.index
     n = len(index.text)
     intersection, union = np.zeros(n, np.int32), np.zeros(n, np.int32)
@@ -108,7 +109,7 @@ def evaluate(split: Any, folder: Path) -> None:
 
 
 def open_page(page: Path) -> dict[str, float]:
-    """Opens a page in headless Chromium; returns seconds to the load event and to the pictures."""
+    """Opens a page in headless Chromium; returns the seconds to load, to draw, and to update."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -136,12 +137,18 @@ def open_page(page: Path) -> dict[str, float]:
         browser.quit()
 
 
-def main(argv: list[str]) -> None:
-    """Runs what the flags say."""
-    del argv
-    given, out = flags.FLAGS, Path(flags.FLAGS.out)
-    split = Photos(Path(given.photos), given.images, given.sentences)
-    folder = out / "eval" / "val"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__, out=False)
+    parser.add_argument(
+        "--photos", type=Path, required=True, help="folder of instances.json and images/"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--sentences", type=int, default=10000)
+    parser.add_argument("--images", type=int, default=1500)
+    args = parse_arguments(parser, arguments)
+    split = Photos(args.photos, args.images, args.sentences)
+    folder = args.out / "eval" / "val"
     evaluate(split, folder)
     data = {"dataset": "refcoco_unc", "image_size": 416, "resize": "letterbox", "dir": ""}
     run = {
@@ -155,22 +162,18 @@ def main(argv: list[str]) -> None:
     evaluated = Evaluated(folder, "val", run, predictions, split)  # type: ignore[arg-type]
     start = time.perf_counter()
     with mock.patch.object(Evaluated, "read", lambda *_: evaluated):
-        page = report.make_report(out, "lts", 10**6)
+        page = make_report(args.out, "lts", 10**6)
     made = time.perf_counter() - start
-    write_text(out / "report.html", page)
+    write_text(args.out / "report.html", page)
     measured = {
         "sentences": len(predictions),
-        "images": given.images,
+        "images": args.images,
         "megabytes": len(page.encode()) / 1e6,
         "seconds to make": made,
-        "seconds in the browser": open_page((out / "report.html").resolve()),
+        "seconds in the browser": open_page((args.out / "report.html").resolve()),
     }
     print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("photos", None, "Folder of instances.json and images/.", required=True)
-    flags.DEFINE_string("out", None, "Folder of the report.", required=True)
-    flags.DEFINE_integer("sentences", 10000, "Sentences.")
-    flags.DEFINE_integer("images", 1500, "Images.")
-    app.run(main)
+    main()

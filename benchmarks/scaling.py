@@ -1,26 +1,27 @@
-"""What training on more devices costs: bytes that travel, and a model of the time of a step.
+"""Cost of training on more devices: the bytes that travel, and a model of the time of a step.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
       python -m benchmarks.scaling --config configs/refcoco.py --out scaling.json
 
-The bytes are those of the program that XLA makes for 8 devices; nothing is computed. The time is a
-model and no measurement: it takes the rate of one device (`--rate`, from `benchmarks.train_step` on
-it) and the bandwidth between devices (`--bandwidth`, from the vendor), and knows no latency.
+The bytes are read from the program that XLA makes for 8 devices; nothing is computed. The time is
+modeled, not measured: from the rate of one device (`--rate`, from `benchmarks.train_step`) and the
+bandwidth between devices (`--bandwidth`, from the vendor), without latency.
 """
 
-import argparse
 import math
 import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.machine import describe
-from benchmarks.network import plan_step
-from lts_jax import sharding
-from lts_jax.cli import requested_config
-from lts_jax.writers import format_table, write_json
+from benchmarks.network import SyntheticExperiment, compile_step
+from lts_jax.config.flags import load_config
+from lts_jax.distributed.mesh import make_mesh
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_json
 
 DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIMULATED = 8
@@ -40,23 +41,25 @@ def reduced_bytes(program: str) -> int:
 
 
 def traffic(config_file: str, overrides: list[str]) -> dict[str, int]:
-    """Bytes that a step sums over the devices, as XLA has it, and those of all gradients."""
-    config = requested_config(config_file, overrides)
-    mesh = sharding.make_mesh(jax.devices()[:SIMULATED])
+    """Returns the bytes that a step sums over the devices, and those of all gradients."""
+    config = load_config(config_file, overrides)
+    mesh = make_mesh(jax.devices()[:SIMULATED])
     if mesh.size < SIMULATED:
         raise SystemExit(f"error: set XLA_FLAGS=--xla_force_host_platform_device_count={SIMULATED}")
     config.train.sentences_per_image = 1  # the sums do not depend on it
-    state, program = plan_step(config, mesh, mesh.size)
+    experiment = SyntheticExperiment(config, mesh)
+    _, program = compile_step(experiment, mesh.size)
+    params = experiment.abstract_state.params
     return {
         "reduced": reduced_bytes(program.as_text()),
-        "gradients": sum(4 * x.size for x in jax.tree.leaves(state.params)),
+        "gradients": sum(4 * x.size for x in jax.tree.leaves(params)),
     }
 
 
 def step_seconds(
     devices: int, *, batch: int, rate: float, reduced: int, bandwidth: float
 ) -> tuple[float, float]:
-    """Models a step: seconds of computing, and of summing over a ring of devices.
+    """Models a step: seconds of computation, and of a sum over a ring of devices.
 
     Args:
       devices: their number.
@@ -65,12 +68,12 @@ def step_seconds(
       reduced: bytes that are summed.
       bandwidth: of one device's link, bytes a second in each direction.
     """
-    # A ring sends each byte on twice, but for the share that a device keeps (Patarasuk, Yuan 2009).
+    # A ring sends each byte twice, except for a device's own share (Patarasuk and Yuan, 2009).
     return batch / rate, 2 * (devices - 1) / devices * reduced / bandwidth
 
 
 def model_rows(batch: int, rate: float, reduced: int, bandwidth: float) -> list[dict[str, float]]:
-    """The model at several numbers of devices: as if nothing overlapped, and as if all did."""
+    """Returns the model by number of devices, without overlap and with perfect overlap."""
     rows = []
     for n in DEVICES:
         computing, summing = step_seconds(
@@ -90,21 +93,19 @@ def model_rows(batch: int, rate: float, reduced: int, bandwidth: float) -> list[
     return rows
 
 
-def main() -> None:
-    """Runs what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = make_parser(__doc__, config=True)
     parser.add_argument("--batch", type=int, default=18, help="examples of one device")
     parser.add_argument("--rate", type=float, help="examples a second of one device, measured")
     parser.add_argument("--bandwidth", type=float, default=50, help="GB/s of one device's link")
-    parser.add_argument("--out", type=Path, required=True)
-    args, overrides = parser.parse_known_args()
-    found = traffic(args.config, overrides)
-    print(f"gradients: {found['gradients'] / 1e6:.1f} MB")
-    print(f"summed over the devices in a step: {found['reduced'] / 1e6:.1f} MB")
-    result: dict[str, Any] = {"config": args.config, "bytes": found}
+    args = parse_arguments(parser, arguments)
+    sizes = traffic(args.config, args.overrides)
+    print(f"gradients: {sizes['gradients'] / 1e6:.1f} MB")
+    print(f"summed over the devices in a step: {sizes['reduced'] / 1e6:.1f} MB")
+    result: dict[str, Any] = {"config": args.config, "bytes": sizes}
     if args.rate:
-        rows = model_rows(args.batch, args.rate, found["reduced"], args.bandwidth * 1e9)
+        rows = model_rows(args.batch, args.rate, sizes["reduced"], args.bandwidth * 1e9)
         header = (
             "devices",
             "computing, ms",
@@ -132,7 +133,8 @@ def main() -> None:
         )
         result |= {"batch": args.batch, "rate": args.rate, "bandwidth": args.bandwidth * 1e9}
         result["model"] = rows
-    write_json(args.out, {**result, **describe(("jax", "jaxlib", "flax"))})
+    if args.out:
+        write_json(args.out, {**result, **describe(("jax", "jaxlib", "flax"))})
 
 
 if __name__ == "__main__":

@@ -2,25 +2,26 @@
 
     python -m benchmarks.startup --data data --out startup.json
 
-Each does what `lts_jax.train.train` does until it has a batch: it imports the same modules, opens
-the set, builds the vocabulary, prints the table of the data, describes the run and reads the first
-batch. The network is not built: how long it compiles is another question.
+Each process does what `lts_jax.training.loop.train` does until it has a batch: it imports the same
+modules, opens the dataset, builds the vocabulary, prints the table of the data, describes the run
+and reads the first batch. The network is not built, and its compilation is not measured.
 """
 
-import argparse
+import importlib
 import json
-import os
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.arguments import make_parser, parse_arguments
 
 PACKAGES = ("jax", "numpy", "grain", "tensorflow-datasets")
 
@@ -36,47 +37,40 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
         now = time.perf_counter()
         parts[part], clock = now - clock, now
 
-    from configs.default import get_config
-    from lts_jax import checks, experiment, train
-    from lts_jax.data import pipeline
-    from lts_jax.progress import print_data
-    from lts_jax.writers import MetricWriter
+    importlib.import_module("lts_jax.training.loop")
+    from lts_jax.configs.default import get_config
+    from lts_jax.experiment.experiment import Experiment
+    from lts_jax.experiment.restore import one_device
+    from lts_jax.training.logs import MetricWriter, log_data
 
     done("imports")
     config = get_config()
     config.data.dir, config.data.dataset = str(data), dataset
-    checks.check_config(config)
-    opened = experiment.open_data(config)
-    split = experiment.train_split(config, opened)
-    index = split.index
+    experiment = Experiment(config, one_device())
+    done("devices")
+    split = experiment.train_split
+    assert len(split.index)  # reads it
     done("data set and index")
-    vocabulary = train.Vocabulary.build(index.text, config.data.min_count)
+    vocabulary = experiment.vocabulary
     done("vocabulary")
     best = config.eval.best_split
-    print_data(opened, {config.data.train_split: split, best: opened.split(best)}, vocabulary)
+    splits = {config.data.train_split: split, best: experiment.dataset.split(best)}
+    log_data(experiment.dataset, splits, vocabulary)
     done("table of the data")
-    experiment.describe_run(config, split, vocabulary)
-    done("description of the run, devices")
+    experiment.describe(split)
+    done("description of the run")
     with tempfile.TemporaryDirectory() as workdir, MetricWriter(Path(workdir), 0):
         done("metric writer")
-    batches = pipeline.train_batches(
-        split,
-        experiment.make_preprocessing(config, vocabulary),
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        epoch_unit=config.train.epoch_unit,
-        threads=config.data.threads,
-    )
-    next(iter(batches))
+    next(experiment.train_batches())
     done("first batch")
     return parts
 
 
 def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Starts training in a fresh process so many times, as far as its first batch."""
+    """Starts a training in so many fresh processes, up to its first batch."""
     runs, loads = [], []
     for _ in range(repeats):
-        loads.append(os.getloadavg()[0])
+        loads.append(machine.load_average())
         command = [sys.executable, "-m", "benchmarks.startup", *argv, "--child"]
         start = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -84,13 +78,15 @@ def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
             lines = []
             for line in child.stdout:
                 lines.append(line)
-                if line.startswith("{"):  # the batch is there; how the process ends is no matter
+                if line.startswith(
+                    "{"
+                ):  # the batch is there; the end of the process does not count
                     seconds = time.perf_counter() - start
         if child.returncode:
             raise RuntimeError("".join(lines))
-        found = json.loads(lines[-1])
-        parts = {"start": seconds - sum(found["parts"].values())} | found["parts"]
-        runs.append(parts | {"total": seconds, "total, CPU time": found["cpu"]})
+        measured = json.loads(lines[-1])
+        parts = {"start": seconds - sum(measured["parts"].values())} | measured["parts"]
+        runs.append(parts | {"total": seconds, "total, CPU time": measured["cpu"]})
     return {
         "command": shlex.join(["python", "-m", "benchmarks.startup", *argv]),
         "runs": runs,
@@ -102,7 +98,7 @@ def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
 
 def print_result(result: dict[str, Any]) -> None:
     """Prints the parts' medians and spread."""
-    from lts_jax.writers import format_table
+    from lts_jax.io.console import format_table
 
     print(f"{result['command']}\n{result['cpu']}, {result['cpu_cores']} cores, {result['date']}")
     rows = []
@@ -114,33 +110,31 @@ def print_result(result: dict[str, Any]) -> None:
     print(f"load average before a run: {min(loads):.1f} to {max(loads):.1f}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the built set")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the built dataset")
     parser.add_argument("--dataset", default="refcoco_unc")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument(
         "--no-torch",
         action="store_true",
-        help="as where torch, no dependency of ours, is not installed: tensorboardX imports it",
+        help="as if torch, which tensorboardX imports and we do not need, were not installed",
     )
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    parser.add_argument("--child", action="store_true", help=SUPPRESS)
+    args = parse_arguments(parser, arguments)
     if args.child:
         parts = first_batch(args.data, args.dataset, args.no_torch)
         print(json.dumps({"parts": parts, "cpu": time.process_time()}), flush=True)
-        return 0
-    result = benchmark(argv, args.repeats)
+        return
+    result = benchmark(arguments, args.repeats)
     print_result(result)
     if args.out:
-        from lts_jax.writers import write_json
+        from lts_jax.io.files import write_json
 
         write_json(args.out, result)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,14 +1,13 @@
-"""A raw RefCOCO folder of any size, made of few photos, to measure builds and reading with.
+"""Makes a raw RefCOCO folder of any size from a few photos, to measure builds and reading.
 
     python -m benchmarks.synthetic_raw --photos DATA/coco_photos --images 20000 \\
       --sentences 142000 --out RAW
 
-The files, their fields and the shares of the splits are RefCOCO's; the photos, with their own COCO
-annotations, repeat under new ids, and the sentences are real ones that mean nothing here. Repeated
-photos are hard links to one copy where the file system has such.
+The files, their fields and the proportions of the splits are RefCOCO's. The photos, with their COCO
+annotations, repeat under new ids; the sentences are real, but do not describe them. Repeated photos
+are hard links to one copy if the file system supports them.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -20,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# RefCOCO (UNC), of the whole: images of each split, and refs.
+from benchmarks.arguments import make_parser, parse_arguments
+
+# RefCOCO (UNC): the images of each split, and the refs per image of all splits.
 SPLIT_IMAGES = {"train": 16_994, "val": 1_500, "testA": 750, "testB": 750}
 REFS_PER_IMAGE = 50_000 / 19_994
 TEXT_FILES = ("val.json", "testA.json", "testB.json")
@@ -32,7 +33,7 @@ def write_raw(
     """Writes `images/train2014/*.jpg`, `refcoco/instances.json` and `refcoco/refs(unc).p`.
 
     Args:
-      photos: folder of `instances.json` and `images/`, as COCO has them.
+      photos: folder of `instances.json` and `images/`, in COCO's layout.
       expressions: folder of the texts, `TEXT_FILES`.
       out: a folder that does not exist or is empty.
       images: their number, at least one for each split.
@@ -77,8 +78,8 @@ def write_raw(
         referred = rng.sample(objects, _share(round(images * REFS_PER_IMAGE), i, images))
         of_image = _share(sentences, i, images)
         for k, row in enumerate(referred):
-            said = rng.choices(texts, k=_share(of_image, k, len(referred)))
-            refs.append(_ref(len(refs), row, name, splits[i], said, sent_ids))
+            chosen = rng.choices(texts, k=_share(of_image, k, len(referred)))
+            refs.append(_ref(len(refs), row, name, splits[i], chosen, sent_ids))
     content |= {"images": rows, "annotations": annotations}
     (out / "refcoco").mkdir()
     text = json.dumps(content)
@@ -87,18 +88,18 @@ def write_raw(
 
 
 def _photos_with_objects(content: dict[str, Any]) -> list[tuple[dict[str, Any], list[Any]]]:
-    """Returns the photos with all their annotations, at least three of them no crowds."""
+    """Returns the photos that have three objects besides crowds, with all their annotations."""
     of_image: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in content["images"]}
     for row in content["annotations"]:
         of_image[row["image_id"]].append(row)
-    found = [
+    usable = [
         (row, of_image[row["id"]])
         for row in content["images"]
         if sum(not a["iscrowd"] for a in of_image[row["id"]]) >= 3
     ]
-    if not found:
+    if not usable:
         raise ValueError("no photo has three objects; take other photos")
-    return found
+    return usable
 
 
 def _read_texts(folder: Path) -> list[str]:
@@ -111,7 +112,7 @@ def _read_texts(folder: Path) -> list[str]:
 
 
 def _splits(images: int) -> list[str]:
-    """Returns the split of each image, in RefCOCO's shares, each of them at least one image."""
+    """Returns the split of each image, in RefCOCO's proportions, at least one image each."""
     whole = sum(SPLIT_IMAGES.values())
     rest = {
         name: max(1, images * n // whole) for name, n in SPLIT_IMAGES.items() if name != "train"
@@ -121,7 +122,7 @@ def _splits(images: int) -> list[str]:
 
 
 def _share(total: int, part: int, parts: int) -> int:
-    """Returns how many of `total` things the part number `part` of `parts` gets."""
+    """Returns the size of part number `part`, if `total` is divided into `parts`."""
     return total * (part + 1) // parts - total * part // parts
 
 
@@ -130,12 +131,12 @@ def _ref(
     annotation: dict[str, Any],
     image_name: str,
     split: str,
-    said: Sequence[str],
+    texts: Sequence[str],
     sent_ids: "itertools.count[int]",
 ) -> dict[str, Any]:
     sentences = [
         {"sent_id": next(sent_ids), "sent": text, "raw": text, "tokens": text.split()}
-        for text in said
+        for text in texts
     ]
     return {
         "ref_id": ref_id,
@@ -152,25 +153,23 @@ def _ref(
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # no such links there, or too many of one file
+    except OSError:  # not supported, or too many links to one file
         shutil.copyfile(source, target)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.synthetic_raw", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = make_parser(__doc__, out=False)
     parser.add_argument("--photos", type=Path, required=True, help="instances.json and images/")
     parser.add_argument(
         "--expressions",
         type=Path,
-        help=f"folder of {', '.join(TEXT_FILES)}; refcoco_unc beside the photos where not given",
+        help=f"folder of {', '.join(TEXT_FILES)}; refcoco_unc next to the photos if omitted",
     )
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--sentences", type=int, default=142_000)
     parser.add_argument("--out", type=Path, required=True, help="raw folder to write")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, arguments)
     expressions = args.expressions or args.photos.parent / "refcoco_unc"
     try:
         write_raw(args.photos, expressions, args.out, images=args.images, sentences=args.sentences)

@@ -1,9 +1,10 @@
-"""Speed of a training step, by itself or against the PyTorch twin.
+"""Speed of a training step, optionally compared with PyTorch.
 
-    python -m benchmarks.train_step --config configs/refcoco.py --batch 2 --against torch
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+      python -m benchmarks.train_step --config configs/refcoco.py --batch 2 --against torch
 
-The batch lies on the device: what is timed is the step (forward, backward, Adam), not the input,
-which `benchmarks.pipeline` times. The ways take turns in one process. On a GPU set
+The batch is already on the device: the step is timed (forward, backward, Adam), not the input,
+which `benchmarks.pipeline` times. The ways alternate in one process. On a GPU set
 XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
 """
 
@@ -12,71 +13,55 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from benchmarks import flops, turns
-from benchmarks.network import Network, make_batch, make_network, run, torch_peers
-from lts_jax import sharding
-from lts_jax.huge_pages import start_again
-from lts_jax.steps import compile_train_step, make_train_step
+from benchmarks import flops, timing
+from benchmarks.network import SyntheticExperiment, compile_step, run, torch_steps
+from lts_jax.distributed.mesh import make_mesh, put_batch
 
 
-def measure(args: argparse.Namespace, size: int, batch: int) -> dict[str, Any]:
-    """Times steps at one image and batch size."""
-    network = make_network(args.config, args.overrides, size)
-    per_image, parts = network.config.train.sentences_per_image, network.config.train.accumulate
-    sharding.check_batch_size("--batch", batch, network.mesh, parts, per_image)
-    examples = make_batch(network.config, batch, per_image)
-    weight = network.config.train.location_weight
-    operations = flops.count(
-        make_train_step(network.model, network.optimizer, weight, network.mesh),
-        network.state,
-        examples,
-    )
-    compiled = compile_train_step(
-        network.model, network.optimizer, weight, network.mesh, accumulate=parts
-    )
-    on_device = sharding.put_batch(examples, network.mesh)
-    program = compiled.lower(network.state, on_device).compile()  # type: ignore[attr-defined]
+def measure(args: argparse.Namespace, config: ConfigDict, batch: int) -> dict[str, Any]:
+    """Times steps with one image and batch size."""
+    experiment = SyntheticExperiment(config, make_mesh(shards=config.train.shard_params))
+    examples, program = compile_step(experiment, batch)
+    operations = flops.count(experiment.train_step, experiment.abstract_state, examples)
+    state = experiment.initial_state()
+    ways: dict[str, Callable[[], None]] = {}
+    if args.against == "torch":  # before the first step, which reuses the state's memory
+        peers = torch_steps(experiment, state, examples)
+        ways = {way: peer.training(args.steps) for way, peer in peers.items()}
+    on_device = put_batch(examples, experiment.mesh)
+
+    def take_steps() -> None:
+        nonlocal state
+        for _ in range(args.steps):
+            state, losses = program(state, on_device)
+        jax.block_until_ready(losses)
+
+    _, seconds = timing.alternate({"ours": take_steps} | ways, args.repeats)
     memory = program.memory_analysis()
-    ways: dict[str, Callable[[], None]] = {"ours": _steps(program, network, on_device, args.steps)}
-    if args.against == "torch":  # before the first step, which takes the state's memory
-        peers = torch_peers(network, examples)
-        ways |= {way: peer.training(args.steps) for way, peer in peers.items()}
-    _, seconds = turns.take_turns(ways, args.repeats)
+    devices = experiment.mesh.size
     point = {
-        "rows": turns.summarize(
-            seconds, batch * args.steps, operations * args.steps, args.rate, network.mesh.size
+        "rows": timing.summarize(
+            seconds, batch * args.steps, operations * args.steps, args.rate, devices
         ),
         "operations_per_sentence": operations // batch,
         "operations_by_xla": (program.cost_analysis() or {}).get("flops"),
         "bytes_of_state": memory.argument_size_in_bytes,
         "bytes_of_a_step": memory.temp_size_in_bytes,
-        "peak_bytes": turns.peak_memory(),
+        "peak_bytes": timing.peak_memory(),
     }
     if args.against == "torch":
-        from benchmarks import torch_peer
+        from benchmarks.peer.steps import peak_memory
 
-        point["torch_peak_bytes"] = torch_peer.peak_memory()
+        point["torch_peak_bytes"] = peak_memory()
     return point
 
 
-def _steps(program: Any, network: Network, batch: Any, steps: int) -> Callable[[], None]:
-    state = network.state
-
-    def take() -> None:
-        nonlocal state
-        for _ in range(steps):
-            state, losses = program(state, batch)
-        jax.block_until_ready(losses)
-
-    return take
-
-
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    run(__doc__ or "", measure, argv)
+    run(__doc__, measure, arguments)
 
 
 if __name__ == "__main__":
-    start_again()  # as the command itself does
     main()

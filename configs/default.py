@@ -1,76 +1,151 @@
-"""Every field with the paper's value, its meaning and its unit. The other files override it."""
+"""Every field with the paper's value, its meaning and its unit. The other files override it.
+
+A field is described here and nowhere else: its default, its meaning, which values it takes, and
+where it has to stay the same (`lts_jax.configs.fields.Scope`; `RUN` if nothing is said).
+"""
 
 from ml_collections import ConfigDict
+
+from lts_jax.configs.fields import (
+    BLOCKS,
+    INCREASING,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    RATES,
+    SEED,
+    SPLITS,
+    Field,
+    Scope,
+    make_config,
+    multiple_of,
+    one_of,
+)
+
+NETWORK, RESUME, MACHINE = Scope.NETWORK, Scope.RESUME, Scope.MACHINE
+positive, not_negative = (POSITIVE,), (NOT_NEGATIVE,)
+
+FIELDS = {
+    "seed": Field(0, "of the parameters and of the order of sentences", (SEED,)),
+    # ---- data: the sentences, and how they become examples
+    "data.dataset": Field("refcoco_unc", "a dataset of tfds_refcoco"),
+    "data.dir": Field("data", "folder of the built datasets", scope=MACHINE),
+    "data.raw": Field("", "raw folder to build a missing dataset from; '': none", scope=MACHINE),
+    "data.train_split": Field("train", "split to train on; a+b joins two"),
+    "data.train_images": Field("", "file of image ids, one a line, to train on; '': all images"),
+    "data.resize": Field(
+        "letterbox", "how an image becomes a square", one_of("letterbox", "squash"), NETWORK
+    ),
+    "data.image_size": Field(
+        416, "side of the square input, pixels", (POSITIVE, multiple_of(32)), NETWORK
+    ),
+    "data.max_words": Field(15, "longer sentences are cut", positive, NETWORK),
+    "data.min_count": Field(1, "rarer training words are unknown", positive),
+    "data.hide_sentence": Field(
+        False, "control: replace every word by the unknown word", scope=NETWORK
+    ),
+    "data.threads": Field(8, "threads that read and decode", positive, MACHINE),
+    # ---- model: the network
+    "model.embed_dim": Field(300, "size of a word vector", positive, NETWORK),
+    "model.word_vectors": Field(
+        "", "GloVe's .txt, .zip or .npz with embed_dim numbers a word; '': random"
+    ),
+    "model.gru_features": Field(512, "GRU units per direction", positive, NETWORK),
+    "model.backbone_width": Field(
+        32, "channels of Darknet53's first convolution", positive, NETWORK
+    ),
+    "model.backbone_stages": Field(
+        (1, 2, 8, 8, 4), "residual blocks per stage", (BLOCKS,), NETWORK
+    ),
+    "model.backbone_weights": Field("", "file of a pretrained Darknet53; '': random"),
+    "model.neck": Field(
+        True, "YOLOv3's six extra convolutions on the stride-32 tap", scope=NETWORK
+    ),
+    "model.fuse": Field(
+        True, "False: F_m1 without the sentence, which acts in the locator alone", scope=NETWORK
+    ),
+    "model.fused_features": Field(
+        1024, "channels of F_m1 to F_m3, d_k of the filter", positive, NETWORK
+    ),
+    "model.locate": Field(
+        "filter",
+        "what makes the heatmap",
+        one_of("filter", "word_filter", "transformer", "none"),
+        NETWORK,
+    ),
+    "model.rounds": Field(1, "rounds of the locator, n of Table 5", positive, NETWORK),
+    "model.segment": Field(True, "False: the heatmap is the mask", scope=NETWORK),
+    "model.segmenter_features": Field(256, "channels of each ASPP branch", positive, NETWORK),
+    "model.segmenter_rates": Field((6, 12, 18), "dilations of ASPP", (RATES,), NETWORK),
+    "model.prior": Field(
+        "probability",
+        "what the segmenter and the next round see of the heatmap",
+        one_of("probability", "logits"),
+        NETWORK,
+    ),
+    "model.dtype": Field(
+        "float32",
+        "of the computation; parameters stay float32",
+        one_of("float32", "bfloat16"),
+    ),
+    # ---- train
+    "train.batch_size": Field(18, "sentences, over all devices", positive),
+    "train.sentences_per_image": Field(
+        1, "k: a batch has batch_size / k images, with k sentences each", positive
+    ),
+    "train.accumulate": Field(
+        1, "microbatches of a batch, one after another: less memory", positive
+    ),
+    "train.remat": Field(
+        False, "recompute activations in the backward pass: less memory, slower", scope=RESUME
+    ),
+    "train.shard_params": Field(
+        1, "devices that share one copy of parameters and optimizer state", positive, RESUME
+    ),
+    "train.epochs": Field(45.0, "may be a fraction", positive, RESUME),
+    "train.epoch_unit": Field(
+        "sentences",
+        "an epoch is every sentence, or one random sentence of each object as in MCN",
+        one_of("sentences", "refs"),
+    ),
+    "train.learning_rate": Field(1e-3, "Adam's", positive),
+    "train.drop_epochs": Field(
+        (30.0,), "epochs at which the learning rate is multiplied by drop_factor", (INCREASING,)
+    ),
+    "train.drop_factor": Field(0.1, "see drop_epochs", positive),
+    "train.location_weight": Field(0.1, "lambda of Eq. 13", not_negative),
+    "train.log_every": Field(50, "steps", positive, RESUME),
+    "train.start_from": Field("", "workdir of a run that gives the first weights; '': none"),
+    "train.freeze": Field(
+        "none", "backbone: freeze its parameters and statistics", one_of("none", "backbone")
+    ),
+    # Multipliers of the learning rate, by part of the network; 0 leaves a part as it is.
+    "train.lr_multipliers.backbone": Field(1.0, "Darknet53 with its neck", not_negative),
+    "train.lr_multipliers.words": Field(1.0, "the word vectors", not_negative),
+    "train.lr_multipliers.text": Field(1.0, "the GRU", not_negative),
+    "train.lr_multipliers.fusion": Field(1.0, "Eq. 5 to 7", not_negative),
+    "train.lr_multipliers.locator": Field(1.0, "every round", not_negative),
+    "train.lr_multipliers.segmenter": Field(
+        1.0, "or, without one, the 1×1 convolution in its place", not_negative
+    ),
+    # ---- checkpoint
+    "checkpoint.every_minutes": Field(
+        10.0, "save at least so often; 0: at evaluations alone", not_negative, RESUME
+    ),
+    # ---- eval
+    "eval.splits": Field(("val", "testA", "testB"), "of the final evaluation", (SPLITS,), RESUME),
+    "eval.best_split": Field("val", "chooses the best checkpoint, by oIoU"),
+    "eval.every_epochs": Field(
+        1.0, "between evaluations of best_split, with a checkpoint; may be a fraction", positive
+    ),
+    "eval.batch_size": Field(
+        32, "sentences on each device, for images up to 640 × 640", positive, RESUME
+    ),
+    "eval.threshold": Field(0.25, "a pixel is foreground above this probability", (PROBABILITY,)),
+    "eval.gallery": Field(16, "sentences drawn per split", not_negative, RESUME),
+}
 
 
 def get_config() -> ConfigDict:
     """LTS on RefCOCO as in Section 4.1 of the paper."""
-    config = ConfigDict()
-    config.seed = 0  # of the parameters and of the order of sentences
-
-    config.data = data = ConfigDict()
-    data.dataset = "refcoco_unc"  # a config of tfds_refcoco
-    data.dir = "data"  # folder that holds the built sets
-    data.raw = ""  # raw folder to build from where the set is not built yet; "" builds nothing
-    data.train_split = "train"  # "a+b" joins splits
-    data.train_images = ""  # file of image ids, one a line: train on these alone; "" for all
-    data.resize = "letterbox"  # or "squash": how an image becomes a square
-    data.image_size = 416  # pixels, a multiple of 32
-    data.max_words = 15  # longer sentences are cut
-    data.min_count = 1  # rarer training words are unknown
-    data.hide_sentence = False  # control: feed every word as the unknown word
-    data.threads = 8  # that read and decode
-
-    config.model = model = ConfigDict()
-    model.embed_dim = 300  # size of a word vector
-    model.word_vectors = ""  # GloVe's .txt, .zip or .npz of embed_dim numbers a word; "": random
-    model.gru_features = 512  # per direction
-    model.backbone_width = 32  # channels of Darknet53's first convolution
-    model.backbone_stages = (1, 2, 8, 8, 4)  # residual blocks per stage
-    model.backbone_weights = ""  # file of a pretrained Darknet53; "": random
-    model.neck = True  # YOLOv3's six extra convolutions on the stride-32 tap
-    model.fuse = True  # False: F_m1 without the sentence, which then acts in the locator alone
-    model.fused_features = 1024  # channels of F_m1..F_m3, d_k of the filter
-    model.locate = "filter"  # or "word_filter", "transformer", "none": how the heatmap is made
-    model.rounds = 1  # of the locator, n of Table 5
-    model.segment = True  # False: the heatmap is the mask
-    model.segmenter_features = 256  # channels of each ASPP branch
-    model.segmenter_rates = (6, 12, 18)  # dilations of ASPP
-    model.prior = "probability"  # or "logits": how segmenter and next round see the heatmap
-    model.dtype = "float32"  # or "bfloat16": of the computation; parameters stay float32
-
-    config.train = train = ConfigDict()
-    train.batch_size = 18  # sentences, over all devices
-    train.sentences_per_image = 1  # k: a batch is batch_size / k images, for k sentences each
-    train.accumulate = 1  # parts that a batch is taken in, one after another: less memory
-    train.remat = False  # compute activations again in the backward pass: less memory, slower
-    train.shard_params = 1  # devices that share one copy of parameters and optimizer state
-    train.epochs = 45.0  # may be a fraction
-    train.epoch_unit = "sentences"  # or "refs": one random sentence of each object, as MCN does
-    train.learning_rate = 1e-3  # Adam's
-    train.drop_epochs = (30.0,)  # the learning rate is multiplied by drop_factor at these epochs
-    train.drop_factor = 0.1  # see drop_epochs
-    train.location_weight = 0.1  # lambda of Eq. 13
-    train.log_every = 50  # steps
-    train.start_from = ""  # workdir of a run that gives the first weights; "": none
-    train.freeze = "none"  # or "backbone": its parameters and its statistics stand still
-
-    train.lr_multipliers = part = ConfigDict()  # times learning_rate; 0 leaves a part as it is
-    part.backbone = 1.0  # Darknet53 with its neck
-    part.words = 1.0  # the word vectors
-    part.text = 1.0  # the GRU
-    part.fusion = 1.0  # Eq. 5 to 7
-    part.locator = 1.0  # every round
-    part.segmenter = 1.0  # or, without one, the 1×1 convolution in its place
-
-    config.checkpoint = checkpoint = ConfigDict()
-    checkpoint.every_minutes = 10.0  # save at least so often; 0: only at evaluations
-
-    config.eval = evaluation = ConfigDict()
-    evaluation.splits = ("val", "testA", "testB")  # of the final evaluation
-    evaluation.best_split = "val"  # chooses the best checkpoint, by oIoU
-    evaluation.every_epochs = 1.0  # evaluate best_split and save; may be a fraction
-    evaluation.batch_size = 32  # sentences on each device, of images up to 640 × 640
-    evaluation.threshold = 0.25  # a pixel is foreground above this probability
-    evaluation.gallery = 16  # sentences drawn per split
-    return config
+    return make_config(FIELDS)

@@ -10,8 +10,8 @@ pretrained on COCO. Not measured here yet.
 
 from ml_collections import ConfigDict
 
-from configs import default
-from configs.variants import apply_variant
+from lts_jax.configs import default
+from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:

@@ -8,8 +8,8 @@ The paper: IoU 54.21 / 58.32 / 48.02 on val / testA / testB (Table 1). Not measu
 
 from ml_collections import ConfigDict
 
-from configs import default
-from configs.variants import apply_variant
+from lts_jax.configs import default
+from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:

@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from configs import default
-from configs.variants import apply_variant
+from lts_jax.configs import default
+from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:

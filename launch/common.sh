@@ -1,16 +1,16 @@
-# What the scripts beside it share; they source it.
-# shellcheck shell=bash disable=SC2034 # variables that they read
+# Functions and variables shared by the launch scripts, which source this file.
+# shellcheck shell=bash disable=SC2034 # the scripts read the variables
 
 mode=train config='' workdir='' data='' dry_run=''
-rest=()   # what stands behind --
-exec 3>&1 # where a dry run prints, also from inside $(...)
+rest=()   # the arguments after --
+exec 3>&1 # a dry run prints here, even from inside $(...)
 
 die() {
   printf 'error: %s\n' "$*" >&2
   exit 1
 }
 
-# Prints words as one line for a shell, as Python's shlex.join does.
+# Joins words into one line of shell code, like Python's shlex.join.
 quote() {
   local line='' word mark="'\"'\"'"
   for word in "$@"; do
@@ -22,18 +22,18 @@ quote() {
   printf '%s' "$line"
 }
 
-# Runs a command; a dry run prints it instead.
+# Runs a command, or prints it in a dry run.
 run() {
   if [[ $dry_run ]]; then printf '%s\n' "$(quote "$@")" >&3; else "$@"; fi
 }
 
-# value FLAG [VALUE ...]: ends with an error if the flag stands alone.
+# value FLAG [VALUE ...]: exits with an error if the flag has no value.
 value() {
   [[ $# -ge 2 && -n $2 && $2 != --* ]] || die "$1 needs a value"
 }
 
-# Parses the command line. What only one script knows is taken by its function `own`, which sets
-# `used` to the number of words.
+# Parses the command line. A script's function `own` handles the flags that only it has, and sets
+# `used` to the number of words that it consumed.
 parse() {
   while (($#)); do
     if [[ $1 == --*=* ]]; then set -- "${1%%=*}" "${1#*=}" "${@:2}"; fi
@@ -56,40 +56,49 @@ parse() {
       *)
         used=0
         own "$@"
-        ((used)) || die "unknown argument $1; --help lists them, others stand behind --"
+        ((used)) || die "unknown argument $1; --help lists them, those of Python go after --"
         ;;
     esac
     shift "$used"
   done
-  [[ -f lts_jax/main.py && -d configs ]] || die "run this in the folder that holds configs/"
+  [[ -f lts_jax/__main__.py && -d configs ]] || die "run this in the root of the repository"
 }
 
-# folder FLAG PATH: ends with an error if the path is in a bucket.
+# folder FLAG PATH: exits with an error if the path is in a bucket.
 folder() {
-  [[ $2 != gs://* ]] || die "$1 $2 is no folder of this machine; docs/launch.md says how to get one"
+  [[ $2 != gs://* ]] || die "$1 $2 is no folder of this machine; see Buckets in docs/launch.md"
 }
 
-# Sets `arguments`, those of lts_jax.main.
+# Sets `arguments` to a command of lts and its flags.
 make_arguments() {
-  [[ $config || $mode == eval ]] || die "--config: give the one to train, as configs/refcoco.py"
+  [[ $config || $mode == eval ]] || die "--config: give the one to train, for example refcoco"
   [[ $config || $workdir ]] || die "--workdir: give the run to evaluate"
-  arguments=()
-  [[ $mode == train ]] || arguments+=(--mode=eval)
+  arguments=("$mode")
   [[ ! $config ]] || arguments+=(--config "$config")
   [[ ! $workdir ]] || arguments+=(--workdir "$workdir")
   [[ ! $data ]] || arguments+=("--config.data.dir=$data")
-  arguments+=(${rest[@]+"${rest[@]}"}) # so written for bash 3, which macOS has
+  arguments+=(${rest[@]+"${rest[@]}"}) # this form is for bash 3, which macOS has
 }
 
-# Before a command for GPUs. JAX falls back to the CPU without a word where it finds none, and takes
-# only 75 % of their memory. What is set already stays.
+# Prefix of the commands that run a network. glibc then asks the kernel for memory in pages of 2 MB,
+# which most Linux systems give only to programs that ask: a CPU training step of the full network
+# takes a sixth less time, see docs/performance.md. glibc reads the variable when a process starts,
+# so Python cannot set it for itself. glibc before 2.35 and other C libraries ignore it. A value of
+# glibc.malloc.hugetlb that is already set stays.
+tunables=${GLIBC_TUNABLES:-}
+[[ $tunables == *glibc.malloc.hugetlb=* ]] || tunables+=${tunables:+:}glibc.malloc.hugetlb=1
+on_any=(env "GLIBC_TUNABLES=$tunables")
+
+# The same on GPUs. Without the first two variables, JAX silently falls back to the CPU if it finds
+# no GPU, and takes only 75 % of a GPU's memory. Values that are already set stay.
 on_gpus=(
-  env "JAX_PLATFORMS=${JAX_PLATFORMS:-cuda}"
+  "${on_any[@]}"
+  "JAX_PLATFORMS=${JAX_PLATFORMS:-cuda}"
   "XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}"
   "XLA_FLAGS=${XLA_FLAGS---xla_gpu_enable_latency_hiding_scheduler=true}"
 )
 
-# Waits for a child. Traps that set `signalled` interrupt the wait, which then goes on.
+# Waits for a child and sets `status`. Waits again when a trap that sets `signalled` interrupts it.
 wait_for() {
   status=0 signalled=1
   while [[ $signalled ]]; do

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Trains or evaluates on all GPUs of this host, in one process.
 #
-#   launch/gpu.sh --config configs/refcoco.py --workdir runs/refcoco
+#   launch/gpu.sh --config refcoco --workdir runs/refcoco
 #   launch/gpu.sh eval --workdir runs/refcoco
 #
-#   --config FILE[:VARIANT]   as of lts_jax.main
+#   --config NAME[:VARIANT]   a config, such as refcoco, or the path of a .py file
 #   --workdir DIR             folder of the run
-#   --data DIR                folder of the built sets, instead of the config's
-#   --gpus 0,1                these GPUs alone
+#   --data DIR                folder of the built datasets; the config's if omitted
+#   --gpus 0,1                only these GPUs
 #   --dry-run                 print the command, run nothing
-#   -- ...                    more arguments of lts_jax.main
+#   -- ...                    more arguments of lts train or lts eval
 #
-# The same command goes on after a stop. PYTHON is the interpreter, python where not set.
+# Rerun the same command to resume. PYTHON is the interpreter; python if unset.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -27,6 +27,6 @@ parse "$@"
 folder --workdir "$workdir"
 folder --data "$data"
 make_arguments
-command=("${on_gpus[@]}" "${PYTHON:-python}" -m lts_jax.main "${arguments[@]}")
+command=("${on_gpus[@]}" "${PYTHON:-python}" -m lts_jax "${arguments[@]}")
 [[ $dry_run ]] || exec "${command[@]}" # so that signals reach Python, which saves on SIGTERM
 run "${command[@]}"

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Reproduces the paper's tables: builds the sets, trains every row, writes ours beside the paper's.
+# Reproduces the paper's tables: builds the datasets, trains every row, compares with the paper.
 #
 #   launch/reproduce.sh --raw RAW --backbone darknet53.weights --vectors glove.840B.300d.zip
 #   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
 #
-#   --raw DIR         the raw files, see README; not needed where all sets are built
+#   --raw DIR         the raw files, see README; not needed if all datasets are built
 #   --backbone FILE   pretrained Darknet53
 #   --vectors FILE    GloVe
-#   --sets A,B        of refcoco, refcocoplus, refcocog; all where not given
-#   --tables 1,2      of those that the paper has for a set; all where not given
-#   --seeds N         runs of each row, 1 where not given
-#   --data DIR        folder of the built sets, data where not given
-#   --workdir DIR     folder of the tables, runs/tables where not given
+#   --sets A,B        of refcoco, refcocoplus, refcocog; all if omitted
+#   --tables 1,2      of those that the paper has for a dataset; all if omitted
+#   --seeds N         runs of each row; 1 if omitted
+#   --data DIR        folder of the built datasets; data if omitted
+#   --workdir DIR     folder of the tables; runs/tables if omitted
 #   --dry-run         print the commands, run nothing
-#   -- ...            more arguments of lts_jax.tables, as --config.model.dtype=bfloat16
+#   -- ...            more arguments of lts tables, such as --config.model.dtype=bfloat16
 #
-# A run takes all GPUs that it sees, over which the paper's batch of 18 must divide:
-# CUDA_VISIBLE_DEVICES=0 gives it one. The same command goes on after a stop. PYTHON is the
-# interpreter, python where not set.
+# A run uses all GPUs that it sees, and the paper's batch of 18 must be divisible by their number;
+# CUDA_VISIBLE_DEVICES=0 lets it see one. Rerun the same command to resume. PYTHON is the
+# interpreter; python if unset.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -41,7 +41,7 @@ for file in "$backbone" "$vectors"; do
   [[ ! $file || -f $file ]] || die "$file: there is no such file"
 done
 [[ $backbone && $vectors ]] ||
-  echo "warning: without --backbone and --vectors the first weights are random, unlike the paper's" >&2
+  echo "warning: without --backbone and --vectors the initial weights are random, unlike the paper's" >&2
 IFS=, read -ra sets <<<"$sets"
 IFS=, read -ra tables <<<"$tables"
 for set in "${sets[@]}"; do
@@ -57,7 +57,7 @@ overrides=("--config.data.dir=$data")
 [[ ! $vectors ]] || overrides+=("--config.model.word_vectors=$vectors")
 overrides+=(${rest[@]+"${rest[@]}"})
 
-# A signal to this script alone would leave its child behind; JAX's runs save on SIGTERM.
+# Passes signals on to the child, which would outlive this script; a training saves on SIGTERM.
 stopped=''
 trap 'signalled=1 stopped=1; kill -TERM $! 2>/dev/null || true' INT TERM HUP
 child() {
@@ -75,11 +75,12 @@ for set in "${sets[@]}"; do
     refcocoplus) dataset=refcocoplus_unc in_paper=' 1 4 7 ' ;;
     refcocog) dataset=refcocog_umd in_paper=' 1 4 7 ' ;;
   esac
-  [[ ! $raw ]] || child "$python" -m tfds_refcoco build --dataset "$dataset" --raw "$raw" --out "$data"
+  [[ ! $raw ]] ||
+    child "$python" -m lts_jax data build --dataset "$dataset" --raw "$raw" --out "$data"
   for table in "${tables[@]}"; do
     [[ $in_paper == *" $table "* ]] || continue
-    # A table that fails does not keep the others from being made.
-    if child "${on_gpus[@]}" "$python" -m lts_jax.tables --config "configs/$set.py" --table "$table" \
+    # The other tables are made even if one fails.
+    if child "${on_gpus[@]}" "$python" -m lts_jax tables --config "$set" --table "$table" \
       --seeds "$seeds" --workdir "$workdir/$set" "${overrides[@]}"; then
       written+=("$workdir/$set/table$table.md")
     else

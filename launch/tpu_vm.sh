@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# A Cloud TPU VM, single or a pod slice, from its creation to its deletion.
+# Manages a Cloud TPU VM or pod slice from its creation to its deletion.
 #
-#   launch/tpu_vm.sh train --config configs/refcoco.py --data gs://B/data --workdir gs://B/runs/refcoco \
+#   launch/tpu_vm.sh train --config refcoco --data gs://B/data --workdir gs://B/runs/refcoco \
 #     -- --config.train.batch_size=16
 #   launch/tpu_vm.sh create | setup | train | eval | status | stop | delete
 #
-# train and eval create the VM where there is none, set it up where it is not, start the run on all
-# workers, and watch it: a preempted VM is made anew and the run goes on. The run does not need this
-# script: ended, it is called again with the same words and watches on.
+# train and eval create the VM if it does not exist, set it up if needed, start the run on all
+# workers and watch it. A preempted VM is created again and the run resumes. The run does not depend
+# on this script: if the script ends, rerun the same command to continue watching.
 #
 #   --name NAME                 LTS_TPU_NAME, or lts-jax
 #   --zone ZONE                 LTS_TPU_ZONE, or us-central2-b
 #   --accelerator-type TYPE     LTS_TPU_TYPE, or v4-8; v4-32 is a slice of four workers
-#   --version VERSION           LTS_TPU_VERSION, or what fits the type
+#   --version VERSION           LTS_TPU_VERSION, or the one for the type
 #   --project PROJECT           LTS_TPU_PROJECT, or gcloud's
 #   --spot                      LTS_TPU_SPOT=1; cheaper, and preempted at any time
-#   --config FILE[:VARIANT]     as of lts_jax.main; a file in configs/
-#   --data gs://BUCKET/FOLDER   of the built sets; copied to data/ of each worker
+#   --config NAME[:VARIANT]     a config, such as refcoco, or the path of a file in configs/
+#   --data gs://BUCKET/FOLDER   of the built datasets; copied to data/ of each worker
 #   --workdir gs://BUCKET/...   folder of the run
-#   --poll SECONDS              between two looks at the run, 60 where not given
+#   --poll SECONDS              between two checks of the run; 60 if omitted
 #   --yes                       delete without asking
 #   --dry-run                   print the commands, run nothing
-#   -- ...                      more arguments of lts_jax.main
+#   -- ...                      more arguments of lts train or lts eval
 #
-# docs/launch.md says what the bucket needs.
+# docs/launch.md describes what the bucket needs.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -68,10 +68,10 @@ create() {
   fi
   if tpu create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot} \
     2>&1 >&3 | tee "$scratch/refused" >&2; then
-    expected=READY # of a dry run
+    expected=READY # in a dry run
     return
   fi
-  # Trying again mends no word of the command; there may be no capacity for hours.
+  # Retrying fixes no error of the command line, only a lack of capacity.
   ! grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|NOT_FOUND|unrecognized|invalid choice|argument --' \
     "$scratch/refused" || die "$name cannot be created, see above"
   return 1
@@ -85,7 +85,7 @@ setup() {
   local archive=${TMPDIR:-/tmp}/lts_jax-$name.tgz code=(lts_jax tfds_refcoco configs launch)
   local free="flock --shared --nonblock .launch/lock true" revision
   revision=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
-  # Without the variable a Mac's tar adds files of its own.
+  # lts_jax/configs links to ../configs; tar keeps links. Without the variable, macOS's adds files.
   run env COPYFILE_DISABLE=1 tar -czf "$archive" --exclude=__pycache__ \
     pyproject.toml README.md LICENSE "${code[@]}" &&
     tpu scp "$archive" "$name:lts_jax.tgz" --worker=all &&
@@ -95,12 +95,12 @@ setup() {
  launch/tpu_worker.sh setup"
 }
 
-# Prints the VM's state, NONE where there is none, UNKNOWN where Google cannot be asked.
+# Prints the VM's state, NONE if it does not exist, UNKNOWN if gcloud fails.
 vm_state() {
-  # --quiet: a question of gcloud's would not be seen.
-  if ! tpu describe "$name" "--format=value(state)" --quiet 2>"$scratch/said"; then
-    grep -q NOT_FOUND "$scratch/said" && echo NONE && return
-    cat "$scratch/said" >&2
+  # --quiet, because a prompt of gcloud would not be visible.
+  if ! tpu describe "$name" "--format=value(state)" --quiet 2>"$scratch/output"; then
+    grep -q NOT_FOUND "$scratch/output" && echo NONE && return
+    cat "$scratch/output" >&2
     echo UNKNOWN
   fi
   [[ ! $dry_run ]] || echo "$expected"
@@ -111,8 +111,8 @@ run_states() {
   local state=lts_jax/launch/tpu_worker.sh states=''
   if tpu ssh "$name" --worker=all \
     "--command=if [ -e $state ]; then cd lts_jax && launch/tpu_worker.sh state; else echo state new; fi" \
-    >"$scratch/said"; then
-    states=$(sed -n 's/^state //p' "$scratch/said" | sort -u | paste -s -d , -)
+    >"$scratch/output"; then
+    states=$(sed -n 's/^state //p' "$scratch/output" | sort -u | paste -s -d , -)
   fi
   [[ ! $dry_run ]] || states='exited 0'
   echo ",${states:-unreachable},"
@@ -122,7 +122,7 @@ start() {
   on all launch/tpu_worker.sh start ${data:+--data "$data"} --bucket "$bucket" -- "${arguments[@]}"
 }
 
-# Makes a VM ready for `start`; fails where another try may do it.
+# Makes a VM ready for `start`; fails if a retry may succeed.
 prepare() {
   local state
   state=$(vm_state)
@@ -138,7 +138,7 @@ prepare() {
   esac
 }
 
-# patiently TRIES COMMAND: until it succeeds; a new VM refuses connections at first.
+# patiently TRIES COMMAND: retries it until it succeeds. A new VM refuses connections at first.
 patiently() {
   local tries=$1
   until "$2"; do
@@ -148,9 +148,9 @@ patiently() {
   done
 }
 
-# Watches a run until it ends. A VM that was taken away is made anew, and the run goes on there.
+# Watches a run until it ends. A preempted VM is created again, and the run resumes there.
 watch() {
-  local state states said='' silent=0 failed=0 renewing='' again="trying again in $poll s"
+  local state states last='' silent=0 failed=0 renewing='' again="trying again in $poll s"
   trap 'die "no longer watched; the run goes on, and the same command watches on"' INT
   while :; do
     [[ $dry_run ]] || sleep "$poll"
@@ -160,8 +160,8 @@ watch() {
       UNKNOWN) states=,unreachable, ;;
       *) states=,$state, ;;
     esac
-    if [[ $said != "$states" && ! $dry_run ]]; then
-      said=$states
+    if [[ $last != "$states" && ! $dry_run ]]; then
+      last=$states
       echo "$(date '+%F %T') $name: ${states//,/ }"
     fi
     [[ $states == *,unreachable,* ]] || silent=0
@@ -185,7 +185,7 @@ watch() {
         return
         ;;
       *,exited*)
-        ((++failed < 3)) && continue # it may be the first sign of a preemption
+        ((++failed < 3)) && continue # it may be the first symptom of a preemption
         on all launch/tpu_worker.sh log
         die "the run has failed, see above; the same command goes on"
         ;;
@@ -193,7 +193,7 @@ watch() {
   done
 }
 
-# The workers have the bucket mounted, and the data where the configs look for it.
+# On the workers the bucket is mounted, and the data is in the configs' default folder.
 worker_arguments() {
   local workdir=../buckets/${workdir#gs://} data=''
   make_arguments
@@ -203,6 +203,7 @@ follow() {
   local file=${config%%:*} layout
   [[ $workdir == gs://?*/?* ]] || die "--workdir: give a folder in a bucket, gs://BUCKET/FOLDER"
   [[ ! $data || $data == gs://?* ]] || die "--data: give a folder in a bucket, gs://BUCKET/FOLDER"
+  [[ ! $file || $file == */* || $file == *.py ]] || file=configs/$file.py
   [[ ! $file || ($file == configs/* && -f $file) ]] || die "--config: $file is no file in configs/"
   bucket=${workdir#gs://}
   bucket=${bucket%%/*}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What tpu_vm.sh runs on every worker of a TPU VM, in the folder of the code.
+# tpu_vm.sh runs this on every worker of a TPU VM, in the folder of the code.
 #
 #   launch/tpu_worker.sh setup
-#   launch/tpu_worker.sh start [--data gs://BUCKET/FOLDER] --bucket BUCKET -- ARGUMENTS OF lts_jax.main
+#   launch/tpu_worker.sh start [--data gs://BUCKET/FOLDER] --bucket BUCKET -- ARGUMENTS OF lts
 #   launch/tpu_worker.sh state | log | stop
 #
-#   --data      what is copied to data/ on this worker's disk
-#   --bucket    what is mounted at ../buckets/BUCKET
+#   --data      copied to data/ on this worker's disk
+#   --bucket    mounted at ../buckets/BUCKET
 #   --dry-run   print the commands of setup and start, run nothing
 
 set -euo pipefail
@@ -21,9 +21,9 @@ own() {
   esac
 }
 
-# lock, held by a run; command; pid; stop; status, how it ended; log.txt; ready; revision, of git
+# Files: lock, held by a run; its command, pid, log.txt and final status; stop; ready; revision of git
 notes=.launch
-running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: others may look too
+running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: several may test it at once
 
 setup() {
   run rm -f "$notes/ready"
@@ -35,20 +35,20 @@ setup() {
   run touch "$notes/ready"
 }
 
-# Orbax renames a whole checkpoint at its end, so the bucket needs a hierarchical namespace, where
-# that is atomic; all workers write into it, so what one has done may not be hidden from another by
-# a cache. See docs/launch.md.
+# Orbax completes a checkpoint by renaming its folder, which is atomic only in a bucket with
+# hierarchical namespace. All workers write into one checkpoint, so metadata must not be cached. See
+# docs/launch.md.
 mount_bucket() {
   local package=gcsfuse_3.8.0_amd64.deb
   if ! command -v gcsfuse >/dev/null; then
     run curl -LsSf -o "$notes/$package" \
       "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.8.0/$package"
-    # A new machine updates itself at first, and holds the lock.
+    # A new machine updates itself first, and holds the lock.
     run sudo apt-get -o DPkg::Lock::Timeout=600 update
     run sudo apt-get -o DPkg::Lock::Timeout=600 install --yes "./$notes/$package"
   fi
   if ! mountpoint -q "../buckets/$bucket"; then
-    # What a gcsfuse that has died leaves is neither mounted nor a folder.
+    # A gcsfuse that died leaves a broken mount, which must be removed first.
     [[ $dry_run ]] || ! mount | grep -qF "/buckets/$bucket " || fusermount -u -z "../buckets/$bucket"
     run mkdir -p "../buckets/$bucket"
     run gcsfuse --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \
@@ -74,7 +74,7 @@ start() {
   [[ ! $dry_run ]] || return 0
   rm -f "$notes/status" "$notes/stop"
   printf '%s\n' "$words" >"$notes/command"
-  # The lock goes with the run and ends with it, also where the machine is switched off.
+  # The run inherits the lock, which is released when it ends, even by a power cut.
   exec 9>"$notes/lock"
   flock --timeout 5 9 || die "another run has just begun here"
   setsid "$0" run -- "${rest[@]}" </dev/null >>"$notes/log.txt" 2>&1 3>&- &
@@ -82,15 +82,17 @@ start() {
 }
 
 run_detached() {
-  local told=''
-  trap 'signalled=1 told=1' TERM # by stop, or the machine goes down; Python is told too
+  local interrupted=''
+  trap 'signalled=1 interrupted=1' TERM # from stop or a shutdown, which signal Python too
   echo "$$" >"$notes/pid"
-  LTS_GIT_REVISION=$(<"$notes/revision") .venv/bin/python -m lts_jax.main "${rest[@]}" &
+  export LTS_GIT_REVISION
+  LTS_GIT_REVISION=$(<"$notes/revision")
+  "${on_any[@]}" .venv/bin/python -m lts_jax "${rest[@]}" &
   wait_for $!
-  # A run that was told to end has not come to its end, though its status is 0.
+  # A run that was interrupted is not finished, although its status is 0.
   local how="exited $status"
-  [[ ! $told ]] || how=interrupted
-  [[ ! $told || ! -f $notes/stop ]] || how=stopped
+  [[ ! $interrupted ]] || how=interrupted
+  [[ ! $interrupted || ! -f $notes/stop ]] || how=stopped
   echo "$how" >"$notes/status"
 }
 
@@ -112,7 +114,7 @@ stop() {
   running || die "no run is at work here"
   local group seconds
   group=$(<"$notes/pid")
-  touch "$notes/stop" # before the signal: what sees an interrupted run starts it again
+  touch "$notes/stop" # before the signal, because tpu_vm.sh restarts interrupted runs
   kill -TERM -- "-$group"
   for ((seconds = 0; seconds < 60; seconds++)); do
     running || return 0

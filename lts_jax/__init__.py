@@ -2,16 +2,21 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from lts_jax.predict import Predictor as Predictor
+    from lts_jax.inference.predictor import Predictor as Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `Predictor` when it is asked for: the package itself stays light."""
+    """Imports `Predictor` when it is used: the package itself stays light."""
     if name == "Predictor":
-        from lts_jax.predict import Predictor
+        from lts_jax.inference.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,8 +1,8 @@
-"""What a user can mend."""
+"""User-correctable errors: the commands print them as one line, without a traceback."""
 
 
 class ConfigError(ValueError):
-    """A field that cannot be, or that does not fit the data, the devices or the workdir."""
+    """A field or flag that makes no sense, or does not fit the data, the devices or the workdir."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -15,3 +15,10 @@ class UnreadableCheckpointError(ConfigError):
 
 class SaveError(OSError):
     """A checkpoint that could not be written."""
+
+
+class RunError(RuntimeError):
+    """A training that was started as a process has failed; the message names its log."""
+
+
+USER_ERRORS = (ConfigError, NonFiniteLossError, RunError, OSError)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import tfds_refcoco
-from tfds_refcoco.raw import read_raw
+from tfds_refcoco.raw.read import read_raw
 
 
 def _blocks(path, language):

@@ -1,31 +1,46 @@
 """Command line: `python -m tfds_refcoco build|generate|check|stats|show ...`."""
 
 import argparse
+import contextlib
 import io
 import json
+import logging
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tfds_refcoco.build import build
-from tfds_refcoco.counts import PUBLISHED
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.layout import build_path, read_build
-from tfds_refcoco.reader import open_dataset
-from tfds_refcoco.sources import SOURCES
+from tfds_refcoco.inspection.published import PUBLISHED
+from tfds_refcoco.raw.sources import SOURCES
+from tfds_refcoco.records.layout import build_path, read_build
+from tfds_refcoco.records.reader import open_dataset
+from tfds_refcoco.writing.build import build
+
+logger = logging.getLogger("tfds_refcoco")  # not __name__, which is "__main__" here
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 1 on bad input, with one message."""
-    args = _parser().parse_args(argv)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m tfds_refcoco") -> int:
+    """Runs the command line.
+
+    Args:
+      arguments: the command and its flags, those of the process if None.
+      prog: the name of the program in usage messages.
+
+    Returns:
+      The exit status: 1 on invalid input, after a message on stderr. Invalid flags and `--help`
+      raise SystemExit, as always with argparse.
+    """
+    args = _parser(prog).parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return args.run(args)
+        with _log_to_stderr(), _interruptible():
+            status: int = args.run(args)
+            return status
     except KeyboardInterrupt:
         print("stopped; what was built before is as it was", file=sys.stderr)
         return 130
@@ -34,6 +49,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, DataError) and error.skippable:
             print("--skip-bad leaves such items out and lists them.", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Prints the package's log messages to stderr, such as "WARNING: waiting for another build"."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # the caller may have a handler of its own: print a message once
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raises KeyboardInterrupt on SIGTERM, too, so that an unfinished build is removed.
+
+    On SIGINT, Python raises it by itself. A process that was started with one of these signals
+    ignored, such as a background job of a shell script, keeps ignoring it, as is usual on POSIX.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if before in (signal.SIG_IGN, None):  # None: handled by a library, outside Python
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -60,8 +110,9 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from tfds_refcoco import check, imagelists
-    from tfds_refcoco.findings import FAILED, format_findings
+    from tfds_refcoco.inspection import check
+    from tfds_refcoco.inspection.findings import FAILED, format_findings
+    from tfds_refcoco.records import imagelists
 
     datasets = check.open_built(args.out, args.dataset or ())
     if not args.leak_free:
@@ -83,7 +134,7 @@ def _check(args: argparse.Namespace) -> int:
         before = training.split("train").counts.images
         print(f"{len(ids):,} of {before:,} images of {training.name} train: {args.leak_free}")
         for doubt in doubts:
-            print(f"warning: {doubt}", file=sys.stderr)
+            logger.warning(doubt)
         return 0
     findings = list(check.check_all(datasets, progress=True))
     print(format_findings(findings))
@@ -91,7 +142,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from tfds_refcoco.stats import describe, format_stats
+    from tfds_refcoco.inspection.stats import describe, format_stats
 
     stats = describe(open_dataset(args.out, args.dataset))
     print(json.dumps(stats, indent=2, ensure_ascii=False) if args.json else format_stats(stats))
@@ -99,7 +150,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from tfds_refcoco.show import draw_record
+    from tfds_refcoco.inspection.show import draw_record
 
     split = open_dataset(args.out, args.dataset).split(args.split)
     if args.image_id is not None:
@@ -143,8 +194,10 @@ def summary(data_dir: Path, dataset: str) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tfds_refcoco", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Builds, checks and shows data sets of referring expressions."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -226,10 +279,5 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # so that a half-built folder is removed then, too
     sys.exit(main())

@@ -1,11 +1,20 @@
-"""The one error this package raises for bad input."""
+"""The error that this package raises for invalid input."""
 
 
 class DataError(ValueError):
-    """Bad input. The message names the file, the field and the mend.
+    """Invalid input: a file, a field in it, an option, or a data set that is not built.
+
+    The message names the file, the field and the value, and says how to fix it, so that a program
+    can print it instead of a traceback:
+
+        try:
+            built = tfds_refcoco.open_dataset(Path("data"), "refcoco_unc")
+        except tfds_refcoco.DataError as error:
+            sys.exit(f"error: {error}")
 
     Attributes:
-      skippable: whether the fault is of a single item, which a build can leave out.
+      skippable: whether only one image, ref or sentence is invalid, which a build can leave out
+        (`skip_bad`).
     """
 
-    skippable = False
+    skippable: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from tfds_refcoco.errors import DataError
@@ -34,10 +35,11 @@ def from_segmentation(segmentation: object, height: int, width: int) -> bytes:
         _check_polygon(polygon, f"segmentation[{number}]", height, width)
         # One polygon a call: pycocotools takes a list of four numbers for a box.
         parts += coco_mask.frPyObjects([polygon], height, width)
-    return coco_mask.merge(parts, intersect=False)["counts"]
+    merged: bytes = coco_mask.merge(parts, intersect=False)["counts"]
+    return merged
 
 
-def decode(counts: bytes, height: int, width: int) -> np.ndarray:
+def decode(counts: bytes, height: int, width: int) -> NDArray[np.uint8]:
     """Returns the mask of the RLE `counts`: uint8 [h, w] of 0 and 1.
 
     Raises:
@@ -50,7 +52,7 @@ def decode(counts: bytes, height: int, width: int) -> np.ndarray:
     return np.repeat(values, runs).reshape(width, height).T
 
 
-def encode(mask: np.ndarray) -> bytes:
+def encode(mask: NDArray[Any]) -> bytes:
     """Returns the RLE counts of `mask` [h, w], of bool or an integer type, non-zero inside.
 
     Raises:
@@ -58,7 +60,8 @@ def encode(mask: np.ndarray) -> bytes:
     """
     if mask.ndim != 2:
         raise DataError(f"mask: expected the shape [h, w], found {list(mask.shape)}.")
-    return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
+    counts: bytes = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
+    return counts
 
 
 def union(parts: Sequence[bytes], height: int, width: int) -> bytes:
@@ -68,7 +71,8 @@ def union(parts: Sequence[bytes], height: int, width: int) -> bytes:
     if not parts:
         return encode(np.zeros((height, width), np.uint8))
     rles = [{"size": [height, width], "counts": part} for part in parts]
-    return coco_mask.merge(rles, intersect=False)["counts"]
+    merged: bytes = coco_mask.merge(rles, intersect=False)["counts"]
+    return merged
 
 
 def area(counts: bytes, height: int, width: int) -> int:
@@ -82,7 +86,7 @@ def area(counts: bytes, height: int, width: int) -> int:
     return sum(runs[1::2])
 
 
-def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
+def _from_rle(rle: dict[str, object], height: int, width: int) -> bytes:
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         raise DataError(f"segmentation.size: {size} is not [h, w] = {[height, width]}.")
@@ -97,7 +101,8 @@ def _from_rle(rle: dict[str, Any], height: int, width: int) -> bytes:
     if not isinstance(counts, list) or not all(type(run) is int for run in counts):
         raise DataError("segmentation.counts: expected a list of whole numbers or an RLE string.")
     _check_runs(counts, height, width)
-    return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)["counts"]
+    compressed: bytes = coco_mask.frPyObjects(rle, height, width)["counts"]
+    return compressed
 
 
 def _check_polygon(polygon: object, where: str, height: int, width: int) -> None:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lts_jax.models.coarse_fine import Halves
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.halves import Halves
 from lts_jax.models.layers import ConvNormAct, Dtype, for_sentences, leaky_relu
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lts_jax.models.halves import ConvNormActOfParts, Halves, convolve_part
+from lts_jax.models.coarse_fine import ConvNormActOfParts, Halves, convolve_part
 from lts_jax.models.layers import (
     ConvNormAct,
     ConvTranspose2x,

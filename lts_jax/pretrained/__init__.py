@@ -1,1 +1,1 @@
-"""Other people's weights: Darknet53 and word vectors, from the files that they come in."""
+"""Pretrained weights: Darknet53 backbones and word vectors, from their published files."""

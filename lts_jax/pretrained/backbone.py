@@ -1,22 +1,24 @@
-"""A pretrained Darknet53 from whatever file it comes in."""
+"""Reads a pretrained Darknet53 from a Darknet, PyTorch or safetensors file."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lts_jax.errors import ConfigError
+from lts_jax.io.files import whole_file
 from lts_jax.pretrained.darknet import read_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.pretrained.state_dict import Loaded, from_own, from_torch, is_own
-from lts_jax.pretrained.torch_files import TorchFile
-from lts_jax.writers import whole_file
+from lts_jax.pretrained.torch_checkpoint import load_tensors, to_numpy
 
 _STOCK_SHA256 = "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f297"
 _STOCK_IMAGES_SEEN = 32_013_312
@@ -26,15 +28,18 @@ _LEAK = (
     "test images (10,113) are among those: scores would be too high. Take weights whose training "
     "left these images out, as the paper did"
 )
+_flatten = functools.partial(flatten_dict, sep="/")
 
 
 class Backbone(NamedTuple):
-    """Weights of the backbone.
+    """Weights of a backbone and where they are from.
 
     Attributes:
-      variables: `params` and `batch_stats` of `lts_jax.models.darknet53.Darknet53`, float32.
-      source: `file`, its `sha256` and `bytes`, its `format`, and what else it says of itself;
-        `warning` where its training may have seen the images that it will be evaluated on.
+      variables: `params` and `batch_stats` of `lts_jax.models.darknet53.Darknet53`: nested
+        dictionaries of float32 arrays, kernels `[k, k, in, out]` or, for k = 1, `[in, out]`, and
+        BatchNorm's `scale`, `bias`, `mean` and `var` `[out]`.
+      source: `file`, its `sha256`, `bytes` and `format`, and what else it records; `warning` if its
+        training may have seen the images that the model will be evaluated on.
     """
 
     variables: dict[str, Any]
@@ -42,10 +47,16 @@ class Backbone(NamedTuple):
 
 
 def load_backbone(path: Path, network: Network) -> Backbone:
-    """Reads a Darknet file, a PyTorch state dict (.pth, .safetensors) or one of our own.
+    """Reads a Darknet file, a PyTorch state dict, or a file of `save_backbone`.
+
+    Args:
+      path: of the file. A .safetensors file is recognized by its name, a file of `torch.save` by
+        its first bytes; any other file is read as Darknet's.
+      network: the sizes of the backbone.
 
     Raises:
-      ConfigError: there is no such file, or it does not hold exactly this network.
+      ConfigError: the file is missing, damaged, or not of exactly this network, or it needs
+        PyTorch, which is not installed.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +81,7 @@ def load_backbone(path: Path, network: Network) -> Backbone:
 
 
 def inherited_warning(record: Any) -> str | None:
-    """Finds the warning in what tells where weights are from, however deep it lies."""
+    """Returns the first `warning` in nested records of where weights are from, if any."""
     stack = [record]
     while stack:
         item = stack.pop()
@@ -82,35 +93,39 @@ def inherited_warning(record: Any) -> str | None:
 
 
 def save_backbone(path: Path, backbone: Backbone) -> None:
-    """Writes a .safetensors file of our own names, that tells where the weights are from."""
+    """Writes a .safetensors file with the names of this project and the weights' source."""
     tensors = {
         f"{collection}/backbone/{name}": value
         for collection, tree in backbone.variables.items()
-        for name, value in flatten_dict(tree, sep="/").items()
+        for name, value in _flatten(tree).items()
     }
     save_tensors(path, tensors, {"source": json.dumps(backbone.source)})
 
 
-def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Writes a whole .safetensors file or none."""
+def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Writes a .safetensors file atomically."""
     with whole_file(path, shared=True) as temporary:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
 
 
-def _reader(path: Path, start: bytes) -> Any:
+def _reader(path: Path, start: bytes) -> Callable[[Path, Network], Loaded]:
     if path.suffix == ".safetensors":
         return _read_safetensors
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _read_torch
     if path.suffix in (".pth", ".pt", ".tar"):
-        raise ConfigError(f"{path}: byte 0 begins no file of torch.save")
+        raise ConfigError(f"{path}: its first bytes are not those of a torch.save file")
     return read_darknet
 
 
 def _read_torch(path: Path, network: Network) -> Loaded:
-    file = TorchFile(path)
-    shapes = {name: tensor.size for name, tensor in file.tensors.items()}
-    return from_torch(path, shapes, file.read, network, ordered=True)
+    tensors = load_tensors(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    def read(name: str) -> NDArray[Any]:
+        return to_numpy(path, name, tensors[name])
+
+    return from_torch(path, shapes, read, network, ordered=True)
 
 
 def _read_safetensors(path: Path, network: Network) -> Loaded:
@@ -120,9 +135,10 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             origin = (file.metadata() or {}).get("source")
 
-            def read(name: str) -> np.ndarray:
+            def read(name: str) -> NDArray[Any]:
                 try:
-                    return file.get_tensor(name)
+                    tensor: NDArray[Any] = file.get_tensor(name)
+                    return tensor
                 except (SafetensorError, TypeError, ValueError, AttributeError) as error:
                     raise ConfigError(f"{path}: tensor {name}: {error}") from error
 
@@ -135,7 +151,7 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
             length = int.from_bytes(opened.read(8), "little")
         raise ConfigError(
             f"{path}: the header, bytes 0 to {8 + length}, does not describe this file of "
-            f"{path.stat().st_size} bytes ({error}): fetch it again"
+            f"{path.stat().st_size} bytes ({error}): download it again"
         ) from error
     if origin:
         described["origin"] = _parse_origin(path, origin)
@@ -148,7 +164,7 @@ def _parse_origin(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         origin = None
     if not isinstance(origin, dict):
-        raise ConfigError(f"{path}: the header's field `source` is no JSON object")
+        raise ConfigError(f"{path}: the header's field `source` is not a JSON object")
     return origin
 
 
@@ -160,6 +176,6 @@ def _warning(source: dict[str, Any]) -> str | None:
     if source.get("heads") == _COCO_OUTPUTS:
         return (
             f"{source['file']} has the heads of a detector of COCO's 80 classes. The stock YOLOv3 "
-            f"was {_LEAK}; make sure that this file is of such a training."
+            f"was {_LEAK}; make sure that this file is from such a training."
         )
     return None

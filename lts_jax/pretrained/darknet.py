@@ -1,9 +1,9 @@
-"""Darknet's binary weights: `yolov3.weights`, `darknet53.conv.74`, and what was cut from them.
+"""Darknet's binary weights: `yolov3.weights`, `darknet53.conv.74`, and truncated forms of them.
 
-The format (Darknet's `parser.c`): three int32 of the version; how many images training has seen,
-int32 up to version 0.1, else int64; then for each convolution, in the order of the cfg file,
-BatchNorm's bias, scale, mean and variance, and the weights `[out, in, k, k]`, all little-endian
-float32. A convolution without BatchNorm has its bias and its weights.
+The format (Darknet's `parser.c`): three int32 of the version; the number of images seen in
+training, int32 up to version 0.1, else int64; then for each convolution, in the order of the cfg
+file, BatchNorm's bias, scale, mean and variance, and the weights `[out, in, k, k]`, all
+little-endian float32. A convolution without BatchNorm has a bias and weights only.
 """
 
 import struct
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.layout import LIMIT, Conv, Network, assemble, darknet53, neck, yolo_tail
@@ -20,11 +21,11 @@ _IMAGENET_CLASSES = 1000
 
 
 class Array(NamedTuple):
-    """Where one array of a convolution lies."""
+    """The position of one array of a convolution in the file."""
 
     conv: Conv
     name: str  # "bias", "scale", "mean", "var" or "weights"
-    start: int  # in float32 behind the header
+    start: int  # in float32 after the header
     size: int  # in float32
 
     def __str__(self) -> str:
@@ -32,22 +33,22 @@ class Array(NamedTuple):
 
 
 def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the backbone out of a Darknet file.
+    """Reads the backbone from a Darknet file.
 
-    Every byte of the file must belong to a convolution of YOLOv3, or of Darknet53's classifier.
+    Each byte of the file must belong to a convolution of YOLOv3, or of Darknet53's classifier.
 
     Args:
       path: the file.
       network: which backbone to read.
 
     Returns:
-      `params` and `batch_stats` of the backbone, and what the file is: `format`, `version`,
-      `images_seen`, `convolutions`, `heads` (outputs of each detection head, None without) and
-      `classes` of the detector. A file of n classes, cut by a multiple of the numbers that one
-      class takes, reads as one of fewer: the backbone lies before and is whole.
+      `params` and `batch_stats` of the backbone, and a description of the file: `format`,
+      `version`, `images_seen`, `convolutions`, `heads` (outputs of each detection head, None if it
+      has no heads) and `classes` of the detector. A truncated file can be taken for one of fewer
+      classes; the backbone comes first in the file and is complete in any case.
 
     Raises:
-      ConfigError: the file is none, is short or long, or holds a number that cannot be.
+      ConfigError: the file is not Darknet's, has a wrong length, or holds an impossible number.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -55,19 +56,19 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
     version, seen, start = _read_header(path, header)
     if (size - start) % 4:
         raise ConfigError(
-            f"{path}: {size} bytes are no whole number of float32 behind a header of {start} "
-            "bytes: fetch the file again"
+            f"{path}: {size} bytes, less a header of {start}, are not a multiple of 4 (float32): "
+            "download the file again"
         )
     convs, heads = _recognize(path, (size - start) // 4, start, network)
     wanted = network.convs
     if len(convs) < len(wanted):
         raise ConfigError(
             f"{path}: holds the first {len(convs)} convolutions of YOLOv3 and ends before "
-            f"{wanted[len(convs)].path}, at byte {size}. Take a longer file, or the plain "
+            f"{wanted[len(convs)].path}, at byte {size}. Use a longer file, or the plain "
             "stride-32 features: --config.model.neck=False"
         )
     data = np.memmap(path, "<f4", mode="r", offset=start)
-    arrays: dict[str, dict[str, np.ndarray]] = {conv.path: {} for conv in wanted}
+    arrays: dict[str, dict[str, NDArray[Any]]] = {conv.path: {} for conv in wanted}
     for array in _arrays(convs):
         values = data[array.start : array.start + array.size]
         _check_values(path, array, values, start)
@@ -85,8 +86,8 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
     return assemble(arrays), described
 
 
-def write_darknet(path: Path, numbers: np.ndarray, images_seen: int = 0) -> None:
-    """Writes a file of version 0.2.0 out of float32 in the order of the format."""
+def write_darknet(path: Path, numbers: NDArray[np.float32], images_seen: int = 0) -> None:
+    """Writes a file of version 0.2.0 from float32 `[N]` in the order of the format."""
     with path.open("wb") as file:
         file.write(struct.pack("<iiiQ", 0, 2, 0, images_seen))
         file.write(np.ascontiguousarray(numbers, "<f4").tobytes())
@@ -100,7 +101,7 @@ def _read_header(path: Path, header: bytes) -> tuple[str, int, int]:
     if major != 0 or minor not in (1, 2) or not 0 <= revision < 100:
         raise ConfigError(
             f"{path}: bytes 0 to 12 say version {major}.{minor}.{revision}; Darknet's files are "
-            "0.1.0 to 0.2.5. This is no Darknet file (those of torch end in .pth, .pt or "
+            "0.1.0 to 0.2.5. This is not a Darknet file (those of PyTorch end in .pth, .pt or "
             ".safetensors)"
         )
     wide = minor >= 2
@@ -113,7 +114,7 @@ def _read_header(path: Path, header: bytes) -> tuple[str, int, int]:
 def _recognize(
     path: Path, floats: int, start: int, network: Network
 ) -> tuple[list[Conv], int | None]:
-    """Finds which convolutions make up exactly so many float32."""
+    """Finds the convolutions that have exactly this number of float32, and the heads' outputs."""
     body = darknet53(network.width, network.stages)
     with_neck = body + neck(network.width)
     plain = [with_neck[:n] for n in range(len(body), len(with_neck) + 1)]
@@ -123,7 +124,7 @@ def _recognize(
     classifier = Conv("head_imagenet", _IMAGENET_CLASSES, body[-1].outputs, 1)
     if _floats([*body, classifier]) == floats:
         return [*body, classifier], None
-    # Without its heads, and with heads of three outputs: of any number of classes.
+    # The size is linear in the outputs of the heads: solve for them, for any number of classes.
     none, three = (_floats(with_neck + yolo_tail(network.width, n)) for n in (0, 3))
     anchors, rest = divmod(floats - none, three - none)
     if rest == 0 and anchors > 5:
@@ -136,7 +137,7 @@ def _recognize(
 
 
 def _misfit(floats: int, start: int, body: list[Conv], full: list[Conv]) -> str:
-    """Says where a file of a wrong length ends, and what lengths are right."""
+    """Says where a file of a wrong length ends, and which lengths are expected."""
     end = start + 4 * floats
     known = {len(body): "darknet53.conv.74", len(body) + 6: "with the neck", len(full): "YOLOv3"}
     right = ", ".join(
@@ -144,15 +145,15 @@ def _misfit(floats: int, start: int, body: list[Conv], full: list[Conv]) -> str:
     )
     last = list(_arrays(full))[-1]
     if floats > last.start + last.size:
-        where = f"goes on after byte {start + 4 * (last.start + last.size)}, the end of YOLOv3"
+        where = f"continues after byte {start + 4 * (last.start + last.size)}, the end of YOLOv3"
     else:
         array = next(a for a in _arrays(full) if floats < a.start + a.size)
         where = f"ends at byte {end}, inside or before the {array}"
         where += f" (bytes {start + 4 * array.start} to {start + 4 * (array.start + array.size)})"
     return (
-        f"{where}. Expected for this network: {right} bytes, or an end behind another "
-        "convolution from there on. Fetch the file again, or set model.backbone_width and "
-        "model.backbone_stages to what it holds"
+        f"{where}. Expected for this network: {right} bytes, or an end after any convolution from "
+        "the first of these on. Download the file again, or set model.backbone_width and "
+        "model.backbone_stages to those of the file"
     )
 
 
@@ -175,7 +176,7 @@ def _floats(convs: list[Conv]) -> int:
     return sum(sum(_sizes(conv).values()) for conv in convs)
 
 
-def _check_values(path: Path, array: Array, values: np.ndarray, start: int) -> None:
+def _check_values(path: Path, array: Array, values: NDArray[np.float32], start: int) -> None:
     bad = ~(np.abs(values) <= LIMIT)
     if array.name == "var":
         bad |= values < 0
@@ -183,5 +184,5 @@ def _check_values(path: Path, array: Array, values: np.ndarray, start: int) -> N
         first = int(np.argmax(bad))
         raise ConfigError(
             f"{path}: byte {start + 4 * (array.start + first)}, in the {array}, holds "
-            f"{values[first]}, which cannot be: the file is damaged or no YOLOv3"
+            f"{values[first]}, which is impossible: the file is damaged or not a YOLOv3"
         )

@@ -1,88 +1,76 @@
 """Word vectors from GloVe's files (Pennington et al., 2014): `.txt`, `.zip` or `.npz`.
 
 Files are streamed: memory holds the vectors of the vocabulary and one line or block of the file.
-A line is a word and its numbers with single blanks between. Some words of the published files hold
-blanks themselves (`. . .`), so the numbers are counted from the end.
+A line is a word and its numbers, separated by single spaces. Some words of the published files
+contain spaces (`. . .`), so the numbers are counted from the end of the line.
 """
 
 import collections
 import hashlib
 import json
-import lzma
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lts_jax.errors import ConfigError
 
-_MAX_LINE = 1 << 16  # bytes; the longest of the published files has under 5,000
-_ROWS = 4096  # of an .npz in memory at a time
+_MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
+_ROWS = 4096  # rows of an .npz in memory at a time
 _MAX_NAME = 4096  # bytes of a word in an .npz
-_LARGEST = 1e4  # no coordinate of a word vector is as large
-_ODD_SHARE = 0.1  # more lines than these cannot be an accident
-# What a damaged archive, or an array in it, can raise.
-READ_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    OSError,
-    EOFError,
-    KeyError,
-    ValueError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    tokenize.TokenError,
-    lzma.LZMAError,
-    MemoryError,
-    RecursionError,
-)
+_LARGEST = 1e4  # an upper bound for the coordinates of a word vector
+_ODD_SHARE = 0.1  # a file with a larger share of invalid lines is refused
 
+# Why a line is left out.
 TOO_FEW = "too few numbers"
 TOO_MANY = "too many numbers"
 NOT_FINITE = "no finite number"
-BLANKS = "a blank in the word"
-TWICE = "a word once more"
+BLANKS = "a space in the word"
+TWICE = "a duplicate word"
 
 
 class Vectors(NamedTuple):
-    """Vectors of some words.
+    """Vectors of the words of a vocabulary.
 
     Attributes:
-      found: bool `[V]`, by word.
-      vectors: float32 `[found.sum(), D]`, of the found words in their order.
-      lines: words that the file has, odd ones included.
-      odd: number of odd lines, by what is odd about them.
+      found: bool `[V]`, which words have a vector.
+      vectors: float32 `[found.sum(), D]`, of these words, in order.
+      lines: lines of the file, invalid ones included.
+      odd: number of lines that were left out, by reason.
       sha256: of the file.
-      origin: what the file says of where its vectors are from.
+      origin: the file's own record of its source, if it has one.
     """
 
-    found: np.ndarray
-    vectors: np.ndarray
+    found: NDArray[np.bool_]
+    vectors: NDArray[np.float32]
     lines: int
     odd: dict[str, int]
     sha256: str
     origin: dict[str, Any] | None = None
 
 
+class _Parsed(NamedTuple):
+    found: dict[str, NDArray[np.float32]]
+    lines: int
+    odd: dict[str, int]
+    origin: dict[str, Any] | None = None
+
+
 def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool = True) -> Vectors:
     """Looks words up in a file of vectors.
 
-    A line that is odd is left out and counted, the first of two lines of a word is taken.
+    Invalid lines are left out and counted. Of several lines of one word the first is used.
 
     Args:
-      path: a .txt, a .zip of such files (of several the one called `…{size}d…`), or an .npz with
-        the arrays `words` and `vectors`, maybe with `source`, a JSON object.
+      path: a .txt, a .zip of such files (of several, the one called `…{size}d…`), or an .npz with
+        the arrays `words` and `vectors`, and optionally `source`, a JSON object.
       words: to look up.
       size: numbers of a vector.
-      progress: show a bar.
+      progress: whether to show a progress bar.
 
     Raises:
       ConfigError: the file is missing, damaged, of another size, or has none of the words.
@@ -99,41 +87,43 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
             bar.reset()
             bar.set_description(f"reading {path.name}")
             reader = _read_npz if path.suffix == ".npz" else _read_text
-            found, lines, odd, origin = reader(path, words, size, bar)
+            parsed = reader(path, words, size, bar)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    found = parsed.found
     if not found:
         raise ConfigError(
-            f"{path}: not one of the {len(words)} words of the vocabulary is among its {lines} "
-            "lines: is it a file of word vectors?"
+            f"{path}: none of the {len(words)} words of the vocabulary is among its "
+            f"{parsed.lines} lines: is it a file of word vectors?"
         )
-    known = np.array([word in found for word in words])
-    vectors = np.stack([found[word] for word in words if word in found])
-    return Vectors(known, vectors, lines, dict(odd), digest.hexdigest(), origin)
+    return Vectors(
+        np.array([word in found for word in words]),
+        np.stack([found[word] for word in words if word in found]),
+        parsed.lines,
+        parsed.odd,
+        digest.hexdigest(),
+        parsed.origin,
+    )
 
 
-Origin = dict[str, Any] | None
-Result = tuple[dict[str, np.ndarray], int, collections.Counter[str], Origin]
-
-
-def _read_text(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
+def _read_text(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
     with path.open("rb") as raw:
         if not zipfile.is_zipfile(raw):
             raw.seek(0)
-            return _parse(path, "", raw, raw, words, size, bar)
-        member = ""
+            return _parse(f"{path}: ", raw, raw, words, size, bar)
+        where = f"{path}: "
         try:
             with zipfile.ZipFile(raw) as archive:
                 info = _member(path, archive, size)
-                member = f"{info.filename}, "
+                where += f"{info.filename}, "
                 with archive.open(info) as stream:
-                    return _parse(path, member, stream, raw, words, size, bar)
+                    return _parse(where, stream, raw, words, size, bar)
         except ConfigError:
             raise
-        except READ_ERRORS as error:
+        except Exception as error:  # a damaged archive can raise nearly anything
             raise ConfigError(
-                f"{path}: {member}the archive is damaged before byte {raw.tell()} ({error}): "
-                "fetch it again"
+                f"{where}the archive is damaged before byte {raw.tell()} ({error}): "
+                "download it again"
             ) from error
 
 
@@ -150,22 +140,22 @@ def _member(path: Path, archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
 
 
 def _parse(
-    path: Path, member: str, stream: Any, raw: Any, words: Sequence[str], size: int, bar: Any
-) -> Result:
+    where: str, stream: IO[bytes], raw: IO[bytes], words: Sequence[str], size: int, bar: tqdm
+) -> _Parsed:
     wanted = {word.encode(): word for word in words}
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, NDArray[np.float32]] = {}
     odd: collections.Counter[str] = collections.Counter()
     lines, at, first_odd = 0, 0, ""
     while line := stream.readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
             raise ConfigError(
-                f"{path}: {member}no line ends within {_MAX_LINE} bytes of byte {at}: no text file "
-                "of word vectors"
+                f"{where}no line ends within {_MAX_LINE} bytes of byte {at}: not a text file of "
+                "word vectors"
             )
         lines += 1
         word, values, what = _parse_line(line, size, wanted)
         if what and what != BLANKS and not first_odd:
-            first_odd = f"byte {at} has {line.count(b' ')} numbers, or none that are ({what})"
+            first_odd = f"byte {at} has {line.count(b' ')} numbers, or invalid ones ({what})"
         if values is not None:
             if wanted[word] in found:
                 what = TWICE
@@ -179,16 +169,16 @@ def _parse(
     wrong = odd[TOO_FEW] + odd[TOO_MANY] + odd[NOT_FINITE]
     if wrong > max(1, _ODD_SHARE * lines):  # one may be a header
         raise ConfigError(
-            f"{path}: {member}{wrong} of {lines} lines are no word with model.embed_dim={size} "
-            f"numbers; the first, at {first_odd}"
+            f"{where}{wrong} of {lines} lines are not a word with model.embed_dim={size} numbers; "
+            f"the first, at {first_odd}"
         )
-    return found, lines, odd, None
+    return _Parsed(found, lines, dict(odd))
 
 
 def _parse_line(
     line: bytes, size: int, wanted: dict[bytes, str]
-) -> tuple[bytes, np.ndarray | None, str]:
-    """Returns the word, its vector where it is wanted, and what is odd about the line."""
+) -> tuple[bytes, NDArray[np.float32] | None, str]:
+    """Returns the word, its vector if it is wanted and valid, and why the line is invalid."""
     line = line.rstrip(b" \t\r\n")
     blanks = line.count(b" ")
     if blanks < size:
@@ -201,7 +191,7 @@ def _parse_line(
         word = parts[0]
         rest = line[len(word) + 1 :]
         what = TOO_MANY if _is_number(word.rpartition(b" ")[2]) else BLANKS
-    # Whatever is no number, nan and inf too, has other characters.
+    # Anything else has other characters: nan and inf too.
     if rest.translate(None, b"0123456789.-+eE "):
         return word, None, NOT_FINITE
     if what or word not in wanted:
@@ -223,8 +213,8 @@ def _is_number(text: bytes) -> bool:
     return True
 
 
-def _read_npz(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
-    found: dict[str, np.ndarray] = {}
+def _read_npz(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
+    found: dict[str, NDArray[np.float32]] = {}
     odd: collections.Counter[str] = collections.Counter()
     wanted, array = set(words), "words"
     try:
@@ -253,21 +243,21 @@ def _read_npz(path: Path, words: Sequence[str], size: int, bar: Any) -> Result:
                         odd[NOT_FINITE] += 1
                 bar.update(int(bar.total * (start + count) / n) - bar.n)
             for array, stream in (("words", of_words), ("vectors", of_vectors)):  # noqa: B007
-                if stream.read(1):  # at the end the sums are checked too
+                if stream.read(1):  # reading to the end also verifies the checksum
                     raise ValueError("more bytes than its header says")
             array = "source"
             origin = _source(archive)
     except ConfigError:
         raise
-    except READ_ERRORS as error:
+    except Exception as error:  # as above
         raise ConfigError(
-            f"{path}: tensor {array} cannot be read ({error}); expected are words [N], text, and "
+            f"{path}: tensor {array} cannot be read ({error}); expected: words [N], text, and "
             f"vectors [N, {size}], floating point (model.embed_dim={size})"
         ) from error
-    return found, n, odd, origin
+    return _Parsed(found, n, dict(odd), origin)
 
 
-def _source(archive: zipfile.ZipFile) -> Origin:
+def _source(archive: zipfile.ZipFile) -> dict[str, Any] | None:
     if "source.npy" not in archive.namelist():
         return None
     with archive.open("source.npy") as stream:
@@ -276,11 +266,11 @@ def _source(archive: zipfile.ZipFile) -> Origin:
             raise ValueError(f"{dtype}")
         source = json.loads(str(_block(stream, dtype, 1)[0]))
     if not isinstance(source, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return source
 
 
-def _npy_header(stream: Any, kinds: str, ndim: int) -> tuple[tuple[int, ...], np.dtype]:
+def _npy_header(stream: IO[bytes], kinds: str, ndim: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"version {version} of the .npy format")
@@ -290,13 +280,13 @@ def _npy_header(stream: Any, kinds: str, ndim: int) -> tuple[tuple[int, ...], np
     return shape, dtype
 
 
-def _block(stream: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
+def _block(stream: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     data = stream.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
         raise ValueError("it ends before its last row")
     return np.frombuffer(data, dtype)
 
 
-def _texts(names: np.ndarray) -> Iterator[str]:
+def _texts(names: NDArray[Any]) -> Iterator[str]:
     for name in names.tolist():
         yield name.decode(errors="replace") if isinstance(name, bytes) else name

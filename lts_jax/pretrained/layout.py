@@ -1,13 +1,16 @@
 """Darknet53 as a list of convolutions, in the order in which YOLOv3 defines and stores them."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
+from numpy.typing import NDArray
 
 NORM = ("bias", "scale", "mean", "var")  # of a BatchNorm, in Darknet's order
-LIMIT = 1e9  # no weight and no statistic of a network is larger
+LIMIT = 1e9  # an upper bound for weights and statistics: larger numbers mean damage
+_unflatten = functools.partial(unflatten_dict, sep="/")
 
 
 class Conv(NamedTuple):
@@ -17,7 +20,7 @@ class Conv(NamedTuple):
       path: of its module in the backbone's parameters, joined by slashes.
       outputs: channels.
       inputs: channels.
-      kernel: side of the kernel.
+      kernel: size of the kernel.
     """
 
     path: str
@@ -27,7 +30,7 @@ class Conv(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the weights as Darknet and torch store them: out, in, height, width."""
+        """Of the weights as Darknet and PyTorch store them: out, in, height, width."""
         return self.outputs, self.inputs, self.kernel, self.kernel
 
     @property
@@ -52,7 +55,7 @@ class Network(NamedTuple):
 
 
 def darknet53(width: int, stages: Sequence[int]) -> list[Conv]:
-    """The convolutions up to the plain stride-32 features: 52 at the real sizes."""
+    """The convolutions up to the plain stride-32 features: 52 at the published sizes."""
     convs = [Conv("stem", width, 3, 3)]
     for i, blocks in enumerate(stages, start=1):
         c = width * 2**i
@@ -78,7 +81,7 @@ def neck(width: int) -> list[Conv]:
 
 
 def yolo_tail(width: int, outputs: int) -> list[Conv]:
-    """What follows the neck in YOLOv3, the detection heads among it.
+    """The convolutions after the neck in YOLOv3, including the detection heads.
 
     Args:
       width: of the backbone.
@@ -87,7 +90,7 @@ def yolo_tail(width: int, outputs: int) -> list[Conv]:
     convs = [Conv("head0", outputs, 32 * width, 1)]
     for i, c in ((1, 16 * width), (2, 8 * width)):
         convs.append(Conv(f"route{i}", c // 2, c, 1))
-        inputs = c + c // 2  # beside the backbone's features
+        inputs = c + c // 2  # concatenated with the backbone's features
         for j in range(3):
             convs.append(Conv(f"tail{i}_{j}_reduce", c // 2, inputs, 1))
             convs.append(Conv(f"tail{i}_{j}_expand", c, c // 2, 3))
@@ -96,8 +99,8 @@ def yolo_tail(width: int, outputs: int) -> list[Conv]:
     return convs
 
 
-def assemble(arrays: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
-    """Builds the backbone's `params` and `batch_stats`.
+def assemble(arrays: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Builds the backbone's `params` and `batch_stats`, float32.
 
     Args:
       arrays: by a convolution's path, its `weights` `[out, in, k, k]`, and `bias`, `scale`,
@@ -115,8 +118,6 @@ def assemble(arrays: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
             batch_stats[f"{path}/norm/{name}"] = of_conv[name]
     trees = {"params": params, "batch_stats": batch_stats}
     return {
-        name: unflatten_dict(
-            {k: np.array(v, np.float32, order="C") for k, v in tree.items()}, sep="/"
-        )
+        name: _unflatten({k: np.array(v, np.float32, order="C") for k, v in tree.items()})
         for name, tree in trees.items()
     }

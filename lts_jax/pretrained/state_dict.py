@@ -1,9 +1,9 @@
-"""The backbone out of named tensors: a PyTorch state dict, or a file of our own.
+"""Extracts the backbone from named tensors: a PyTorch state dict, or a file of this project.
 
-The names in PyTorch's Darknet53s differ from project to project; what they share is the network.
-So its convolutions are recognized by order and shape, each with the BatchNorm of the same module.
-The numbers in the names must confirm the order: blocks of one stage have the same shapes. Where the
-file keeps no order, the names alone must tell it for all tensors of one shape.
+Tensor names differ between PyTorch implementations of Darknet53, but the network is the same. So
+convolutions are recognized by order and shape, each with the BatchNorm of the same module. Blocks
+of one stage have the same shapes, so the numbers in their names must confirm the order. If the file
+does not keep an order, the names alone must determine it for all tensors of one shape.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.layout import LIMIT, Conv, Network, assemble, darknet53
@@ -23,7 +24,7 @@ _RANKS = {"stem": -2, "down": -1, "neck": 1, "head": 2, "bbox_head": 2}
 _OWN = "/backbone/"
 
 Shapes = dict[str, tuple[int, ...]]
-Read = Callable[[str], np.ndarray]
+Read = Callable[[str], NDArray[Any]]
 Loaded = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -33,9 +34,9 @@ def is_own(shapes: Shapes) -> bool:
 
 
 def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded:
-    """As `from_torch`, out of a file that this project has written."""
+    """Like `from_torch`, from a file that this project has written."""
     used: set[str] = set()
-    arrays: dict[str, dict[str, np.ndarray]] = {}
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for conv in network.convs:
         wide = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
         names = {
@@ -61,34 +62,34 @@ def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded
 def from_torch(
     path: Path, shapes: Shapes, read: Read, network: Network, *, ordered: bool
 ) -> Loaded:
-    """Takes the backbone out of a PyTorch state dict.
+    """Extracts the backbone from a PyTorch state dict.
 
     Args:
-      path: of the file, for errors.
+      path: of the file, for error messages.
       shapes: of its tensors, by name.
-      read: gives the numbers of a tensor.
-      network: which backbone to take.
-      ordered: whether `shapes` come in the order of the network; else the names decide.
+      read: reads a tensor by name.
+      network: which backbone to extract.
+      ordered: whether `shapes` are in the order of the network; if not, the names are sorted.
 
     Returns:
-      `params` and `batch_stats`, and what the file is: `format`, `tensors` in it, `skipped`
-      (tensors of it that are no part of the backbone), `heads` (outputs of a detection head, None
-      without).
+      `params` and `batch_stats`, and a description of the file: `format`, number of `tensors`,
+      `skipped` (tensors that are not part of the backbone), `heads` (outputs of a detection head,
+      None if it has no heads).
 
     Raises:
-      ConfigError: a tensor is missing, ambiguous, of another shape, or holds what cannot be.
+      ConfigError: a tensor is missing, ambiguous, of another shape, or holds an impossible number.
     """
     chosen = _choose(path, shapes, network, ordered)
     _check_numbering(path, network, chosen)
     norms = _norms(shapes, ordered)
     if not ordered:
         _check_names(path, network, chosen, norms)
-    arrays: dict[str, dict[str, np.ndarray]] = {}
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
     used: set[str] = set()
     for conv, name in zip(network.convs, chosen, strict=True):
         norm = norms.get(name)
         if norm is None:
-            raise ConfigError(f"{path}: tensor {name}.weight has no BatchNorm beside it")
+            raise ConfigError(f"{path}: tensor {name}.weight has no BatchNorm in the same module")
         names = {k: f"{norm}.{v}" for k, v in _NORM.items()} | {"weights": f"{name}.weight"}
         for key, tensor in names.items():
             wanted = conv.shape if key == "weights" else (conv.outputs,)
@@ -178,7 +179,7 @@ def _check_numbering(path: Path, network: Network, chosen: list[str]) -> None:
                 if first <= 0:
                     raise ConfigError(
                         f"{path}: is tensor {a}.weight the one before {b}.weight? Their names do "
-                        "not say so, and their shapes are the same"
+                        "not decide it, and their shapes are the same"
                     )
                 steps.add(tuple(step))
             if len(steps) > 1:
@@ -189,25 +190,25 @@ def _check_numbering(path: Path, network: Network, chosen: list[str]) -> None:
 
 
 def _check_names(path: Path, network: Network, chosen: list[str], norms: dict[str, str]) -> None:
-    """Raises ConfigError unless the names say the order of all tensors of one shape."""
-    alike: dict[Any, list[str]] = {}
+    """Raises ConfigError unless the names determine the order of all tensors of one shape."""
+    same_shape: dict[Any, list[str]] = {}
     for conv, name in zip(network.convs, chosen, strict=True):
-        alike.setdefault(conv.shape, []).append(name)
+        same_shape.setdefault(conv.shape, []).append(name)
         if norm := norms.get(name):
-            alike.setdefault((conv.outputs, norm.rpartition(".")[0]), []).append(norm)
+            same_shape.setdefault((conv.outputs, norm.rpartition(".")[0]), []).append(norm)
     partners = {b: a for a, b in itertools.pairwise(chosen)}
-    for names in alike.values():
+    for names in same_shape.values():
         for a, b in itertools.pairwise(names):
             if not _decided(a, b, partners.get(b, "")):
                 raise ConfigError(
                     f"{path}: does tensor {a}.weight come before {b}.weight? Their shapes are the "
-                    "same, their names have no numbers that say so, and a .safetensors keeps no "
-                    "order. Write it with torch.save as .pth, which does"
+                    "same, their names have no numbers that decide it, and a .safetensors file "
+                    "keeps no order. Save it as .pth with torch.save, which does"
                 )
 
 
 def _decided(a: str, b: str, partner: str) -> bool:
-    """Whether it is a number or a known part that sorts `a` before `b`.
+    """Whether a number or a known part sorts `a` before `b`.
 
     Or `a` leads to the module that holds `b` and its `partner`, a block's other convolution.
     """
@@ -233,7 +234,7 @@ def _key(name: str) -> tuple[Any, ...]:
 
 
 def _is_head(name: str, shapes: Shapes) -> bool:
-    """Whether a weight is that of a convolution with a bias: Darknet53's have none."""
+    """Whether it is the weight of a convolution with a bias; those of Darknet53 have none."""
     bias = f"{name.removesuffix('.weight')}.bias"
     return name.endswith(".weight") and len(shapes[name]) == 4 and bias in shapes
 
@@ -243,13 +244,13 @@ def _check_shape(
 ) -> None:
     if shapes.get(name) == wanted:
         return
-    there = shapes.get(name, "missing")
-    mend = " Without it: --config.model.neck=False" if conv.path.startswith("neck") else ""
-    raise ConfigError(f"{path}: tensor {name} is {there}, and {conv.path} needs {wanted}.{mend}")
+    actual = shapes.get(name, "missing")
+    fix = " Without it: --config.model.neck=False" if conv.path.startswith("neck") else ""
+    raise ConfigError(f"{path}: tensor {name} is {actual}, and {conv.path} needs {wanted}.{fix}")
 
 
-def _check_values(path: Path, name: str, values: np.ndarray, key: str) -> np.ndarray:
-    """Returns float32; raises ConfigError where a number cannot be."""
+def _check_values(path: Path, name: str, values: NDArray[Any], key: str) -> NDArray[np.float32]:
+    """Returns float32; raises ConfigError if a number is impossible."""
     if values.dtype.kind != "f":
         raise ConfigError(f"{path}: tensor {name} holds {values.dtype}, not floating point")
     values = values.astype(np.float32)
@@ -261,17 +262,17 @@ def _check_values(path: Path, name: str, values: np.ndarray, key: str) -> np.nda
 
 
 def _check_finite(path: Path, names: list[str], read: Read) -> None:
-    """What is no part of the backbone is read too: a damaged file is refused as a whole."""
+    """Checks the tensors outside of the backbone too: a damaged file is refused altogether."""
     for name in names:
         values = read(name)
         if values.dtype.kind in "fc":
             _refuse(path, name, values, ~np.isfinite(values))
 
 
-def _refuse(path: Path, name: str, values: np.ndarray, bad: np.ndarray) -> None:
+def _refuse(path: Path, name: str, values: NDArray[Any], bad: NDArray[np.bool_]) -> None:
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise ConfigError(
-            f"{path}: tensor {name} holds {values[at]} at {tuple(map(int, at))}, which cannot be: "
-            "the file is damaged"
+            f"{path}: tensor {name} holds {values[at]} at {tuple(map(int, at))}, which is "
+            "impossible: the file is damaged"
         )

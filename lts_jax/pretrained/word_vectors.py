@@ -1,28 +1,48 @@
-"""Word vectors of a vocabulary: kept between runs, counted, and made a table of embeddings."""
+"""Word vectors of a vocabulary: cached between runs, counted, and made an embedding table."""
 
 import collections
 import hashlib
 import json
+import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained.glove import READ_ERRORS, Vectors, read_vectors
-from lts_jax.writers import write_arrays
-from tfds_refcoco.text import tokenize
+from lts_jax.io.files import write_arrays
+from lts_jax.pretrained.glove import Vectors, read_vectors
+from tfds_refcoco.records.text import tokenize
+
+_logger = logging.getLogger(__name__)
+
+
+def default_cache() -> Path:
+    """The folder for cached vectors: `lts_jax/vectors` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax" / "vectors"
 
 
 def cached_vectors(
     path: Path, words: Sequence[str], size: int, cache: Path, *, progress: bool = True
 ) -> Vectors:
-    """As `lts_jax.pretrained.glove.read_vectors`, but the second time from a small file.
+    """Like `lts_jax.pretrained.glove.read_vectors`, but cached in a small file.
 
-    That lies in the folder `cache`, and is found by the vocabulary's hash and by name, size and
-    time of the file of vectors.
+    The cache key is the hash of the vocabulary, and the name, size and time of the file of vectors.
+    A cache that cannot be written is logged as a warning.
+
+    Args:
+      path: of the file of vectors.
+      words: to look up.
+      size: numbers of a vector.
+      cache: the folder of the cache.
+      progress: whether to show a progress bar.
+
+    Raises:
+      ConfigError: as `read_vectors`.
     """
     try:
         status = path.stat()
@@ -39,8 +59,8 @@ def cached_vectors(
             origin = json.loads(str(saved["origin"]))
             if found.shape == (len(words),) and vectors.shape == (found.sum(), size):
                 return Vectors(found, vectors, lines, odd, sha256, origin)
-    except READ_ERRORS:
-        pass  # not there yet, or damaged: read again
+    except Exception:  # not cached yet, or damaged, which can raise nearly anything
+        pass
     result = read_vectors(path, words, size, progress=progress)
     arrays = {
         "found": result.found,
@@ -54,26 +74,29 @@ def cached_vectors(
     try:
         write_arrays(entry, arrays, shared=True)
     except OSError as error:
-        print(f"  the word vectors are not kept: {cache} cannot be written ({error.strerror})")
+        _logger.warning("word vectors are not cached: cannot write %s (%s)", cache, error.strerror)
     return result
 
 
 def write_vectors(path: Path, vectors: Vectors, words: Sequence[str], source: Any) -> None:
-    """Writes the vectors that were found as an .npz, with what says where they are from.
+    """Writes the vectors of a vocabulary as an .npz that `read_vectors` reads.
 
     Args:
       path: of the file.
       vectors: of `words`.
       words: that were looked up.
-      source: what JSON can hold.
+      source: where the vectors are from; anything that JSON can represent.
     """
-    found = np.array(words)[vectors.found]
-    of_source = np.array(json.dumps(source))
-    write_arrays(path, {"words": found, "vectors": vectors.vectors, "source": of_source})
+    arrays = {
+        "words": np.array(words)[vectors.found],
+        "vectors": vectors.vectors,
+        "source": np.array(json.dumps(source)),
+    }
+    write_arrays(path, arrays)
 
 
 def describe_vectors(path: Path, vectors: Vectors) -> dict[str, Any]:
-    """What a run's metadata say of a file of vectors."""
+    """Describes a file of vectors for a run's metadata."""
     described = {
         "file": str(path),
         "sha256": vectors.sha256,
@@ -84,10 +107,16 @@ def describe_vectors(path: Path, vectors: Vectors) -> dict[str, Any]:
     return described | ({"origin": vectors.origin} if vectors.origin else {})
 
 
-def embedding_table(vectors: Vectors, seed: int) -> np.ndarray:
-    """Vectors by id, float32 `[V + 2, D]`, for a vocabulary of V words.
+def describe_odd_lines(vectors: Vectors) -> str:
+    """Says how many lines of the file were left out and why; empty if none were."""
+    reasons = ", ".join(f"{n} with {what}" for what, n in vectors.odd.items())
+    return f"left out of its {vectors.lines} lines: {reasons}" if reasons else ""
 
-    Words without a vector, padding and the unknown word are drawn from a normal distribution with
+
+def embedding_table(vectors: Vectors, seed: int) -> NDArray[np.float32]:
+    """Vectors by word id, float32 `[V + 2, D]`, for a vocabulary of V words.
+
+    Padding, the unknown word and words without a vector are drawn from a normal distribution with
     the mean and the variance of each coordinate over the vectors that were found.
     """
     mean, deviation = vectors.vectors.mean(axis=0), vectors.vectors.std(axis=0)
@@ -97,8 +126,8 @@ def embedding_table(vectors: Vectors, seed: int) -> np.ndarray:
     return table
 
 
-def coverage(vectors: Vectors, vocabulary: Vocabulary, sentences: Iterable[str]) -> dict[str, Any]:
-    """Counts the words of sentences, as types and as tokens, and those that have a vector."""
+def coverage(vectors: Vectors, vocabulary: Vocabulary, sentences: Iterable[str]) -> dict[str, int]:
+    """Counts the words of sentences, as types and as tokens, and how many have a vector."""
     pairs = zip(vocabulary.words, vectors.found, strict=True)
     known = {word for word, found in pairs if found}
     counts = collections.Counter(word for s in sentences for word in tokenize(s))
@@ -110,8 +139,8 @@ def coverage(vectors: Vectors, vocabulary: Vocabulary, sentences: Iterable[str])
     }
 
 
-def describe_coverage(counts: dict[str, Any]) -> str:
-    """Puts `coverage` into words."""
+def describe_coverage(counts: dict[str, int]) -> str:
+    """Formats the counts of `coverage`."""
     shares = [
         f"{counts[f'{kind}_with_vector']:,} of {counts[kind]:,} {kind} "
         f"({counts[f'{kind}_with_vector'] / max(1, counts[kind]):.2%})"

@@ -6,10 +6,9 @@ import pytest
 
 import tfds_refcoco
 from benchmarks import evaluation
-from configs import shapes
+from lts_jax.configs import shapes
+from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.shapes import generate
-
-from tiny import TINY
 
 
 @pytest.fixture(scope="module")

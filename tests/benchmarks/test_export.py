@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tiny import TINY
+from tests.lts_jax.helpers.tiny import TINY
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")

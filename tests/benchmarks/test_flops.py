@@ -8,11 +8,10 @@ import pytest
 from flax import linen as nn
 
 from benchmarks import flops
-from lts_jax import steps
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import Darknet53
-
-from tiny import TINY
+from lts_jax.state import train_state
+from tests.lts_jax.helpers.tiny import TINY
 
 
 def of_xla(function, *args):
@@ -65,13 +64,13 @@ def test_darknet53_is_the_published_network():
 def test_the_whole_network_is_what_xla_says_but_for_single_operations():
     model = LTS(vocab_size=9, **TINY)
     optimizer = optax.adam(1e-3)
-    state = jax.eval_shape(lambda: steps.init_state(model, optimizer, 0, 64, 5))
+    state = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, 64, 5))
     image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     tokens = jax.ShapeDtypeStruct((2, 5), np.int32)
     length = jax.ShapeDtypeStruct((2,), np.int32)
 
     def forward(state, *args):
-        return model.apply(steps.variables_of(state), *args, train=False)
+        return model.apply(train_state.variables_of(state), *args, train=False)
 
     counted = flops.count(forward, state, image, tokens, length)
     analysis = of_xla(forward, state, image, tokens, length)

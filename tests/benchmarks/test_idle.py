@@ -6,9 +6,8 @@ import pytest
 
 import tfds_refcoco
 from benchmarks import idle
+from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.shapes import generate
-
-from tiny import TINY
 
 
 def test_share_of_intervals():

@@ -1,6 +1,7 @@
 import pytest
 
 from benchmarks import memory
+from lts_jax.config.flags import load_config
 
 SMALL = "configs/shapes.py"
 
@@ -8,7 +9,7 @@ SMALL = "configs/shapes.py"
 def test_what_an_example_keeps(repo_root, monkeypatch):
     """Less in bfloat16, computed again or with a shared image; the state is the same."""
     monkeypatch.chdir(repo_root)
-    found = {name: memory.kept(SMALL, *kind) for name, kind in memory.KINDS.items()}
+    found = {name: memory.kept(load_config(SMALL), *kind) for name, kind in memory.KINDS.items()}
     assert len({of["state"] for of in found.values()}) == 1
     plain, remat, shared, half, half_remat, half_shared = (of["example"] for of in found.values())
     assert half_remat < min(half, remat) and max(half, remat) < plain

@@ -5,9 +5,8 @@ import json
 import jax
 import pytest
 
-from benchmarks import inference, network, train_step, turns
-
-from tiny import TINY
+from benchmarks import inference, network, timing, train_step
+from tests.lts_jax.helpers.tiny import TINY
 
 ARGUMENTS = [
     "--config=configs/refcoco.py",
@@ -19,7 +18,7 @@ ARGUMENTS = [
 @pytest.fixture(autouse=True)
 def fast(monkeypatch, repo_root):
     monkeypatch.chdir(repo_root)
-    monkeypatch.setattr("benchmarks.turns.matrix_rate", lambda dtype: 1e9)
+    monkeypatch.setattr("benchmarks.timing.matrix_rate", lambda dtype: 1e9)
 
 
 @pytest.mark.parametrize("benchmark", [train_step, inference])
@@ -50,10 +49,10 @@ def test_a_step_is_three_times_an_image_forward(tmp_path):
 
 
 def test_a_sweep_ends_where_the_memory_does(tmp_path, capsys):
-    def measure(args, size, batch):
+    def measure(args, config, batch):
         if batch > 2:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return {"rows": turns.summarize({"ours": [1.0]}, batch, 1, args.rate)}
+        return {"rows": timing.summarize({"ours": [1.0]}, batch, 1, args.rate)}
 
     out = tmp_path / "out.json"
     network.run("", measure, [*ARGUMENTS, "--sweep=batch", f"--out={out}"])

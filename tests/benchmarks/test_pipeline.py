@@ -21,15 +21,15 @@ def data(tmp_path_factory):
 
 def test_the_peer_reads_the_same_sentences(data, tmp_path):
     pytest.importorskip("torch", reason="torch is the peer")
-    from benchmarks import torch_loader
+    from benchmarks.peer import loader
 
     args = argparse.Namespace(data=data, dataset="shapes")
     split, preprocessing = pipeline.open_train(args)
-    torch_loader.write_files(split, tmp_path / "peer")
-    samples = torch_loader.list_samples(split, tmp_path / "peer", preprocessing)
+    loader.write_files(split, tmp_path / "peer")
+    samples = loader.list_samples(split, tmp_path / "peer", preprocessing)
     options = (samples, preprocessing.image_size, preprocessing.max_words)
-    plain = torch_loader.Samples(*options, normalize=False)
-    usual = torch_loader.Samples(*options, normalize=True)
+    plain = loader.Samples(*options, normalize=False)
+    usual = loader.Samples(*options, normalize=True)
     assert len(plain) == len(split.index)
     for row in range(len(plain)):
         ours = {k: v[0] for k, v in preprocessing.train_batch(split, [row]).items()}

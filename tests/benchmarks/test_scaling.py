@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from benchmarks import scaling
-from lts_jax import sharding
+from lts_jax.distributed.mesh import BATCH, make_mesh
 
 
 def test_bytes_of_a_compiled_program():
     """Two arrays that are summed over the devices, whatever else travels not at all."""
-    mesh = sharding.make_mesh(jax.devices()[:8])
+    mesh = make_mesh(jax.devices()[:8])
 
     @jax.jit
     def sums(x, y):
         return jnp.sin(x).sum(axis=0), (y @ y.swapaxes(1, 2)).sum(axis=0), x + 1
 
-    split = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    split = jax.sharding.NamedSharding(mesh, BATCH)
     x = jax.device_put(np.ones((16, 128), np.float32), split)
     y = jax.device_put(np.ones((8, 4, 6), np.float32), split)
     program = sums.lower(x, y).compile().as_text()

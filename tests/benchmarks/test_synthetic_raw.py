@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from benchmarks import synthetic_raw
-from tfds_refcoco.raw import read_raw
+from tfds_refcoco.raw.read import read_raw
 
 
 @pytest.fixture(scope="module")

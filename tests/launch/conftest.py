@@ -17,10 +17,10 @@ INSTALLED = ("gcloud", "curl", "sudo", "mountpoint", "python", "srun", "scancel"
 
 
 class Machine:
-    """Runs launch scripts in the repository's root, and says what they called."""
+    """Runs launch scripts in the repository's root, and lists the programs that they called."""
 
     def __init__(self, folder: Path, repo_root: Path):
-        self.folder, self.root = folder, repo_root
+        self.folder, self.root, self.cwd = folder, repo_root, repo_root
         source = Path(__file__).with_name("stand_in.py").read_text()
         stand_in = folder / "stand_in"
         stand_in.write_text(f"#!{sys.executable} -SE\n{source}")
@@ -31,7 +31,8 @@ class Machine:
                 (folder / part / name).symlink_to(stand_in)
         (folder / "buckets/b/data").mkdir(parents=True)
         (folder / "buckets/b/data/set").write_text("records")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "JAX", "XLA"))}
+        dropped = ("SLURM", "JAX", "XLA", "GLIBC")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         self.env = kept | {
             "FAKE": str(folder),
             "PATH": f"{folder}/bin:/usr/bin:/bin",
@@ -45,7 +46,7 @@ class Machine:
     def popen(self, script: str, *args: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(self.root / "launch" / script), *args],
-            cwd=self.root,
+            cwd=self.cwd,
             env=self.env | env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

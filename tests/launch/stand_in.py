@@ -153,7 +153,8 @@ def python(args):
     lines = (FAKE / "runs").read_text().splitlines() if (FAKE / "runs").exists() else ["exit 0"]
     verb, what = lines[min(number, len(lines) - 1)].split()
     platforms, revision = map(os.environ.get, ("JAX_PLATFORMS", "LTS_GIT_REVISION"))
-    print("JAX_PLATFORMS", platforms, "run", number, "of", revision, flush=True)
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    print("JAX_PLATFORMS", platforms, "run", number, "of", revision, "with", tunables, flush=True)
     if verb == "exit":
         return int(what)
 

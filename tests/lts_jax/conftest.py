@@ -6,16 +6,21 @@ import pytest
 from ml_collections import ConfigDict
 
 import tfds_refcoco
-from configs import shapes
-from tfds_refcoco.reader import Dataset
+from lts_jax.configs import shapes
+from lts_jax.io.console import configure_logging
+from tests.lts_jax.helpers.tiny import TINY
+from tfds_refcoco.records.reader import Dataset
 from tfds_refcoco.shapes import generate
 
-from tiny import TINY
-
 if TYPE_CHECKING:
-    from lts_jax.train import Results
+    from lts_jax.evaluation.run import Results
+    from tests.lts_jax.helpers.fake_runs import FakeRuns
 
-    from fake_runs import FakeRuns
+
+@pytest.fixture(autouse=True)
+def logged() -> None:
+    """Shows messages as the commands do."""
+    configure_logging()
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +67,7 @@ def whole_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> tuple[Path, "Results"]:
     """One uninterrupted run: its workdir and the metrics that it returned."""
-    from lts_jax.train import train_and_evaluate
+    from lts_jax.training.loop import train_and_evaluate
 
     workdir = tmp_path_factory.mktemp("whole")
     return workdir, train_and_evaluate(tiny_config_factory(), workdir)
@@ -74,36 +79,24 @@ def trained_run(
 ) -> Path:
     """The workdir of a tiny run that was evaluated; not trained, which would compile for long."""
     import jax
-    import optax
 
-    from lts_jax import experiment, sharding
-    from lts_jax.checkpointing import Checkpoints
-    from lts_jax.data import pipeline
-    from lts_jax.data.tokenizer import Vocabulary
-    from lts_jax.optim import make_optimizer
-    from lts_jax.train import evaluate
-    from lts_jax.writers import MetricWriter
+    from lts_jax.evaluation.run import evaluate
+    from lts_jax.experiment.experiment import Experiment
+    from lts_jax.state.checkpoints import Checkpoints
+    from lts_jax.training.logs import MetricWriter
 
     workdir = tmp_path_factory.mktemp("trained")
     config = tiny_config_factory()
     config.eval.batch_size = 3  # on each device; all images of testB
-    split = experiment.open_data(config).split("train")
-    vocabulary = Vocabulary.build(split.index.text)
-    model = experiment.make_model(config, vocabulary)
-    optimizer = make_optimizer(optax.constant_schedule(0.0))
-    state = experiment.fresh_state(config, model, optimizer, sharding.make_mesh())
+    experiment = Experiment.from_config(config)
+    state = experiment.initial_state()
     # Larger weights, so that masks depend on the sentence.
     larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
     state = state.replace(params=larger)
-    preprocessing = experiment.make_preprocessing(config, vocabulary)
-    batches = iter(
-        pipeline.train_batches(
-            split, preprocessing, batch_size=8, seed=0, epoch_unit="sentences", threads=1
-        )
-    )
-    run = experiment.describe_run(config, split, vocabulary)
+    run = experiment.describe(experiment.train_split)
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(7, state, batches, run, list(vocabulary.words))
+        words = experiment.vocabulary.words
+        checkpoints.save(7, state, experiment.train_batches(), run, words)
         checkpoints.score(7, {"oiou": 0.5})
     with MetricWriter(workdir, 0) as writer:
         for step in (1, 7):
@@ -115,9 +108,8 @@ def trained_run(
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
     """Takes the place of the processes that the tables' command starts."""
-    from lts_jax import runs
-
-    from fake_runs import FakeRuns
+    from lts_jax.paper import runs
+    from tests.lts_jax.helpers.fake_runs import FakeRuns
 
     monkeypatch.chdir(repo_root)
     fake = FakeRuns()

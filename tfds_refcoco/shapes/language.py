@@ -167,7 +167,7 @@ def _middle(found: list[int], scene: Scene) -> frozenset[int]:
 
 def _sized(found: list[int], scene: Scene, biggest: bool) -> frozenset[int]:
     def larger(a: Thing, b: Thing) -> bool:
-        ratio = min(a.diameter / b.diameter, (a.area / b.area) ** 0.5)
+        ratio: float = min(a.diameter / b.diameter, (a.area / b.area) ** 0.5)
         return ratio >= SIZE_RATIO
 
     things = scene.things

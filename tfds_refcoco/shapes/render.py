@@ -2,15 +2,18 @@
 
 import colorsys
 import math
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from tfds_refcoco.shapes.scene import Scene, Thing
+from tfds_refcoco.shapes.scene import Points, Scene, Thing
 
 SUPERSAMPLING = 3  # objects are drawn this much larger, then averaged
 _RIM = np.ones((5, 5), np.uint8)  # erosion by 2 enlarged pixels
 JPEG_QUALITY = 90
+Pixels = NDArray[Any]  # float32 [H, W, channels]; OpenCV's type hints do not keep the dtype
 
 # HSV as (hue in degrees, saturation, value), and by how much each is jittered either way.
 HSV = {
@@ -23,7 +26,7 @@ HSV = {
 }
 
 
-def render(rng: np.random.Generator, scene: Scene) -> np.ndarray:
+def render(rng: np.random.Generator, scene: Scene) -> NDArray[np.uint8]:
     """Draws the scene as an RGB image (H, W, 3) of uint8."""
     image = _background(rng, scene.width, scene.height)
     for thing in scene.things:
@@ -33,7 +36,7 @@ def render(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     return image.clip(0, 255).round().astype(np.uint8)
 
 
-def encode_jpeg(image: np.ndarray) -> bytes:
+def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     """JPEG of an RGB image (H, W, 3) of uint8."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -42,7 +45,7 @@ def encode_jpeg(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def coverage(polygon: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def coverage(polygon: Points, corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
     """The polygon drawn in a window of the image, SUPERSAMPLING times larger.
 
     Args:
@@ -62,7 +65,7 @@ def coverage(polygon: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
     return mask
 
 
-def _draw(rng: np.random.Generator, image: np.ndarray, thing: Thing) -> None:
+def _draw(rng: np.random.Generator, image: Pixels, thing: Thing) -> None:
     """Blends one object into the float image, in place."""
     low = np.floor(thing.polygon.min(0)).astype(int)
     width, height = np.ceil(thing.polygon.max(0)).astype(int) - low
@@ -87,7 +90,7 @@ def _draw(rng: np.random.Generator, image: np.ndarray, thing: Thing) -> None:
 
 def _second_tone(
     rng: np.random.Generator, thing: Thing, shape: tuple[int, ...], corner: tuple[int, int]
-) -> np.ndarray:
+) -> NDArray[np.bool]:
     """Where an enlarged window of `shape` would show the texture's second tone: bool array."""
     rows, columns = ((np.arange(side, dtype=np.float32) + 0.5) / SUPERSAMPLING for side in shape)
     x = (columns + corner[0] - thing.x)[None, :]
@@ -103,15 +106,17 @@ def _second_tone(
         u, v = (u / cell + rng.random()) / 2, (v / cell + rng.random()) / 2
         return (_fraction(u) < 0.5) ^ (_fraction(v) < 0.5)
     pitch = max(size / 3.2, 6.0)
-    u, v = _fraction(u / pitch + 0.5) - 0.5, _fraction(v / pitch + 0.5) - 0.5
-    return u * u + v * v < 0.33**2
+    du, dv = _fraction(u / pitch + 0.5) - 0.5, _fraction(v / pitch + 0.5) - 0.5
+    return du * du + dv * dv < 0.33**2
 
 
-def _fraction(values: np.ndarray) -> np.ndarray:
+def _fraction(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values - np.floor(values)  # several times faster than % 1
 
 
-def _tones(rng: np.random.Generator, colour: str) -> tuple[np.ndarray, np.ndarray]:
+def _tones(
+    rng: np.random.Generator, colour: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A colour and a shade of it for the texture: two RGB arrays (3,) in 0..255."""
     centre, spread = HSV[colour]
     hue, saturation, value = np.array(centre) + np.array(spread) * rng.uniform(-1, 1, 3)
@@ -126,7 +131,7 @@ def _tones(rng: np.random.Generator, colour: str) -> tuple[np.ndarray, np.ndarra
     return main, (main * 0.45 if rng.random() < 0.5 else main * 0.45 + 255 * 0.55)
 
 
-def _smooth(grid: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _smooth(grid: NDArray[np.float64], image: Pixels) -> Pixels:
     """A coarse grid enlarged to the image's height and width."""
     height, width = image.shape[:2]
     return cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -138,9 +143,9 @@ def _muted(rng: np.random.Generator) -> list[float]:
     return [255 * tone for tone in colorsys.hsv_to_rgb(hue, saturation, value)]
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+def _background(rng: np.random.Generator, width: int, height: int) -> Pixels:
     """Gradient, low-frequency noise, patches, blobs and lines: float32 (H, W, 3)."""
-    image: np.ndarray = np.zeros((height, width, 3), np.float32)
+    image: Pixels = np.zeros((height, width, 3), np.float32)
     rows, columns = np.mgrid[-0.5:0.5:6j, -0.5:0.5:6j]
     angle = rng.uniform(0, 2 * np.pi)
     ramp = (columns * np.cos(angle) + rows * np.sin(angle))[:, :, None] + 0.5
@@ -161,7 +166,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
     return image
 
 
-def _patch(rng: np.random.Generator, image: np.ndarray) -> None:
+def _patch(rng: np.random.Generator, image: Pixels) -> None:
     """Draws one rough patch or blob into the image, in place."""
     height, width = image.shape[:2]
     corners = int(rng.integers(4, 9))

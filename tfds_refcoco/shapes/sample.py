@@ -101,7 +101,8 @@ def _sentences(rng: np.random.Generator, scene: Scene, index: int) -> tuple[tupl
 
 def _order(rng: np.random.Generator, weights: tuple[float, ...]) -> list[int]:
     """A random order in which heavier ones tend to come first."""
-    return np.argsort(rng.exponential(size=len(weights)) / weights).tolist()
+    order: list[int] = np.argsort(rng.exponential(size=len(weights)) / weights).tolist()
+    return order
 
 
 def _nouns(rng: np.random.Generator, scene: Scene, index: int) -> Iterator[Noun]:

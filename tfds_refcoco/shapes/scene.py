@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -35,6 +36,8 @@ MAX_TILT = 12.0  # degrees; more would make a square a diamond
 GAP = 3.0  # pixels free between the boxes of two objects
 EDGE = 2.0  # pixels free between an object and the image border
 
+Points = NDArray[np.float64]  # [N, 2]: x, y
+
 
 @dataclass(frozen=True, slots=True)
 class Thing:
@@ -43,7 +46,7 @@ class Thing:
     shape: str
     colour: str
     texture: str
-    polygon: np.ndarray  # (N, 2) float64: x, y
+    polygon: Points
     tilt: float  # radians
     x: float  # centre of the bounding box
     y: float
@@ -66,26 +69,27 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def polygon_area(polygon: np.ndarray) -> float:
+def polygon_area(polygon: Points) -> float:
     """Area of a simple polygon of shape (N, 2)."""
     x, y = polygon.T
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
-def _ring(count: int, start: float, *radii: float) -> np.ndarray:
+def _ring(count: int, start: float, *radii: float) -> Points:
     """`count` points around the origin, their radii taken in turn from `radii`."""
     angles = math.radians(start) + np.arange(count) * (2 * math.pi / count)
-    return np.resize(radii, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    ring: Points = np.resize(radii, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return ring
 
 
-def _cross() -> np.ndarray:
+def _cross() -> Points:
     """A plus sign: the upper right arm corners, turned by a quarter three times."""
     quarter = np.array([(0.38, 1.0), (0.38, 0.38), (1.0, 0.38)])
     turn = np.array([(0.0, -1.0), (1.0, 0.0)])
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
 
-def _heart() -> np.ndarray:
+def _heart() -> Points:
     t = np.linspace(0, 2 * math.pi, 32, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
@@ -93,7 +97,7 @@ def _heart() -> np.ndarray:
 
 
 @functools.cache
-def outline(shape: str) -> np.ndarray:
+def outline(shape: str) -> Points:
     """The (N, 2) polygon of a shape at size 1, its bounding box centred on the origin.
 
     Size is the geometric mean of the diameter of the disc with the same area and of the extent:
@@ -109,7 +113,8 @@ def outline(shape: str) -> np.ndarray:
     }[shape]()
     low, high = points.min(0), points.max(0)
     size = math.sqrt(math.sqrt(4 * polygon_area(points) / math.pi) * (high - low).max())
-    return (points - (low + high) / 2) / size
+    centred: Points = (points - (low + high) / 2) / size
+    return centred
 
 
 def sample_scene(rng: np.random.Generator, split: str) -> Scene:
@@ -157,16 +162,15 @@ def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, 
     return looks
 
 
-def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+def _turned(points: Points, angle: float) -> Points:
     """`points` turned about the origin, the new bounding box centred on it again."""
     cos, sin = math.cos(angle), math.sin(angle)
     points = points @ np.array([[cos, sin], [-sin, cos]])
-    return points - (points.min(0) + points.max(0)) / 2
+    centred: Points = points - (points.min(0) + points.max(0)) / 2
+    return centred
 
 
-def _place(
-    rng: np.random.Generator, extents: np.ndarray, width: int, height: int
-) -> np.ndarray | None:
+def _place(rng: np.random.Generator, extents: Points, width: int, height: int) -> Points | None:
     """Box centres (N, 2) at which boxes of `extents` (N, 2) lie apart and inside, or None."""
     centres = np.zeros_like(extents)
     placed: list[int] = []
@@ -183,7 +187,7 @@ def _place(
     return centres
 
 
-def _thing(look: tuple[str, str, str], tilt: float, polygon: np.ndarray) -> Thing:
+def _thing(look: tuple[str, str, str], tilt: float, polygon: Points) -> Thing:
     polygon = polygon.round(2)  # what is drawn is then exactly what is written
     low, high = polygon.min(0), polygon.max(0)
     x, y = ((low + high) / 2).tolist()

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import tfds_refcoco
-from lts_jax import mapping, metrics
-from lts_jax.data import pipeline, preprocess
+from lts_jax.data import examples, image_ops
+from lts_jax.evaluation import metrics
+from lts_jax.steps import original_size
 
 split = tfds_refcoco.open_dataset(Path(sys.argv[1]), "shapes").split("val")
 index = split.index
@@ -21,10 +22,10 @@ for size in (96, 128):
         for row in range(len(index)):
             h, w = int(index.height[row]), int(index.width[row])
             record = split.record(int(index.record[row]))
-            truth = pipeline.read_mask(record, int(index.sentence[row]), h, w) > 0
-            place = preprocess.place(h, w, size, "letterbox")
-            grid = preprocess.fit_mask(truth.astype(np.uint8), place, size, stride)
-            full = mapping.to_original_size(
+            truth = examples.read_mask(record, int(index.sentence[row]), h, w) > 0
+            place = image_ops.place(h, w, size, "letterbox")
+            grid = image_ops.fit_mask(truth.astype(np.uint8), place, size, stride)
+            full = original_size.to_original_size(
                 jnp.asarray(grid, jnp.float32)[None], jnp.array([place]), (h, w), stride
             )
             found = np.asarray(full[0]) > 0.25

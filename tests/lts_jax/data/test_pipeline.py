@@ -3,9 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
-from lts_jax.data import canvases, pipeline
-from lts_jax.data.order import TrainingOrder
-from lts_jax.data.tokenizer import UNKNOWN, Vocabulary
+from lts_jax.data import buckets, pipeline
+from lts_jax.data.examples import Preprocessing, read_mask
+from lts_jax.data.sampler import TrainingOrder
+from lts_jax.data.vocabulary import UNKNOWN, Vocabulary
 from lts_jax.errors import ConfigError
 
 
@@ -16,7 +17,7 @@ def train(shapes_data):
 
 def make_preprocessing(split, **changes):
     vocabulary = Vocabulary.build(split.index.text)
-    return pipeline.Preprocessing(vocabulary, image_size=64, max_words=12, **changes)
+    return Preprocessing(vocabulary, image_size=64, max_words=12, **changes)
 
 
 def loader(split, *, seed=0, unit="sentences", threads=2, batch_size=4, **of_host):
@@ -188,7 +189,7 @@ def test_hidden_sentences_keep_only_their_length(train):
 def evaluated(split, batch_size):
     preprocessing = make_preprocessing(split)
     index, groups = split.index, pipeline.rows_by_image(split)
-    (bucket,) = canvases.buckets(groups, index.height, index.width)
+    (bucket,) = buckets.buckets(groups, index.height, index.width)
     batches = pipeline.eval_batches(
         split,
         preprocessing,
@@ -229,7 +230,7 @@ def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
                 assert tuple(images["placement"][batch["image"][i]]) == placement
                 assert placement[:2] == (h, w)
                 truth = np.unpackbits(batch["truth"][i], axis=1, count=canvas[1])
-                mask = pipeline.read_mask(record, index.sentence[row], h, w)
+                mask = read_mask(record, index.sentence[row], h, w)
                 assert mask.any()
                 np.testing.assert_array_equal(truth[:h, :w], mask)
                 assert truth.sum() == mask.sum()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, upsample_nearest
-
-from oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
+from tests.lts_jax.helpers.oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the layers")
 

@@ -5,9 +5,8 @@ import pytest
 
 from lts_jax.models import LTS
 from lts_jax.models.segmenter import Segmenter
-
-from oracles import batch_norm_variables
-from tiny import TINY
+from tests.lts_jax.helpers.oracles import batch_norm_variables
+from tests.lts_jax.helpers.tiny import TINY
 
 IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
 TOKENS = np.array([[2, 3, 4, 0], [5, 6, 0, 0]], np.int32)

@@ -10,8 +10,13 @@ from lts_jax.models.fusion import Fusion
 from lts_jax.models.locator import Locator
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
-
-from oracles import batch_norm_variables, randomize, relative_error, to_nchw, to_nhwc
+from tests.lts_jax.helpers.oracles import (
+    batch_norm_variables,
+    randomize,
+    relative_error,
+    to_nchw,
+    to_nhwc,
+)
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the parts")
 functional = torch.nn.functional

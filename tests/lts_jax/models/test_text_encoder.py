@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models.text_encoder import TextEncoder
-
-from oracles import relative_error
+from tests.lts_jax.helpers.oracles import relative_error
 
 torch = pytest.importorskip("torch", reason="torch.nn.GRU is the oracle")
 

@@ -6,8 +6,7 @@ import pytest
 from lts_jax.models.locator import Locator
 from lts_jax.models.text_encoder import TextFeatures
 from lts_jax.models.transformer import DecoderLayer, sine_position_encoding
-
-from oracles import randomize, relative_error
+from tests.lts_jax.helpers.oracles import randomize, relative_error
 
 torch = pytest.importorskip("torch", reason="torch.nn.TransformerDecoderLayer is the oracle")
 

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from lts_jax.data.tokenizer import Vocabulary
+from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import glove, word_vectors
 
@@ -72,6 +72,8 @@ def test_odd_lines_are_left_out_and_counted(tmp_path):
         glove.NOT_FINITE: 2,
         glove.TWICE: 1,
     }
+    described = word_vectors.describe_odd_lines(vectors)
+    assert described.startswith("left out of its 112 lines: 2 with too few numbers, ")
     np.testing.assert_array_equal(vectors.vectors, VECTORS)
     assert not read(path, words=(".", "man")).found[0]  # `. . .` is not `.`
 
@@ -95,7 +97,7 @@ def test_words_without_a_vector_are_drawn_like_the_others():
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.txt", b"", "not one of the 5 words"),
+        ("a.txt", b"", "none of the 5 words"),
         ("a.txt", b"a" * 100_000, r"no line ends within \d+ bytes of byte 0"),
         ("a.txt", "".join(line("x", [0] * 60) for _ in "ab"), r"embed_dim=50 .* byte 0 has 60"),
         ("a.txt", "".join(line("x", [0] * 25) for _ in "ab"), r"embed_dim=50 .* byte 0 has 25"),
@@ -127,22 +129,22 @@ def test_arrays_that_are_none(tmp_path):
 
 
 def test_memory_is_bounded_by_what_is_kept(tmp_path):
-    """A text file, and an archive that unpacks to 200 times its size."""
+    """A text file, and archives that unpack to many times their size."""
     rows = "".join(line(f"w{i}", VECTORS[i % 4]) for i in range(2000))
-    text = write(tmp_path, TEXT + rows * 10)
+    text = write(tmp_path, TEXT + rows * 6)
     with zipfile.ZipFile(tmp_path / "v.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("v.txt", TEXT + line("x", [0] * 50) * 40_000)
+        file.writestr("v.txt", TEXT + line("x", [0] * 50) * 15_000)
     np.savez_compressed(
         tmp_path / "v.npz",
-        words=np.array([*KNOWN, *["x"] * 100_000]),
-        vectors=np.concatenate([VECTORS, np.zeros((100_000, 50), np.float32)]),
+        words=np.array([*KNOWN, *["x"] * 30_000]),
+        vectors=np.concatenate([VECTORS, np.zeros((30_000, 50), np.float32)]),
     )
-    for path, size in ((text, 8e6), (tmp_path / "v.zip", 15e6), (tmp_path / "v.npz", 20e6)):
+    for path in (text, tmp_path / "v.zip", tmp_path / "v.npz"):  # 5 to 6 MB, uncompressed
         tracemalloc.start()
         vectors = read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 4e6 < size and vectors.found.sum() == 4, (path, peak)
+        assert peak < 4e6 and vectors.found.sum() == 4, (path, peak)
 
 
 def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
@@ -188,12 +190,12 @@ def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
     assert len(set(names)) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, capsys):
+def test_a_cache_that_cannot_be_written(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     path, cache = write(tmp_path, TEXT), tmp_path / "file" / "cache"
     vectors = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
     assert vectors.found.sum() == 4
-    assert f"not kept: {cache} cannot be written" in capsys.readouterr().out
+    assert f"not cached: cannot write {cache}" in caplog.text
 
 
 def test_a_written_vocabulary_keeps_the_files_hash(tmp_path):
@@ -214,7 +216,7 @@ def test_a_written_vocabulary_keeps_the_files_hash(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])
-def test_a_thousand_mutated_files(tmp_path, name):
+def test_mutated_files(tmp_path, name):
     """Each is refused with its place, or every vector is the one that its line now holds."""
     path = tmp_path / name
     if name == "v.txt":
@@ -225,7 +227,7 @@ def test_a_thousand_mutated_files(tmp_path, name):
     else:
         np.savez(path, words=np.array(KNOWN), vectors=VECTORS)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
-    for i in range(1000):
+    for i in range(300):
         data = bytearray(whole)
         if i % 3 == 0:
             for at in rng.integers(len(data), size=3):
@@ -239,7 +241,7 @@ def test_a_thousand_mutated_files(tmp_path, name):
         try:
             vectors = read(path)
         except ConfigError as error:
-            where = r"byte \d+|tensor (words|vectors)|not one of the 5 words"
+            where = r"byte \d+|tensor (words|vectors)|none of the 5 words"
             assert re.search(where, str(error)), str(error)
             refused += 1
             continue
@@ -255,9 +257,10 @@ def test_a_thousand_mutated_files(tmp_path, name):
         else:  # what an archive holds has a checksum
             for word, values in zip(found, vectors.vectors, strict=True):
                 np.testing.assert_array_equal(values, VECTORS[KNOWN.index(word)])
-    assert refused > (50 if name == "v.txt" else 500)
+    assert refused > (15 if name == "v.txt" else 150)
 
 
+@pytest.mark.slow
 def test_coverage_of_refcoco(test_data, tmp_path):
     """The stand-in for GloVe as a text file covers the tokens of val, testA and testB."""
     with np.load(test_data / "vectors" / "words_300d_fp16.npz") as file:

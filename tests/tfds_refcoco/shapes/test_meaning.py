@@ -13,6 +13,8 @@ import pytest
 
 from tfds_refcoco.shapes.sample import sample
 
+pytestmark = pytest.mark.slow  # the fixture reads more than a thousand sentences
+
 SHAPES = {
     **{w: w for w in ("circle", "square", "triangle", "star", "cross", "heart")},
     "ball": "circle",

@@ -1,0 +1,1 @@
+"""The same network, input pipeline and evaluation in PyTorch, to compare with."""

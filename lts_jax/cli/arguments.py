@@ -1,0 +1,36 @@
+"""Flags that several commands share."""
+
+import argparse
+from pathlib import Path
+
+from lts_jax.config.flags import config_path
+
+CONFIG_HELP = (
+    "name of a shipped config (refcoco, refcocoplus, refcocog, shapes, …) or path of a .py file; "
+    "NAME:VARIANT takes one of the paper's variants. Any field of it, see configs/default.py, is "
+    "set by --config.SECTION.FIELD=VALUE"
+)
+
+
+def default_workdir(config: str) -> Path:
+    """Returns `runs/<config>[_<variant>]`.
+
+    Raises:
+      ConfigError: there is no such config.
+    """
+    path, variant = config_path(config)
+    return Path("runs") / (path.stem + (f"_{variant}" if variant not in ("", "lts") else ""))
+
+
+def positive(text: str) -> int:
+    """Parses a whole number of at least 1, for argparse."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Parses a whole number of at least 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)

@@ -1,0 +1,77 @@
+"""The command `lts`: referring image segmentation in JAX.
+
+    lts train --config shapes          # generates a dataset, trains, evaluates
+    lts predict --workdir runs/shapes --image photo.jpg --text "red circle" --out predictions
+
+`lts COMMAND --help` explains a command.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import lts_jax
+from lts_jax.config.flags import split_overrides
+from lts_jax.errors import USER_ERRORS
+from lts_jax.io.console import configure_logging
+from tfds_refcoco.errors import DataError
+
+COMMANDS = {
+    "train": "train a network, or resume its training, and evaluate it",
+    "eval": "evaluate a checkpoint",
+    "predict": "segment what sentences refer to in any picture",
+    "report": "write one HTML file about an evaluated run",
+    "compare": "compare two runs on the same sentences",
+    "score": "score anybody's predictions",
+    "tables": "train the variants of one of the paper's tables",
+    "figures": "draw the paper's Figures 4 and 5",
+    "export": "export a network as StableHLO, ONNX or safetensors",
+    "pretrained": "convert pretrained backbones, look up word vectors",
+    "data": "build, check and show datasets (python -m tfds_refcoco)",
+}
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
+    """Runs a command.
+
+    Args:
+      arguments: its name and its flags; None takes those of the process.
+      prog: the program's name in help texts.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    listed = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} COMMAND [flags]",
+        description=__doc__,
+        epilog=f"commands:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=lts_jax.__version__)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    name = parser.parse_args(arguments[:1]).command
+    configure_logging()
+    if name == "data":
+        from tfds_refcoco.__main__ import main as data
+
+        sys.exit(data(arguments[1:], prog=f"{prog} data"))
+    module = importlib.import_module(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
+    parser = argparse.ArgumentParser(
+        prog=f"{prog} {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    overrides, others = split_overrides(arguments[1:])
+    args = parser.parse_args(others)
+    args.overrides = overrides
+    if overrides and not hasattr(args, "config"):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    try:
+        module.run(args)
+    except (*USER_ERRORS, DataError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")

@@ -1,0 +1,41 @@
+"""Draws Figures 4 and 5 of the paper from evaluated runs.
+
+    lts figures --workdir runs/refcoco --split val --sent_ids 17,42
+    lts figures --workdir runs/tables/refcoco/lts/seed0 --variants runs/tables/refcoco
+
+Figure 4: image, heatmap H_mask, predicted mask, truth. Figure 5: the masks without segmentation,
+without fusion, without filter, and of the full model.
+"""
+
+import argparse
+from pathlib import Path
+
+from lts_jax.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="evaluated run of the full model"
+    )
+    parser.add_argument(
+        "--variants", type=Path, help="folder of Table 2's runs, <variant>/seed0: Figure 5"
+    )
+    parser.add_argument("--split", default="val", help="evaluated split")
+    parser.add_argument(
+        "--sent_ids", default="", help="sentences to draw, as 17,42; some of all if omitted"
+    )
+    parser.add_argument("--out", type=Path, help="folder; <workdir>/figures if omitted")
+    parser.add_argument("--data", type=Path, help="folder of the datasets; the run's if omitted")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draws the figures."""
+    from lts_jax.paper.figures import draw
+
+    sent_ids = [text.strip() for text in args.sent_ids.split(",") if text.strip()]
+    if bad := [text for text in sent_ids if not text.isdecimal()]:
+        raise ConfigError(f"--sent_ids: {bad[0]!r} is no whole number")
+    out = args.out or args.workdir / "figures"
+    written = draw(args.workdir, args.variants, args.split, [*map(int, sent_ids)], out, args.data)
+    print("wrote " + ", ".join(map(str, written)))

@@ -1,0 +1,42 @@
+"""Segments what sentences refer to in any picture.
+
+    lts predict --workdir runs/refcoco --image photo.jpg --text "man on the left" \
+      --text "red cup" --out predictions
+
+Writes mask, heatmap and overlay as PNG, and predictions.json with RLE and box.
+"""
+
+import argparse
+from pathlib import Path
+
+from lts_jax.cli.session import add_run_arguments, configure_jax, run_folder, trained_config
+from lts_jax.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    add_run_arguments(parser, checkpoint=True)
+    parser.add_argument("--image", metavar="FILE", help="the picture")
+    parser.add_argument(
+        "--text", action="append", default=[], help="what to segment; may be repeated"
+    )
+    parser.add_argument(
+        "--jsonl",
+        metavar="FILE",
+        help='lines of {"image": FILE, "text": TEXT}, the pictures relative to the file',
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the results")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predicts."""
+    workdir, step = run_folder(args)
+    from lts_jax.inference import batch
+    from lts_jax.inference.predictor import Predictor
+
+    jobs = batch.read_jobs(args.image, args.text, args.jsonl)
+    if not args.out:
+        raise ConfigError("--out: give the folder of the results")
+    configure_jax()
+    predictor = Predictor(workdir, step, trained_config(args, workdir, step))
+    batch.write_predictions(predictor, jobs, Path(args.out))

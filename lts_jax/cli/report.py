@@ -1,0 +1,37 @@
+"""Writes one HTML file about an evaluated run; it opens offline, in any browser.
+
+lts report runs/refcoco
+"""
+
+import argparse
+from pathlib import Path
+
+from lts_jax.cli.arguments import positive
+from lts_jax.paper.numbers import TABLES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument("workdir", type=Path, help="of an evaluated run")
+    parser.add_argument("--out", type=Path, help="HTML file; <workdir>/report.html if omitted")
+    parser.add_argument(
+        "--variant",
+        default="lts",
+        choices=sorted({variant for table in TABLES.values() for variant in table}),
+        help="row of the paper's tables to compare with",
+    )
+    parser.add_argument(
+        "--sentences", type=positive, default=10000, help="sentences in the gallery at most"
+    )
+    parser.add_argument("--data", type=Path, help="folder of the datasets; the run's if omitted")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the report."""
+    from lts_jax.io.files import write_text
+    from lts_jax.reporting.page import make_report
+
+    page = make_report(args.workdir, args.variant, args.sentences, args.data)
+    out = args.out or args.workdir / "report.html"
+    write_text(out, page)
+    print(f"wrote {out}, {len(page.encode()) / 1e6:.1f} MB")

@@ -1,0 +1,44 @@
+"""Scores anybody's predictions, without a network, an accelerator or JAX.
+
+    lts score --predictions p.json --data data --dataset refcoco_unc --split val
+
+Predictions are a JSON list of `{"sent_id": 17, "segmentation": {"size": [h, w], "counts": RLE}}`
+(COCO's RLE, compressed or not), or a folder of masks `<sent_id>.png` at the images' own sizes, in
+which all but 0 is foreground. A list may also hold a `point` `[column, row]` for each sentence, to
+be scored by pointing.
+"""
+
+import argparse
+from pathlib import Path
+
+import tfds_refcoco
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import bootstrap, external, results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="JSON file, or folder of <sent_id>.png"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the built datasets")
+    parser.add_argument("--dataset", default="refcoco_unc", help="name of the dataset")
+    parser.add_argument("--split", default="val", help="split; a+b joins two")
+    parser.add_argument(
+        "--out", type=Path, help="folder for metrics.json, analysis.json and predictions.json"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Scores."""
+    if args.out and (args.out / "predictions.json").resolve() == args.predictions.resolve():
+        raise ConfigError(f"--out={args.out} would overwrite --predictions: give another folder")
+    split = tfds_refcoco.open_dataset(args.data, args.dataset).split(args.split)
+    found = external.score(split, external.Predictions(args.predictions))
+    summary = results.summarize(split, found)
+    if args.out:
+        results.write(split, found, args.out)
+    results.print_results({args.split: summary})
+    results.print_intervals({args.split: bootstrap.intervals(found.scores(split))})
+    if args.out:
+        print(f"wrote {args.out}")

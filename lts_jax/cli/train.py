@@ -1,0 +1,53 @@
+"""Trains a network, or resumes its training, and evaluates the best checkpoint.
+
+    lts train --config shapes
+    lts train --config refcoco:transformer --workdir runs/t --config.train.batch_size=64
+
+Rerun the same command to resume, whatever ended it. SIGTERM and Ctrl-C end the step and save.
+"""
+
+import argparse
+import os
+import signal
+import sys
+
+from lts_jax.cli.session import (
+    add_process_arguments,
+    add_run_arguments,
+    configure_jax,
+    joined,
+    run_folder,
+)
+from lts_jax.config.flags import load_config
+from lts_jax.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    add_run_arguments(parser, checkpoint=False)
+    add_process_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains."""
+    # The imports take seconds, in which a machine may be taken away too.
+    signal.signal(signal.SIGTERM, _stop_before_start)
+    if args.config is None:
+        raise ConfigError("--config: name a config, for example --config shapes")
+    workdir, _ = run_folder(args)
+    from lts_jax.training.loop import train_and_evaluate
+    from lts_jax.training.preemption import Stop, Stopped
+
+    configure_jax()
+    stop = Stop()
+    stop.listen()
+    try:
+        with joined(args):
+            train_and_evaluate(load_config(args.config, args.overrides), workdir, stop)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on", flush=True)
+        sys.exit(stop.exit_status)
+
+
+def _stop_before_start(*_: object) -> None:
+    os._exit(not os.write(1, b"stopped before it began\n"))

@@ -1,0 +1,1 @@
+"""Checks, comparisons and command-line overrides of a config."""

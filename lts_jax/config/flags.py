@@ -1,0 +1,162 @@
+"""Finds a config by its name or path, and applies `--config.a.b=…` to it."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import lts_jax.configs
+from lts_jax.config.validation import check_config
+from lts_jax.configs.default import FIELDS
+from lts_jax.errors import ConfigError
+
+# ml_collections puts the traceback of a get_config that raised into its message, under this.
+_TRACEBACK = "Error whilst parsing config file"
+_OVERRIDE = re.compile(r"--?(no)?config\.(?P<field>[^=]+)(?P<value>=.*)?", re.DOTALL)
+_ERRORS = (flags.Error, AttributeError, ImportError, KeyError, TypeError, ValueError, OSError)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns the configs that come with the package, by name."""
+    folder = Path(next(iter(lts_jax.configs.__path__)))
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    return {path.stem: path for path, text in texts.items() if "\ndef get_config(" in text}
+
+
+def config_path(name: str) -> tuple[Path, str]:
+    """Splits `--config` into the file and the variant, "" if there is none.
+
+    Args:
+      name: the name of a shipped config, or the path of a file; maybe with `:variant`.
+
+    Raises:
+      ConfigError: there is no such config; the message lists the names.
+    """
+    file, _, variant = name.partition(":")
+    if file.endswith(".py") or "/" in file:
+        path = Path(file)
+        if not path.is_file():
+            raise ConfigError(f"--config {name}: no file {file}; {_names(path.stem)}")
+        return path, variant
+    shipped = shipped_configs()
+    if file not in shipped:
+        raise ConfigError(f"--config {name}: no config {file!r}; {_names(file)}")
+    return shipped[file], variant
+
+
+def _names(wanted: str) -> str:
+    names = list(shipped_configs())
+    near = difflib.get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}The names are {', '.join(names)}; the path of a .py file works too"
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separates the arguments that set fields of the config from the others.
+
+    `--config.a.b=1`, `--config.a.b 1`, `--config.flag` and `--noconfig.flag` set fields.
+
+    Returns:
+      The overrides, and the other arguments.
+    """
+    overrides: list[str] = []
+    others: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        match = _OVERRIDE.fullmatch(argument)
+        if match is None:
+            others.append(argument)
+            continue
+        overrides.append(argument)
+        field = FIELDS.get(match["field"])
+        is_switch = match[1] or (field is not None and isinstance(field.default, bool))
+        if match["value"] is None and not is_switch and (value := next(remaining, None)):
+            overrides.append(value)
+    return overrides, others
+
+
+def overridden_fields(overrides: Sequence[str]) -> list[str]:
+    """Returns the names of the fields that overrides set."""
+    return [match["field"] for x in overrides if (match := _OVERRIDE.fullmatch(x))]
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a config, applies overrides to it, and checks it.
+
+    Args:
+      name: see `config_path`.
+      overrides: arguments such as `--config.train.epochs=2`.
+
+    Raises:
+      ConfigError: there is no such config or variant, the overrides do not fit it, or a value
+        makes no sense.
+    """
+    path, variant = config_path(name)
+    arguments = ["lts", f"--config={path}" + (f":{variant}" if variant else ""), *overrides]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file(
+        "config", flag_values=values, sys_argv=arguments, lock_config=True
+    )
+    try:
+        values(arguments)
+        config: ConfigDict = _split_lists(holder.value)
+        check_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except _ERRORS as error:
+        raise ConfigError(f"{name}: {_describe(error)}") from error
+    return config
+
+
+def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Applies overrides to a config that comes from no file, and checks it.
+
+    Raises:
+      ConfigError: they do not fit it.
+    """
+    values = flags.FlagValues()
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=list(overrides)
+        )
+        values(["lts", *overrides])
+        result: ConfigDict = _split_lists(holder.value)
+    except _ERRORS as error:
+        raise ConfigError(_describe(error)) from error
+    check_config(result)
+    return result
+
+
+def saved_config(saved: dict[str, Any]) -> ConfigDict:
+    """Makes a config of a checkpoint's: JSON keeps tuples as lists."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuples(v) for k, v in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(saved)).lock()
+
+
+def _split_lists(config: ConfigDict) -> ConfigDict:
+    """Takes `--config.eval.splits=val,testA` for two splits; ml_collections makes it one text."""
+    names = (name.strip() for text in config.eval.splits for name in text.split(","))
+    config.eval.splits = tuple(name for name in names if name)
+    return config
+
+
+def _describe(error: Exception) -> str:
+    """Returns in words what reading a config raised."""
+    # A KeyError shows its message quoted.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if _TRACEBACK in message:
+        message = message.rstrip().splitlines()[-1]
+        for name in ("TypeError: ", "ValueError: "):
+            message = message.removeprefix(name)
+        if re.search(r"get_config\(\) takes 0 positional arguments", message):
+            message = "the config file has no variants: give it without :<variant>"
+    return message

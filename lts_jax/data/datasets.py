@@ -1,0 +1,65 @@
+"""Opens the datasets of tfds_refcoco, and the part of one that is trained on."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import tfds_refcoco
+from tfds_refcoco import DataError
+from tfds_refcoco.records.imagelists import read_ids
+from tfds_refcoco.records.reader import Dataset, Split
+
+
+def open_dataset(name: str, folder: Path, raw: Path | None) -> Dataset:
+    """Opens a dataset, building it first if that needs nothing of the user.
+
+    Args:
+      name: a dataset of tfds_refcoco.
+      folder: of the built datasets.
+      raw: folder of the raw files to build from, or None. `shapes` needs none.
+
+    Raises:
+      tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
+    """
+    try:
+        return tfds_refcoco.open_dataset(folder, name)
+    except DataError:
+        if name != "shapes" and raw is None:
+            raise
+    tfds_refcoco.build(name, folder, raw)
+    return tfds_refcoco.open_dataset(folder, name)
+
+
+def open_train_split(dataset: Dataset, name: str, images: Path | None) -> Split:
+    """Returns the split to train on.
+
+    Args:
+      dataset: of the split.
+      name: of the split; a+b joins two.
+      images: file of image ids, one a line, to train on these images alone; or None.
+
+    Raises:
+      tfds_refcoco.DataError: there is no such split, or the file names no image of it.
+    """
+    split = dataset.split(name)
+    if images is None:
+        return split
+    part = Split(split.path, split.names, frozenset(read_ids(images)))
+    if not len(part.index):
+        raise DataError(f"{images}: no image of {name} of {dataset.name} is listed there.")
+    return part
+
+
+def describe_split(split: Split) -> dict[str, Any]:
+    """Counts and a hash of a split's sentences and ids, by which it is recognized."""
+    index, digest = split.index, hashlib.sha256()
+    for ids in (index.sent_id, index.ref_id, index.image_id, index.height, index.width):
+        digest.update(ids.astype("<i8").tobytes())
+    digest.update("\n".join(index.text).encode())
+    counts = split.counts
+    return {
+        "images": counts.images,
+        "refs": counts.refs,
+        "sentences": counts.sentences,
+        "sha256": digest.hexdigest(),
+    }

@@ -1,0 +1,120 @@
+"""From a record and its sentences to arrays."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lts_jax.data import image_ops
+from lts_jax.data.vocabulary import UNKNOWN, Vocabulary
+from tfds_refcoco import DataError
+from tfds_refcoco.masks import decode
+from tfds_refcoco.records.reader import Split, sentence_mask
+
+Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a sentence of a split becomes an example.
+
+    Attributes:
+      vocabulary: the training split's words.
+      image_size: side of the network's input in pixels.
+      max_words: longer sentences are cut.
+      resize: "letterbox" or "squash".
+      hide_sentence: turn every word into the unknown word (a control: what can be had without
+        reading?).
+    """
+
+    vocabulary: Vocabulary
+    image_size: int
+    max_words: int
+    resize: image_ops.Resize = "letterbox"
+    hide_sentence: bool = False
+
+    def image(
+        self, record: Batch, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, image_ops.Placement]:
+        """Decodes and fits a record's JPEG: uint8 `[S, S, 3]`, `out` if given, and its place there.
+
+        Raises:
+          tfds_refcoco.DataError: it cannot be decoded.
+        """
+        try:
+            source = image_ops.decode_image(record["image"])
+        except ValueError as error:
+            raise DataError(
+                f"image_id {record['image_id']}: {error}: build the data set again"
+            ) from error
+        h, w = source.shape[:2]
+        placement = image_ops.place(h, w, self.image_size, self.resize)
+        return image_ops.fit_image(source, placement, self.image_size, out), placement
+
+    def sentence(self, sentence: str | Sequence[str]) -> Batch:
+        """Turns a text, or its words, into `tokens` int32 `[T]` and `length` int32."""
+        tokens, length = self.vocabulary.encode(sentence, self.max_words)
+        if self.hide_sentence:
+            tokens[:length] = UNKNOWN
+        return {"tokens": tokens, "length": np.int32(length)}
+
+    def train_batch(self, split: Split, rows: Sequence[int], per_image: int = 1) -> Batch:
+        """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
+
+        Each image is that of `per_image` rows, one behind the other.
+
+        Returns:
+          `image` uint8 `[K, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
+          at H/4 and H/8, `truth4` and `truth8`, uint8 `[B, S/4, S/4]` and `[B, S/8, S/8]`.
+        """
+        n, size = len(rows), self.image_size
+        sentences = [self.sentence(split.index.text[row]) for row in rows]
+        batch = {
+            # Written to in place: examples made one by one would all be copied again.
+            "image": np.empty((n // per_image, size, size, 3), np.uint8),
+            **{name: np.stack([s[name] for s in sentences]) for name in sentences[0]},
+            **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
+        }
+        for i, row in enumerate(rows):
+            if i % per_image == 0:
+                record = split.record(int(split.index.record[row]))
+                _, placement = self.image(record, batch["image"][i // per_image])
+            mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
+            for k in (4, 8):
+                batch[f"truth{k}"][i] = image_ops.fit_mask(mask, placement, size, k)
+        return batch
+
+    def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
+        """Reads sentences of one image, decoding it, and the mask of each object, once.
+
+        Args:
+          split: of the sentences.
+          rows: s rows of its index, all of one record.
+          canvas: height and width that hold the image, pixels.
+
+        Returns:
+          `image` uint8 `[S, S, 3]`, `placement` int32 `[6]`, `tokens` int32 `[s, T]`, `length`
+          int32 `[s]`, and `truth` uint8 `[s, canvas height, ⌈canvas width / 8⌉]`: masks in the
+          upper left corner of the canvas, their rows packed by `numpy.packbits`.
+        """
+        record = split.record(int(split.index.record[rows[0]]))
+        image, placement = self.image(record)
+        truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
+        refs = split.index.ref_id[rows]  # a ref's sentences mean the same
+        for ref in np.unique(refs):
+            first = int(split.index.sentence[rows[refs == ref][0]])
+            packed = np.packbits(read_mask(record, first, *placement[:2]), axis=1)
+            truth[refs == ref, : packed.shape[0], : packed.shape[1]] = packed
+        sentences = [self.sentence(split.index.text[row]) for row in rows]
+        return {
+            "image": image,
+            "placement": np.array(placement, np.int32),
+            **{k: np.stack([s[k] for s in sentences]) for k in sentences[0]},
+            "truth": truth,
+        }
+
+
+def read_mask(record: Batch, sentence: int, height: int, width: int) -> np.ndarray:
+    """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
+    return decode(sentence_mask(record, sentence), height, width)

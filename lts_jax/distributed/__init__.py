@@ -1,0 +1,1 @@
+"""Devices as a mesh, and what several processes do together."""

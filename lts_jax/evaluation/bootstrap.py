@@ -1,0 +1,123 @@
+"""How far a metric may be trusted: images are drawn again and again, with replacement.
+
+The sentences of an image are no independent samples, so whole images are drawn. Every metric is a
+ratio of two sums over the images drawn.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lts_jax.evaluation import metrics
+
+DRAWS = 2000
+LEVEL = 0.95
+_CHUNK = 100  # draws at a time: bounds the memory
+
+
+class Scores(NamedTuple):
+    """What sentences scored."""
+
+    image_id: np.ndarray  # int [N]
+    intersection: np.ndarray  # int [N], pixels
+    union: np.ndarray  # int [N], pixels
+    pointing: np.ndarray | None  # float [N], see `lts_jax.evaluation.metrics.summarize`
+
+    def take(self, rows: np.ndarray) -> "Scores":
+        """Selects sentences, by a mask or by number."""
+        pointing = None if self.pointing is None else self.pointing[rows]
+        return Scores(self.image_id[rows], self.intersection[rows], self.union[rows], pointing)
+
+    def summarize(self) -> dict[str, Any]:
+        """`lts_jax.evaluation.metrics.summarize` of them."""
+        return metrics.summarize(self.intersection, self.union, self.pointing)
+
+
+def intervals(scores: Scores, draws: int = DRAWS, seed: int = 0) -> dict[str, list[float] | None]:
+    """Percentile intervals, 95 %, of every metric: `[low, high]`, None where there is no metric."""
+    names, sums = _sums(scores)
+    values = np.concatenate([_ratios(w, sums) for w in _weights(sums.shape[1], draws, seed)])
+    found: dict[str, list[float] | None] = dict.fromkeys(metrics.METRIC_NAMES)
+    for name, column in zip(names, values.T, strict=True):
+        if not np.isnan(column).all():
+            found[name] = np.nanquantile(column, _tails()).tolist()
+    return found
+
+
+def differences(
+    a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0
+) -> dict[str, dict[str, Any] | None]:
+    """Compares two runs on the same sentences, in the same order: both see the same draws.
+
+    Returns:
+      By metric `a`, `b`, `difference` (b − a), its 95 % `interval`, and `p`, two-sided: twice the
+      smaller share of the draws in which the sign of the difference is another one (no less than
+      2 / (draws + 1)). None where either run has no such metric, or no draw has it in both.
+    """
+    if not np.array_equal(a.image_id, b.image_id):
+        raise ValueError("a paired comparison needs the same sentences")
+    (names_a, sums_a), (names_b, sums_b) = _sums(a), _sums(b)
+    of_a, of_b = a.summarize(), b.summarize()
+    drawn_a, drawn_b = [], []
+    for w in _weights(sums_a.shape[1], draws, seed):
+        drawn_a.append(_ratios(w, sums_a))
+        drawn_b.append(_ratios(w, sums_b))
+    all_a, all_b = np.concatenate(drawn_a), np.concatenate(drawn_b)
+    found: dict[str, dict[str, Any] | None] = dict.fromkeys(metrics.METRIC_NAMES)
+    for name in metrics.METRIC_NAMES:
+        if of_a[name] is None or of_b[name] is None:
+            continue
+        change = all_b[:, names_b.index(name)] - all_a[:, names_a.index(name)]
+        change = change[~np.isnan(change)]
+        if not len(change):
+            continue
+        tail = min((change <= 0).sum(), (change >= 0).sum())
+        found[name] = {
+            "a": of_a[name],
+            "b": of_b[name],
+            "difference": of_b[name] - of_a[name],
+            "interval": np.quantile(change, _tails()).tolist(),
+            "p": float(min(1.0, 2 * (tail + 1) / (len(change) + 1))),
+        }
+    return found
+
+
+def _sums(scores: Scores) -> tuple[list[str], np.ndarray]:
+    """The metrics' names; their numerators and denominators by image, `[2, M, metrics]`."""
+    images, image = np.unique(scores.image_id, return_inverse=True)
+    iou = metrics.iou(scores.intersection, scores.union)
+    ones = np.ones(len(iou))
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]] = {
+        "oiou": (scores.intersection, scores.union),
+        "miou": (iou, ones),
+        **{f"prec@{x}": (iou > x, ones) for x in metrics.PRECISION_AT},
+    }
+    if scores.pointing is not None:
+        known = ~np.isnan(scores.pointing)
+        parts = {**parts, "pointing": (np.nan_to_num(scores.pointing), known)}
+    sums = np.zeros((2, len(images), len(parts)))
+    for i, pair in enumerate(parts.values()):
+        for k, values in enumerate(pair):
+            sums[k, :, i] = np.bincount(image, weights=values, minlength=len(images))
+    return list(parts), sums
+
+
+def _weights(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn, `[chunk, images]`."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, _CHUNK):
+        drawn = rng.integers(0, images, (min(_CHUNK, draws - start), images))
+        offset = images * np.arange(len(drawn))[:, None]
+        counts = np.bincount((drawn + offset).ravel(), minlength=drawn.size)
+        yield counts.reshape(drawn.shape).astype(float)
+
+
+def _ratios(weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Metrics of draws, `[draws, metrics]`; NaN where nothing was drawn that has the metric."""
+    above, below = weights @ sums[0], weights @ sums[1]
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def _tails() -> tuple[float, float]:
+    return (1 - LEVEL) / 2, (1 + LEVEL) / 2

@@ -1,0 +1,115 @@
+"""Metrics of groups of sentences: by length, words, the object's size, its rivals, its category."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lts_jax.evaluation import bootstrap
+from lts_jax.evaluation.bootstrap import Scores
+from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.text import tokenize
+
+LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7), (8, 10), (11, None))  # words
+SMALL, MEDIUM = 32**2, 96**2  # pixels, as COCO has them: small is below the first
+RIVALS = 5  # so many objects of a category and more are one group
+DRAWS = 1000
+_NONE = "no target"  # gRefCOCO has such sentences; their mIoU is the share of empty predictions
+
+_LOCATION = """left right top bottom upper lower middle center centre front back far near nearest
+closest furthest farthest corner side edge end background foreground above below first second third
+fourth fifth last leftmost rightmost topmost bottommost"""
+_COLOUR = """red orange yellow green blue purple violet pink brown black white gray grey tan beige
+gold golden silver maroon teal turquoise cyan magenta blond blonde dark light striped plaid colored
+colorful multicolored"""
+_RELATION = """above behind below beneath beside between against around by facing holding next near
+nearest closest on over under touching wearing with riding carrying eating watching inside outside
+across along"""
+WORDS: Mapping[str, frozenset[str]] = {
+    "location": frozenset(_LOCATION.split()),
+    "colour": frozenset(_COLOUR.split()),
+    "relation": frozenset(_RELATION.split()),
+}
+
+
+class Facts(NamedTuple):
+    """What sentences are about, in the order of the split's index."""
+
+    area: np.ndarray  # int [N], pixels of the truth
+    category: np.ndarray  # str [N], of the first target, "" where there is none
+    same_category: np.ndarray  # int [N], objects of that category in the image
+
+
+def facts(split: Split) -> Facts:
+    """Reads what the break-downs need of every sentence."""
+    index = split.index
+    return Facts(index.area, np.array(index.category), index.same_category)
+
+
+def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list[dict[str, Any]]]:
+    """Computes the metrics of every group that has a sentence.
+
+    Args:
+      texts: the sentences.
+      found: what they are about.
+      scores: what they scored.
+
+    Returns:
+      By kind of group ("length", "size", "words", "same_category", "category") a list of `group`,
+      `sentences`, `images`, the metrics and their 95 % `intervals`. A sentence is in one group of a
+      kind, but for "words": there it is in as many as it has kinds of words, or in "none of these".
+    """
+    words = [tokenize(text) for text in texts]
+    length = np.array([max(1, len(of_one)) for of_one in words])
+    groups: dict[str, dict[str, np.ndarray]] = {
+        "length": {
+            _span(low, high): (length >= low) & (length <= (high or np.inf))
+            for low, high in LENGTHS
+        },
+        "size": {
+            _NONE: found.area == 0,
+            "small": (found.area > 0) & (found.area < SMALL),
+            "medium": (found.area >= SMALL) & (found.area < MEDIUM),
+            "large": found.area >= MEDIUM,
+        },
+        "words": {
+            kind: np.array([not known.isdisjoint(of_one) for of_one in words])
+            for kind, known in WORDS.items()
+        },
+        "same_category": {
+            _NONE: found.same_category == 0,
+            **{
+                str(k) if k < RIVALS else f"{k} and more": (
+                    found.same_category == k if k < RIVALS else found.same_category >= k
+                )
+                for k in range(1, RIVALS + 1)
+            },
+        },
+        "category": {
+            name or _NONE: found.category == name for name in np.unique(found.category).tolist()
+        },
+    }
+    groups["words"]["none of these"] = ~np.any(list(groups["words"].values()), axis=0)
+    result = {
+        kind: [_group(name, rows, scores) for name, rows in of_kind.items() if rows.any()]
+        for kind, of_kind in groups.items()
+    }
+    result["category"].sort(key=lambda group: -group["sentences"])
+    return result
+
+
+def _group(name: str, rows: np.ndarray, scores: Scores) -> dict[str, Any]:
+    chosen = scores.take(rows)
+    return {
+        "group": name,
+        "sentences": len(chosen.image_id),
+        "images": len(np.unique(chosen.image_id)),
+        **chosen.summarize(),
+        "intervals": bootstrap.intervals(chosen, DRAWS),
+    }
+
+
+def _span(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low} and more"
+    return str(low) if low == high else f"{low} to {high}"

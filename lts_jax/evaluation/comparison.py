@@ -1,0 +1,126 @@
+"""Compares two runs on the same sentences.
+
+A run is a workdir that was evaluated, a folder that `lts score --out` wrote, or a
+predictions.json of either.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import bootstrap, metrics
+from lts_jax.evaluation.results import read_json
+from lts_jax.io.console import format_table
+
+_NUMBERS = ("sent_id", "image_id", "intersection", "union")
+
+
+def read_run(path: Path, split: str) -> list[dict[str, Any]]:
+    """Reads the scored sentences of a run, by sent_id.
+
+    Raises:
+      ConfigError: there are none, they were not scored, or a number is none or there twice.
+    """
+    tried = [path / "eval" / split / "predictions.json", path / "predictions.json"]
+    file = next((p for p in tried if p.exists()), tried[0]) if path.is_dir() else path
+    entries = read_json(file)
+    scored = isinstance(entries, list) and all(
+        isinstance(entry, dict) and all(name in entry for name in ("sentence", *_NUMBERS))
+        for entry in entries
+    )
+    if not scored or not entries:
+        raise ConfigError(f"{file}: no scored predictions; lts score --out DIR makes them")
+    ids = set()
+    for number, entry in enumerate(entries):
+        for name in _NUMBERS:
+            if type(entry[name]) is not int:
+                raise ConfigError(
+                    f"{file}[{number}]: {name}: {entry[name]!r}, expected a whole number"
+                )
+        if entry["sent_id"] in ids:
+            raise ConfigError(f"{file}[{number}]: sent_id {entry['sent_id']} is there twice")
+        ids.add(entry["sent_id"])
+    return sorted(entries, key=lambda entry: entry["sent_id"])
+
+
+def compare(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compares two runs, sentence by sentence.
+
+    Args:
+      a: of `read_run`.
+      b: the same sentences.
+
+    Returns:
+      `sentences`, `images`, `metrics` as `lts_jax.evaluation.bootstrap.differences` gives them, and
+      `sentence_by_sentence`, the largest difference of the IoU first.
+
+    Raises:
+      ConfigError: the sentences are not the same.
+    """
+    ids_a, ids_b = ([(e["sent_id"], e["image_id"], e["sentence"]) for e in x] for x in (a, b))
+    if ids_a != ids_b:
+        only = sorted({e[0] for e in ids_a} ^ {e[0] for e in ids_b})
+        why = f"{len(only)} are in one of them, as {only[:5]}" if only else "their texts differ"
+        raise ConfigError(f"the runs were not scored on the same sentences: {why}")
+    scores_a, scores_b = _scores(a), _scores(b)
+    iou_a, iou_b = (metrics.iou(s.intersection, s.union) for s in (scores_a, scores_b))
+    order = np.argsort(-np.abs(iou_b - iou_a), kind="stable")
+    return {
+        "sentences": len(a),
+        "images": len(np.unique(scores_a.image_id)),
+        "metrics": bootstrap.differences(scores_a, scores_b),
+        "better": {
+            "a": int((iou_a > iou_b).sum()),
+            "b": int((iou_b > iou_a).sum()),
+            "neither": int((iou_a == iou_b).sum()),
+        },
+        "sentence_by_sentence": [
+            {name: a[i][name] for name in ("sent_id", "image_id", "sentence")}
+            | {"iou_a": float(iou_a[i]), "iou_b": float(iou_b[i])}
+            for i in order
+        ],
+    }
+
+
+def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
+    image_id, intersection, union = (
+        np.array([e[name] for e in entries]) for name in ("image_id", "intersection", "union")
+    )
+    pointing = None
+    if all("hit" in e for e in entries):
+        pointing = np.array([np.nan if e["hit"] is None else e["hit"] for e in entries], float)
+    return bootstrap.Scores(image_id, intersection, union, pointing)
+
+
+def print_comparison(found: dict[str, Any], examples: int) -> None:
+    """Prints the metrics, and the sentences that differ most in either direction."""
+    rows = []
+    for name, values in found["metrics"].items():
+        if values is None:
+            rows.append([name, *"-----"])
+            continue
+        low, high = values["interval"]
+        numbers = [f"{100 * values[k]:.2f}" for k in ("a", "b")]
+        numbers.append(f"{100 * values['difference']:+.2f}")
+        rows.append(
+            [name, *numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", f"{values['p']:.3f}"]
+        )
+    print(f"{found['sentences']} sentences of {found['images']} images, drawn by image")
+    print(format_table(("%", "A", "B", "B - A", "95 % interval", "p"), rows))
+    better = found["better"]
+    print(f"A is better in {better['a']} sentences, B in {better['b']}, {better['neither']} equal")
+    for name, sign in (("B", 1), ("A", -1)):
+        differing = [
+            e for e in found["sentence_by_sentence"] if sign * (e["iou_b"] - e["iou_a"]) > 0
+        ]
+        if not differing or not examples:
+            continue
+        print(f"\nwhere {name} is better by most:")
+        lines = [
+            [e["sentence"], str(e["sent_id"]), str(e["image_id"])]
+            + [f"{e[k]:.3f}" for k in ("iou_a", "iou_b")]
+            for e in differing[:examples]
+        ]
+        print(format_table(("sentence", "sent_id", "image_id", "IoU A", "IoU B"), lines))

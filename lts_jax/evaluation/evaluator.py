@@ -1,0 +1,255 @@
+"""Scores a network on a split, at the images' own sizes."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from lts_jax.data import buckets, image_ops, pipeline
+from lts_jax.data.examples import Preprocessing, read_mask
+from lts_jax.distributed import processes
+from lts_jax.distributed.mesh import put_batch
+from lts_jax.evaluation import locator_maps, metrics, results
+from lts_jax.evaluation.results import Found
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.io import drawing
+from lts_jax.io.files import write_picture
+from lts_jax.models import LTS
+from lts_jax.state.train_state import TrainState
+from lts_jax.steps.inference import EncodeStep, compile_encode_step
+from lts_jax.steps.scoring import CURVE, ScoreStep, compile_score_step
+from tfds_refcoco import masks
+from tfds_refcoco.records.reader import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """One split with the compiled steps that score it: each image is read and encoded once.
+
+    Several processes share the images, and put together what they found.
+
+    Attributes:
+      model: the network.
+      split: the sentences.
+      preprocessing: how they become examples.
+      encode_step: from `lts_jax.steps.inference.compile_encode_step`.
+      score_step: from `lts_jax.steps.scoring.compile_score_step`.
+      picture_step: the same, with `pictures`.
+      groups: rows of the index that share one encoding of their image.
+      batch_size: images per encoding step and sentences per scoring step of each device, where
+        images are no larger than 640 × 640; fewer where they are.
+      mesh: the devices, of this process alone.
+      threads: that read and decode.
+    """
+
+    model: LTS
+    split: Split
+    preprocessing: Preprocessing
+    encode_step: EncodeStep
+    score_step: ScoreStep
+    picture_step: ScoreStep
+    groups: Sequence[np.ndarray]
+    batch_size: int
+    mesh: Mesh
+    threads: int
+
+    @classmethod
+    def create(
+        cls,
+        model: LTS,
+        split: Split,
+        preprocessing: Preprocessing,
+        *,
+        threshold: float,
+        batch_size: int,
+        mesh: Mesh,
+        threads: int,
+    ) -> "Evaluator":
+        """Sets a split up for scoring; compiles nothing yet, the first batch does."""
+        return cls(
+            model,
+            split,
+            preprocessing,
+            compile_encode_step(model, mesh),
+            compile_score_step(model, threshold, mesh),
+            compile_score_step(model, threshold, mesh, pictures=True),
+            pipeline.rows_by_image(split),
+            batch_size,
+            mesh,
+            threads,
+        )
+
+    @classmethod
+    def from_experiment(cls, experiment: Experiment, split: Split) -> "Evaluator":
+        """Sets a split up for scoring with the compiled steps of a run."""
+        return cls(
+            experiment.model,
+            split,
+            experiment.preprocessing,
+            experiment.encode_step,
+            experiment.score_step,
+            experiment.picture_step,
+            pipeline.rows_by_image(split),
+            experiment.config.eval.batch_size,
+            experiment.local_mesh,
+            experiment.config.data.threads,
+        )
+
+    def scores(self, state: TrainState) -> dict[str, Any]:
+        """Computes the metrics, and the numbers of `sentences` and `images`."""
+        return results.summarize(self.split, self.find(state, pictures=False))
+
+    def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
+        """Computes the metrics; writes the files of `lts_jax.evaluation.results` and gallery.png.
+
+        Where the locator is more than one kernel, also maps.png: what it did beside its heatmaps.
+        Of several processes the first one writes.
+
+        Args:
+          state: with the parameters to score.
+          out_dir: folder of the files, made where missing.
+          gallery: number of sentences to draw, spread evenly over the split.
+        """
+        found = self.find(state, pictures=True)
+        if jax.process_index() > 0:
+            return results.summarize(self.split, found)
+        scores = results.write(self.split, found, out_dir)
+        n = len(found.counts)
+        rows = sorted(set(np.linspace(0, n - 1, min(gallery, n)).astype(int).tolist()))
+        examples = [self._example(row, found) for row in rows]
+        if examples:
+            write_picture(out_dir / "gallery.png", drawing.draw_gallery(examples))
+        if examples and self.model.locate in ("word_filter", "transformer"):
+            maps = locator_maps.of_sentences(
+                self.model, state, self.split, self.preprocessing, rows
+            )
+            write_picture(out_dir / "maps.png", drawing.draw_maps(examples, maps))
+        return scores
+
+    def find(self, state: TrainState, *, pictures: bool) -> Found:
+        """Scores every sentence, of all processes; `pictures` adds what files need."""
+        n = len(self.split.index.sent_id)
+        seen = np.zeros(n, np.int32)
+        arrays: dict[str, np.ndarray] = {}
+        counts: dict[int, str] = {}
+        for rows, out in self._outputs(state, pictures):
+            real = rows >= 0  # not those that fill the batch up
+            np.add.at(seen, rows[real], 1)
+            packed = out.pop("prediction", None)
+            for name, values in out.items():
+                if name not in arrays:
+                    arrays[name] = np.zeros((n, *values.shape[1:]), values.dtype)
+                arrays[name][rows[real]] = values[real]
+            if packed is not None:
+                for i in np.flatnonzero(real):
+                    counts[int(rows[i])] = self._encode(packed[i], int(rows[i]))
+        arrays, counts = self._together(arrays | {"seen": seen}, counts)
+        if not (arrays["seen"] == 1).all():
+            raise RuntimeError("evaluation lost or repeated a sentence")
+        return Found(
+            arrays["intersection"],
+            arrays["union"],
+            arrays["area"],
+            [counts[row] for row in sorted(counts)],
+            point=arrays.get("point"),
+            hit=arrays.get("hit"),
+            heatmap=arrays.get("heatmap"),
+            curve=_curve(arrays["curve"]) if pictures else None,
+        )
+
+    def batches(self) -> Iterator[pipeline.EvalGroup]:
+        """Yields this process's images and their sentences, the smaller canvases first.
+
+        The images that a device encodes together, and their batches, are the same whatever the
+        number of devices and processes: where in a batch a sentence stands, and beside which ones,
+        may change the last digit of what the network says.
+        """
+        index, devices = self.split.index, self.mesh.size
+        for bucket in buckets.buckets(self.groups, index.height, index.width):
+            size = buckets.batch_size(self.batch_size, bucket.canvas)
+            parts = [bucket.groups[i : i + size] for i in range(0, len(bucket.groups), size)]
+            mine = parts[jax.process_index() :: jax.process_count()]
+            loaded = iter(
+                pipeline.eval_batches(
+                    self.split,
+                    self.preprocessing,
+                    [rows for part in mine for rows in part],
+                    canvas=bucket.canvas,
+                    batch_size=size,
+                    threads=self.threads,
+                )
+            )
+            while of_devices := list(itertools.islice(loaded, devices)):
+                yield pipeline.side_by_side(of_devices, devices)
+
+    def _outputs(
+        self, state: TrainState, pictures: bool
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yields rows and what `lts_jax.steps.scoring.score` says of them.
+
+        A batch is fetched after the next one is dispatched, so that the device never waits for the
+        host, and no more than two batches' results are held.
+        """
+        step = self.picture_step if pictures else self.score_step
+        before: tuple[np.ndarray, dict[str, jax.Array]] | None = None
+        for images, sentences in self.batches():
+            put = put_batch(images, self.mesh)
+            features = self.encode_step(state, put["image"])
+            for batch in sentences:
+                rows = batch.pop("row")
+                out = step(state, features, put["placement"], put_batch(batch, self.mesh))
+                if before is not None:
+                    yield before[0], jax.device_get(before[1])
+                before = rows, out
+        if before is not None:
+            yield before[0], jax.device_get(before[1])
+
+    def _encode(self, packed: np.ndarray, row: int) -> str:
+        h, w = int(self.split.index.height[row]), int(self.split.index.width[row])
+        return masks.encode(np.unpackbits(packed[:h], axis=1, count=w)).decode("ascii")
+
+    def _together(
+        self, arrays: dict[str, np.ndarray], counts: dict[int, str]
+    ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Puts together what the processes found: each row is zero in all but one of them."""
+        if jax.process_count() == 1:
+            return arrays, counts
+        gathered = processes.gather_bytes(json.dumps(sorted(counts.items())).encode())
+        pairs = [pair for part in gathered for pair in json.loads(part)]
+        return processes.sum_over_processes(arrays), {int(row): text for row, text in pairs}
+
+    def _example(self, row: int, found: Found) -> drawing.Example:
+        """Reads the image and the truth once more: few sentences are drawn."""
+        index = self.split.index
+        record = self.split.record(int(index.record[row]))
+        h, w = int(index.height[row]), int(index.width[row])
+        maps = () if found.heatmap is None else found.heatmap[row] / np.float32(255)
+        titles = ["heatmap"] if len(maps) == 1 else [f"round {i + 1}" for i in range(len(maps))]
+        return drawing.Example(
+            image=image_ops.decode_image(record["image"]),
+            sentence=index.text[row],
+            iou=float(metrics.iou(found.intersection[row], found.union[row])),
+            heatmaps={
+                t: locator_maps.at_original_size(self.split, self.preprocessing, row, m)
+                for t, m in zip(titles, maps, strict=True)
+            },
+            prediction=masks.decode(found.counts[row].encode(), h, w) > 0,
+            truth=read_mask(record, int(index.sentence[row]), h, w) > 0,
+        )
+
+
+def _curve(counts: np.ndarray) -> dict[str, list[float]]:
+    """oIoU and mIoU by threshold, of intersections and unions `[N, 2, thresholds]`."""
+    intersection, union = counts[:, 0], counts[:, 1]
+    total = np.maximum(union.sum(axis=0, dtype=np.int64), 1)
+    return {
+        "threshold": list(CURVE),
+        "oiou": (intersection.sum(axis=0, dtype=np.int64) / total).tolist(),
+        "miou": metrics.iou(intersection, union).mean(axis=0).tolist(),
+    }

@@ -1,0 +1,125 @@
+"""Scores anybody's predictions; runs no network and needs no JAX.
+
+Predictions are a JSON list of `{"sent_id": 17, "segmentation": {"size": [h, w], "counts": RLE}}`
+(COCO's RLE, compressed or not), or a folder of masks `<sent_id>.png` at the images' own sizes, in
+which all but 0 is foreground. A list may also hold a `point` `[column, row]` for each sentence, to
+be scored by pointing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import results
+from tfds_refcoco import DataError, masks
+from tfds_refcoco.records.reader import Split, sentence_mask
+
+_MANY = 5  # ids listed in an error
+# What PIL raises on bad files, and on pictures that would fill the memory.
+_NO_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class Predictions:
+    """What somebody predicts, by sent_id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._masks: dict[int, Any] = {}
+        self.points: dict[int, tuple[int, int]] = {}
+        if path.is_dir():
+            for file in sorted(path.glob("*.png")):
+                if not file.stem.isdecimal():
+                    raise DataError(f"{file}: expected <sent_id>.png, as 17.png.")
+                self._add(int(file.stem), file, str(file))
+            return
+        try:
+            entries = results.read_json(path)
+        except ConfigError as error:
+            raise DataError(str(error).replace("; evaluate again", "")) from error
+        if not isinstance(entries, list):
+            raise DataError(f"{path}: expected a list of predictions.")
+        for number, entry in enumerate(entries):
+            where = f"{path}[{number}]"
+            if not isinstance(entry, dict) or type(entry.get("sent_id")) is not int:
+                raise DataError(f"{where}: sent_id: expected a whole number.")
+            if not isinstance(entry.get("segmentation"), dict):
+                raise DataError(f"{where}: segmentation: expected COCO's RLE.")
+            self._add(entry["sent_id"], entry["segmentation"], where)
+            if (point := entry.get("point")) is not None:
+                if not (isinstance(point, list) and [type(x) for x in point] == [int, int]):
+                    raise DataError(f"{where}: point: expected [column, row], whole numbers.")
+                self.points[entry["sent_id"]] = point[0], point[1]
+
+    def _add(self, sent_id: int, mask: Any, where: str) -> None:
+        if sent_id in self._masks:
+            raise DataError(f"{where}: sent_id {sent_id} is there twice.")
+        self._masks[sent_id] = mask
+
+    def check(self, wanted: np.ndarray, split: str) -> None:
+        """Raises DataError where these are not the sentences of the split."""
+        known, given = set(wanted.tolist()), set(self._masks)
+        if missing := sorted(known - given):
+            raise DataError(
+                f"{self.path}: no prediction for {len(missing)} of the {len(known)} sentences of "
+                f"{split}, as {missing[:_MANY]}; give an empty mask where nothing was found."
+            )
+        if strange := sorted(given - known):
+            raise DataError(
+                f"{self.path}: {len(strange)} sent_ids are not in {split}, as {strange[:_MANY]}; "
+                "is this another split or data set?"
+            )
+        if self.points and len(self.points) < len(known):
+            raise DataError(f"{self.path}: point: {len(self.points)} of {len(known)} have one.")
+
+    def mask(self, sent_id: int, height: int, width: int) -> np.ndarray:
+        """Decodes a prediction, bool `[height, width]`."""
+        mask = self._masks[sent_id]
+        where = f"{self.path}: sent_id {sent_id}"
+        try:
+            if isinstance(mask, dict):
+                counts = masks.from_segmentation(mask, height, width)
+                return masks.decode(counts, height, width) > 0
+            with Image.open(mask) as picture:
+                pixels = np.asarray(picture)
+        except (*_NO_PICTURE, DataError) as error:
+            raise DataError(f"{where}: {error}") from error
+        if pixels.shape != (height, width):
+            raise DataError(
+                f"{where}: shape {list(pixels.shape)}, expected one channel of {[height, width]}."
+            )
+        return pixels > 0
+
+
+def score(split: Split, predictions: Predictions) -> results.Found:
+    """Compares every sentence's mask with the truth.
+
+    Raises:
+      DataError: a prediction is missing, too many, malformed or of another size.
+    """
+    index = split.index
+    predictions.check(index.sent_id, "+".join(split.names))
+    n = len(index.sent_id)
+    intersection, union, area = (np.zeros(n, np.int32) for _ in range(3))
+    hit, counts = np.zeros(n, bool), []
+    number, record = -1, {}
+    for row in range(n):
+        if number != index.record[row]:
+            number = int(index.record[row])
+            record = split.record(number)
+        sent_id, h, w = int(index.sent_id[row]), int(index.height[row]), int(index.width[row])
+        truth = masks.decode(sentence_mask(record, int(index.sentence[row])), h, w) > 0
+        mask = predictions.mask(sent_id, h, w)
+        intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
+        area[row] = truth.sum()
+        counts.append(masks.encode(mask).decode("ascii"))
+        if predictions.points:
+            x, y = predictions.points[sent_id]
+            hit[row] = 0 <= x < w and 0 <= y < h and truth[y, x]
+    pointed = bool(predictions.points)
+    points = np.array([predictions.points[int(i)] for i in index.sent_id]) if pointed else None
+    return results.Found(
+        intersection, union, area, counts, point=points, hit=hit if pointed else None
+    )

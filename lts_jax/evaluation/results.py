@@ -1,0 +1,159 @@
+"""What an evaluation has found of every sentence, and its files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import bootstrap, breakdowns, metrics
+from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.io.console import format_table
+from lts_jax.io.files import write_arrays, write_json
+from tfds_refcoco import masks
+from tfds_refcoco.records.reader import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Scores in the order of a split's index, N sentences.
+
+    Attributes:
+      intersection: int32 `[N]`, pixels, as all below.
+      union: int32 `[N]`.
+      area: int32 `[N]`, of the truth.
+      counts: COCO's compressed RLE of each predicted mask.
+      point: int32 `[N, 2]`, column and row under the heatmap's maximum, -1 outside the image; None
+        without a heatmap.
+      hit: bool `[N]`, whether the point lies in the truth; None without a heatmap.
+      heatmap: uint8 `[N, rounds, G, G]`, probabilities times 255 over the network's square input;
+        None without a heatmap.
+      curve: float by name: `threshold`, and `oiou` and `miou` when binarised there; None where
+        only masks are known.
+    """
+
+    intersection: np.ndarray
+    union: np.ndarray
+    area: np.ndarray
+    counts: list[str]
+    point: np.ndarray | None = None
+    hit: np.ndarray | None = None
+    heatmap: np.ndarray | None = None
+    curve: Mapping[str, list[float]] | None = None
+
+    def scores(self, split: Split) -> bootstrap.Scores:
+        """What the statistics take."""
+        pointing = None if self.hit is None else metrics.hits(self.hit, self.area)
+        return bootstrap.Scores(split.index.image_id, self.intersection, self.union, pointing)
+
+
+def summarize(split: Split, found: Found) -> dict[str, Any]:
+    """The metrics, and the numbers of `sentences` and `images`: what metrics.json holds."""
+    counts = {"sentences": len(split.index.sent_id), "images": split.counts.images}
+    return found.scores(split).summarize() | counts
+
+
+def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
+    """Writes metrics.json, analysis.json, predictions.json and heatmaps.npz; returns the metrics.
+
+    analysis.json has 95 % intervals, break-downs and curves; heatmaps.npz `sent_id` int64 `[N]` and
+    `heatmap` as in `Found`, and is missing where there are none.
+    """
+    index = split.index
+    summary = summarize(split, found)
+    scores = found.scores(split)
+    iou = metrics.iou(found.intersection, found.union)
+    at = np.linspace(0, 1, 51)
+    analysis = {
+        "draws": bootstrap.DRAWS,
+        "intervals": bootstrap.intervals(scores),
+        "breakdowns": breakdowns.break_down(index.text, breakdowns.facts(split), scores),
+        "precision_curve": {
+            "iou": at.round(2).tolist(),
+            "share": [float((iou > x).mean()) for x in at.round(2)],
+        },
+        "threshold_curve": found.curve,
+    }
+    predictions = [
+        {
+            "sent_id": int(index.sent_id[row]),
+            "ref_id": int(index.ref_id[row]),
+            "image_id": int(index.image_id[row]),
+            "sentence": index.text[row],
+            "iou": float(iou[row]),
+            "intersection": int(found.intersection[row]),
+            "union": int(found.union[row]),
+            **_pointing(found, row),
+            "segmentation": {
+                "size": [int(index.height[row]), int(index.width[row])],
+                "counts": found.counts[row],
+            },
+        }
+        for row in range(len(index.sent_id))
+    ]
+    # run.json, written last, and heatmaps, which not every network has, would speak of older files.
+    for name in ("run.json", "heatmaps.npz"):
+        (out_dir / name).unlink(missing_ok=True)
+    write_json(out_dir / "metrics.json", summary)
+    write_json(out_dir / "analysis.json", analysis)
+    write_json(out_dir / "predictions.json", predictions)
+    if found.heatmap is not None:
+        arrays = {"sent_id": index.sent_id, "heatmap": found.heatmap}
+        write_arrays(out_dir / "heatmaps.npz", arrays)
+    return summary
+
+
+def _pointing(found: Found, row: int) -> dict[str, Any]:
+    """Where the heatmap points, and whether that hits; None where there is nothing to hit."""
+    if found.point is None or found.hit is None:
+        return {}
+    hit = bool(found.hit[row]) if found.area[row] else None
+    return {"point": found.point[row].tolist(), "hit": hit}
+
+
+def read_json(path: Path) -> Any:
+    """Reads one of these files.
+
+    Raises:
+      ConfigError: it is missing or not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: missing; evaluate first: lts eval --workdir D") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: no whole JSON file ({error}); evaluate again") from error
+
+
+def decode(segmentation: Mapping[str, Any]) -> np.ndarray:
+    """Decodes a mask of predictions.json: bool `[h, w]`."""
+    h, w = segmentation["size"]
+    return masks.decode(segmentation["counts"].encode(), h, w) > 0
+
+
+def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the metrics of each split as a table, in percent; a dash where there is none."""
+    rows = [
+        [
+            name,
+            *("-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in METRIC_NAMES),
+            str(scores["sentences"]),
+            str(scores["images"]),
+        ]
+        for name, scores in results.items()
+    ]
+    print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
+
+
+def print_intervals(intervals: Mapping[str, Mapping[str, Sequence[float] | None]]) -> None:
+    """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none."""
+    rows = []
+    for name, of_split in intervals.items():
+        pairs = (of_split[k] for k in METRIC_NAMES)
+        rows.append(
+            [name, *("-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs)]
+        )
+    print(format_table(("95 %", *METRIC_NAMES), rows), flush=True)

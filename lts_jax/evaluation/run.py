@@ -1,0 +1,72 @@
+"""Evaluates a trained run on its splits."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from lts_jax.config.compatibility import shared_values
+from lts_jax.distributed.mesh import make_mesh
+from lts_jax.distributed.processes import check_same_on_all, check_shared, in_first_process
+from lts_jax.evaluation.evaluator import Evaluator
+from lts_jax.evaluation.results import print_intervals, print_results, read_json
+from lts_jax.experiment.restore import restore
+from lts_jax.io.files import only_run_in, write_json
+
+logger = logging.getLogger(__name__)
+
+Results = dict[str, dict[str, Any]]
+
+
+def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) -> Results:
+    """Evaluates a checkpoint of the workdir on `config.eval.splits`, and prints the table.
+
+    Writes what `Evaluator.report` does, and run.json, to `eval/<split>/` of the workdir, or of
+    `step<N>/` in it where a step was asked for. Several processes share the work.
+
+    Args:
+      config: what to evaluate and how; None is the checkpoint's own.
+      workdir: of the run.
+      step: of the checkpoint; where None the best one that can be read.
+
+    Raises:
+      ConfigError: the workdir holds no such checkpoint, the config describes another network, or
+        another evaluation writes there.
+      tfds_refcoco.DataError: the data is missing or bad.
+    """
+    trained = restore(workdir, make_mesh(jax.local_devices()), step, config)
+    experiment = trained.experiment
+    settings = experiment.config.eval
+    splits = {name: experiment.dataset.split(name) for name in settings.splits}
+    which = f"the best on {trained.config['eval']['best_split']}" if step is None else "as asked"
+    first = jax.process_index() == 0
+    if first:
+        logger.info("evaluating step %d, %s", trained.step, which)
+    results, intervals = {}, {}
+    for name, split in splits.items():
+        out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
+        run = {"step": trained.step} | experiment.describe(split, trained.weights)
+        check_same_on_all({"step": trained.step} | shared_values(run))
+        with only_run_of_all_in(out_dir):
+            evaluator = Evaluator.from_experiment(experiment, split)
+            results[name] = evaluator.report(trained.state, out_dir, settings.gallery)
+            if first:
+                write_json(out_dir / "run.json", run)
+                logger.info("wrote %s", out_dir)
+                intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
+    if first:
+        print_results(results)
+        print_intervals(intervals)
+    return results
+
+
+@contextlib.contextmanager
+def only_run_of_all_in(folder: Path) -> Iterator[None]:
+    """Locks a folder that all processes see; see `lts_jax.io.files.only_run_in`."""
+    with in_first_process(only_run_in(folder)):
+        check_shared(folder)
+        yield

@@ -1,0 +1,1 @@
+"""A run, resolved once from its config or from its checkpoint."""

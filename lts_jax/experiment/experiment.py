@@ -1,0 +1,280 @@
+"""A run, resolved from its config in one place."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lts_jax.config.validation import check_config
+from lts_jax.configs.fields import plain_config
+from lts_jax.data import datasets, pipeline
+from lts_jax.data.examples import Preprocessing
+from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.distributed.mesh import check_batch_size, make_mesh, over_shards
+from lts_jax.distributed.processes import one_after_another
+from lts_jax.experiment import provenance
+from lts_jax.models import LTS
+from lts_jax.state.train_state import TrainState, init_state
+from lts_jax.steps import inference, optimizer, scoring, training
+from tfds_refcoco.records.reader import Dataset, Split
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a config stands for; each part is made once, when it is first used.
+
+    Attributes:
+      config: of the run.
+      mesh: the devices of the training state, or of a restored network.
+      words: of the vocabulary, in order; None takes those of the training split.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    words: Sequence[str] | None = None
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, words: Sequence[str] | None = None) -> "Experiment":
+        """Checks a config, and puts the run on all devices.
+
+        Raises:
+          ConfigError: the config contradicts itself or the devices.
+        """
+        check_config(config)
+        train = config.train
+        mesh = make_mesh(shards=train.shard_params)
+        check_batch_size(
+            "train.batch_size", train.batch_size, mesh, train.accumulate, train.sentences_per_image
+        )
+        return cls(config, mesh, words)
+
+    # ---- Data
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset; raises tfds_refcoco.DataError if it is missing or damaged."""
+        data = self.config.data
+        raw = Path(data.raw) if data.raw else None
+        return one_after_another(lambda: datasets.open_dataset(data.dataset, Path(data.dir), raw))
+
+    @cached_property
+    def train_split(self) -> Split:
+        """The sentences to train on; raises tfds_refcoco.DataError if there are none."""
+        data = self.config.data
+        images = Path(data.train_images) if data.train_images else None
+        return datasets.open_train_split(self.dataset, data.train_split, images)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the training split, or those of the checkpoint."""
+        if self.words is not None:
+            return Vocabulary(self.words)
+        return Vocabulary.build(self.train_split.index.text, self.config.data.min_count)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How a sentence and its image become an example."""
+        data = self.config.data
+        return Preprocessing(
+            vocabulary=self.vocabulary,
+            image_size=data.image_size,
+            max_words=data.max_words,
+            resize=data.resize,
+            hide_sentence=data.hide_sentence,
+        )
+
+    def train_batches(self) -> grain.DatasetIterator:
+        """Returns this process's part of the endless training batches."""
+        train = self.config.train
+        batches = pipeline.train_batches(
+            self.train_split,
+            self.preprocessing,
+            batch_size=train.batch_size,
+            seed=self.config.seed,
+            epoch_unit=train.epoch_unit,
+            threads=self.config.data.threads,
+            per_image=train.sentences_per_image,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+        return iter(batches)
+
+    def sentence_ids(self, step: int) -> list[int]:
+        """Returns the `sent_id`s of the batch of a step, counted from 1."""
+        train = self.config.train
+        rows = pipeline.rows_of_batch(
+            self.train_split,
+            self.config.seed,
+            train.epoch_unit,
+            train.batch_size,
+            step - 1,
+            train.sentences_per_image,
+        )
+        ids: list[int] = self.train_split.index.sent_id[rows].tolist()
+        return ids
+
+    # ---- Schedule
+
+    @cached_property
+    def steps_per_epoch(self) -> float:
+        """Training steps in an epoch."""
+        train = self.config.train
+        examples = pipeline.epoch_length(
+            self.train_split, train.epoch_unit, train.sentences_per_image
+        )
+        return examples / train.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the run."""
+        return max(1, math.ceil(self.config.train.epochs * self.steps_per_epoch))
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether `eval.best_split` is evaluated after a step.
+
+        A last stretch of less than half an interval is left to the evaluation after it.
+        """
+        every = max(1, round(self.config.eval.every_epochs * self.steps_per_epoch))
+        left = self.total_steps - step
+        return left == 0 or (step % every == 0 and left >= every / 2)
+
+    def logs_after(self, step: int) -> bool:
+        """Whether a step is logged."""
+        return self.evaluates_after(step) or step == 1 or step % self.config.train.log_every == 0
+
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate by step, counted from 0."""
+        train = self.config.train
+        return optimizer.make_schedule(
+            train.learning_rate, train.drop_epochs, train.drop_factor, self.steps_per_epoch
+        )
+
+    # ---- Network, optimizer, state
+
+    @cached_property
+    def model(self) -> LTS:
+        """The network."""
+        fields = {
+            name: value
+            for name, value in self.config.model.items()
+            if name in LTS.__dataclass_fields__
+        }
+        return LTS(
+            vocab_size=len(self.vocabulary),
+            remat=self.config.train.remat,
+            **fields | {"dtype": _DTYPES[self.config.model.dtype]},
+        )
+
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether the backbone is frozen."""
+        return bool(self.config.train.freeze == "backbone")
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        frozen = ("backbone",) if self.freezes_backbone else ()
+        multipliers = self.config.train.lr_multipliers.to_dict()
+        return optimizer.make_optimizer(self.schedule, multipliers, frozen)
+
+    @cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the training state."""
+        return self._abstract(self.optimizer)
+
+    @cached_property
+    def abstract_network(self) -> TrainState:
+        """As `abstract_state`, without the optimizer's part; it needs no data."""
+        return self._abstract(optax.identity()).network()
+
+    def initial_state(self) -> TrainState:
+        """Draws the first training state from the seed, directly into its place."""
+        place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
+        state: TrainState = jax.jit(lambda: self._init(self.optimizer), out_shardings=place)()
+        return state
+
+    def _init(self, optimizer: optax.GradientTransformation) -> TrainState:
+        data = self.config.data
+        return init_state(self.model, optimizer, self.config.seed, data.image_size, data.max_words)
+
+    def _abstract(self, optimizer: optax.GradientTransformation) -> TrainState:
+        shapes = jax.eval_shape(lambda: self._init(optimizer))
+        abstract: TrainState = jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            shapes,
+            over_shards(shapes, self.mesh),
+        )
+        return abstract
+
+    # ---- Compiled steps
+
+    @cached_property
+    def train_step(self) -> training.Step:
+        """The training step."""
+        settings = training.StepSettings(
+            self.model,
+            self.optimizer,
+            self.config.train.location_weight,
+            self.mesh,
+            self.freezes_backbone,
+            self.config.train.accumulate,
+        )
+        place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
+        return training.compile_train_step(settings, place)
+
+    @cached_property
+    def local_mesh(self) -> Mesh:
+        """The devices of this process, on which it evaluates."""
+        return make_mesh(jax.local_devices())
+
+    @cached_property
+    def encode_step(self) -> inference.EncodeStep:
+        """Encodes images, on the devices of this process."""
+        return inference.compile_encode_step(self.model, self.local_mesh)
+
+    @cached_property
+    def score_step(self) -> scoring.ScoreStep:
+        """Scores sentences about encoded images, on the devices of this process."""
+        threshold = self.config.eval.threshold
+        return scoring.compile_score_step(self.model, threshold, self.local_mesh)
+
+    @cached_property
+    def picture_step(self) -> scoring.ScoreStep:
+        """As `score_step`, with what files and pictures need."""
+        threshold = self.config.eval.threshold
+        return scoring.compile_score_step(self.model, threshold, self.local_mesh, pictures=True)
+
+    # ---- Provenance
+
+    def describe(self, split: Split, weights: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Returns everything that a reader needs to repeat the run.
+
+        Args:
+          split: that it trains on, or that is evaluated.
+          weights: where the network's first weights came from, see
+            `lts_jax.training.initialization`.
+        """
+        words = self.vocabulary.words
+        return {
+            "config": plain_config(self.config),
+            "data": datasets.describe_split(split),
+            "vocabulary": {
+                "words": len(words),
+                "sha256": hashlib.sha256("\n".join(words).encode()).hexdigest(),
+            },
+            "weights": weights or {},
+            **provenance.describe(),
+        }

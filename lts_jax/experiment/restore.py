@@ -1,0 +1,81 @@
+"""A trained network, read from a checkpoint, with the experiment that it belongs to."""
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lts_jax.config.compatibility import check_same_model
+from lts_jax.config.flags import saved_config
+from lts_jax.config.validation import check_config
+from lts_jax.distributed.mesh import make_mesh
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.state.checkpoint_reader import CheckpointReader
+from lts_jax.state.fallback import read_chosen
+from lts_jax.state.train_state import TrainState, variables_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+      experiment: with the config that it is used with.
+      state: its parameters and BatchNorm statistics; the optimizer's part is `()`.
+      step: of the checkpoint.
+      config: that it was trained with, as JSON has it.
+      weights: where its first weights came from.
+    """
+
+    experiment: Experiment
+    state: TrainState
+    step: int
+    config: dict[str, Any]
+    weights: dict[str, Any]
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by path, `params/…` and `batch_stats/…`."""
+        flat = flatten_dict(variables_of(self.state), sep="/")
+        return {name: np.asarray(value) for name, value in flat.items()}
+
+
+def restore(
+    workdir: Path, mesh: Mesh, step: int | None = None, config: ConfigDict | None = None
+) -> Trained:
+    """Reads a checkpoint of a run for evaluation, prediction or export.
+
+    Args:
+      workdir: of the run.
+      mesh: the devices to put the network on.
+      step: of the checkpoint; None takes the best one that can be read.
+      config: to use the network with; None takes the checkpoint's own.
+
+    Raises:
+      ConfigError: there is no such checkpoint, or the config describes another network.
+      UnreadableCheckpointError: the checkpoint of `step` is damaged.
+    """
+    if config is not None:
+        check_config(config)
+    with CheckpointReader(workdir) as checkpoints:
+
+        def read(step: int) -> Trained:
+            saved = checkpoints.read_run(step)
+            used = saved_config(saved["config"]) if config is None else config
+            check_same_model(saved["config"], used, workdir)
+            experiment = Experiment(used, mesh, saved["vocabulary"])
+            state = checkpoints.restore_network(step, experiment.abstract_network)
+            return Trained(experiment, state, step, saved["config"], saved["weights"])
+
+        return read_chosen(checkpoints, step, read)[1]
+
+
+def one_device() -> Mesh:
+    """Returns a mesh of this process's first device."""
+    return make_mesh(jax.local_devices()[:1])

@@ -1,0 +1,101 @@
+"""Writes a trained network as a folder that others can run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lts_jax.data import image_ops
+from lts_jax.data.vocabulary import PAD, UNKNOWN
+from lts_jax.errors import ConfigError
+from lts_jax.experiment.restore import Trained, one_device, restore
+from lts_jax.export.onnx_network import make_onnx
+from lts_jax.export.stablehlo import make_stablehlo
+from lts_jax.io.files import write_json
+from lts_jax.pretrained.backbone import save_tensors
+from tfds_refcoco.records.text import CLEANED
+
+Format = Literal["stablehlo", "onnx", "safetensors"]
+FORMATS = ("stablehlo", "onnx", "safetensors")
+_STANDALONE = Path(__file__).parent / "standalone"
+
+
+def export_run(workdir: Path, kind: Format, out: Path) -> None:
+    """Exports a run's best checkpoint to a new folder.
+
+    Raises:
+      ConfigError: the run has no checkpoint, the folder exists, or the format cannot hold it.
+    """
+    # A link, or `.`, has another name than its folder.
+    _check_new(out := out.resolve())
+    write_folder(restore(workdir, one_device()), kind, out)
+
+
+def _check_new(out: Path) -> None:
+    if out in (Path.cwd(), *Path.cwd().parents):
+        raise ConfigError(f"--out={out} is, or holds, the folder that you are in: name a new one")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out={out} is a file: name a new folder")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"--out={out} is not empty: name a new folder, or move it away")
+
+
+def write_folder(trained: Trained, kind: Format, out: Path) -> None:
+    """Writes the whole folder or none of it.
+
+    Raises:
+      ConfigError: the format cannot hold this network.
+    """
+    experiment = trained.experiment
+    if experiment.config.data.hide_sentence:
+        raise ConfigError("a run with data.hide_sentence never saw a word: nothing to export")
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        if kind == "stablehlo":
+            (temporary / "model.stablehlo").write_bytes(make_stablehlo(trained))
+            np.savez(temporary / "weights.npz", **trained.arrays)  # type: ignore[arg-type]
+        elif kind == "onnx":
+            make_onnx(trained, temporary / "model.onnx")
+        else:
+            metadata = {"config": json.dumps(experiment.config.to_dict())}
+            metadata["source"] = json.dumps(_origin(trained))
+            save_tensors(temporary / "model.safetensors", trained.arrays, metadata)
+        write_json(temporary / "vocabulary.json", list(experiment.vocabulary.words))
+        write_json(temporary / "preprocessing.json", preprocessing(trained))
+        if kind != "safetensors":
+            for name in ("loader.py", "pixels.py"):
+                shutil.copy(_STANDALONE / name, temporary / name)
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def preprocessing(trained: Trained) -> dict[str, Any]:
+    """What turns an image and a sentence into the network's inputs, as plain data."""
+    config = trained.experiment.config
+    return {
+        "image": "RGB, uint8; scaling to [0, 1] is part of the network",
+        "image_size": config.data.image_size,
+        "resize": config.data.resize,
+        "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",
+        "border": image_ops.GRAY,
+        "lower_case": True,
+        "replace": CLEANED,
+        "split": "blanks",
+        "max_words": config.data.max_words,
+        "pad_id": PAD,
+        "unknown_id": UNKNOWN,
+        "first_word_id": 2,
+        "threshold": config.eval.threshold,
+        "trained": _origin(trained),
+    }
+
+
+def _origin(trained: Trained) -> dict[str, Any]:
+    return {"step": trained.step, "weights": trained.weights}

@@ -1,0 +1,1 @@
+"""Files that an export carries; they import nothing of this project."""

@@ -1,0 +1,1 @@
+"""Atomic files, drawing and text tables."""

@@ -1,0 +1,1 @@
+"""What reproduces the paper: its numbers, its tables, its figures."""

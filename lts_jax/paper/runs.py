@@ -1,0 +1,192 @@
+"""Runs of the training command as processes, and what finished ones have measured."""
+
+import dataclasses
+import json
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lts_jax.config.compatibility import check_same_run
+from lts_jax.errors import ConfigError, RunError
+
+GRACE_S = 30.0  # for a run that was told to end
+
+
+class Children:
+    """Processes that end when this one is told to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def call(self, command: Sequence[str], log: Path) -> int:
+        """Runs Python with arguments, appends what it says to `log`, returns its exit status."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            with self._lock:
+                if self._stopped:
+                    return -signal.SIGTERM
+                # As anybody would type it, and not where this Python happens to lie.
+                out.write(f"$ {shlex.join(['python', *command[1:]])}\n".encode())
+                out.flush()
+                # A session of its own: the terminal's Ctrl-C reaches it through `stop` alone.
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+
+    def stop(self) -> None:
+        """Ends the running processes, by force after `GRACE_S`, and lets no other start."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        try:
+            for process in running:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass  # what has not ended by now is killed
+        finally:
+            for process in running:
+                process.kill()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One training: a variant from a seed.
+
+    Attributes:
+      variant: of the config file.
+      seed: of the config.
+      workdir: the run's own folder.
+      config: what the run's command asks for.
+    """
+
+    variant: str
+    seed: int
+    workdir: Path
+    config: ConfigDict
+
+
+def read_result(run: Run) -> dict[str, Any] | None:
+    """Reads what a finished run has measured.
+
+    Returns:
+      `step` of the checkpoint evaluated, `devices`, `versions`, and by split the `metrics` (shares
+      in 0..1, as in the workdir) and the description of the `data`; None where the run is not
+      finished: an evaluation is missing, or was made with another `train.epochs`.
+
+    Raises:
+      ConfigError: the workdir holds a run with another config; the message names the fields.
+    """
+    # Once there is a checkpoint the run cannot become another one.
+    if any((run.workdir / "checkpoints").glob("[0-9]*")):
+        trained = _read(run.workdir / "run.json")
+        if trained:
+            check_same_run(trained["config"], run.config, run.workdir)
+    saved, splits = [], {}
+    for split in run.config.eval.splits:
+        folder = run.workdir / "eval" / split
+        description, metrics = _read(folder / "run.json"), _read(folder / "metrics.json")
+        if description and metrics:
+            check_same_run(description["config"], run.config, run.workdir)
+            saved.append(description)
+            splits[split] = {"metrics": metrics, "data": description["data"]}
+    finished = len(splits) == len(run.config.eval.splits)
+    # A run that trained on and was stopped while it evaluated has old and new evaluations.
+    agreeing = len({s["step"] for s in saved}) == 1 and all(
+        s["config"]["train"]["epochs"] == run.config.train.epochs for s in saved
+    )
+    if not (finished and agreeing):
+        return None
+    return {key: saved[0][key] for key in ("step", "devices", "versions")} | {"splits": splits}
+
+
+def train(
+    runs: Sequence[Run],
+    command: Callable[[Run], list[str]],
+    jobs: int,
+    finished: Callable[[Run], None],
+) -> None:
+    """Trains and evaluates runs in their order, `jobs` at a time.
+
+    Args:
+      runs: to start.
+      command: of a run.
+      jobs: most processes at a time.
+      finished: called after each run, here in the caller's thread.
+
+    Raises:
+      RunError: runs have failed; the others were still trained.
+      KeyboardInterrupt: and the runs were ended.
+    """
+    children = Children()
+
+    def attempt(number: int, run: Run) -> str:
+        name = f"[{number}/{len(runs)}] {run.variant} seed {run.seed}"
+        log = run.workdir / "log.txt"
+        print(f"{name}: started, {log}", flush=True)
+        start = time.monotonic()
+        status = children.call(command(run), log)
+        minutes = (time.monotonic() - start) / 60
+        result = None if status else read_result(run)
+        if result is None:
+            raise RunError(f"{name} failed with status {status}: {_last_line(log)}\nlog: {log}")
+        split, value = next(iter(result["splits"].items()))
+        oiou = 100 * value["metrics"]["oiou"]
+        return f"{name}: done in {minutes:.1f} min, {split} oIoU {oiou:.2f}"
+
+    done, errors = 0, []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = {pool.submit(attempt, i, run): run for i, run in enumerate(runs, 1)}
+            for future in as_completed(futures):
+                try:
+                    line = future.result()
+                except RunError as failed:
+                    errors.append(str(failed))
+                    print(errors[-1].splitlines()[0], flush=True)
+                    continue
+                done += 1
+                print(f"{line}; {done} of {len(runs)} done", flush=True)
+                finished(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            children.stop()
+            raise
+    if errors:
+        raise RunError("\n".join(errors))
+
+
+def _last_line(log: Path) -> str:
+    """What a failed run has said of it; threads of the libraries may speak after it."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = [line for line in reversed(lines) if line.strip()]
+    return next((line for line in last if line.startswith("error: ")), last[0] if last else "")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise ConfigError(f"{path}: no whole JSON file ({error}); move it away") from error

@@ -1,0 +1,209 @@
+"""What the runs of a table have given, beside the paper's numbers: as JSON and as Markdown."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.paper import numbers
+from lts_jax.paper.runs import Run
+from tfds_refcoco.inspection.published import PUBLISHED
+
+# The paper's name of a metric where it is another one: which of our two IoUs it is, is unknown.
+_IOUS = ("oiou", "miou")
+_ABSENT = "\N{EN DASH}"
+
+
+def make_report(
+    table: int,
+    config_file: str,
+    overrides: Sequence[str],
+    rows: Mapping[str, Sequence[Run]],
+    results: Mapping[Path, dict[str, Any] | None],
+) -> dict[str, Any]:
+    """Collects a table as plain data.
+
+    Args:
+      table: a key of `paper.TABLES`.
+      config_file: as given.
+      overrides: the command line's, as given.
+      rows: by row of the table its runs, one per seed.
+      results: by workdir what `read_result` returned.
+
+    Returns:
+      What table<N>.json holds. Each run's metrics are shares in 0..1, as in its workdir; `ours`
+      (mean, sample standard deviation, number of seeds) and `paper` are percent.
+
+    Raises:
+      ConfigError: runs were evaluated on different data.
+    """
+    config = next(iter(rows.values()))[0].config
+    _check_same_data(results)
+    dataset = config.data.dataset
+    family = numbers.FAMILIES.get(dataset, "")
+    own = any(family in row for row in numbers.TABLES[table].values())
+    family = family if own else "refcoco"
+    partial = _partial_splits(dataset, results)
+    report: dict[str, Any] = {
+        "table": table,
+        "title": numbers.TITLES[table],
+        "config_file": config_file,
+        "overrides": list(overrides),
+        "dataset": dataset,
+        "seeds": len(next(iter(rows.values()))),
+        "paper_dataset": numbers.FAMILY_NAMES[family],
+        "comparable": own and not partial,
+        "partial_splits": partial,
+        "splits": list(config.eval.splits),
+        "epochs": config.train.epochs,
+        "rows": [],
+    }
+    for variant, runs in rows.items():
+        finished = [result for run in runs if (result := results[run.workdir])]
+        row: dict[str, Any] = {
+            "variant": variant,
+            "image_size": runs[0].config.data.image_size,
+            "location_weight": runs[0].config.train.location_weight,
+        }
+        if table == 2:
+            names = numbers.COMPONENT_NAMES
+            row["components"] = dict(zip(names, numbers.COMPONENTS[variant], strict=True))
+        row["ours"] = {s: _summarize(finished, s) for s in report["splits"]}
+        row["paper"] = {s: numbers.reported(table, variant, family, s) for s in report["splits"]}
+        row["runs"] = [
+            {"seed": run.seed, "workdir": str(run.workdir)} | (results[run.workdir] or {})
+            for run in runs
+        ]
+        report["rows"].append(row)
+    return report
+
+
+def format_markdown(report: Mapping[str, Any]) -> str:
+    """Writes what `make_report` returned as Markdown, a table per split."""
+    # Rows may share runs.
+    runs = {run["workdir"]: run for row in report["rows"] for run in row["runs"]}
+    finished = [run for run in runs.values() if "step" in run]
+    facts = [
+        f"`{' '.join([report['config_file'], *report['overrides']])}`",
+        f"{len(finished)} of {len(runs)} runs, seeds 0 to {report['seeds'] - 1}"
+        if report["seeds"] > 1
+        else f"{len(finished)} of {len(runs)} runs, seed 0",
+    ]
+    facts.append(f"{report['epochs']} epochs")
+    weights = sorted({row["location_weight"] for row in report["rows"]} - {0.0})
+    facts += [f"λ = {', '.join(map(str, weights))}"] if weights else []
+    if finished:
+        steps = sorted({run["step"] for run in finished})
+        span = f"s {steps[0]} to {steps[-1]}" if len(steps) > 1 else f" {steps[0]}"
+        facts += [
+            f"best checkpoints at step{span}",
+            _distinct(run["devices"] for run in finished),
+            "jax " + _distinct(run["versions"]["jax"] for run in finished),
+        ]
+    notes = [
+        "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
+        "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
+    ]
+    if report["partial_splits"]:
+        notes.append(
+            f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated with "
+            "all their published sentences: the paper's numbers are for the order of the rows only."
+        )
+    elif not report["comparable"]:
+        notes.append(
+            f"The paper has no Table {report['table']} on {report['dataset']}: its numbers here "
+            f"are those of {report['paper_dataset']}, for the order of the rows only."
+        )
+    if report["table"] == 2:
+        notes.append(
+            "Without L_loc nothing supervises the heatmap that the segmenter is shown, so its "
+            "pointing in filter_seg and no_loc_loss says little."
+        )
+    lines = [
+        f"# Table {report['table']} on {report['dataset']}: {report['title']}",
+        "; ".join(facts) + ".",
+        *notes,
+    ]
+    for split in report["splits"]:
+        lines += [_heading(split, finished), _split_table(report, split)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _split_table(report: Mapping[str, Any], split: str) -> str:
+    parts = list(numbers.COMPONENT_NAMES) if report["table"] == 2 else []
+    size = ["input"] if report["table"] in (6, 7) else []
+    others = [name for name in METRIC_NAMES if name not in _IOUS]
+    header = ["variant", *parts, *size, "n", "oIoU", "mIoU", "paper", *others]
+    left = 1 + len(parts)
+    lines = [header, [":--"] + [":-:"] * (left - 1) + ["--:"] * (len(header) - left)]
+    for row in report["rows"]:
+        ours, theirs = row["ours"][split], row["paper"][split]
+        cells = [row["variant"], *("✓" if row["components"][name] else "" for name in parts)]
+        cells += [str(row["image_size"])] * len(size)
+        cells.append(str(sum("step" in run for run in row["runs"])))
+        cells += [_mean(ours[name], 2) for name in _IOUS]
+        cells.append(f"{theirs['iou']:.2f}" if "iou" in theirs else _ABSENT)
+        for name in others:
+            cell = _mean(ours[name], 1)
+            cells.append(f"{cell} / {theirs[name]:.2f}" if name in theirs else cell)
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _heading(split: str, finished: Sequence[Mapping[str, Any]]) -> str:
+    if not finished:
+        return f"## {split}"
+    metrics = finished[0]["splits"][split]["metrics"]
+    return f"## {split}: {metrics['sentences']} sentences of {metrics['images']} images"
+
+
+def _summarize(
+    finished: Sequence[Mapping[str, Any]], split: str
+) -> dict[str, dict[str, float | int | None] | None]:
+    """Mean, sample standard deviation and count per metric in percent; None where there is none."""
+    summary: dict[str, dict[str, float | int | None] | None] = {}
+    for name in METRIC_NAMES:
+        values = [result["splits"][split]["metrics"][name] for result in finished]
+        values = [100 * value for value in values if value is not None]
+        summary[name] = None
+        if values:
+            std = statistics.stdev(values) if len(values) > 1 else None
+            summary[name] = {"mean": statistics.fmean(values), "std": std, "n": len(values)}
+    return summary
+
+
+def _mean(summary: Mapping[str, float | None] | None, digits: int) -> str:
+    if summary is None:
+        return _ABSENT
+    mean, std = summary["mean"], summary["std"]
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None]) -> list[str]:
+    """Splits with another number of sentences than was published, where that is known."""
+    known = PUBLISHED.get(dataset, {})
+    published = {split: counts.sentences for split, counts in known.items() if counts.sentences}
+    counted = {
+        split: value["metrics"]["sentences"]
+        for result in results.values()
+        for split, value in (result or {"splits": {}})["splits"].items()
+    }
+    return [split for split, n in counted.items() if n != published.get(split, n)]
+
+
+def _check_same_data(results: Mapping[Path, dict[str, Any] | None]) -> None:
+    first: dict[str, tuple[Path, Any]] = {}
+    for workdir, result in results.items():
+        for split, value in (result or {"splits": {}})["splits"].items():
+            other, data = first.setdefault(split, (workdir, value["data"]))
+            if data != value["data"]:
+                raise ConfigError(
+                    f"{other} and {workdir} were evaluated on different data for {split}: {data} "
+                    f"and {value['data']}. Take another --workdir."
+                )

@@ -1,0 +1,112 @@
+"""Trains the variants of one of the paper's tables as processes, and writes the table."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lts_jax.config.flags import load_config
+from lts_jax.configs.fields import plain_config
+from lts_jax.errors import ConfigError
+from lts_jax.io.files import write_json, write_text
+from lts_jax.paper import numbers
+from lts_jax.paper.runs import Run, read_result, train
+from lts_jax.paper.table_report import format_markdown, make_report
+
+_TABLES = ", ".join(map(str, numbers.TABLES))
+_FULL = "lts"
+
+
+def plan(
+    config_file: str, table: int, seeds: int, overrides: Sequence[str], workdir: Path
+) -> dict[str, list[Run]]:
+    """Returns the runs of each row of a table, one per seed.
+
+    Table 6's 416 × 416 shares the runs of the full model where the config is the same.
+
+    Raises:
+      ConfigError: a config makes no sense, or the overrides make two rows the same run.
+    """
+
+    def make(variant: str, seed: int) -> Run:
+        config = load_config(f"{config_file}:{variant}", [*overrides, f"--config.seed={seed}"])
+        return Run(variant, seed, workdir / variant / f"seed{seed}", config)
+
+    rows: dict[str, list[Run]] = {}
+    seen: dict[str, str] = {}
+    for row in numbers.TABLES[table]:
+        variant = row
+        if row == "size416" and _same(make(row, 0), make(_FULL, 0)):
+            variant = _FULL
+        rows[row] = [make(variant, seed) for seed in range(seeds)]
+        other = seen.setdefault(str(plain_config(rows[row][0].config)), row)
+        if other != row:
+            raise ConfigError(
+                f"the rows {other} and {row} of Table {table} are the same run: an override "
+                "sets what they differ in"
+            )
+    return rows
+
+
+def make_table(
+    config_file: str,
+    table: int,
+    seeds: int,
+    jobs: int,
+    workdir: Path,
+    overrides: Sequence[str],
+    read_only: bool = False,
+) -> None:
+    """Trains what is missing of a table, and writes table<N>.md and table<N>.json to `workdir`.
+
+    Both are written anew after each run. The Markdown is printed at the end.
+
+    Args:
+      config_file: without a variant.
+      table: a key of `paper.TABLES`.
+      seeds: runs of each variant.
+      jobs: runs at a time.
+      workdir: of the table.
+      overrides: arguments as `--config.train.epochs=2`.
+      read_only: whether to start no run.
+
+    Raises:
+      ConfigError: a config makes no sense, or a run's workdir holds a run with another one.
+      RunError: a run has failed; what is there is written and printed first.
+    """
+    rows = plan(config_file, table, seeds, overrides, workdir)
+    # All variants from one seed before any from the next; rows may share a run.
+    runs = {row[k].workdir: row[k] for k in range(seeds) for row in rows.values()}
+    results = {path: read_result(run) for path, run in runs.items()}
+    missing = [] if read_only else [run for path, run in runs.items() if not results[path]]
+
+    def command(run: Run) -> list[str]:
+        return [
+            *(sys.executable, "-m", "lts_jax.main"),
+            *("--config", f"{config_file}:{run.variant}"),
+            *("--workdir", str(run.workdir)),
+            *overrides,
+            f"--config.seed={run.seed}",
+        ]
+
+    def write() -> str:
+        report = make_report(table, config_file, overrides, rows, results)
+        markdown = format_markdown(report)
+        write_json(workdir / f"table{table}.json", report)
+        write_text(workdir / f"table{table}.md", markdown)
+        return markdown
+
+    def finished(run: Run) -> None:
+        results[run.workdir] = read_result(run)
+        write()
+
+    write()
+    found = sum(result is not None for result in results.values())
+    print(f"{found} of {len(runs)} runs are finished", flush=True)
+    try:
+        train(missing, command, jobs, finished)
+    finally:
+        print(f"\n{write()}\nwrote {workdir / f'table{table}.md'} and .json", flush=True)
+
+
+def _same(a: Run, b: Run) -> bool:
+    return plain_config(a.config) == plain_config(b.config)

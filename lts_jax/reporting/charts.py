@@ -1,0 +1,122 @@
+"""The charts of a report, as SVG that is part of a page. Drawn by matplotlib."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLOURS = ("#2563a8", "#d1651b", "#2f8a4c", "#8a4cab", "#a8324b", "#5b6570")
+_STYLE: Any = {  # matplotlib types the keys one by one
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "lts_jax",  # the same numbers give the same file
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "axes.edgecolor": "#9aa3ad",
+    "legend.frameon": False,
+}
+_WIDTH = 4.2  # inches; narrow, so that a page for a telephone need not shrink the text
+
+
+class Line(NamedTuple):
+    """A curve by its name."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Chart(NamedTuple):
+    """A chart by its title, with a sentence on what it shows."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def lines(
+    curves: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    mark: float | None = None,
+    log: bool = False,
+) -> str:
+    """Draws curves; `mark` is an x that a dashed line shows."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure((_WIDTH, 2.9), layout="constrained")
+        axes = figure.subplots()
+        for i, curve in enumerate(curves):
+            colour = COLOURS[i % len(COLOURS)]
+            marker = "o" if len(curve.x) < 25 else None
+            axes.plot(curve.x, curve.y, color=colour, label=curve.name, marker=marker, ms=3, lw=1.5)
+        if mark is not None:
+            axes.axvline(mark, color="#5b6570", ls="--", lw=1)
+            axes.annotate(
+                f"{mark:g}",
+                (mark, 0),
+                (3, 3),
+                ("data", "axes fraction"),
+                textcoords="offset points",
+                color="#5b6570",
+            )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if log:
+            axes.set_yscale("log")
+        if len(curves) > 1:
+            axes.legend()
+        return _svg(figure)
+
+
+def intervals(
+    groups: Sequence[str], by_split: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str
+) -> str:
+    """Draws a metric of groups, a row each, with its 95 % interval and number of sentences.
+
+    Args:
+      groups: names, from the top.
+      by_split: by split and group what `lts_jax.evaluation.breakdowns.break_down` gives.
+      metric: such as "miou".
+    """
+    with mpl.rc_context(_STYLE):
+        n = len(by_split)
+        figure = Figure((_WIDTH, 0.9 + len(groups) * (0.16 + 0.14 * n)), layout="constrained")
+        axes = figure.subplots()
+        for i, (split, found) in enumerate(by_split.items()):
+            shown = [(k, found[name]) for k, name in enumerate(groups) if name in found]
+            values = [100 * group[metric] for _, group in shown]
+            spans = [group["intervals"][metric] for _, group in shown]
+            y = [k + (i - (n - 1) / 2) * 0.7 / n for k, _ in shown]
+            errors = [
+                [max(0.0, v - 100 * low) for v, (low, _) in zip(values, spans, strict=True)],
+                [max(0.0, 100 * high - v) for v, (_, high) in zip(values, spans, strict=True)],
+            ]
+            colour = COLOURS[i % len(COLOURS)]
+            axes.errorbar(values, y, xerr=errors, fmt="o", ms=4, lw=1.3, color=colour, label=split)
+        counts = [
+            " · ".join(str(f[name]["sentences"]) if name in f else "0" for f in by_split.values())
+            for name in groups
+        ]
+        labels = [
+            f"{name}\n({count})" if n > 1 and len(name) > 9 else f"{name} ({count})"
+            for name, count in zip(groups, counts, strict=True)
+        ]
+        axes.set_yticks(range(len(groups)), labels)
+        axes.set_ylim(len(groups) - 0.4, -0.6)
+        axes.set_xlabel("mIoU, %" if metric == "miou" else metric)
+        if n > 1:
+            figure.legend(loc="outside lower center", ncols=n)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,127 @@
+"""The gallery of a report: small pictures, masks and heatmaps of every sentence, as plain data."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lts_jax.evaluation.saved import Evaluated, Sentence
+from tfds_refcoco import masks
+from tfds_refcoco.records.text import tokenize
+
+SIDES = (320, 240, 176, 128, 96)  # of the pictures, pixels: the first that the budget allows
+BUDGET = 24e6  # bytes of all pictures of a report
+_SAMPLE = 24  # pictures by which their size is estimated
+_QUALITY = 60
+_HEATMAP_SIDE = 52
+
+
+def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
+    """Collects what the page draws.
+
+    Args:
+      evaluated: splits.
+      most: sentences; of more, some are taken, spread evenly.
+
+    Returns:
+      `splits`: names; `images`: data URIs with their width and height;
+      `masks`: COCO's RLE at that size; `sentences`: lists of split, sent_id, text, words, IoU,
+      image, prediction and truth (numbers of the lists before), and the heatmap's data URI, ""
+      where there is none; `total`: sentences in all.
+    """
+    rows = [(k, row) for k, e in enumerate(evaluated) for row in range(len(e.predictions))]
+    total = len(rows)
+    if total > most:
+        rows = [rows[i] for i in np.linspace(0, total - 1, most).astype(int)]
+    side = _choose_side(evaluated, rows)
+    images: dict[tuple[int, int], int] = {}
+    pictures: list[list[Any]] = []
+    numbers: dict[str, int] = {}
+    sentences: list[list[Any]] = []
+    truths: dict[tuple[int, int], int] = {}
+    for k, row in rows:
+        sentence = evaluated[k].sentence(row)
+        key = (k, sentence.record_number)
+        if key not in images:
+            images[key] = len(pictures)
+            pictures.append(_picture(sentence, side))
+        _, w, h = pictures[images[key]]
+
+        def number(mask: np.ndarray, w: int = w, h: int = h) -> int:
+            small = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+            text = masks.encode(small >= 0.5).decode("ascii")
+            return numbers.setdefault(text, len(numbers))
+
+        of_ref = (k, int(sentence.entry["ref_id"]))
+        if of_ref not in truths:
+            truths[of_ref] = number(sentence.truth())
+        entry = sentence.entry
+        sentences.append(
+            [
+                k,
+                entry["sent_id"],
+                entry["sentence"],
+                len(tokenize(entry["sentence"])),
+                round(entry["iou"], 4),
+                images[key],
+                number(sentence.prediction()),
+                truths[of_ref],
+                _heatmap(sentence),
+            ]
+        )
+    return {
+        "splits": [e.name for e in evaluated],
+        "images": pictures,
+        "masks": list(numbers),
+        "sentences": sentences,
+        "total": total,
+    }
+
+
+def frequent_words(evaluated: Sequence[Evaluated], most: int) -> list[str]:
+    """The words that most sentences hold, the most frequent first; none of one or two letters."""
+    counts: dict[str, int] = {}
+    for e in evaluated:
+        for entry in e.predictions:
+            for word in set(tokenize(entry["sentence"])):
+                counts[word] = counts.get(word, 0) + 1
+    known = [word for word in counts if len(word) > 2 and word not in ("the", "and", "with")]
+    return sorted(known, key=lambda word: -counts[word])[:most]
+
+
+def _choose_side(evaluated: Sequence[Evaluated], rows: Sequence[tuple[int, int]]) -> int:
+    """The largest side at which all pictures stay within the budget, by a sample of them."""
+    records = {(k, int(evaluated[k].split.index.record[row])): (k, row) for k, row in rows}
+    chosen = [
+        list(records.values())[i] for i in np.linspace(0, len(records) - 1, _SAMPLE).astype(int)
+    ]
+    sample = [evaluated[k].sentence(row) for k, row in chosen]
+    for side in SIDES:
+        size = sum(len(_picture(sentence, side)[0]) for sentence in sample) / len(sample)
+        if size * len(records) <= BUDGET:
+            break
+    return side
+
+
+def _picture(sentence: Sentence, side: int) -> list[Any]:
+    image = sentence.image()
+    h, w = image.shape[:2]
+    scale = min(1.0, side / max(h, w))
+    size = max(1, round(w * scale)), max(1, round(h * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return [_webp(small[..., ::-1]), *size]
+
+
+def _heatmap(sentence: Sentence) -> str:
+    """The last round's map as a small grey picture over the image."""
+    h, w = sentence.height, sentence.width
+    scale = min(1.0, _HEATMAP_SIDE / max(h, w))
+    maps = sentence.heatmaps(max(1, round(h * scale)), max(1, round(w * scale)))
+    return _webp(np.round(maps[-1] * 255).astype(np.uint8)) if maps else ""
+
+
+def _webp(pixels: np.ndarray) -> str:
+    data = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])[1].tobytes()
+    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -1,0 +1,170 @@
+"""Writes the checkpoints of a run, by Orbax: everything that it needs to resume."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from lts_jax.errors import NonFiniteLossError, SaveError
+from lts_jax.io.files import write_json
+from lts_jax.state.checkpoint_reader import (
+    BEST_METRIC,
+    CheckpointReader,
+    first_line,
+    item_options,
+)
+from lts_jax.state.fingerprint import fingerprint
+from lts_jax.state.train_state import TrainState
+
+LATEST_KEPT = 2  # the second is for the day on which the first is damaged
+
+
+class Checkpoints(CheckpointReader):
+    """The checkpoints of a run that trains: the latest two, and the one with the best oIoU.
+
+    Each holds the training state, the data iterator, the config, what the data was, the
+    vocabulary's words, where the first weights came from and, once evaluated, its metrics. Leaving
+    the context waits until everything is on disk.
+
+    Args:
+      workdir: of the run.
+      clean: remove what an interrupted save has left. Only the run that holds the workdir may.
+    """
+
+    def __init__(self, workdir: Path, *, clean: bool = False) -> None:
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_Preservation(self),
+            cleanup_tmp_directories=clean,
+            lightweight_initialize=True,  # reads nothing: what it reads may be damaged
+        )
+        folder = (workdir / "checkpoints").resolve()
+        self._writer = ocp.CheckpointManager(folder, options=options, **item_options())
+        super().__init__(workdir)
+
+    @property
+    def steps(self) -> list[int]:
+        """All steps, increasing."""
+        return sorted(self._writer.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest step, or None where there is no checkpoint."""
+        return next(reversed(self.steps), None)
+
+    @property
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return bool(self._writer.is_saving_in_progress())
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        iterator: grain.DatasetIterator,
+        run: dict[str, Any],
+        words: Sequence[str],
+    ) -> None:
+        """Writes a checkpoint in the background; an interrupted one is never taken for complete.
+
+        Args:
+          step: training steps taken.
+          state: the training state.
+          iterator: of the training batches; it must stand right after the step's batch.
+          run: of which `config`, `data` and `weights` are kept, see `Experiment.describe`.
+          words: of the vocabulary, in order.
+
+        Raises:
+          NonFiniteLossError: the state holds numbers that are not finite; nothing is written.
+          SaveError: this or the checkpoint before it could not be written.
+        """
+        # Two, as what evaluates reads no more than the network.
+        network, optimizer = fingerprint(state.network()), fingerprint(state.opt_state)
+        if not (network.finite and optimizer.finite):
+            raise NonFiniteLossError(
+                f"the parameters, statistics or moments are not finite after step {step}; the last "
+                f"good checkpoint is step {self.latest_step}. Start again with a lower "
+                "train.learning_rate and another --workdir."
+            )
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            iterator=grain.checkpoint.CheckpointSave(iterator),
+            config=ocp.args.JsonSave(run["config"]),
+            data=ocp.args.JsonSave(run["data"]),
+            vocabulary=ocp.args.JsonSave(list(words)),
+            weights=ocp.args.JsonSave(run["weights"]),
+            checksums=ocp.args.JsonSave(
+                {"network": network.checksum, "optimizer": optimizer.checksum}
+            ),
+        )
+        with self._writing():
+            self._writer.save(step, args=args)
+
+    def score(self, step: int, metrics: dict[str, Any]) -> None:
+        """Adds the metrics, by which the best is chosen, to a checkpoint; the others may go.
+
+        Raises:
+          SaveError: the checkpoint could not be written.
+        """
+        with self._writing():
+            self._writer.wait_until_finished()
+            if jax.process_index() == 0:
+                write_json(self.folder / str(step) / "metrics" / "metrics", metrics)
+            self._scores[step] = metrics[BEST_METRIC]
+            for old in sorted(set(self.steps) - self.kept(self.steps)):
+                self._writer.delete(old)
+
+    def kept(self, steps: Sequence[int]) -> set[int | None]:
+        """Of these steps, those that are kept."""
+        return {*sorted(steps)[-LATEST_KEPT:], self.best_step}
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a checkpoint to `checkpoints_unreadable/` of the workdir; returns where it is."""
+        folder = self.folder.with_name("checkpoints_unreadable")
+        place, number = folder / str(step), 1
+        while place.exists():
+            number += 1
+            place = folder / f"{step}_{number}"
+        multihost_utils.sync_global_devices("found a place")
+        if jax.process_index() == 0:
+            folder.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(place)
+        multihost_utils.sync_global_devices("set aside")
+        self._writer.reload()
+        self._scores.pop(step, None)
+        return place
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        super().close()
+        with self._writing():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax hands through whatever the file system's driver raised
+            full = "No space left" in str(error) or "Disk quota" in str(error)
+            why = "the disk is full" if full else first_line(error)
+            fix = "with room for another" if full else "with that mended"
+            raise SaveError(
+                f"{self.folder}: a checkpoint could not be written: {why}. The ones before it are "
+                f"whole; {fix} the same command goes on from there"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preservation:
+    """Orbax's PreservationPolicy; `max_to_keep` with `best_fn` would delete the latest step."""
+
+    checkpoints: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        kept = self.checkpoints.kept([info.step for info in checkpoints])
+        return [info.step in kept for info in checkpoints]

@@ -1,0 +1,60 @@
+"""The losses of Section 3.4, on logits, with the minus signs that Eq. 11 and 12 lack.
+
+Both are summed over pixels and averaged over the batch: under a mean over pixels, the weight λ
+of the location loss would act four times stronger.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lts_jax.models import Outputs
+
+
+def segmentation_loss(mask: jax.Array, truth: jax.Array) -> jax.Array:
+    """L_seg (Eq. 11).
+
+    Args:
+      mask: logits of P_mask, `[B, H/4, W/4]`, or at H/8 where the network has no segmenter.
+      truth: {0, 1}, of the same shape.
+    """
+    _check_shapes(mask, truth)
+    return optax.sigmoid_binary_cross_entropy(mask, truth).sum(axis=(1, 2)).mean()
+
+
+def location_loss(heatmap: jax.Array, truth: jax.Array) -> jax.Array:
+    """L_loc (Eq. 12), averaged over the locator's rounds.
+
+    Args:
+      heatmap: logits of H_mask, `[B, rounds, H/8, W/8]`.
+      truth: {0, 1}, `[B, H/8, W/8]`.
+    """
+    _check_shapes(heatmap[:, 0], truth)
+    return optax.sigmoid_binary_cross_entropy(heatmap, truth[:, None]).sum(axis=(2, 3)).mean()
+
+
+def total_loss(
+    outputs: Outputs, truth4: jax.Array, truth8: jax.Array, location_weight: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
+
+    Args:
+      outputs: of the network; without a locator there is no L_loc.
+      truth4: {0, 1}, `[B, H/4, W/4]`: the truth of a segmenter's mask.
+      truth8: {0, 1}, `[B, H/8, W/8]`: the truth of the heatmap, and of a mask at its size.
+      location_weight: λ.
+    """
+    truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
+    truth = truth8 if outputs.mask.shape == truth8.shape else truth4
+    loss = seg = segmentation_loss(outputs.mask, truth)
+    losses = {"segmentation_loss": seg}
+    if outputs.heatmap is not None:
+        losses["location_loss"] = location_loss(outputs.heatmap, truth8)
+        loss = seg + location_weight * losses["location_loss"]
+    return loss, {"loss": loss, **losses}
+
+
+def _check_shapes(logits: jax.Array, truth: jax.Array) -> None:
+    # Broadcasting would turn a wrong shape into a wrong loss.
+    if logits.shape != truth.shape:
+        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must have one shape")

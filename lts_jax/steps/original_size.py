@@ -1,0 +1,72 @@
+"""From the network's grid to the original image, on the device and in fixed shapes.
+
+An image's placement is int32 `[6]`: source height and width, then top, left, height and width of
+the fitted image in the square input (`lts_jax.data.image_ops.Placement`).
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def to_original_size(
+    grid: jax.Array, placement: jax.Array, canvas: tuple[int, int], stride: int
+) -> jax.Array:
+    """Interpolates maps bilinearly at the pixel centres of the original images.
+
+    Half-pixel centres; beyond the outermost cell centres the outermost values hold. Bilinear
+    interpolation is separable, so it is two matrix products.
+
+    Args:
+      grid: float32 `[B, G, G]`, one value per `stride` × `stride` cell of the square input.
+      placement: int32 `[B, 6]`.
+      canvas: height and width of the result, at least those of every source image.
+      stride: input pixels per cell.
+
+    Returns:
+      float32 `[B, *canvas]`; pixels outside the source image are 0.
+    """
+
+    def one(grid: jax.Array, placement: jax.Array) -> jax.Array:
+        source_h, source_w, top, left, height, width = placement
+        g = grid.shape[0]
+        rows = _weights(canvas[0], g, stride, source_h, top, height)
+        columns = _weights(canvas[1], g, stride, source_w, left, width)
+        # Full precision: a matrix unit's default would move pixels across the threshold.
+        return jnp.linalg.multi_dot([rows, grid, columns.T], precision=jax.lax.Precision.HIGHEST)
+
+    return jax.vmap(one)(grid, placement)
+
+
+def _weights(
+    n: int, g: int, stride: int, source: jax.Array, offset: jax.Array, fitted: jax.Array
+) -> jax.Array:
+    """Interpolation weights `[n, g]` of one axis; rows from `source` on are 0."""
+    pixel = jnp.arange(n)
+    in_input = (pixel + 0.5) * (fitted / source) + offset
+    cell = jnp.clip(in_input / stride - 0.5, 0, g - 1)
+    weights = jnp.maximum(0, 1 - jnp.abs(cell[:, None] - jnp.arange(g)))
+    return jnp.where(pixel[:, None] < source, weights, 0)
+
+
+def peak_at_original_size(
+    heatmap: jax.Array, placement: jax.Array, stride: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Finds the original image's pixel under the centre of the largest cell.
+
+    Args:
+      heatmap: `[B, G, G]`.
+      placement: int32 `[B, 6]`.
+      stride: input pixels per cell.
+
+    Returns:
+      Row and column, int32 `[B]`, and bool `[B]`: False where the cell's centre lies in the
+      letterbox's border (row and column are then clipped).
+    """
+    b, g, _ = heatmap.shape
+    best = jnp.argmax(heatmap.reshape(b, -1), axis=1)
+    source, offset, fitted = placement[:, :2], placement[:, 2:4], placement[:, 4:]
+    centre = (jnp.stack([best // g, best % g], axis=1) + 0.5) * stride
+    pixel = jnp.floor((centre - offset) * source / fitted).astype(jnp.int32)
+    inside = jnp.all((pixel >= 0) & (pixel < source), axis=1)
+    row, column = jnp.clip(pixel, 0, source - 1).T
+    return row, column, inside

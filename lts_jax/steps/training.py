@@ -1,0 +1,161 @@
+"""One training step: losses, gradients, and the update of the state (Eq. 11 to 13)."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
+from lts_jax.models import LTS, Outputs
+from lts_jax.state.train_state import TrainState
+from lts_jax.steps import losses
+from lts_jax.steps.inference import Batch, to_float
+
+Losses = dict[str, jax.Array]
+Gradients = tuple[Any, Any, Losses]  # gradients, running statistics, losses
+Step = Callable[[TrainState, Batch], tuple[TrainState, Losses]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """What a training step is made of.
+
+    Attributes:
+      model: the network.
+      optimizer: of its parameters.
+      location_weight: λ of Eq. 13.
+      mesh: the devices.
+      freeze_backbone: encode images as in evaluation; the backbone's parameters and BatchNorm
+        statistics are frozen, bit for bit.
+      accumulate: microbatches that a batch is split into.
+    """
+
+    model: LTS
+    optimizer: optax.GradientTransformation
+    location_weight: float
+    mesh: Mesh
+    freeze_backbone: bool = False
+    accumulate: int = 1
+
+
+def loss_fn(
+    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+) -> tuple[jax.Array, tuple[Any, Losses]]:
+    """Computes L (Eq. 13) of a batch.
+
+    A batch has B sentences about N images, B / N about each, in a row: the same as if the images
+    were repeated for their sentences, with less to compute.
+
+    Returns:
+      L, and the new running statistics and the losses by name.
+    """
+
+    def run(model: LTS) -> Outputs:
+        image = to_float(batch["image"])
+        features = model.encode_image(image, train=not settings.freeze_backbone)
+        if settings.freeze_backbone:  # no gradient, and so no backward pass
+            features = jax.lax.stop_gradient(features)
+        text = model.encode_text(batch["tokens"], batch["length"])
+        return model.refer(features, text, train=True)
+
+    variables = {"params": params, "batch_stats": batch_stats}
+    outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables)
+    loss, by_name = losses.total_loss(
+        outputs, batch["truth4"], batch["truth8"], settings.location_weight
+    )
+    return loss, (updates["batch_stats"], by_name)
+
+
+def compute_gradients(
+    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+) -> Gradients:
+    """Returns gradients, new running statistics and losses of a batch or microbatch."""
+    grads, (new_stats, by_name) = jax.grad(loss_fn, has_aux=True)(
+        params, batch_stats, batch, settings
+    )
+    split = over_shards(grads, settings.mesh)
+    return jax.lax.with_sharding_constraint(grads, split), new_stats, by_name
+
+
+def accumulate_gradients(
+    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+) -> Gradients:
+    """As `compute_gradients`, one microbatch after another: less memory.
+
+    Losses and gradients are the means over the microbatches, which are those of the whole batch,
+    but for one thing: BatchNorm normalizes each microbatch by its own statistics. The running ones
+    move once an update, by the mean over the microbatches. Image i belongs to microbatch i mod K,
+    K = `accumulate`, so that every device has a share of each in its own memory, and a microbatch
+    is the same for any number of devices.
+    """
+    k = settings.accumulate
+    place = NamedSharding(settings.mesh, PartitionSpec(None, *BATCH))
+
+    def microbatches(x: jax.Array) -> jax.Array:
+        per_image = len(x) // len(batch["image"])
+        x = jnp.swapaxes(x.reshape(-1, k, per_image, *x.shape[1:]), 0, 1)
+        x = x.reshape(k, -1, *x.shape[3:])
+        return jax.lax.with_sharding_constraint(x, place)
+
+    def add(total: Gradients, microbatch: Batch) -> tuple[Gradients, None]:
+        one = compute_gradients(params, batch_stats, microbatch, settings)
+        return jax.tree.map(jnp.add, total, one), None
+
+    stacked = jax.tree.map(microbatches, batch)
+    first = jax.tree.map(lambda x: x[0], stacked)
+    shapes = jax.eval_shape(
+        partial(compute_gradients, settings=settings), params, batch_stats, first
+    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, stacked)
+    mean: Gradients = jax.tree.map(lambda x: x / k, total)
+    return mean
+
+
+def train_step(
+    state: TrainState, batch: Batch, settings: StepSettings
+) -> tuple[TrainState, Losses]:
+    """Makes one update; returns the new state, and losses and gradient norm of the old one.
+
+    If the state is split over devices, the parameters are gathered before they are used, and the
+    gradients are split again afterwards.
+    """
+    gathered = jax.lax.with_sharding_constraint(state.params, replicated(settings.mesh))
+    compute = compute_gradients if settings.accumulate == 1 else accumulate_gradients
+    grads, batch_stats, by_name = compute(gathered, state.batch_stats, batch, settings)
+    updates, opt_state = settings.optimizer.update(grads, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    if settings.freeze_backbone:  # an update of zero would turn a negative zero around
+        params = {**params, "backbone": state.params["backbone"]}
+        # Nor is a mean over microbatches always what each of them is.
+        batch_stats = {**batch_stats, "backbone": state.batch_stats["backbone"]}
+    by_name["gradient_norm"] = optax.tree.norm(grads)
+    return TrainState(state.step + 1, params, batch_stats, opt_state), by_name
+
+
+def compile_train_step(settings: StepSettings, place: Any = None) -> Step:
+    """Compiles `train_step`: the batch is split over the mesh, the state's memory reused.
+
+    Args:
+      settings: of the step.
+      place: the sharding of each array of the state; None copies it to every device.
+    """
+    model, mesh = settings.model, settings.mesh
+    copied = replicated(mesh)
+    place = copied if place is None else place
+    # On the CPU, XLA would find what is to be recomputed equal to what there is, and keep it.
+    on_cpu: Any = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    remat_on_cpu = model.remat and mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(
+        partial(train_step, settings=settings),
+        donate_argnums=0,
+        in_shardings=(place, over_batch(mesh)),
+        out_shardings=(place, copied),
+        compiler_options=on_cpu if remat_on_cpu else None,
+    )

@@ -1,0 +1,185 @@
+"""The weights that a run starts from: random ones, files of others, another run's checkpoint."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.multihost_utils import process_allgather
+from ml_collections import ConfigDict
+
+from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.errors import ConfigError
+from lts_jax.io.console import format_table
+from lts_jax.pretrained import word_vectors
+from lts_jax.pretrained.backbone import inherited_warning, load_backbone
+from lts_jax.pretrained.layout import Network
+from lts_jax.state.checkpoint_reader import CheckpointReader
+from lts_jax.state.train_state import TrainState
+
+logger = logging.getLogger(__name__)
+
+Flat = dict[str, Any]  # arrays by path, joined by slashes
+_EMBEDDING = "params/text/embed/embedding"
+_RESERVED = 2  # rows of the table: padding and the unknown word
+
+
+class Transfer(NamedTuple):
+    """What became of another network's arrays.
+
+    Attributes:
+      variables: of this network, by path.
+      loaded: paths that were taken; of the word vectors, those of the words that both have.
+      skipped: paths that only the other network has, or that have another shape there.
+      new: paths of this network that got nothing.
+      new_words: words of this vocabulary that the other one lacks.
+    """
+
+    variables: Flat
+    loaded: list[str]
+    skipped: list[str]
+    new: list[str]
+    new_words: int
+
+
+def fill(
+    state: TrainState, config: ConfigDict, vocabulary: Vocabulary, sentences: Sequence[str]
+) -> tuple[TrainState, dict[str, Any]]:
+    """Replaces random weights by those that the config names, and prints what was done.
+
+    First come the files, `model.backbone_weights` and `model.word_vectors`, then the run of
+    `train.start_from`, which replaces what it holds.
+
+    Args:
+      state: fresh.
+      config: of the run.
+      vocabulary: of the run.
+      sentences: of the training split, to count how many of their words have a vector.
+
+    Returns:
+      The state, in the same place, and by field the source of the weights, for the run's metadata.
+
+    Raises:
+      ConfigError: a file or a run is missing, damaged or does not fit.
+    """
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    flat: dict[str, Any] = dict(flatten_dict(variables, sep="/"))
+    random = set(flat)
+    sources: dict[str, Any] = {}
+    if config.model.backbone_weights:
+        model = config.model
+        network = Network(model.backbone_width, tuple(model.backbone_stages), model.neck)
+        backbone = load_backbone(Path(model.backbone_weights), network)
+        for collection, tree in backbone.variables.items():
+            for name, value in flatten_dict(tree, sep="/").items():
+                flat[f"{collection}/backbone/{name}"] = value
+        random -= {name for name in flat if "/backbone/" in name}
+        sources["backbone_weights"] = backbone.source
+        classes = backbone.source.get("classes")
+        detector = f", the detector of {classes} classes" if classes else ""
+        file = f"{backbone.source['format']} file {backbone.source['file']}"
+        logger.info("backbone: %s%s", file, detector)
+        if "warning" in backbone.source:
+            logger.warning(backbone.source["warning"])
+    if config.model.word_vectors:
+        path = Path(config.model.word_vectors)
+        vectors = word_vectors.cached_vectors(
+            path, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()
+        )
+        flat[_EMBEDDING] = word_vectors.embedding_table(vectors, config.seed)
+        random.discard(_EMBEDDING)
+        counts = word_vectors.coverage(vectors, vocabulary, sentences)
+        sources["word_vectors"] = word_vectors.describe_vectors(path, vectors) | counts
+        logger.info("word vectors: %s: %s", path, word_vectors.describe_coverage(counts))
+        if odd := word_vectors.describe_odd_lines(vectors):
+            logger.info(odd)
+    if config.train.start_from:
+        workdir = Path(config.train.start_from)
+        with CheckpointReader(workdir) as checkpoints:
+            step = checkpoints.choose(None)
+            saved = checkpoints.read_run(step)
+            theirs = flatten_dict(checkpoints.read_variables(step), sep="/")
+        transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"])
+        if not transfer.loaded:
+            raise ConfigError(f"train.start_from={workdir}: no array of it fits this network")
+        flat = dict(transfer.variables)
+        sources["start_from"] = {
+            "workdir": str(workdir),
+            "step": step,
+            "weights": saved["weights"],
+            "loaded": len(transfer.loaded),
+            "skipped": transfer.skipped,
+            "new": transfer.new,
+            "new_words": transfer.new_words,
+        }
+        logger.info("start from %s, step %d:", workdir, step)
+        logger.info(describe_transfer(transfer, random, len(vocabulary.words)))
+        if warning := inherited_warning(saved["weights"]):
+            logger.warning(warning)
+    if not sources:
+        return state, {}
+    _check_shapes(flat, variables)
+    filled = unflatten_dict(flat, sep="/")
+    # Into the same place, and in the same order of the tree.
+    placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
+    return state.replace(**placed), sources
+
+
+def take_over(
+    ours: Flat, theirs: Flat, words: Sequence[str], their_words: Sequence[str]
+) -> Transfer:
+    """Takes each array of the other network that has the same path and the same shape.
+
+    The rows of the word vectors are taken word by word.
+    """
+    result, loaded, new = dict(ours), [], []
+    new_words = 0
+    for path, value in ours.items():
+        other = theirs.get(path)
+        if path == _EMBEDDING and other is not None and other.shape[1] == value.shape[1]:
+            row_of = {word: i for i, word in enumerate(their_words, start=_RESERVED)}
+            # What is split over processes, no single one can read.
+            whole = isinstance(value, np.ndarray) or value.is_fully_addressable
+            table = np.array(value if whole else process_allgather(value, tiled=True))
+            table[:_RESERVED] = other[:_RESERVED]
+            for i, word in enumerate(words, start=_RESERVED):
+                if word in row_of:
+                    table[i] = other[row_of[word]]
+                else:
+                    new_words += 1
+            result[path] = table
+            loaded.append(path)
+        elif other is not None and other.shape == value.shape:
+            result[path] = other
+            loaded.append(path)
+        else:
+            new.append(path)
+    skipped = [path for path in theirs if path not in loaded]
+    return Transfer(result, loaded, skipped, new, new_words)
+
+
+def describe_transfer(transfer: Transfer, random: set[str], words: int) -> str:
+    """The table of what was loaded, skipped and new, by part of the network, and the details."""
+    parts: dict[str, list[int]] = {}
+    for column, paths in enumerate((transfer.loaded, transfer.skipped, transfer.new)):
+        for path in paths:
+            parts.setdefault(path.split("/")[1], [0, 0, 0])[column] += 1
+    rows = [[part, *map(str, counts)] for part, counts in parts.items()]
+    lines = [format_table(("arrays", "loaded", "skipped", "new"), rows)]
+    if transfer.new_words:
+        lines.append(f"words: {words - transfer.new_words} loaded, {transfer.new_words} new")
+    lines += [f"  skipped {path}" for path in transfer.skipped]
+    lines += [
+        f"  new {path}, {'random' if path in random else 'from the file'}" for path in transfer.new
+    ]
+    return "\n".join(lines)
+
+
+def _check_shapes(flat: dict[str, Any], variables: Any) -> None:
+    wanted = flatten_dict(variables, sep="/")
+    for path in wanted.keys() | flat.keys():
+        if path not in wanted or path not in flat or wanted[path].shape != flat[path].shape:
+            raise AssertionError(f"first weights: {path} does not fit the network")

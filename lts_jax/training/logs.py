@@ -1,0 +1,171 @@
+"""What a training logs: a line on the terminal, TensorBoard and metrics.jsonl."""
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.io.console import format_table
+from lts_jax.io.files import name_in_errors, write_text
+from tfds_refcoco.records.reader import Dataset, Split
+
+logger = logging.getLogger(__name__)
+
+
+class MetricWriter:
+    """Scalars by step, to TensorBoard and to `metrics.jsonl`, one line a call.
+
+    Both have each step once, however often a run was stopped: what was logged later than where it
+    goes on from is dropped, as those steps are taken again. TensorBoard does so when it reads.
+
+    Args:
+      workdir: where both are written.
+      start_step: the step that the run goes on from. What was logged at it is not logged again: the
+        run may have been killed in the middle of what it does there.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        # Late: it imports torch where that is installed, which takes seconds.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._path = workdir / "metrics.jsonl"
+        kept = [x for x in _read_log(self._path) if x["step"] <= start_step]
+        write_text(self._path, "".join(json.dumps(scalars) + "\n" for scalars in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        # Not SummaryWriter: when its thread dies, of a full disk, its queue blocks for ever.
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        self._board.write_event(
+            Event(step=start_step, session_log=SessionLog(status=SessionLog.START))
+        )
+        self._start: tuple[int, set[str]] = start_step, set()
+        for scalars in kept:  # the START drops the events of the start step too
+            if scalars.pop("step") == start_step:
+                self._start[1].update(scalars)
+                self._tell_board(start_step, scalars)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Logs scalars at a step."""
+        if step == self._start[0] and self._start[1].issuperset(scalars):
+            return
+        with name_in_errors(self._path):
+            self._file.write(json.dumps({"step": step, **scalars}) + "\n")
+            self._file.flush()
+        self._tell_board(step, scalars)
+
+    def _tell_board(self, step: int, scalars: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with name_in_errors(self._path.with_name("tensorboard")):
+            for name, value in scalars.items():
+                self._board.write_event(
+                    Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                )
+            self._board.flush()
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):  # each write was flushed, or has said so
+                file.close()
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without the half of one that a killed run has left."""
+    if not path.exists():
+        return []
+    kept, bad = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            scalars = json.loads(line)
+            int(scalars["step"])  # raises where there is none
+            kept.append(scalars)
+        except (ValueError, TypeError, KeyError):
+            bad.append(number)
+    if bad and bad != [len(lines)]:
+        listed = ", ".join(map(str, bad))
+        logger.warning("%s: no metrics in line %s: left out", path, listed)
+    return kept
+
+
+class _NoWriter(MetricWriter):
+    """Writes nothing: of several processes, one does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+def open_writer(workdir: Path, start_step: int) -> MetricWriter:
+    """Opens the log of a run; in processes other than the first, one that writes nothing."""
+    return MetricWriter(workdir, start_step) if jax.process_index() == 0 else _NoWriter()
+
+
+class Progress:
+    """The line that tells how fast a run goes and when it ends."""
+
+    def __init__(self, total_steps: int, batch_size: int):
+        self._total, self._batch_size = total_steps, batch_size
+        self._step: int | None = None
+        self._time = time.perf_counter()
+
+    def report(self, step: int, loss: float, epoch: float) -> dict[str, float]:
+        """Prints the line and returns the speed since the last one.
+
+        The first step compiles, so its line has a time and no speed.
+        """
+        now = time.perf_counter()
+        line = f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.1f}  "
+        speed = {}
+        if self._step is None:
+            line += f"first step in {now - self._time:.0f} s"
+        else:
+            steps_per_second = (step - self._step) / (now - self._time)
+            sentences_per_second = steps_per_second * self._batch_size
+            eta = round((self._total - step) / steps_per_second)
+            line += (
+                f"{steps_per_second:.2f} steps/s  {sentences_per_second:.1f} sentences/s  "
+                f"ETA {eta // 3600}:{eta // 60 % 60:02}:{eta % 60:02}"
+            )
+            speed = {
+                "steps_per_second": steps_per_second,
+                "sentences_per_second": sentences_per_second,
+            }
+        logger.info(line)
+        self._step, self._time = step, now
+        return speed
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves what happens inside out of the speed."""
+        start = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - start
+
+
+def log_data(dataset: Dataset, splits: Mapping[str, Split], vocabulary: Vocabulary) -> None:
+    """Logs what splits hold, by name, and how much of it the vocabulary knows."""
+    rows = []
+    for name, split in splits.items():
+        counts, coverage = split.counts, vocabulary.coverage(split.index.text)
+        unknown = f"{coverage['unknown'] / max(1, coverage['words']):.2%}"
+        rows.append([name, *map(str, (counts.images, counts.refs, counts.sentences)), unknown])
+    words = len(vocabulary.words)
+    logger.info("data: %s in %s; vocabulary of %d words", dataset.name, dataset.path, words)
+    logger.info(format_table(("split", "images", "refs", "sentences", "unknown words"), rows))

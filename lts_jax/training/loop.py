@@ -1,0 +1,141 @@
+"""The training loop, on one screen."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+from ml_collections import ConfigDict
+
+from lts_jax.config.compatibility import shared_values
+from lts_jax.distributed.mesh import local_copy, put_batch
+from lts_jax.distributed.processes import check_same_on_all
+from lts_jax.evaluation.evaluator import Evaluator
+from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.io.files import write_json
+from lts_jax.state.checkpoints import Checkpoints
+from lts_jax.state.train_state import TrainState
+from lts_jax.training.divergence import LossGuard
+from lts_jax.training.logs import MetricWriter, Progress, open_writer
+from lts_jax.training.preemption import Pace, Stop, Stopped
+from lts_jax.training.setup import log_setup, restore_or_initialize
+
+logger = logging.getLogger(__name__)
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> Results:
+    """Trains, resuming from the workdir's latest checkpoint, and evaluates the best one.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      stop: requests the training to stop; None never does.
+
+    Returns:
+      The metrics of each of `config.eval.splits`.
+
+    Raises:
+      ConfigError: the config contradicts itself, the devices, the data or the workdir's run.
+      tfds_refcoco.DataError: the data is missing or bad.
+      NonFiniteLossError: the training has diverged; the checkpoints before it stay.
+      SaveError: a checkpoint could not be written; the ones before it stay.
+      Stopped: `stop` requested it; everything is saved.
+    """
+    train(config, workdir, stop)
+    return evaluate(config, workdir)
+
+
+def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
+    """Trains up to `config.train.epochs`; see `train_and_evaluate`."""
+    stop = stop or Stop()
+    experiment = Experiment.from_config(config)
+    run = experiment.describe(experiment.train_split)
+    log_setup(experiment, run)
+    check_same_on_all(shared_values(run))
+    batches = experiment.train_batches()
+    with only_run_of_all_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
+        start, state = restore_or_initialize(experiment, checkpoints, batches, run, workdir)
+        total = experiment.total_steps
+        if start == total and checkpoints.scored(start):
+            logger.info("%s is trained: step %d of %d", workdir, start, total)
+            return
+        if jax.process_index() == 0:
+            write_json(workdir / "run.json", run)
+        if start:
+            logger.info("resumed from step %d of %d", start, total)
+        with open_writer(workdir, start) as writer:
+            train_loop(experiment, start, state, batches, run, checkpoints, writer, stop)
+    stop.idle()
+
+
+def train_loop(
+    experiment: Experiment,
+    start: int,
+    state: TrainState,
+    batches: grain.DatasetIterator,
+    run: dict[str, Any],
+    checkpoints: Checkpoints,
+    writer: MetricWriter,
+    stop: Stop,
+) -> None:
+    """Takes the steps from `start` to the last one; logs, saves, evaluates and stops in between."""
+    config, total = experiment.config, experiment.total_steps
+    progress = Progress(total, config.train.batch_size)
+    guard = LossGuard(experiment.sentence_ids, lambda: checkpoints.latest_step)
+    pace = Pace(stop, config.checkpoint.every_minutes)
+    validation = Validation(experiment, checkpoints, writer, progress, stop)
+    if start and experiment.evaluates_after(start) and not checkpoints.scored(start):
+        validation.evaluate(start, state)
+    for step in range(start + 1, total + 1):
+        state, losses = experiment.train_step(state, put_batch(next(batches), experiment.mesh))
+        guard.add(step, losses)
+        stop.training()
+
+        logs, evaluates = experiment.logs_after(step), experiment.evaluates_after(step)
+        if logs or step == start + 1:
+            scalars = guard.check()
+            scalars |= {"learning_rate": float(experiment.schedule(step - 1))}
+            scalars |= progress.report(step, scalars["loss"], step / experiment.steps_per_epoch)
+            if logs:  # not the first step after a stop: the log is to be the same without it
+                writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
+
+        turn = pace.after(step)
+        if turn.save or turn.stop or evaluates:
+            guard.check()
+            checkpoints.save(step, state, batches, run, experiment.vocabulary.words)
+            pace.saved()
+        if turn.stop:
+            raise Stopped(f"stopped at step {step} of {total}, and saved")
+        if evaluates:
+            validation.evaluate(step, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Evaluates `eval.best_split` during training, which scores the step's checkpoint."""
+
+    experiment: Experiment
+    checkpoints: Checkpoints
+    writer: MetricWriter
+    progress: Progress
+    stop: Stop
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Evaluates a state that was just saved."""
+        self.stop.evaluating(lambda: self.checkpoints.saving)
+        experiment = self.experiment
+        name = experiment.config.eval.best_split
+        with self.progress.paused():
+            network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
+            evaluator = Evaluator.from_experiment(experiment, experiment.dataset.split(name))
+            metrics = evaluator.scores(network)
+            known = {k: metrics[k] for k in METRIC_NAMES if metrics[k] is not None}
+            shown = [k for k in ("oiou", "miou", "pointing") if k in known]
+            line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
+            logger.info("step %d  %s: %s", step, name, line)
+            self.writer.write(step, {f"{name}/{k}": v for k, v in known.items()})
+            self.checkpoints.score(step, metrics)

@@ -1,0 +1,87 @@
+"""What precedes the training loop: what is trained on what, and from which state."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import grain
+from clu import parameter_overview
+
+from lts_jax.config.compatibility import check_same_data, check_same_run
+from lts_jax.distributed.processes import check_same_on_all
+from lts_jax.errors import ConfigError
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.state.checkpoints import Checkpoints
+from lts_jax.state.fallback import read_newest
+from lts_jax.state.train_state import TrainState
+from lts_jax.training.initialization import fill
+from lts_jax.training.logs import log_data
+
+logger = logging.getLogger(__name__)
+
+
+def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
+    """Logs the data, the devices and the size of the network.
+
+    Raises:
+      tfds_refcoco.DataError: a split that is to be evaluated does not exist.
+    """
+    config, dataset = experiment.config, experiment.dataset
+    name = config.data.train_split + (" (listed)" if config.data.train_images else "")
+    evaluated = [config.eval.best_split, *config.eval.splits]
+    splits = {name: experiment.train_split} | {name: dataset.split(name) for name in evaluated}
+    log_data(dataset, splits, experiment.vocabulary)
+    parameters = parameter_overview.count_parameters(experiment.abstract_state.params)
+    logger.info("devices: %s", run["devices"])
+    logger.info("parameters: %s", f"{parameters:,}")
+
+
+def restore_or_initialize(
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    batches: grain.DatasetIterator,
+    run: dict[str, Any],
+    workdir: Path,
+) -> tuple[int, TrainState]:
+    """Reads the newest checkpoint of the workdir, or makes the first state.
+
+    Args:
+      experiment: to train.
+      checkpoints: of the workdir.
+      batches: set to the batch after the checkpoint's step.
+      run: the description of the run; its `weights` are filled in.
+      workdir: named in errors.
+
+    Returns:
+      The number of steps taken, and the state.
+
+    Raises:
+      ConfigError: the workdir is that of another run, or of a longer one.
+    """
+
+    def read(step: int) -> TrainState:
+        saved = checkpoints.read_run(step)
+        check_same_run(saved["config"], experiment.config, workdir)
+        words = list(experiment.vocabulary.words)
+        check_same_data(saved, run | {"vocabulary": words}, workdir)
+        checkpoints.restore_iterator(step, batches)
+        state = checkpoints.restore_state(step, experiment.abstract_state)
+        run["weights"] = saved["weights"]
+        return state
+
+    if resumed := read_newest(checkpoints, read):
+        if resumed[0] > experiment.total_steps:
+            raise ConfigError(
+                f"{workdir} was trained for {resumed[0]} steps, and train.epochs="
+                f"{experiment.config.train.epochs} are {experiment.total_steps}. Take another "
+                "--workdir."
+            )
+        return resumed
+    state, run["weights"] = fill(
+        experiment.initial_state(),
+        experiment.config,
+        experiment.vocabulary,
+        experiment.train_split.index.text,
+    )
+    check_same_on_all(run["weights"])
+    return 0, state

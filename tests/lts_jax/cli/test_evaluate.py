@@ -1,0 +1,152 @@
+"""Evaluation as a user starts it: of any checkpoint, on one process and on two."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lts_jax import main
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import external, results
+from lts_jax.evaluation.run import evaluate
+from lts_jax.io.files import only_run_in
+from lts_jax.state.checkpoint_reader import split_path
+from tests.lts_jax.helpers import independent
+
+
+def start(repo_root, *args):
+    return subprocess.Popen(
+        [sys.executable, "-m", "lts_jax.main", "--mode=eval", *args],
+        cwd=repo_root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    (step,) = (int(p.name) for p in (trained_run / "checkpoints").iterdir() if p.name.isdecimal())
+    checkpoint = trained_run / "checkpoints" / str(step)
+    arguments = [f"--checkpoint={checkpoint}", f"--coordinator=localhost:{port}"]
+    arguments.append("--config.eval.splits=testB,val")  # testB has no image left for the second
+    both = [start(repo_root, *arguments, "--num_processes=2", f"--process_id={k}") for k in (1, 0)]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "prec@0.5" in said[1] and "prec@0.5" not in said[0]
+    assert not (trained_run / f"step{step}" / "eval" / "testA").exists()
+    for split in ("testB", "val"):
+        for name in ("metrics.json", "predictions.json", "analysis.json"):
+            one = trained_run / "eval" / split / name
+            two = trained_run / f"step{step}" / "eval" / split / name
+            assert json.loads(two.read_text()) == json.loads(one.read_text()), (split, name)
+
+
+def test_another_evaluation_says_the_same(trained_run):
+    sums = [independent.check_run(trained_run, name) for name in ("val", "testA", "testB")]
+    total = {k: sum(s[k] for s in sums) for k in sums[0]}
+    assert total["sentences"] == 66 and total["pointing differs"] == 0
+    assert total["differing"] <= total["near"] < 1e-3 * total["pixels"]
+    assert all(0.01 < s["oiou"] < 1 for s in sums)
+
+
+def test_the_scorer_returns_the_metrics_to_the_last_digit(trained_run, shapes_data):
+    for name in ("val", "testA", "testB"):
+        folder, split = trained_run / "eval" / name, shapes_data.split(name)
+        found = external.score(split, external.Predictions(folder / "predictions.json"))
+        metrics = results.summarize(split, found)
+        assert metrics == json.loads((folder / "metrics.json").read_text())
+        assert metrics["pointing"] is not None
+
+
+def test_one_evaluation_at_a_time(trained_run):
+    said = pytest.raises(ConfigError, match=r"another run is at work in .*eval/val")
+    with only_run_in(trained_run / "eval" / "val"), said:
+        evaluate(None, trained_run)
+
+
+def test_a_killed_evaluation_leaves_no_older_files(trained_run, shapes_data, tmp_path, monkeypatch):
+    shutil.copytree(trained_run / "eval" / "testB", tmp_path / "e")
+    split, n = shapes_data.split("testB"), len(shapes_data.split("testB").index.text)
+    numbers = np.ones(n, np.int32)
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.write(split, results.Found(numbers, numbers, numbers, [""] * n), tmp_path / "e")
+    left = {file.name for file in (tmp_path / "e").iterdir()}
+    assert "metrics.json" in left and not left & {"run.json", "heatmaps.npz"}
+
+
+def test_no_such_checkpoint(trained_run, tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint of step 99999; there are"):
+        evaluate(None, trained_run, 99999)
+    with pytest.raises(ConfigError, match="holds no checkpoint: train first"):
+        evaluate(None, tmp_path)
+    with pytest.raises(ConfigError, match="give a step's folder"):
+        split_path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "give a --config, or the --workdir"),
+        (["--workdir=w", "--checkpoint=w/checkpoints/1"], "give one of them"),
+        (["--workdir=w", "--text=x"], "need --mode=predict"),
+        (["--workdir=w", "--mode=predict", "--coordinator=localhost:1"], "runs on one process"),
+        (["--workdir=w", "--distributed=auto", "--coordinator=localhost:1"], "give one of them"),
+        (["--workdir=w", "--mode=eval", "--coordinator=localhost"], "give host:port"),
+        (["--workdir=w", "--mode=predict", "--image=a", "--text=x"], "--out: give the folder"),
+        (["--checkpoint=w/checkpoints/1"], "--config: give a config file"),
+        (["--workdir=w", "--config.eval.splits=val"], "--config: give a config file"),
+        (["--workdir=w", "--mode=eval", "--num_processes=2"], "need --coordinator"),
+        (["--workdir=w", "--mode=eval", "--process_id=1"], "need --coordinator"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, said):
+    with pytest.raises(ConfigError, match=said):
+        command(flags)
+
+
+def test_nobody_says_who_takes_part(repo_root):
+    process = start(repo_root, "--workdir=w", "--distributed=auto")
+    assert "Neither a TPU VM nor SLURM" in process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+
+
+def command(arguments):
+    names = ("workdir", "checkpoint", "mode", "image", "text", "out")
+    main.FLAGS.unparse_flags()
+    for name in (*names, "coordinator", "num_processes", "process_id", "distributed"):
+        main.FLAGS[name].unparse()
+    _, *overrides = main.parse(["main", *arguments])
+    main.run(main.FLAGS.mode, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.eval.split=val", 'Did you mean "splits"'),
+        ("--config.eval.batch_size=many", "batch_size=many"),
+        ("--config.eval.batch_size=0", "eval.batch_size=0 must be positive"),
+        ("--config.train.epochs=3", "without --config, fields of data and eval alone"),
+        ("--config.data.image_size=32", "data.image_size: 64 there, 32 now"),
+        ("--wrokdir=x", "'wrokdir'"),
+    ],
+)
+def test_fields_that_cannot_be_set(trained_run, override, said):
+    arguments = ["--mode=eval", f"--workdir={trained_run}", "--config.eval.gallery=1", override]
+    with pytest.raises(ConfigError, match=said):
+        command(arguments)

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from lts_jax.config.compatibility import check_same_model, check_same_run
+from lts_jax.config.validation import check_config
+from lts_jax.configs import default, refcoco
+from lts_jax.configs.fields import plain_config
+from lts_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "said"),
+    [
+        ("data", "resize", "crop", r"data\.resize='crop' is none of letterbox, squash"),
+        ("data", "image_size", 0, r"data\.image_size=0 must be positive"),
+        ("data", "image_size", 100, r"data\.image_size=100 must be a multiple of 32"),
+        ("data", "max_words", 0, r"data\.max_words=0 must be positive"),
+        ("model", "dtype", "float16", r"model\.dtype='float16' is none of float32, bfloat16"),
+        ("model", "prior", "mask", r"model\.prior"),
+        ("model", "backbone_stages", (1, 1), r"model\.backbone_stages=\[1, 1\] must be five"),
+        ("model", "segmenter_rates", (6, 6), r"model\.segmenter_rates"),
+        ("model", "fused_features", 15, r"model\.fused_features=15 must be a multiple of 2"),
+        ("train", "epoch_unit", "images", r"train\.epoch_unit='images' is none of"),
+        ("train", "epochs", -1.0, r"train\.epochs=-1\.0 must be positive"),
+        ("train", "log_every", 0, r"train\.log_every=0 must be positive"),
+        ("train", "drop_epochs", (2.0, 1.0), r"train\.drop_epochs"),
+        ("train", "location_weight", -0.1, r"train\.location_weight"),
+        ("train", "learning_rate", float("nan"), r"train\.learning_rate=nan"),
+        ("train", "drop_epochs", ("a",), r"train\.drop_epochs"),
+        ("train", "drop_epochs", (float("nan"),), r"train\.drop_epochs"),
+        ("train", "epochs", float("inf"), r"train\.epochs=inf must be positive"),
+        ("train", "location_weight", float("nan"), r"train\.location_weight=nan"),
+        ("model", "backbone_stages", (1, 1.5, 1, 1, 1), r"model\.backbone_stages"),
+        ("train", "freeze", "all", r"train\.freeze='all' is none of none, backbone"),
+        ("train.lr_multipliers", "text", -1.0, r"train\.lr_multipliers\.text=-1\.0 must not"),
+        ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
+        ("eval", "splits", (), r"eval\.splits=\[\] must be one or more"),
+        ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* each once"),
+        ("eval", "gallery", -1, r"eval\.gallery=-1"),
+        ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
+    ],
+)
+def test_a_senseless_value_is_named(section, field, value, said):
+    config = default.get_config()
+    check_config(config)
+    config.update_from_flattened_dict({f"{section}.{field}": value})
+    with pytest.raises(ConfigError, match=said):
+        check_config(config)
+
+
+def variant(name, **changes):
+    config = refcoco.get_config(name)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("fusion", {"model.fuse": False}, "would never see the sentence"),
+        ("fusion_seg", {"model.rounds": 2}, r"model\.rounds=2 needs a locator"),
+        ("fusion_seg", {"train.location_weight": 0.1}, r"location_weight=0\.1 needs a locator"),
+        ("transformer", {"model.fused_features": 18}, "must be a multiple of 4"),
+        ("lts", {"model.rounds": 0}, r"model\.rounds=0 must be positive"),
+        ("lts", {"model.locate": "filters"}, "none of filter, word_filter, transformer, none"),
+    ],
+)
+def test_parts_that_do_not_go_together(name, changes, said):
+    check_config(variant(name))
+    with pytest.raises(ConfigError, match=said):
+        check_config(variant(name, **changes))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none(seed):
+    config = default.get_config()
+    config.seed = seed
+    with pytest.raises(ConfigError, match=f"seed={seed} must lie between"):
+        check_config(config)
+
+
+@pytest.mark.parametrize("drops", [(), (1,), (0.5, 2)])
+def test_legal_drops(drops):
+    config = default.get_config()
+    config.train.drop_epochs = drops
+    check_config(config)
+
+
+def test_a_resumed_run_may_change_some_fields_alone():
+    config = default.get_config()
+    saved = plain_config(config)
+    config.train.epochs, config.data.threads, config.eval.splits = 50.0, 1, ("val",)
+    check_same_run(saved, config, Path("run"))
+    config.train.sentences_per_image = 2
+    with pytest.raises(ConfigError, match=r"sentences_per_image: 1 there, 2 now"):
+        check_same_run(saved, config, Path("run"))
+    del saved["train"]["sentences_per_image"]
+    with pytest.raises(ConfigError, match=r"sentences_per_image: absent there, 2 now"):
+        check_same_run(saved, config, Path("run"))
+
+
+def test_where_the_first_weights_came_from_is_no_part_of_the_network():
+    config = default.get_config()
+    saved = plain_config(config)
+    check_same_model(saved, config, Path("run"))
+    config.model.backbone_weights = "x"
+    check_same_model(saved, config, Path("run"))
+    with pytest.raises(ConfigError, match=r"model\.backbone_weights:  there, x now"):
+        check_same_run(saved, config, Path("run"))
+    config.model.rounds = 2
+    with pytest.raises(ConfigError, match=r"model\.rounds: 1 there, 2 now"):
+        check_same_model(saved, config, Path("run"))
+
+
+def test_fields_that_are_not_known():
+    config = default.get_config()
+    config.train.epoch = 3
+    with pytest.raises(
+        ConfigError, match=r"train\.epoch: unknown field.*did you mean train\.epochs"
+    ):
+        check_config(config)
+    del config.train.epoch, config.train.epochs
+    with pytest.raises(ConfigError, match=r"train\.epochs: missing from the config"):
+        check_config(config)

@@ -1,0 +1,134 @@
+"""Every shipped config loads, is explained, and builds its network."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from lts_jax.config.validation import check_config
+from lts_jax.configs import default
+from lts_jax.configs.variants import VARIANTS
+from lts_jax.distributed.mesh import make_mesh
+from lts_jax.experiment.experiment import Experiment
+
+CONFIGS = ("mini_refcoco", "refcoco", "refcocog", "refcocoplus", "shapes")
+FULL_SIZE = ("refcoco", "refcocog", "refcocoplus")
+
+# Parameters by part at full size with a vocabulary of 100 words, added up by hand:
+BACKBONE = 56_322_784  # Darknet53 41,609,928 - 1,025,000 (its classifier), neck 15,737,856
+TEXT = 2_528_560  # embedding 100 · 300, two GRUs of 3 · (300 + 512 + 1) · 512 + 512
+FUSION = 3_546_112  # text 1024 · 1025, 1×1 on 1024, 1024, 512, 512 … channels with BatchNorm
+FUSION_WITHOUT_TEXT = FUSION - 1024 * 1025
+FILTER = 1024 * 1024
+MIX = 1025 * 1024 + 2 * 1024  # 1×1 with BatchNorm before a second or third round
+TRANSFORMER = 10_503_169  # 8 projections and 2 of the feed-forward of 1024 · 1025, 3 norms, map
+SEGMENTER = 8_989_697  # ASPP on 1025 channels, 256 each
+SEGMENTER_WITHOUT_PRIOR = 8_982_273  # 29 · 256 weights fewer
+LTS = BACKBONE + TEXT + FUSION + FILTER + SEGMENTER
+PARAMETERS = {
+    "lts": LTS,
+    "fusion": BACKBONE + TEXT + FUSION + 1025,
+    "filter": BACKBONE + TEXT + FUSION_WITHOUT_TEXT + FILTER,
+    "fusion_filter": BACKBONE + TEXT + FUSION + FILTER,
+    "fusion_seg": BACKBONE + TEXT + FUSION + SEGMENTER_WITHOUT_PRIOR,
+    "filter_seg": BACKBONE + TEXT + FUSION_WITHOUT_TEXT + FILTER + SEGMENTER,
+    "no_loc_loss": LTS,
+    "transformer": LTS - FILTER + TRANSFORMER,
+    "filters2": LTS + FILTER + MIX,
+    "filters3": LTS + 2 * (FILTER + MIX),
+    "word_filter": LTS + 1,  # and one for every word of max_words
+    **{f"size{n}": LTS for n in (320, 352, 384, 416, 448, 480)},
+    "star": LTS - FILTER + 2 * TRANSFORMER + MIX,
+}
+GOLDEN = {"lts": 72_435_729, "transformer": 81_890_322, "star": 93_445_139}
+
+
+def load(name: str, variant: str = "lts") -> ConfigDict:
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def fields(config: ConfigDict, prefix: str = "") -> set[str]:
+    names = set()
+    for key, value in config.items():
+        name = prefix + key
+        names |= fields(value, f"{name}.") if isinstance(value, ConfigDict) else {name}
+    return names
+
+
+def test_every_config_file_is_tested():
+    files = {path.stem for path in Path(default.__file__).parent.glob("*.py")}
+    assert files == {*CONFIGS, "default", "variants"}
+
+
+def test_parameters_are_counted_for_every_variant():
+    assert PARAMETERS.keys() == VARIANTS.keys()
+    assert {name: PARAMETERS[name] for name in GOLDEN} == GOLDEN
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_builds_its_network(name, variant):
+    config = load(name, variant)
+    assert fields(config) == fields(default.get_config())
+    check_config(config)
+    model = Experiment(config, make_mesh(), [f"w{i}" for i in range(98)]).model
+    size, words = config.data.image_size, config.data.max_words
+    outputs, variables = jax.eval_shape(
+        lambda: model.init_with_output(
+            jax.random.key(0),
+            jnp.zeros((2, size, size, 3)),
+            jnp.ones((2, words), jnp.int32),
+            jnp.ones((2,), jnp.int32),
+            train=False,
+        )
+    )
+    stride = 4 if config.model.segment else 8
+    assert outputs.mask.shape == (2, size // stride, size // stride)
+    if config.model.locate == "none":
+        assert outputs.heatmap is None
+    else:
+        assert outputs.heatmap.shape == (2, config.model.rounds, size // 8, size // 8)
+    if name in FULL_SIZE:
+        of_words = words if variant == "word_filter" else 0
+        counted = parameter_overview.count_parameters(variables["params"])
+        assert counted == PARAMETERS[variant] + of_words
+
+
+def test_a_wrong_variant_is_answered_by_the_list():
+    with pytest.raises(
+        ValueError, match=r"unknown variant 'filter2'; the variants are lts, .*star"
+    ):
+        load("refcoco", "filter2")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_full_model_is_the_default(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.to_dict() == load(name, "lts").to_dict()
+
+
+def test_every_field_has_a_comment():
+    source = Path(default.__file__).read_text()
+    assignments = re.findall(r"^    (?:\w+)\.(\w+) = (?!.*ConfigDict)(.*)$", source, re.MULTILINE)
+    assert len(assignments) == len(fields(default.get_config()))
+    for name, rest in assignments:
+        assert "#" in rest, name
+
+
+def test_the_papers_settings():
+    config = load("refcoco")
+    assert (config.data.image_size, config.data.max_words) == (416, 15)
+    assert (config.train.batch_size, config.train.epochs) == (18, 45)
+    assert (config.train.learning_rate, tuple(config.train.drop_epochs)) == (1e-3, (30,))
+    assert (config.train.location_weight, config.eval.threshold) == (0.1, 0.25)
+
+
+def test_unknown_field_is_refused():
+    config = load("shapes").lock()
+    with pytest.raises(AttributeError, match="learning_rate"):
+        config.train.learning_rat = 1

@@ -1,0 +1,36 @@
+"""From a config to a run: the images that are trained on."""
+
+from pathlib import Path
+
+import pytest
+
+import tfds_refcoco
+from lts_jax.data import datasets, pipeline
+
+
+def test_training_on_listed_images(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    dataset = datasets.open_dataset("shapes", Path(config.data.dir), None)
+    whole = datasets.open_train_split(dataset, "train", None)
+    ids = sorted(set(whole.index.image_id.tolist()))
+    path = tmp_path / "ids.txt"
+    path.write_text(f"# some\n{ids[1]}\n{ids[0]}\n999999\n")
+    part = datasets.open_train_split(dataset, "train", path)
+    rows = [i for i, image in enumerate(whole.index.image_id) if image in ids[:2]]
+    assert part.index.sent_id.tolist() == whole.index.sent_id[rows].tolist()
+    assert part.index.text == [whole.index.text[i] for i in rows]
+    assert (part.counts.images, part.counts.sentences) == (2, len(rows))
+    assert pipeline.epoch_length(part, "sentences") == len(rows)
+    assert pipeline.epoch_length(part, "refs") == len(set(part.index.ref_id.tolist()))
+    for row in range(len(rows)):  # the index still names the right records
+        record = part.record(int(part.index.record[row]))
+        assert record["sentences"]["sent"][part.index.sentence[row]] == part.index.text[row]
+    # A run that goes on must be on the same images.
+    assert datasets.describe_split(part) != datasets.describe_split(whole)
+
+    path.write_text("999999\n")
+    with pytest.raises(tfds_refcoco.DataError, match="no image of train of shapes is listed"):
+        datasets.open_train_split(dataset, "train", path)
+    path.write_text("one\n")
+    with pytest.raises(tfds_refcoco.DataError, match="line 1: 'one' is no image id"):
+        datasets.open_train_split(dataset, "train", path)

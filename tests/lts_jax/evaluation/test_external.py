@@ -1,0 +1,202 @@
+"""The scorer, on files that pycocotools and Pillow made."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from lts_jax.evaluation import metrics, results
+from lts_jax.evaluation.external import Predictions, score
+from tfds_refcoco import DataError
+
+
+@pytest.fixture(scope="module")
+def split(shapes_data):
+    return shapes_data.split("testB")
+
+
+@pytest.fixture(scope="module")
+def made(split):
+    """Random masks, and intersections and unions of them and the truth by pycocotools."""
+    rng, index = np.random.default_rng(0), split.index
+    masks, both, either = {}, [], []
+    for row, sent_id in enumerate(index.sent_id.tolist()):
+        h, w = int(index.height[row]), int(index.width[row])
+        mask = rng.random((h, w)) < rng.random()
+        record = split.record(int(index.record[row]))
+        targets = record["targets"]
+        (target,) = targets["object"][targets["sentence"] == index.sentence[row]]
+        truth = {"size": [h, w], "counts": record["objects"]["mask"][target]}
+        ours = coco.encode(np.asfortranarray(mask, np.uint8))
+        both.append(int(coco.area(coco.merge([ours, truth], intersect=True))))
+        either.append(int(coco.area(coco.merge([ours, truth]))))
+        masks[sent_id] = mask
+    return masks, np.array(both), np.array(either)
+
+
+def rle(mask, compressed=True):
+    if compressed:
+        found = coco.encode(np.asfortranarray(mask, np.uint8))
+        return {"size": found["size"], "counts": found["counts"].decode()}
+    flat = mask.T.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=False))
+    runs = np.diff([0, *starts, len(flat)]).tolist()
+    return {"size": list(mask.shape), "counts": runs}
+
+
+def write(path, entries):
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["compressed", "uncompressed", "png"])
+def test_equals_pycocotools(split, made, tmp_path, kind):
+    masks, both, either = made
+    path = tmp_path / "p"
+    if kind == "png":
+        path.mkdir()
+        for i, mask in masks.items():
+            Image.fromarray(mask).save(path / f"{i}.png")
+    else:
+        rles = {i: rle(mask, kind == "compressed") for i, mask in masks.items()}
+        write(path, [{"sent_id": i, "segmentation": r} for i, r in reversed(rles.items())])
+    found = score(split, Predictions(path))
+    np.testing.assert_array_equal(found.intersection, both)
+    np.testing.assert_array_equal(found.union, either)
+    summary = results.summarize(split, found)
+    assert summary["oiou"] == both.sum() / either.sum()
+    assert summary["miou"] == np.mean(both / either)
+    assert summary["pointing"] is None
+    # What it writes, it scores alike.
+    results.write(split, found, tmp_path / "out")
+    again = score(split, Predictions(tmp_path / "out" / "predictions.json"))
+    assert results.summarize(split, again) == summary
+
+
+def test_points(split, made, tmp_path):
+    masks, *_ = made
+    first = next(iter(masks))
+    entries = [
+        {"sent_id": i, "segmentation": rle(m), "point": [-1, -1] if i == first else [20, 30]}
+        for i, m in masks.items()
+    ]
+    found = score(split, Predictions(write(tmp_path / "p.json", entries)))
+    index, hits = split.index, []
+    for row in range(len(index.sent_id)):
+        record, targets = split.record(int(index.record[row])), None
+        targets = record["targets"]["object"][record["targets"]["sentence"] == index.sentence[row]]
+        h, w = int(index.height[row]), int(index.width[row])
+        truth = coco.decode({"size": [h, w], "counts": record["objects"]["mask"][targets[0]]})
+        hits.append(bool(truth[30, 20]) and row > 0)
+    assert found.hit.tolist() == hits
+    assert results.summarize(split, found)["pointing"] == np.mean(hits)
+
+
+def change(entries, kind):
+    entry = entries[0]
+    if kind == "missing":
+        return entries[1:]
+    if kind == "strange":
+        return [*entries, entry | {"sent_id": 10**9}]
+    if kind == "twice":
+        return [*entries, entry]
+    if kind == "size":
+        return [entry | {"segmentation": {"size": [3, 3], "counts": [9]}}, *entries[1:]]
+    if kind == "length":
+        size = entry["segmentation"]["size"]
+        return [entry | {"segmentation": {"size": size, "counts": [4]}}, *entries[1:]]
+    if kind == "no id":
+        return [{"segmentation": entry["segmentation"]}, *entries[1:]]
+    if kind == "no mask":
+        return [{"sent_id": entry["sent_id"]}, *entries[1:]]
+    if kind == "point":
+        return [entry | {"point": [1]}, *entries[1:]]
+    assert kind == "some points"
+    return [entry | {"point": [1, 1]}, *entries[1:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "no prediction for 1 of the"),
+        ("strange", "1 sent_ids are not in testB"),
+        ("twice", "is there twice"),
+        ("size", r"\[3, 3\] is not"),
+        ("length", "the runs cover 4 pixels"),
+        ("no id", "sent_id: expected a whole number"),
+        ("no mask", "segmentation: expected COCO's RLE"),
+        ("point", "point: expected"),
+        ("some points", "point: 1 of"),
+    ],
+)
+def test_bad_predictions(split, made, tmp_path, kind, said):
+    entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
+    path = write(tmp_path / "p.json", change(entries, kind))
+    with pytest.raises(DataError, match=said):
+        score(split, Predictions(path))
+
+
+def test_bad_files(split, made, tmp_path):
+    (tmp_path / "half.json").write_text("[{")
+    with pytest.raises(DataError, match="no whole JSON"):
+        Predictions(tmp_path / "half.json")
+    with pytest.raises(DataError, match="missing"):
+        Predictions(tmp_path / "none.json")
+    folder = tmp_path / "png"
+    folder.mkdir()
+    Image.new("L", (2, 2)).save(folder / "a.png")
+    with pytest.raises(DataError, match=r"expected <sent_id>\.png"):
+        Predictions(folder)
+    (folder / "a.png").unlink()
+    for i in made[0]:
+        Image.new("RGB", (2, 2)).save(folder / f"{i}.png")
+    whole = (folder / f"{i}.png").read_bytes()
+    first = folder / f"{int(split.index.sent_id[0])}.png"
+    huge = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(huge, "png")
+    for bad in (whole[:40], whole.replace(b"IDAT", b"ID\0T"), huge.getvalue()):
+        first.write_bytes(bad)
+        with pytest.raises(DataError, match=f"sent_id {first.stem}: "):
+            score(split, Predictions(folder))
+    Image.new("RGB", (2, 2)).save(first)
+    with pytest.raises(DataError, match="expected one channel"):
+        score(split, Predictions(folder))
+
+
+def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path):
+    entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
+    path = write(tmp_path / "p.json", entries)
+    code = (
+        "import sys, runpy\n"
+        "try: runpy.run_module('lts_jax.evaluation.external', run_name='__main__')\n"
+        "finally: assert 'jax' not in sys.modules and 'flax' not in sys.modules\n"
+    )
+    flags = [f"--predictions={path}", f"--data={shapes_dir}", "--dataset=shapes", "--split=testB"]
+    out = subprocess.run(
+        [sys.executable, "-c", code, *flags, f"--out={tmp_path}/out"],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0, out.stderr
+    _, both, either = made
+    assert f"{100 * both.sum() / either.sum():.2f}" in out.stdout
+    again = [*flags, f"--out={tmp_path}/out"]
+    again[0] = f"--predictions={tmp_path}/out/predictions.json"
+    refused = subprocess.run(
+        [sys.executable, "-m", "lts_jax.evaluation.external", *again],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1 and "would overwrite --predictions" in refused.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["oiou"] == pytest.approx(
+        metrics.summarize(both, either, None)["oiou"]
+    )

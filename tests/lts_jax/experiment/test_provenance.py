@@ -1,0 +1,33 @@
+import subprocess
+
+from lts_jax.experiment import provenance
+
+
+def run(folder, *args):
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c", *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):
+    monkeypatch.delenv("LTS_GIT_REVISION", raising=False)
+    package = tmp_path / "package"
+    package.mkdir()
+    unknown = {"revision": "unknown", "dirty": None}
+    assert provenance.git.__wrapped__(package) == unknown
+    run(tmp_path, "init", "-q")
+    (package / "__init__.py").write_text("")
+    assert provenance.git.__wrapped__(package) == unknown  # not tracked: somebody else's checkout
+    run(tmp_path, "add", ".")
+    run(tmp_path, "commit", "-qm", "first")
+    revision = run(tmp_path, "rev-parse", "HEAD")
+    assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": False}
+    (package / "new.py").write_text("")
+    assert provenance.git.__wrapped__(package)["dirty"] is False
+    (package / "__init__.py").write_text("1")
+    assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": True}
+
+
+def test_the_revision_that_the_launch_scripts_tell(tmp_path, monkeypatch):
+    for told, dirty in (("abc", False), ("abc-dirty", True)):
+        monkeypatch.setenv("LTS_GIT_REVISION", told)
+        assert provenance.git.__wrapped__(tmp_path) == {"revision": "abc", "dirty": dirty}

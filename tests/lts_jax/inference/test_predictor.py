@@ -1,0 +1,185 @@
+"""Any picture, any words."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+import lts_jax
+from lts_jax.data.image_files import read_photo
+from lts_jax.errors import ConfigError
+from lts_jax.inference import batch
+from tfds_refcoco import DataError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (30, 50, 3), dtype=np.uint8)
+
+
+def saved(picture, kind="png", **options):
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def predictor(trained_run):
+    return lts_jax.Predictor(trained_run)
+
+
+def test_several_texts_share_one_encoding(predictor, monkeypatch):
+    encoded = []
+    original = predictor._encode
+    monkeypatch.setattr(predictor, "_encode", lambda *x: encoded.append(1) or original(*x))
+    texts = ["red square", "the second star from the left", "zebra crossing"]
+    found = predictor(PIXELS, texts)
+    assert len(encoded) == 1 and [p.text for p in found] == texts
+    assert found[2].unknown_words == ["zebra", "crossing"] and not found[0].unknown_words
+    for p in found:
+        assert p.mask.shape == p.probability.shape == p.heatmap.shape == (30, 50)
+        np.testing.assert_array_equal(p.mask, p.probability > predictor.config.eval.threshold)
+        np.testing.assert_array_equal(coco.decode(p.rle), p.mask)
+    alone = predictor(saved(Image.fromarray(PIXELS)), texts[1])[0]
+    np.testing.assert_array_equal(alone.probability, found[1].probability)
+    assert np.abs(found[0].probability - found[1].probability).max() > 0
+
+
+def test_equals_the_evaluation(predictor, trained_run, shapes_data):
+    split = shapes_data.split("testB")
+    path = trained_run / "eval" / "testB" / "predictions.json"
+    for row, entry in enumerate(json.loads(path.read_text())[:5]):
+        record = split.record(int(split.index.record[row]))
+        (found,) = predictor(record["image"], entry["sentence"])
+        near = np.abs(found.probability - predictor.config.eval.threshold) <= 1e-5
+        theirs = coco.decode(entry["segmentation"]) > 0
+        assert (found.mask == theirs)[~near].all()
+
+
+def test_a_long_text_is_cut_and_says_so(predictor):
+    read = predictor.config.data.max_words
+    (found,) = predictor(PIXELS, "red " * 500)
+    assert found.unread_words == ["red"] * (500 - read)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!"])
+def test_no_words(predictor, text):
+    with pytest.raises(DataError, match="no words"):
+        predictor(PIXELS, ["red", text])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40), (6000, 8000)])
+def test_odd_sizes(predictor, shape):
+    (found,) = predictor(np.zeros((*shape, 3), np.uint8), "star")
+    assert found.mask.shape == found.heatmap.shape == shape
+    left, top, width, height = found.box or (0, 0, 0, 0)
+    assert 0 <= left <= left + width <= shape[1] and 0 <= top <= top + height <= shape[0]
+
+
+def test_kinds_of_pictures():
+    grey = PIXELS[..., 0]
+    as_rgb = np.repeat(grey[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_photo(saved(Image.fromarray(grey))), as_rgb)
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_photo(saved(deep)), as_rgb)
+    rgba = np.dstack([PIXELS, np.where(grey > 99, 255, 0).astype(np.uint8)])
+    on_white = np.where(grey[..., None] > 99, PIXELS, 255)
+    np.testing.assert_array_equal(read_photo(saved(Image.fromarray(rgba))), on_white)
+    np.testing.assert_array_equal(read_photo(rgba), on_white)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    rotated = read_photo(saved(Image.fromarray(PIXELS), exif=exif))
+    np.testing.assert_array_equal(rotated, np.rot90(PIXELS, -1))
+    palette = Image.fromarray(PIXELS).quantize(16)
+    np.testing.assert_array_equal(read_photo(saved(palette)), np.array(palette.convert("RGB")))
+    cmyk = saved(Image.fromarray(PIXELS).convert("CMYK"), "jpeg")
+    assert read_photo(cmyk).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: no such file"),
+        (b"no image", "image: not an image"),
+        (saved(Image.fromarray(PIXELS))[:900], "not an image"),
+        (np.zeros((2, 2, 3)), "float64"),
+        (np.zeros((0, 2, 3), np.uint8), "uint8"),
+        (saved(Image.fromarray(np.zeros((2, 2), np.float32)), "tiff"), "floating-point"),
+        (saved(Image.new("1", (20000, 20000))), "too large"),
+    ],
+)
+def test_bad_pictures(source, said):
+    with pytest.raises(DataError, match=said):
+        read_photo(source)
+
+
+def test_files(predictor, tmp_path, capsys):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    lines = [("a.png", "red star"), ("a.png", "cross"), ("b.png", "heart")]
+    (tmp_path / "jobs.jsonl").write_text(
+        "".join(json.dumps({"image": i, "text": t}) + "\n" for i, t in lines)
+    )
+    with pytest.raises(DataError, match=r"jobs\.jsonl:3: image: no file"):
+        batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
+    Image.fromarray(PIXELS[:9]).save(tmp_path / "b.png")
+    jobs = batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
+    assert [len(job.texts) for job in jobs] == [2, 1]
+    batch.write_predictions(predictor, jobs, tmp_path / "out")
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [e["text"] for e in entries] == [t for _, t in lines]
+    for entry, shape in zip(entries, [(30, 50), (30, 50), (9, 50)], strict=True):
+        assert set(entry["files"]) == {"mask", "heatmap", "overlay"}
+        with Image.open(tmp_path / "out" / entry["files"]["mask"]) as mask:
+            pixels = np.array(mask)
+        assert pixels.shape == shape and set(np.unique(pixels)) <= {0, 255}
+        np.testing.assert_array_equal(coco.decode(entry["segmentation"]) * 255, pixels)
+        if entry["bbox"]:
+            assert entry["bbox"] == coco.toBbox(entry["segmentation"]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((None, [], None), "either --image"),
+        (("a.png", [], None), "--text: say what to find"),
+        (("a.png", ["x"], "b.jsonl"), "either --image"),
+    ],
+)
+def test_flags_that_do_not_go_together(args, said):
+    with pytest.raises(ConfigError, match=said):
+        batch.read_jobs(*args)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"image": "a.png"}',
+        '{"image": 1, "text": "x"}',
+        '{"image": "a.png", "text": "\xff"}',  # not UTF-8 as it is written here
+        '{"image": "a.png", "text": " "}',
+    ],
+)
+def test_bad_lines(tmp_path, line):
+    (tmp_path / "jobs.jsonl").write_bytes(f"\r\n{line}\r\n".encode("l1"))
+    with pytest.raises(DataError, match=r"jobs\.jsonl:2: "):
+        batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
+
+
+def test_a_line_ends_where_json_ends_it(tmp_path):
+    (tmp_path / "a.png").touch()
+    text = "left\u2028cup\x85 \u2029of tea"
+    line = json.dumps({"image": "a.png", "text": text}, ensure_ascii=False)
+    (tmp_path / "jobs.jsonl").write_text(f"{line}\n{line}", encoding="utf-8")
+    assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].texts == [text, text]
+
+
+def test_the_package_is_light(repo_root):
+    code = "import sys, lts_jax; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)
+    with pytest.raises(AttributeError, match="Predicter"):
+        lts_jax.Predicter  # noqa: B018

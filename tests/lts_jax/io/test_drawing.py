@@ -1,0 +1,75 @@
+import numpy as np
+
+from lts_jax.io import drawing
+
+
+def example(h, w, rounds=1):
+    rng = np.random.default_rng(0)
+    mask = np.zeros((h, w), bool)
+    mask[h // 4 : h // 2 + 1, w // 4 : w // 2 + 1] = True
+    return drawing.Example(
+        image=rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
+        sentence="the thing",
+        iou=0.5,
+        heatmaps={f"round {i}": rng.random((h, w)).astype(np.float32) for i in range(rounds)},
+        prediction=mask,
+        truth=mask,
+    )
+
+
+def test_gallery_holds_images_of_any_shape():
+    for sizes in ([(1, 50)], [(640, 427), (427, 640), (30, 20)]):
+        sheet = drawing.draw_gallery([example(*size) for size in sizes])
+        pixels = np.asarray(sheet)
+        assert sheet.width > 4 * drawing.PANEL and sheet.height > drawing.PANEL
+        assert (pixels != 255).any()
+
+
+def test_each_round_has_a_panel():
+    panel = drawing.PANEL + drawing.MARGIN
+    widths = [drawing.draw_gallery([example(30, 40, rounds)]).width for rounds in range(4)]
+    assert np.diff(widths).tolist() == [panel] * 3
+    first = np.asarray(drawing.draw_gallery([example(30, 40, 1)]))
+    second = np.asarray(drawing.draw_gallery([example(30, 40, 2)]))
+    below = slice(drawing.CAPTION + drawing.TITLE, None)
+    left, right = slice(2 * panel), slice(2 * panel, None)
+    np.testing.assert_array_equal(second[below, left], first[below, left])
+    np.testing.assert_array_equal(second[below, 3 * panel :], first[below, right])
+
+
+def test_maps_stand_beside_image_and_heatmaps():
+    shown = example(30, 40)
+    maps = {"head 1": np.zeros((30, 40), np.float32), "head 2": np.ones((30, 40), np.float32)}
+    # Sentences may have different numbers of maps.
+    sheet = np.asarray(drawing.draw_maps([shown, shown], [maps, {}]))
+    panel = drawing.PANEL + drawing.MARGIN
+    assert sheet.shape[1] == (2 + 2) * panel + 2 * drawing.MARGIN
+    below = slice(drawing.CAPTION + drawing.TITLE + 40, drawing.CAPTION + drawing.TITLE + 80)
+    low, high = (
+        sheet[below, drawing.MARGIN + i * panel : drawing.MARGIN + i * panel + 100].mean((0, 1))
+        for i in (2, 3)
+    )
+    assert low[2] - low[0] > 50 and high[0] - high[2] > 50  # blue, red
+
+
+def test_long_sentences_stay_in_their_column():
+    shown = example(30, 30)
+    long = drawing.draw_gallery([shown._replace(sentence="the man on the left " * 20), shown])
+    short = drawing.draw_gallery([shown._replace(sentence=""), shown])
+    half = long.width // 2
+    np.testing.assert_array_equal(np.asarray(long)[:, half:], np.asarray(short)[:, half:])
+
+
+def test_a_mask_is_kept_and_the_rest_faded():
+    shown = example(40, 60)
+    out = drawing.overlay_mask(shown.image, shown.truth, (1, 2, 3))
+    assert out.shape == shown.image.shape and out.dtype == np.uint8
+    np.testing.assert_array_equal(out[15, 25], shown.image[15, 25])  # inside
+    assert out[0, 0].min() >= 165  # outside: at most 35 % of the picture is left
+    assert (out == (1, 2, 3)).all(axis=-1).any()  # the outline
+
+
+def test_heatmap_goes_from_blue_to_red():
+    image = np.zeros((2, 2, 3), np.uint8)
+    out = drawing.overlay_heatmap(image, np.array([[0.0, 0.0], [1.0, 1.0]]))
+    assert out[0, 0, 2] > out[0, 0, 0] and out[1, 1, 0] > out[1, 1, 2]

@@ -1,0 +1,84 @@
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.kill_and_resume import shown
+from lts_jax.errors import ConfigError
+from lts_jax.io.files import only_run_in
+from lts_jax.training.logs import MetricWriter
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def log(workdir, start, steps):
+    writer = MetricWriter(workdir, start)
+    for step in steps:
+        writer.write(step, {"loss": float(step)})
+    return writer
+
+
+@pytest.mark.parametrize("rest", ["", '{"step": 11, "loss": 1.0}\n', '{"step": 1', '{"step"'])
+def test_each_step_once_however_often_it_is_killed(tmp_path, rest):
+    for start, steps in ((0, range(1, 6)), (3, range(4, 8)), (3, range(4, 10)), (8, (9, 10))):
+        log(tmp_path, start, [start, *steps] if start else steps)
+        # Killed: never closed, and with a line half written.
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write(rest)
+        files = list((tmp_path / "tensorboard").iterdir())  # named by the second
+        max(files, key=lambda path: path.name).rename(tmp_path / "tensorboard" / f"a{len(files)}")
+    log(tmp_path, 10, []).__exit__()
+    assert lines(tmp_path) == [{"step": s, "loss": float(s)} for s in range(1, 11)]
+    assert shown(tmp_path) == [(s, "loss", float(s)) for s in range(1, 11)]
+
+
+def test_a_damaged_line_costs_itself_alone(tmp_path, capsys):
+    log(tmp_path, 0, range(1, 6)).__exit__()
+    path = tmp_path / "metrics.jsonl"
+    good = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*good[:2], bytes(9), b"5", b"[]", *good[3:], b'{"step": \xff']))
+    log(tmp_path, 5, []).__exit__()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4, 5]
+    assert "metrics.jsonl: no metrics in line 3, 4, 5, 8: left out" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with only_run_in(tmp_path):
+        assert f"{tmp_path}: its file system has no locks" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    writer = log(tmp_path, 0, [1])
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(writer, "_file", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
+            writer.write(2, {"loss": 2.0})
+        writer.__exit__()
+
+
+def test_a_killed_run_frees_its_workdir(repo_root, tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from lts_jax.io.files import only_run_in\n"
+        "with only_run_in(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=repo_root, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"in\n"
+    with pytest.raises(ConfigError, match="another run is at work"), only_run_in(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with only_run_in(tmp_path):
+        pass

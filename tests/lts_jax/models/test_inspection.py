@@ -1,0 +1,62 @@
+import jax
+import numpy as np
+import pytest
+
+from lts_jax.models import LTS, refer_with_maps
+from tests.lts_jax.helpers.tiny import TINY
+
+IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 96, 3)).astype(np.float32)
+TOKENS = np.array([[2, 3, 4, 0], [5, 6, 0, 0]], np.int32)
+LENGTHS = np.array([3, 2], np.int32)
+CELLS = 8 * 12
+
+
+def run(**fields):
+    model = LTS(vocab_size=9, **TINY, **fields)
+
+    @jax.jit
+    def everything():
+        variables = model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False)
+        image = model.apply(variables, IMAGE, train=False, method="encode_image")
+        text = model.apply(variables, TOKENS, LENGTHS, method="encode_text")
+        expected = model.apply(variables, image, text, train=False, method="refer")
+        return expected, refer_with_maps(model, variables, image, text)
+
+    expected, (outputs, maps) = everything()
+    np.testing.assert_allclose(outputs.mask, expected.mask, rtol=1e-6)
+    return outputs, maps
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_filter_shows_every_round(rounds):
+    outputs, maps = run(rounds=rounds)
+    assert list(maps) == [f"round{i}/heatmap" for i in range(1, rounds + 1)]
+    for i, heatmap in enumerate(maps.values()):
+        np.testing.assert_array_equal(heatmap, jax.nn.sigmoid(outputs.heatmap[:, i]))
+
+
+def test_word_filter_shows_the_response_to_each_word():
+    _, maps = run(locate="word_filter")
+    assert list(maps) == ["round1/heatmap", "round1/words"]
+    words = np.asarray(maps["round1/words"])
+    assert words.shape == (2, 4, 8, 12)
+    shown = words.any(axis=(2, 3))
+    np.testing.assert_array_equal(shown, np.arange(4) < LENGTHS[:, None])
+
+
+def test_transformer_shows_where_each_cell_looked():
+    _, maps = run(locate="transformer", rounds=2)
+    names = ("heatmap", "self_attention", "cross_attention")
+    assert sorted(maps) == sorted(f"round{i}/{name}" for i in (1, 2) for name in names)
+    for i in (1, 2):
+        attention = np.asarray(maps[f"round{i}/self_attention"])
+        assert attention.shape == (2, 4, CELLS, CELLS)
+        np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
+        assert attention.std(axis=-1).min() > 0  # it chooses
+        np.testing.assert_array_equal(maps[f"round{i}/cross_attention"], 1)
+    assert np.abs(maps["round1/self_attention"] - maps["round2/self_attention"]).max() > 1e-4
+
+
+def test_without_a_locator_there_is_nothing_to_show():
+    outputs, maps = run(locate="none")
+    assert outputs.heatmap is None and not maps

@@ -1,0 +1,109 @@
+"""State dicts of Darknet53 as several PyTorch projects name their tensors."""
+
+import re
+from collections import OrderedDict
+
+import jax
+import numpy as np
+import pytest
+
+from tests.lts_jax.pretrained.conftest import NETWORK
+
+torch = pytest.importorskip("torch", reason="torch writes the files")
+safetensors = pytest.importorskip("safetensors.torch")
+
+NORM = {"bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def by_twin(path):
+    """As benchmarks/peer names them."""
+    path = path.replace("/ConvNormAct_0", ".reduce").replace("/ConvNormAct_1", ".expand")
+    path = re.sub(r"(stage\d)_", r"stages.\1.", path)
+    path = re.sub(r"neck(\d)_", r"neck.\1.", path)
+    return f"backbone.{path}.conv", f"backbone.{path}.norm"
+
+
+def by_number(path, network=NETWORK):
+    """As YOLOv3s that number the layers of the cfg file, shortcuts included."""
+    before = [conv.path for conv in network.convs]
+    before = before[: before.index(path)]
+    at = len(before) + sum(other.endswith("ConvNormAct_1") for other in before)
+    return f"module_list.{at}.Conv2d", f"module_list.{at}.BatchNorm2d"
+
+
+def parts(path):
+    """The stem, a stage's down, a block of a stage and its convolution, or the neck."""
+    return re.findall(r"stem|down|block|reduce|expand|\d+", path)
+
+
+def by_list(path):
+    """As SimREC: lists in lists."""
+    match parts(path):
+        case ["stem"]:
+            at = "module_list.0"
+        case [stage, "down"]:
+            at = f"module_list.{2 * int(stage) - 1}"
+        case [stage, "block", block, conv]:
+            at = f"module_list.{2 * int(stage)}.module_list.{block}.{conv}"
+        case ["2", role]:
+            at = f"module_list.{12 + (role == 'expand')}"
+        case [i, role]:
+            at = f"module_list.11.module_list.{i}.{int(role == 'expand')}"
+    return f"{at}.0", f"{at}.1"
+
+
+def by_role(path):
+    """As YOLOv3s in which a block's convolutions share a module."""
+    match parts(path):
+        case ["stem"]:
+            return "module.conv1", "module.bn1"
+        case [stage, "down"]:
+            return tuple(f"module.layer{stage}.ds_{x}" for x in ("conv", "bn"))
+        case [stage, "block", block, conv]:
+            at, n = f"module.layer{stage}.residual_{block}", int(conv) + 1
+            return f"{at}.conv{n}", f"{at}.bn{n}"
+    return f"module.neck.{path}.conv", f"module.neck.{path}.bn"
+
+
+def by_mmdetection(path):
+    match parts(path):
+        case ["stem"]:
+            at = "backbone.conv1"
+        case [stage, "down"]:
+            at = f"backbone.conv_res_block{stage}.conv"
+        case [stage, "block", block, conv]:
+            at = f"backbone.conv_res_block{stage}.res{block}.conv{int(conv) + 1}"
+        case ["2", "expand"]:
+            at = "bbox_head.convs_bridge.0"
+        case [i, role]:
+            at = f"neck.detect1.conv{2 * int(i) + 1 + (role == 'expand')}"
+    return f"{at}.conv", f"{at}.bn"
+
+
+NAMINGS = [by_twin, by_number, by_list, by_role, by_mmdetection]
+
+
+def state_dict(arrays, names, network=NETWORK):
+    """A state dict with the names of one project, and a detection head."""
+    state = OrderedDict()
+    for conv in network.convs:
+        weights, norm = names(conv.path)
+        state[f"{weights}.weight"] = torch.tensor(arrays[conv.path]["weights"])
+        for key, name in NORM.items():
+            state[f"{norm}.{name}"] = torch.tensor(arrays[conv.path][key])
+        state[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+    state["head.weight"], state["head.bias"] = torch.ones(255, 32, 1, 1), torch.ones(255)
+    return state
+
+
+def save(state, path):
+    """Writes .safetensors, .pth, or, as .pt, the format that PyTorch wrote before 1.6."""
+    if path.suffix == ".safetensors":
+        safetensors.save_file(dict(state), path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=path.suffix == ".pth")
+    return path
+
+
+def assert_equal(ours, expected):
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)

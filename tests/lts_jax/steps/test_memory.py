@@ -1,0 +1,137 @@
+"""Steps that need less memory compute the same: parts of a batch, and activations twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lts_jax.distributed.mesh import make_mesh, put_batch, replicated
+from lts_jax.models import LTS, convolution
+from lts_jax.state import train_state
+from lts_jax.steps import losses
+from lts_jax.steps.optimizer import make_optimizer
+from lts_jax.steps.training import StepSettings, compile_train_step
+from tests.lts_jax.helpers.oracles import relative_error
+from tests.lts_jax.helpers.tiny import TINY
+
+MODEL = LTS(vocab_size=9, **(TINY | {"backbone_stages": (1, 0, 1, 0, 0)}))
+SMALLER = MODEL.clone(segment=False)
+MESH = make_mesh(jax.devices()[:1])
+SIZE = 64
+
+
+def make_batch(n):
+    rng = np.random.default_rng(0)
+    truth4 = rng.integers(0, 2, (n, SIZE // 4, SIZE // 4), dtype=np.uint8)
+    return {
+        "image": rng.integers(0, 256, (n, SIZE, SIZE, 3), dtype=np.uint8),
+        "tokens": rng.integers(1, 9, (n, 5)).astype(np.int32),
+        "length": rng.integers(1, 6, n).astype(np.int32),
+        "truth4": truth4,
+        "truth8": truth4[:, ::2, ::2],
+    }
+
+
+def compiled(model, optimizer, n, **fields):
+    """The state before, and the train step."""
+    state = jax.jit(
+        lambda: train_state.init_state(model, optimizer, 0, SIZE, 5),
+        out_shardings=replicated(MESH),
+    )()
+    step = compile_train_step(StepSettings(model, optimizer, 0.1, MESH, **fields))
+    return state, step.lower(state, put_batch(make_batch(n), MESH)).compile()
+
+
+def test_rematerialized(monkeypatch):
+    """The same gradients and parameters' names in less memory."""
+    # As on GPUs: what CPUs need beside the activations, for gradients by taps, is the same in both.
+    monkeypatch.setattr(
+        convolution.lax, "platform_dependent", lambda *args, cpu, default: default(*args)
+    )
+    optimizer = make_optimizer(optax.constant_schedule(1e-3))
+    found, memory = {}, {}
+    for remat in (False, True):
+        state, step = compiled(MODEL.clone(remat=remat), optimizer, 8)
+        memory[remat] = step.memory_analysis().temp_size_in_bytes
+        found[remat] = step(state, put_batch(make_batch(8), MESH))
+    assert memory[True] < 0.6 * memory[False]
+    (plain, losses_plain), (ours, losses_ours) = found[False], found[True]
+    assert jax.tree.structure(plain) == jax.tree.structure(ours)
+    for name, value in losses_plain.items():
+        np.testing.assert_allclose(losses_ours[name], value, rtol=1e-5)
+    # Adam's first moment is the gradient, scaled.
+    moments = (jax.tree.leaves(x.opt_state[0].mu) for x in (plain, ours))
+    for a, b in zip(*moments, strict=True):
+        assert relative_error(b, a) < 1e-4
+
+
+def test_accumulated_with_a_frozen_backbone():
+    """Three parts: the means of what each gives; what is frozen is the same to the bit."""
+    parts, n = 3, 6
+    optimizer = make_optimizer(optax.constant_schedule(1e-3), frozen=("backbone",))
+    state, step = compiled(SMALLER, optimizer, n, freeze_backbone=True, accumulate=parts)
+    # Statistics of which a third, three times, is not the same again.
+    moved = jax.tree.map(lambda x: x + 0.1 + 0.001 * jnp.arange(x.size), state.batch_stats)
+    state = state.replace(batch_stats=jax.device_put(moved, replicated(MESH)))
+    before = jax.device_get(state)
+
+    @jax.jit
+    def gradients(params, stats, batch):
+        def loss_fn(params):
+            variables = {"params": params, "batch_stats": stats}
+            image = batch["image"].astype(jnp.float32) / 255
+            features = SMALLER.apply(variables, image, train=False, method="encode_image")
+            text = SMALLER.apply(variables, batch["tokens"], batch["length"], method="encode_text")
+            outputs, updates = SMALLER.apply(
+                variables, features, text, train=True, method="refer", mutable=["batch_stats"]
+            )
+            loss, _ = losses.total_loss(outputs, batch["truth4"], batch["truth8"], 0.1)
+            return loss, updates["batch_stats"]
+
+        rest = {k: v for k, v in params.items() if k != "backbone"}
+        found = jax.value_and_grad(lambda rest: loss_fn(params | rest), has_aux=True)(rest)
+        return found
+
+    batch = make_batch(n)
+    found = [
+        gradients(before.params, before.batch_stats, {k: v[i::parts] for k, v in batch.items()})
+        for i in range(parts)
+    ]
+    (loss, stats), grads = jax.tree.map(lambda *x: sum(x) / parts, *found)
+
+    after, told = step(state, put_batch(batch, MESH))
+    np.testing.assert_allclose(told["loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(told["gradient_norm"], optax.tree.norm(grads), rtol=1e-4)
+    for name, tree in stats.items():
+        if name != "backbone":
+            for a, b in zip(
+                jax.tree.leaves(after.batch_stats[name]), jax.tree.leaves(tree), strict=True
+            ):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for kind in ("params", "batch_stats"):
+        was, now = (jax.tree.leaves(getattr(s, kind)["backbone"]) for s in (before, after))
+        for a, b in zip(was, now, strict=True):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert all(
+        relative_error(a, b) > 0
+        for a, b in zip(
+            jax.tree.leaves(after.params["fusion"]),
+            jax.tree.leaves(before.params["fusion"]),
+            strict=True,
+        )
+    )
+
+
+def test_accumulation_needs_no_traffic_but_for_sums():
+    """Every device has its share of each part already."""
+    if jax.device_count() < 2:
+        pytest.skip("2 devices wanted")
+    mesh = make_mesh(jax.devices()[:2])
+    optimizer = make_optimizer(optax.constant_schedule(1e-3))
+    state = jax.eval_shape(lambda: train_state.init_state(SMALLER, optimizer, 0, SIZE, 5))
+    step = compile_train_step(StepSettings(SMALLER, optimizer, 0.1, mesh, accumulate=2))
+    program = step.lower(state, make_batch(8)).compile().as_text()
+    assert "all-reduce" in program
+    for traffic in ("all-gather", "all-to-all", "collective-permute"):
+        assert traffic not in program

@@ -1,0 +1,69 @@
+"""The command line, and what importing the package costs."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tfds_refcoco import __main__ as command_line
+from tfds_refcoco.__main__ import main
+
+
+def test_import_is_light(repo_root):
+    code = (
+        "import sys, tfds_refcoco\n"
+        "print({'tensorflow_datasets', 'tensorflow', 'jax', 'PIL'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=repo_root, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_command_line(write_raw, tmp_path, capsys):
+    raw, out = write_raw(), tmp_path / "out"
+    arguments = ["build", "--dataset", "refcoco_unc", "--raw", str(raw), "--out", str(out)]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert "train" in table and "120624" in table and str(out) in table
+    arguments[2] = "refcocog_umd"
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: instances.json not found")
+    assert main(["build", "--dataset", "refcoco_unc", "--out", str(out / "new")]) == 1
+    assert "--raw" in capsys.readouterr().err
+    assert main([*arguments[:4], str(tmp_path / "absent"), *arguments[5:]]) == 1
+    assert "is not a folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    arguments[2] = "refcoco_unc"
+    assert main([*arguments[:6], str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["build", "--dataset", "shapes", "--out", "gs://b/data"])
+    assert "--out: gs://b/data is no path of this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_command_gives_its_own_name(capsys):
+    with pytest.raises(SystemExit) as exit_status:
+        main(["build", "--help"], prog="lts data")
+    assert exit_status.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: lts data build ")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_signal_that_is_ignored_stays_ignored(handler):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with command_line._interruptible():
+            during = signal.getsignal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (during is signal.SIG_IGN) == (handler is signal.SIG_IGN)

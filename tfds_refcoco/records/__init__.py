@@ -1,0 +1,1 @@
+"""The records of a built data set, and their reader."""

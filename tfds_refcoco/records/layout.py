@@ -1,0 +1,185 @@
+"""Where a built data set lies on disk, and its sentence index.
+
+    <out>/tfds_refcoco/<dataset>/2.0.0/     dataset_info.json, features.json, array_record shards
+    <out>/tfds_refcoco/<dataset>/2.0.0/index/<split>.json
+    <out>/tfds_refcoco/<dataset>/2.0.0/build.json
+
+The index holds one row per sentence, so that training starts without scanning the records.
+build.json says how the set was built: with which options, from which annotation files (their
+SHA-256), and what was left out.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.records.types import BuildInfo
+
+NAME = "tfds_refcoco"
+VERSION = "2.0.0"
+INTEGERS = {
+    "record": np.int64,
+    "sentence": np.int64,
+    "sent_id": np.int64,
+    "ref_id": np.int64,
+    "image_id": np.int64,
+    "height": np.int32,
+    "width": np.int32,
+    "targets": np.int32,
+    "area": np.int64,
+    "same_category": np.int32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """One row per sentence, in record order; every array has the shape [sentences].
+
+    Attributes:
+      record: the number of the sentence's record.
+      sentence: the position among the sentences of that record.
+      sent_id: as in the refs file.
+      ref_id: as in the refs file.
+      image_id: COCO's.
+      height: of the image in pixels.
+      width: of the image in pixels.
+      targets: number of objects that the sentence refers to.
+      area: of their masks' union in pixels.
+      same_category: annotations in the image of the first target's category, 0 without one.
+      category: name of the first target's category, "" without one.
+      text: the cleaned sentence (`sent`).
+    """
+
+    record: NDArray[np.int64]
+    sentence: NDArray[np.int64]
+    sent_id: NDArray[np.int64]
+    ref_id: NDArray[np.int64]
+    image_id: NDArray[np.int64]
+    height: NDArray[np.int32]
+    width: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    area: NDArray[np.int64]
+    same_category: NDArray[np.int32]
+    category: list[str]
+    text: list[str]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a split holds, and the extremes of (pixels of the mask) / (COCO's area)."""
+
+    images: int
+    objects: int
+    refs: int
+    sentences: int
+    area_ratio_min: float
+    area_ratio_max: float
+
+
+def version_dir(out: Path, dataset: str) -> Path:
+    """Returns the folder of the built `dataset` under `out`."""
+    return out / NAME / dataset / VERSION
+
+
+def split_lengths(path: Path) -> dict[str, list[int]]:
+    """Returns the number of records in each shard, by split, of the build at `path`.
+
+    Raises:
+      DataError: its dataset_info.json cannot be read.
+    """
+    try:
+        info = json.loads((path / "dataset_info.json").read_text(encoding="utf-8"))
+        return {
+            split["name"]: [int(n) for n in split.get("shardLengths", [])]
+            for split in info["splits"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path / 'dataset_info.json'}: unreadable ({error!r}).") from error
+
+
+def missing_files(path: Path) -> list[Path]:
+    """Returns the files that the build at `path` lacks: the first one found, or none if whole."""
+    try:
+        lengths = split_lengths(path)
+    except DataError:
+        return [path / "dataset_info.json"]
+    expected = [path / "features.json", build_path(path)]
+    for split, shards in lengths.items():
+        count = len(shards)
+        expected.append(index_path(path, split))
+        expected += [
+            path / f"{NAME}-{split}.array_record-{i:05d}-of-{count:05d}" for i in range(count)
+        ]
+    return [file for file in expected if not file.is_file()]
+
+
+def build_path(path: Path) -> Path:
+    """Returns the file that says how the set at `path` was built."""
+    return path / "build.json"
+
+
+def read_build(path: Path) -> BuildInfo:
+    """Returns the content of build.json of the build at `path`.
+
+    Raises:
+      DataError: it is absent or damaged.
+    """
+    file = build_path(path)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(content[name], dict) for name in ("options", "annotations")):
+            raise TypeError("options and annotations are no dictionaries")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: absent or damaged ({error}); build again with --overwrite."
+        ) from error
+    return cast(BuildInfo, content)
+
+
+def index_path(path: Path, split: str) -> Path:
+    """Returns the index file of `split` in the build at `path`."""
+    return path / "index" / f"{split}.json"
+
+
+def write_index(path: Path, split: str, columns: dict[str, list[Any]], counts: Counts) -> None:
+    """Writes the sentence index of `split`: the columns of `Index` and the counts."""
+    file = index_path(path, split)
+    file.parent.mkdir(exist_ok=True)
+    ratio = [counts.area_ratio_min, counts.area_ratio_max]
+    numbers = {"images": counts.images, "objects": counts.objects, "refs": counts.refs}
+    content = columns | numbers | {"area_ratio": ratio}
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    file.write_text(text, encoding="utf-8")
+
+
+def read_index(path: Path, split: str) -> tuple[Index, Counts]:
+    """Returns the sentence index of `split` in the build at `path`, and its counts.
+
+    Raises:
+      DataError: the index is absent or damaged.
+    """
+    file = index_path(path, split)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        text, category = content["text"], content["category"]
+        arrays = {name: np.array(content[name], dtype) for name, dtype in INTEGERS.items()}
+        least, most = content["area_ratio"]
+        counts = Counts(
+            content["images"], content["objects"], content["refs"], len(text), least, most
+        )
+        if any(len(column) != len(text) for column in (category, *arrays.values())):
+            raise ValueError("the columns differ in length")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: the sentence index is absent or damaged ({error}); build again with "
+            "--overwrite."
+        ) from error
+    return Index(text=text, category=category, **arrays), counts

@@ -1,0 +1,101 @@
+"""One record: an image of a split, the objects referred to in it, and their sentences."""
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_refcoco import masks
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.images import read_image
+from tfds_refcoco.raw.problems import Problems
+from tfds_refcoco.raw.types import RawImage, RawObject
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Returns the features of a record; docs/data.md says what each of them means."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "image_id": np.int64,
+            "file_name": tfds.features.Text(),
+            "height": np.int32,
+            "width": np.int32,
+            "objects": tfds.features.Sequence(
+                {
+                    "ann_id": np.int64,
+                    "category_id": np.int32,
+                    "category": tfds.features.Text(),
+                    "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+                    "area": np.float32,
+                    "iscrowd": np.int32,
+                    "same_category": np.int32,
+                    "mask": tfds.features.Text(),
+                }
+            ),
+            "sentences": tfds.features.Sequence(
+                {
+                    "sent_id": np.int64,
+                    "ref_id": np.int64,
+                    "sent": tfds.features.Text(),
+                    "raw": tfds.features.Text(),
+                }
+            ),
+            # A table, as TFDS has no sequence of sequences: which sentence means which objects.
+            "targets": tfds.features.Sequence({"sentence": np.int32, "object": np.int32}),
+        }
+    )
+
+
+def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, object], bool]:
+    """Returns the features of one record, and whether its image is gray.
+
+    Objects whose mask is faulty are left out with their sentences, if `problems` allows it.
+
+    Raises:
+      DataError: the image is faulty, or nothing is left of the record.
+    """
+    data, gray = read_image(image)
+    objects: dict[int, dict[str, object]] = {}
+    for number, item in enumerate(image.objects):
+        with problems.skipping():
+            objects[number] = _object(item, image)
+    position = {number: i for i, number in enumerate(objects)}
+    sentences = [s for s in image.sentences if all(target in objects for target in s.targets)]
+    if not sentences:
+        raise DataError(f"{image.where}: no sentence is left of the image.")
+    record = {
+        "image": data,
+        "image_id": image.image_id,
+        "file_name": image.file_name,
+        "height": image.height,
+        "width": image.width,
+        "objects": list(objects.values()),
+        "sentences": [
+            {"sent_id": s.sent_id, "ref_id": s.ref_id, "sent": s.sent, "raw": s.raw}
+            for s in sentences
+        ],
+        "targets": [
+            {"sentence": i, "object": position[target]}
+            for i, s in enumerate(sentences)
+            for target in s.targets
+        ],
+    }
+    return record, gray
+
+
+def _object(item: RawObject, image: RawImage) -> dict[str, object]:
+    try:
+        mask = masks.from_segmentation(item.segmentation, image.height, image.width)
+        if not masks.area(mask, image.height, image.width):
+            raise DataError("segmentation: no pixel of the image lies inside.")
+    except DataError as error:
+        raise DataError(f"{image.where}, annotation id {item.ann_id}: {error}") from error
+    return {
+        "ann_id": item.ann_id,
+        "category_id": item.category_id,
+        "category": item.category,
+        "bbox": np.array(item.bbox, np.float32),
+        "area": item.area,
+        "iscrowd": item.iscrowd,
+        "same_category": item.same_category,
+        "mask": mask,
+    }

@@ -1,0 +1,57 @@
+"""Makes the sentence index of a build from its records, which are read once in doing so."""
+
+import dataclasses
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tfds_refcoco import masks
+from tfds_refcoco.records.layout import Counts, Index, split_lengths, write_index
+from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.types import Record
+
+Row = tuple[int, int, int, int, int, int, int, int, int, int, str, str]  # as `Index`
+
+
+def write_indices(path: Path, progress: bool) -> None:
+    """Writes the index of each split of the build at `path`."""
+    for name in split_lengths(path):
+        split = Split(path, (name,))
+        rows: list[Row] = []
+        ratios: list[float] = []
+        for number in tqdm(range(len(split)), f"index {name}", disable=not progress):
+            record = split.record(number)
+            objects = record["objects"]
+            for mask, area in zip(objects["mask"], objects["area"], strict=True):
+                pixels = masks.area(mask, record["height"], record["width"])
+                ratios.append(pixels / float(area))
+            rows += [index_row(record, number, i) for i in range(len(record["sentences"]["sent"]))]
+        names = [column.name for column in dataclasses.fields(Index)]
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        refs = len(set(columns["ref_id"]))
+        # Without any target, as in a few images of gRefCOCO, there is no ratio.
+        extremes = (min(ratios), max(ratios)) if ratios else (1.0, 1.0)
+        write_index(
+            path, name, columns, Counts(len(split), len(ratios), refs, len(rows), *extremes)
+        )
+
+
+def index_row(record: Record, number: int, i: int) -> Row:
+    """Returns the columns of `Index` for sentence `i` of a record."""
+    objects, sentences, targets = record["objects"], record["sentences"], record["targets"]
+    meant = targets["object"][targets["sentence"] == i]
+    first = int(meant[0]) if len(meant) else None
+    return (
+        number,
+        i,
+        int(sentences["sent_id"][i]),
+        int(sentences["ref_id"][i]),
+        record["image_id"],
+        record["height"],
+        record["width"],
+        len(meant),
+        masks.area(sentence_mask(record, i), record["height"], record["width"]),
+        0 if first is None else int(objects["same_category"][first]),
+        "" if first is None else objects["category"][first],
+        sentences["sent"][i],
+    )
