@@ -72,7 +72,7 @@ def peer_folder(args: argparse.Namespace) -> Path:
     return args.work / args.dataset
 
 
-def time_turn(batches: Iterator[Any], skip: int, count: int) -> dict[str, float]:
+def time_batches(batches: Iterator[Any], skip: int, count: int) -> dict[str, float]:
     """Returns wall-clock and CPU seconds of `count` batches after the first `skip`."""
     for _ in itertools.islice(batches, skip):
         pass
@@ -118,14 +118,14 @@ def resident_memory() -> dict[str, float]:
     }
 
 
-def run_turn(turn: str, argv: Sequence[str]) -> Any:
+def run_process(way: str, arguments: Sequence[str]) -> Any:
     """Runs one measurement in a fresh process, and returns its result."""
-    command = [sys.executable, "-m", "benchmarks.pipeline", *argv, "--turn", turn]
+    command = [sys.executable, "-m", "benchmarks.pipeline", *arguments, "--way", way]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def benchmark(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+def benchmark(args: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     """Times all ways, alternating; each round starts with another one."""
     split, _ = open_train(args)
     ways = [OURS, *(PEERS if args.against == "torch" else ())]
@@ -140,14 +140,14 @@ def benchmark(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
         first = i % len(ways)
         for way in ways[first:] + ways[:first]:
             loads.append(machine.load_average())
-            took = run_turn(way, argv)
+            took = run_process(way, arguments)
             read = args.batches * args.batch_size
             speeds[way].append(read / took["seconds"])
             cpu[way].append(1000 * took["cpu"] / read)
             print(f"{way}: {speeds[way][-1]:.1f} sentences/s, load {loads[-1]:.1f}", flush=True)
     medians = {way: statistics.median(of_way) for way, of_way in speeds.items()}
     return {
-        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *arguments]),
         "split": {"images": len(split), "sentences": len(split.index)},
         "batch_size": args.batch_size,
         "batches": args.batches,
@@ -157,7 +157,7 @@ def benchmark(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
         "cpu_ms_per_sentence": cpu,
         "times_faster": {way: medians[OURS] / medians[way] for way in ways if way != OURS},
         "load_average_before_each_turn": loads,
-        "two_epochs": run_turn("memory", argv),
+        "two_epochs": run_process("memory", arguments),
         **machine.describe((*PACKAGES, *(["torch"] if args.against else []))),
     }
 
@@ -183,7 +183,7 @@ def print_result(result: dict[str, Any]) -> None:
         )
     )
     loads = result["load_average_before_each_turn"]
-    print(f"load average before a turn: {min(loads):.1f} to {max(loads):.1f}")
+    print(f"load average before a measurement: {min(loads):.1f} to {max(loads):.1f}")
     two = result["two_epochs"]
     print(f"memory over {two['epochs']} epochs, {two['sentences']} sentences:")
     rows = [
@@ -205,14 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=20, help="batches before the clock starts")
     parser.add_argument("--batches", type=int, default=100, help="timed batches")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each way")
-    parser.add_argument("--turn", choices=[OURS, *PEERS, "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=[OURS, *PEERS, "memory"], help=argparse.SUPPRESS)
     args = parse_arguments(parser, arguments)
     if args.against and args.work is None:
         parser.error("--against needs --work, a folder for the files that PyTorch reads")
-    if args.turn == "memory":
+    if args.way == "memory":
         print(json.dumps(memory_of_epochs(args)))
-    elif args.turn:
-        print(json.dumps(time_turn(open_batches(args.turn, args), args.skip, args.batches)))
+    elif args.way:
+        print(json.dumps(time_batches(open_batches(args.way, args), args.skip, args.batches)))
     else:
         try:
             result = benchmark(args, arguments)

@@ -43,10 +43,10 @@ class Photos:
         self.records: list[dict[str, Any]] = []
         for number in range(images):
             photo = photos[number % len(photos)]
-            h, w, found = photo["height"], photo["width"], by_image[photo["id"]]
+            h, w, objects = photo["height"], photo["width"], by_image[photo["id"]]
             count = sentences // images + (number < sentences % images)
-            counts = [masks.from_segmentation(e["segmentation"], h, w) for e in found]
-            target = np.arange(count, dtype=np.int32) // 2 % len(found)
+            counts = [masks.from_segmentation(e["segmentation"], h, w) for e in objects]
+            target = np.arange(count, dtype=np.int32) // 2 % len(objects)
             jpeg = (folder / "images" / photo["file_name"]).read_bytes()
             at = np.arange(count, dtype=np.int32)
             self.records.append(
@@ -68,8 +68,8 @@ class Photos:
                     "height": h,
                     "width": w,
                     "area": masks.area(counts[target[i]], h, w),
-                    "same_category": len(found),
-                    "category": names[found[target[i]]["category_id"]],
+                    "same_category": len(objects),
+                    "category": names[objects[target[i]]["category_id"]],
                     "text": " ".join(rng.choice(WORDS, rng.integers(1, 9))),
                 }
                 for name, value in row.items():
@@ -103,8 +103,8 @@ def evaluate(split: Any, folder: Path) -> None:
     curve = {"threshold": [0.25, 0.5], "oiou": [0.5, 0.4], "miou": [0.5, 0.4]}
     area = index.area.astype(np.int32)
     points, hit = np.zeros((n, 2), np.int32), rng.random(n) < 0.8
-    found = results.Found(intersection, union, area, counts, points, hit, heatmaps, curve)
-    results.write(split, found, folder)
+    scores = results.Found(intersection, union, area, counts, points, hit, heatmaps, curve)
+    results.write(split, scores, folder)
     assert metrics.iou(intersection, union).mean() < 1
 
 
@@ -126,12 +126,12 @@ def open_page(page: Path) -> dict[str, float]:
         while browser.execute_script("return document.body.dataset.drawn") != "yes":
             time.sleep(0.02)
         drawn = time.perf_counter() - start
-        turn = "const t = performance.now(); {}; return (performance.now() - t) / 1000"
+        timed = "const t = performance.now(); {}; return (performance.now() - t) / 1000"
         return {
             "load": loaded,
             "first page drawn": drawn,
-            "filter": browser.execute_script(turn.format("$('word').value='man'; select()")),
-            "sort": browser.execute_script(turn.format("$('sort').value='worst'; select()")),
+            "filter": browser.execute_script(timed.format("$('word').value='man'; select()")),
+            "sort": browser.execute_script(timed.format("$('sort').value='worst'; select()")),
         }
     finally:
         browser.quit()

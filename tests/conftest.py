@@ -1,22 +1,27 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 # Before JAX starts, and once: the workers of pytest-xdist inherit what the first process sets.
-if "LTS_TEST_CACHE" not in os.environ:
+if "LTS_TEST_SETUP" not in os.environ:
+    os.environ["LTS_TEST_SETUP"] = "done"
     # A mesh of eight devices that a CPU can pretend to have.
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     ).strip()
     # Compiling takes most of the time: half of it is saved, and every bound still holds.
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    # The same small programs are compiled in many tests.
+    # The same small programs are compiled in many tests, and in both tiers: LTS_TEST_CACHE keeps
+    # them from one run of pytest to the next.
     _CACHE = tempfile.TemporaryDirectory(prefix="xla-")
-    os.environ["LTS_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("LTS_TEST_CACHE") or _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 ROOT = Path(__file__).parent.parent
@@ -44,3 +49,12 @@ def mini_refcoco(test_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no mini_refcoco in {test_data}")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """Drops the programs that a module has compiled, which else fill a worker's memory."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()

@@ -131,13 +131,13 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         raise ConfigError("--distributed=auto and --coordinator: give one of them")
     if not args.coordinator and (args.num_processes, args.process_id) != (1, 0):
         raise ConfigError("--num_processes and --process_id need --coordinator")
+    if args.coordinator:
+        processes.join_processes(args.coordinator, args.num_processes, args.process_id)
+    elif several:
+        processes.join_found_processes()
+    if several and jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     try:
-        if args.coordinator:
-            processes.join_processes(args.coordinator, args.num_processes, args.process_id)
-        elif several:
-            processes.join_found_processes()
-        if several and jax.process_index() > 0:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         yield
     except SaveError as error:  # threads of its writer still print, for many lines
         _end(f"error: {error}")

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     if args.config is None:
         raise ConfigError("--config: name a config, for example --config shapes")
     workdir, _ = run_folder(args)
+    config = load_config(args.config, args.overrides)
     from lts_jax.training.loop import train_and_evaluate
     from lts_jax.training.preemption import Stop, Stopped
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     stop.listen()
     try:
         with joined(args):
-            train_and_evaluate(load_config(args.config, args.overrides), workdir, stop)
+            train_and_evaluate(config, workdir, stop)
     except Stopped as stopped:
         print(f"{stopped}; the same command goes on", flush=True)
         sys.exit(stop.exit_status)

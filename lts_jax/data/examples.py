@@ -11,6 +11,7 @@ from lts_jax.data.vocabulary import UNKNOWN, Vocabulary
 from tfds_refcoco import DataError
 from tfds_refcoco.masks import decode
 from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.types import Record
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
 
@@ -35,7 +36,7 @@ class Preprocessing:
     hide_sentence: bool = False
 
     def image(
-        self, record: Batch, out: np.ndarray | None = None
+        self, record: Record, out: np.ndarray | None = None
     ) -> tuple[np.ndarray, image_ops.Placement]:
         """Decodes and fits a record's JPEG: uint8 `[S, S, 3]`, `out` if given, and its place there.
 
@@ -115,6 +116,6 @@ class Preprocessing:
         }
 
 
-def read_mask(record: Batch, sentence: int, height: int, width: int) -> np.ndarray:
+def read_mask(record: Record, sentence: int, height: int, width: int) -> np.ndarray:
     """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
     return decode(sentence_mask(record, sentence), height, width)

@@ -121,8 +121,8 @@ def map_to_image(
 
     def weights(n: int, offset: int, fitted: int) -> np.ndarray:
         cell = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
-        values = np.maximum(0, 1 - np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g)))
-        return values.astype(np.float32)
+        distance = np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g))
+        return np.asarray(np.maximum(0, 1 - distance), np.float32)
 
     rows, columns = weights(height, p.top, p.height), weights(width, p.left, p.width)
-    return rows @ grid.astype(np.float32) @ columns.T
+    return np.asarray(rows @ grid.astype(np.float32) @ columns.T)

@@ -24,6 +24,11 @@ class TrainingOrder:
 
     Safe to read from many threads.
 
+    For example, five sentences about two images, `image = [0, 0, 0, 1, 1]`, with `per_image=2` make
+    three groups: two of image 0, the second filled up with its first sentence, and one of image 1.
+    The places within the sentences sorted by image are `[[0, 1], [2, 0], [3, 4]]`, so an epoch has
+    six examples, and its order is that of the three rows, shuffled.
+
     Args:
       ref_id: int `[sentences]`, of each sentence the object it refers to.
       seed: at least 0.
@@ -80,10 +85,12 @@ class TrainingOrder:
         keys, choices = generator.random_raw(2 * n).reshape(2, n)
         chosen = self._rows[self._starts + (choices % self._counts.astype(np.uint64)).astype(int)]
         if self._per_image == 1:
-            return chosen[np.argsort(keys, kind="stable")]
+            shuffled: np.ndarray = chosen[np.argsort(keys, kind="stable")]
+            return shuffled
         by_image = chosen[np.lexsort((keys, self._image))]
         order = np.argsort(generator.random_raw(len(self._groups)), kind="stable")
-        return by_image[self._groups[order]].reshape(-1)
+        grouped: np.ndarray = by_image[self._groups[order]].reshape(-1)
+        return grouped
 
 
 class HostShare:

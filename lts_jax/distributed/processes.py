@@ -1,11 +1,8 @@
-"""Devices as a mesh with two axes, `data` and `shard`, and what the processes do together.
-
-The batch is split over both axes. The state is copied along `data` and split along `shard`, whose
-length is 1, so that nothing is split, unless the config asks for more.
-"""
+"""What the processes of a run do together."""
 
 import contextlib
 import json
+import logging
 import os
 import re
 import uuid
@@ -18,6 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lts_jax.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
             f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
             "give host:port, how many, and which of them from 0"
         )
-    print(f"process {process} of {processes}: waiting for all at {coordinator}", flush=True)
+    logger.info("process %d of %d: waiting for all at %s", process, processes, coordinator)
     jax.distributed.initialize(coordinator, processes, process)
 
 

@@ -29,7 +29,7 @@ class Scores(NamedTuple):
         pointing = None if self.pointing is None else self.pointing[rows]
         return Scores(self.image_id[rows], self.intersection[rows], self.union[rows], pointing)
 
-    def summarize(self) -> dict[str, Any]:
+    def summarize(self) -> metrics.Metrics:
         """`lts_jax.evaluation.metrics.summarize` of them."""
         return metrics.summarize(self.intersection, self.union, self.pointing)
 
@@ -66,7 +66,8 @@ def differences(
     all_a, all_b = np.concatenate(drawn_a), np.concatenate(drawn_b)
     found: dict[str, dict[str, Any] | None] = dict.fromkeys(metrics.METRIC_NAMES)
     for name in metrics.METRIC_NAMES:
-        if of_a[name] is None or of_b[name] is None:
+        value_a, value_b = of_a[name], of_b[name]
+        if value_a is None or value_b is None:
             continue
         change = all_b[:, names_b.index(name)] - all_a[:, names_a.index(name)]
         change = change[~np.isnan(change)]
@@ -74,9 +75,9 @@ def differences(
             continue
         tail = min((change <= 0).sum(), (change >= 0).sum())
         found[name] = {
-            "a": of_a[name],
-            "b": of_b[name],
-            "difference": of_b[name] - of_a[name],
+            "a": value_a,
+            "b": value_b,
+            "difference": value_b - value_a,
             "interval": np.quantile(change, _tails()).tolist(),
             "p": float(min(1.0, 2 * (tail + 1) / (len(change) + 1))),
         }
@@ -116,7 +117,9 @@ def _weights(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 def _ratios(weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Metrics of draws, `[draws, metrics]`; NaN where nothing was drawn that has the metric."""
     above, below = weights @ sums[0], weights @ sums[1]
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    ratios: np.ndarray = np.full_like(above, np.nan)
+    np.divide(above, below, out=ratios, where=below > 0)
+    return ratios
 
 
 def _tails() -> tuple[float, float]:

@@ -104,9 +104,9 @@ def score(split: Split, predictions: Predictions) -> results.Found:
     n = len(index.sent_id)
     intersection, union, area = (np.zeros(n, np.int32) for _ in range(3))
     hit, counts = np.zeros(n, bool), []
-    number, record = -1, {}
+    number, record = -1, None
     for row in range(n):
-        if number != index.record[row]:
+        if record is None or number != index.record[row]:
             number = int(index.record[row])
             record = split.record(number)
         sent_id, h, w = int(index.sent_id[row]), int(index.height[row]), int(index.width[row])

@@ -1,11 +1,12 @@
 """The field's metrics from per-sentence intersections and unions, in pixels of the originals."""
 
-from typing import Any
-
 import numpy as np
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in PRECISION_AT), "pointing")
+
+Metrics = dict[str, float | None]
+"""The value of each of `METRIC_NAMES`, as metrics.json has them; None without a heatmap."""
 
 
 def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
@@ -13,9 +14,7 @@ def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
 
 
-def summarize(
-    intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray | None
-) -> dict[str, Any]:
+def summarize(intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray | None) -> Metrics:
     """Computes the metrics over N ≥ 1 sentences.
 
     Args:

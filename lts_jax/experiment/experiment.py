@@ -20,7 +20,7 @@ from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
 from lts_jax.data.examples import Preprocessing
 from lts_jax.data.vocabulary import Vocabulary
-from lts_jax.distributed.mesh import check_batch_size, make_mesh, over_shards
+from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import provenance
 from lts_jax.models import LTS
@@ -53,12 +53,7 @@ class Experiment:
           ConfigError: the config contradicts itself or the devices.
         """
         check_config(config)
-        train = config.train
-        mesh = make_mesh(shards=train.shard_params)
-        check_batch_size(
-            "train.batch_size", train.batch_size, mesh, train.accumulate, train.sentences_per_image
-        )
-        return cls(config, mesh, words)
+        return cls(config, make_mesh(shards=config.train.shard_params), words)
 
     # ---- Data
 
@@ -134,12 +129,12 @@ class Experiment:
         examples = pipeline.epoch_length(
             self.train_split, train.epoch_unit, train.sentences_per_image
         )
-        return examples / train.batch_size
+        return float(examples / train.batch_size)
 
     @property
     def total_steps(self) -> int:
         """Training steps of the run."""
-        return max(1, math.ceil(self.config.train.epochs * self.steps_per_epoch))
+        return max(1, math.ceil(float(self.config.train.epochs) * self.steps_per_epoch))
 
     def evaluates_after(self, step: int) -> bool:
         """Whether `eval.best_split` is evaluated after a step.

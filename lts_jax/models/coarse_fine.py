@@ -13,18 +13,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from lts_jax.models.convolution import convolve
 from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_nearest
 
 
-class Halves(NamedTuple):
+class CoarseFine(NamedTuple):
     """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`, or of its K images."""
 
-    coarse: jax.Array
-    fine: jax.Array
+    coarse: Float[Array, "b h16 w16 c"]
+    fine: Float[Array, "k h8 w8 c"]
 
-    def whole(self) -> jax.Array:
+    def whole(self) -> Float[Array, "b h8 w8 2*c"]:
         """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
         fine = for_sentences(self.fine, self.coarse.shape[0])
         return jnp.concatenate([upsample_nearest(self.coarse), fine], axis=-1)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from lts_jax.models.layers import ConvNormAct, Dtype, rematerialized
 
@@ -13,9 +13,9 @@ from lts_jax.models.layers import ConvNormAct, Dtype, rematerialized
 class ImageFeatures(NamedTuple):
     """The three taps: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1)."""
 
-    stride8: jax.Array
-    stride16: jax.Array
-    stride32: jax.Array
+    stride8: Float[Array, "b h8 w8 c8"]
+    stride16: Float[Array, "b h16 w16 c16"]
+    stride32: Float[Array, "b h32 w32 c32"]
 
 
 class Residual(nn.Module):
@@ -24,7 +24,7 @@ class Residual(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         """Maps `[B, H, W, C]` to the same shape."""
         c = x.shape[-1]
         y = ConvNormAct(c // 2, 1, dtype=self.dtype)(x, train=train)
@@ -50,7 +50,7 @@ class Darknet53(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1]; H and W must be multiples of 32."""
         _, h, w, c = image.shape
         if c != 3 or h % 32 or w % 32:

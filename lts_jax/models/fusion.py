@@ -1,10 +1,10 @@
 """Fusion of image and sentence into one feature map (Eq. 5 to 7)."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
-from lts_jax.models.coarse_fine import Halves
+from lts_jax.models.coarse_fine import CoarseFine
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.layers import ConvNormAct, Dtype, for_sentences, leaky_relu
 
@@ -41,8 +41,13 @@ class Fusion(nn.Module):
         )
 
     def __call__(
-        self, image: ImageFeatures, sentence: jax.Array, *, train: bool, known: bool = False
-    ) -> Halves:
+        self,
+        image: ImageFeatures,
+        sentence: Float[Array, "b d"],
+        *,
+        train: bool,
+        known: bool = False,
+    ) -> CoarseFine:
         """Fuses the taps and f_text `[B, D]` into F_m3.
 
         Args:
@@ -59,5 +64,5 @@ class Fusion(nn.Module):
             x = x * leaky_relu(self.text(sentence))[:, None, None]
         # Eq. 6 upsamples first: the same function, as copies of a pixel change neither the 1×1
         # convolution nor the batch's mean and variance, at four times the work.
-        middle = Halves(self.up16(x, train=train), taps.stride16).whole()
-        return Halves(self.up8(middle, train=train), taps.stride8)
+        middle = CoarseFine(self.up16(x, train=train), taps.stride16).whole()
+        return CoarseFine(self.up8(middle, train=train), taps.stride8)

@@ -75,7 +75,7 @@ def norm_act(x: jax.Array, *, train: bool, dtype: Dtype, name: str = "norm") -> 
 
 
 def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name == "reduce_sum"
+    return bool(primitive.name == "reduce_sum")
 
 
 class ConvTranspose2x(nn.Module):

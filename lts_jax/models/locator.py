@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from lts_jax.models.layers import ConvNormAct, Dtype
 from lts_jax.models.text_encoder import TextFeatures
@@ -20,7 +21,7 @@ class FilterLocator(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, text: TextFeatures) -> jax.Array:
+    def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
         """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
         kernel = nn.Dense(fused.shape[-1], use_bias=False, dtype=self.dtype, name="kernel")
         return jnp.einsum("bhwc,bc->bhw", fused, kernel(text.sentence))
@@ -36,7 +37,7 @@ class WordFilterLocator(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, text: TextFeatures) -> jax.Array:
+    def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
         """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
         kernel = nn.Dense(fused.shape[-1], use_bias=False, dtype=self.dtype, name="kernel")
         # h_t is zero at padded steps, and so is the response of a kernel without a bias.
@@ -57,7 +58,7 @@ class TransformerLocator(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, text: TextFeatures) -> jax.Array:
+    def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
         """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
         b, h, w, c = fused.shape
         position = jnp.asarray(sine_position_encoding(h, w, c))
@@ -93,7 +94,9 @@ class Locator(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, fused: jax.Array, text: TextFeatures, *, train: bool) -> jax.Array:
+    def __call__(
+        self, fused: Float[Array, "b h w c"], text: TextFeatures, *, train: bool
+    ) -> Float[Array, "b rounds h w"]:
         """Returns the logits of H_mask by round, `[B, rounds, H/8, W/8]`."""
         maps: list[jax.Array] = []
         x = fused
@@ -106,6 +109,6 @@ class Locator(nn.Module):
         return jnp.stack(maps, axis=1)
 
 
-def as_prior(heatmap: jax.Array, prior: Prior) -> jax.Array:
+def as_prior(heatmap: Float[Array, "b h w"], prior: Prior) -> Float[Array, "b h w"]:
     """What follows sees of a map's logits: Eq. 12 treats H_mask as probabilities."""
     return nn.sigmoid(heatmap) if prior == "probability" else heatmap

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Int
 
 from lts_jax.models.darknet53 import Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
@@ -18,8 +19,10 @@ from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 class Outputs(NamedTuple):
     """Logits of the network, float32."""
 
-    heatmap: jax.Array | None  # H_mask, [B, rounds, H/8, W/8]; None without a locator
-    mask: jax.Array  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
+    heatmap: (
+        Float[Array, "b rounds h8 w8"] | None
+    )  # H_mask, [B, rounds, H/8, W/8]; None without a locator
+    mask: Float[Array, "b h4 w4"]  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
 
 
 class PreparedImage(NamedTuple):
@@ -98,11 +101,11 @@ class LTS(nn.Module):
         elif self.locate == "none":
             self.head = nn.Dense(1, dtype=self.dtype)
 
-    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
         return self.backbone(image, train=train)
 
-    def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> TextFeatures:
+    def encode_text(self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"]) -> TextFeatures:
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`."""
         return self.text(tokens, lengths)
 
@@ -123,17 +126,17 @@ class LTS(nn.Module):
         """
         run = rematerialized(self.remat and train)
         if isinstance(image, PreparedImage):
-            halves = self.fusion(image.taps, text.sentence, train=train, known=True)
+            features = self.fusion(image.taps, text.sentence, train=train, known=True)
             known = image.segmenter
         else:
-            halves, known = run(self.fusion, image, text.sentence, train=train), {}
-        fused = for_sentences(halves.whole(), text.sentence.shape[0])
+            features, known = run(self.fusion, image, text.sentence, train=train), {}
+        fused = for_sentences(features.whole(), text.sentence.shape[0])
         heatmap = prior = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
             prior = as_prior(heatmap[:, -1], self.prior)
         if self.segment:
-            mask = run(self.segmenter, halves, prior, known, train=train)
+            mask = run(self.segmenter, features, prior, known, train=train)
         elif heatmap is not None:
             mask = heatmap[:, -1]
         else:
@@ -141,7 +144,12 @@ class LTS(nn.Module):
         return Outputs(heatmap, mask.astype(jnp.float32))
 
     def __call__(
-        self, image: jax.Array, tokens: jax.Array, lengths: jax.Array, *, train: bool
+        self,
+        image: Float[Array, "b h w 3"],
+        tokens: Int[Array, "b t"],
+        lengths: Int[Array, " b"],
+        *,
+        train: bool,
     ) -> Outputs:
         """Segments `[B, H, W, 3]` images, or K with B / K sentences each, by `[B, T]` sentences."""
         return self.refer(

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
-from lts_jax.models.coarse_fine import ConvNormActOfParts, Halves, convolve_part
+from lts_jax.models.coarse_fine import CoarseFine, ConvNormActOfParts, convolve_part
 from lts_jax.models.layers import (
     ConvNormAct,
     ConvTranspose2x,
@@ -34,12 +35,12 @@ class Segmenter(nn.Module):
     @nn.compact
     def __call__(
         self,
-        fused: jax.Array | Halves,
-        prior: jax.Array | None,
+        fused: Float[Array, "b h w c"] | CoarseFine,
+        prior: Float[Array, "b h w"] | None,
         known: Mapping[str, jax.Array] | None = None,
         *,
         train: bool,
-    ) -> jax.Array:
+    ) -> Float[Array, "b 2*h 2*w"]:
         """Returns the logits of P_mask, `[B, H/4, W/4]`.
 
         Args:
@@ -49,7 +50,7 @@ class Segmenter(nn.Module):
           train: use the batch's own BatchNorm statistics.
         """
         known = known or {}
-        parts = list(fused) if isinstance(fused, Halves) else [fused]
+        parts = list(fused) if isinstance(fused, CoarseFine) else [fused]
         if prior is not None:
             parts.append(prior[..., None].astype(parts[-1].dtype))
         branches = []
@@ -72,7 +73,7 @@ class Segmenter(nn.Module):
         x = norm_act(x, train=train, dtype=self.dtype, name="upsample_norm")
         return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]
 
-    def of_image(self, fine: jax.Array) -> dict[str, jax.Array]:
+    def of_image(self, fine: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b h w f"]]:
         """What the fine half of F_m3 adds to each branch, for `known`; no sentence changes it.
 
         With the parameters of a network that has some.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
 
 from lts_jax.models.layers import Dtype
 
@@ -12,9 +13,9 @@ from lts_jax.models.layers import Dtype
 class TextFeatures(NamedTuple):
     """What the rest of the network reads of a sentence."""
 
-    words: jax.Array  # h_t, [B, T, D]; zero at padded steps
-    valid: jax.Array  # bool [B, T]: True at real words
-    sentence: jax.Array  # f_text, [B, D]: the mean of h_t over the real words
+    words: Float[Array, "b t d"]  # h_t, [B, T, D]; zero at padded steps
+    valid: Bool[Array, "b t"]  # bool [B, T]: True at real words
+    sentence: Float[Array, "b d"]  # f_text, [B, D]: the mean of h_t over the real words
 
 
 class MaskedGRU(nn.Module):
@@ -31,7 +32,9 @@ class MaskedGRU(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b t d"], valid: Bool[Array, "b t"]
+    ) -> Float[Array, "b t f"]:
         """Maps `[B, T, D]` and bool `[B, T]` to hidden states `[B, T, features]`."""
 
         def step(
@@ -71,7 +74,7 @@ class TextEncoder(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, lengths: jax.Array) -> TextFeatures:
+    def __call__(self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"]) -> TextFeatures:
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1."""
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
         # 0.3 is about the spread of GloVe's 300-d vectors.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from lts_jax.models.layers import Dtype
 
@@ -27,7 +28,12 @@ class DecoderLayer(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, position: jax.Array, memory: jax.Array) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "b n c"],
+        position: Float[Array, "n c"],
+        memory: Float[Array, "b m d"],
+    ) -> Float[Array, "b n c"]:
         """Maps queries `[B, N, C]` to `[B, N, C]`.
 
         Args:
@@ -38,7 +44,8 @@ class DecoderLayer(nn.Module):
         c = x.shape[-1]
 
         def norm(name: str, x: jax.Array) -> jax.Array:
-            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x)
+            y: jax.Array = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x)
+            return y
 
         def attend(name: str, x: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
             attention = nn.MultiHeadAttention(
@@ -49,7 +56,8 @@ class DecoderLayer(nn.Module):
                 attention_fn=_attend,
                 name=name,
             )
-            return attention(x + position, keys, values, sow_weights=True)
+            y: jax.Array = attention(x + position, keys, values, sow_weights=True)
+            return y
 
         position = position.astype(x.dtype)
         x = norm("norm1", x + attend("self_attention", x, x + position, x))

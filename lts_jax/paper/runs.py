@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_run
 from lts_jax.errors import ConfigError, RunError
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 30.0  # for a run that was told to end
 
@@ -145,7 +148,7 @@ def train(
     def attempt(number: int, run: Run) -> str:
         name = f"[{number}/{len(runs)}] {run.variant} seed {run.seed}"
         log = run.workdir / "log.txt"
-        print(f"{name}: started, {log}", flush=True)
+        logger.info("%s: started, %s", name, log)
         start = time.monotonic()
         status = children.call(command(run), log)
         minutes = (time.monotonic() - start) / 60
@@ -165,10 +168,10 @@ def train(
                     line = future.result()
                 except RunError as failed:
                     errors.append(str(failed))
-                    print(errors[-1].splitlines()[0], flush=True)
+                    logger.info(errors[-1].splitlines()[0])
                     continue
                 done += 1
-                print(f"{line}; {done} of {len(runs)} done", flush=True)
+                logger.info("%s; %d of %d done", line, done, len(runs))
                 finished(futures[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,5 +1,6 @@
 """Trains the variants of one of the paper's tables as processes, and writes the table."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from lts_jax.paper import numbers
 from lts_jax.paper.runs import Run, read_result, train
 from lts_jax.paper.table_report import format_markdown, make_report
 
-_TABLES = ", ".join(map(str, numbers.TABLES))
+logger = logging.getLogger(__name__)
+
 _FULL = "lts"
 
 
@@ -101,7 +103,7 @@ def make_table(
 
     write()
     found = sum(result is not None for result in results.values())
-    print(f"{found} of {len(runs)} runs are finished", flush=True)
+    logger.info("%d of %d runs are finished", found, len(runs))
     try:
         train(missing, command, jobs, finished)
     finally:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, UInt8
 
 from lts_jax.distributed.mesh import BATCH
 from lts_jax.models import LTS, Outputs, PreparedImage
@@ -17,12 +18,12 @@ Batch = dict[str, jax.Array]
 EncodeStep = Callable[[TrainState, jax.Array], PreparedImage]
 
 
-def to_float(image: jax.Array) -> jax.Array:
+def to_float(image: UInt8[Array, "k s s 3"]) -> Float[Array, "k s s 3"]:
     """Uint8 pixels to [0, 1]; there is no mean or variance to remove."""
     return image.astype(jnp.float32) / 255
 
 
-def encode(model: LTS, state: TrainState, image: jax.Array) -> PreparedImage:
+def encode(model: LTS, state: TrainState, image: UInt8[Array, "k s s 3"]) -> PreparedImage:
     """Encodes K images, uint8 `[K, S, S, 3]`, for all their sentences."""
 
     def run(model: LTS) -> PreparedImage:

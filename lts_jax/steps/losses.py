@@ -7,11 +7,14 @@ of the location loss would act four times stronger.
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Num
 
 from lts_jax.models import Outputs
 
 
-def segmentation_loss(mask: jax.Array, truth: jax.Array) -> jax.Array:
+def segmentation_loss(
+    mask: Float[Array, "b h w"], truth: Float[Array, "b h w"]
+) -> Float[Array, ""]:
     """L_seg (Eq. 11).
 
     Args:
@@ -19,10 +22,13 @@ def segmentation_loss(mask: jax.Array, truth: jax.Array) -> jax.Array:
       truth: {0, 1}, of the same shape.
     """
     _check_shapes(mask, truth)
-    return optax.sigmoid_binary_cross_entropy(mask, truth).sum(axis=(1, 2)).mean()
+    by_pixel: jax.Array = optax.sigmoid_binary_cross_entropy(mask, truth)
+    return by_pixel.sum(axis=(1, 2)).mean()
 
 
-def location_loss(heatmap: jax.Array, truth: jax.Array) -> jax.Array:
+def location_loss(
+    heatmap: Float[Array, "b rounds h w"], truth: Float[Array, "b h w"]
+) -> Float[Array, ""]:
     """L_loc (Eq. 12), averaged over the locator's rounds.
 
     Args:
@@ -30,12 +36,16 @@ def location_loss(heatmap: jax.Array, truth: jax.Array) -> jax.Array:
       truth: {0, 1}, `[B, H/8, W/8]`.
     """
     _check_shapes(heatmap[:, 0], truth)
-    return optax.sigmoid_binary_cross_entropy(heatmap, truth[:, None]).sum(axis=(2, 3)).mean()
+    by_pixel: jax.Array = optax.sigmoid_binary_cross_entropy(heatmap, truth[:, None])
+    return by_pixel.sum(axis=(2, 3)).mean()
 
 
 def total_loss(
-    outputs: Outputs, truth4: jax.Array, truth8: jax.Array, location_weight: float
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    outputs: Outputs,
+    truth4: Num[Array, "b h4 w4"],
+    truth8: Num[Array, "b h8 w8"],
+    location_weight: float,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
 
     Args:

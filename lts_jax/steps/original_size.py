@@ -6,11 +6,15 @@ the fitted image in the square input (`lts_jax.data.image_ops.Placement`).
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 
 def to_original_size(
-    grid: jax.Array, placement: jax.Array, canvas: tuple[int, int], stride: int
-) -> jax.Array:
+    grid: Float[Array, "b g g"],
+    placement: Int[Array, "b 6"],
+    canvas: tuple[int, int],
+    stride: int,
+) -> Float[Array, "b h w"]:
     """Interpolates maps bilinearly at the pixel centres of the original images.
 
     Half-pixel centres; beyond the outermost cell centres the outermost values hold. Bilinear
@@ -49,8 +53,8 @@ def _weights(
 
 
 def peak_at_original_size(
-    heatmap: jax.Array, placement: jax.Array, stride: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    heatmap: Float[Array, "b g g"], placement: Int[Array, "b 6"], stride: int
+) -> tuple[Int[Array, " b"], Int[Array, " b"], Bool[Array, " b"]]:
     """Finds the original image's pixel under the centre of the largest cell.
 
     Args:

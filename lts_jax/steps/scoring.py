@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from lts_jax.models import LTS, Outputs, PreparedImage
 from lts_jax.state.train_state import TrainState
@@ -20,8 +21,8 @@ CURVE = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 def score(
     outputs: Outputs,
-    placement: jax.Array,
-    truth: jax.Array,
+    placement: Int[Array, "b 6"],
+    truth: UInt8[Array, "b h packed_w"],
     *,
     image_size: int,
     threshold: float,
@@ -80,21 +81,24 @@ def score(
 
 
 def full_probability(
-    mask: jax.Array, placement: jax.Array, image_size: int, canvas: tuple[int, int]
-) -> jax.Array:
+    mask: Float[Array, "b g g"],
+    placement: Int[Array, "b 6"],
+    image_size: int,
+    canvas: tuple[int, int],
+) -> Float[Array, "b h w"]:
     """Maps logits `[B, G, G]` to probabilities float32 `[B, *canvas]`, 0 outside the images."""
     stride = image_size // mask.shape[1]
     return original_size.to_original_size(jax.nn.sigmoid(mask), placement, canvas, stride)
 
 
-def _count(mask: jax.Array) -> jax.Array:
+def _count(mask: Bool[Array, "b h w"]) -> Int[Array, " b"]:
     return jnp.sum(mask, axis=(1, 2), dtype=jnp.int32)
 
 
 def score_step(
     state: TrainState,
     features: PreparedImage,
-    placement: jax.Array,
+    placement: Int[Array, "k 6"],
     batch: Batch,
     *,
     model: LTS,

@@ -100,8 +100,8 @@ def accumulate_gradients(
     def microbatches(x: jax.Array) -> jax.Array:
         per_image = len(x) // len(batch["image"])
         x = jnp.swapaxes(x.reshape(-1, k, per_image, *x.shape[1:]), 0, 1)
-        x = x.reshape(k, -1, *x.shape[3:])
-        return jax.lax.with_sharding_constraint(x, place)
+        x = jax.lax.with_sharding_constraint(x.reshape(k, -1, *x.shape[3:]), place)
+        return x
 
     def add(total: Gradients, microbatch: Batch) -> tuple[Gradients, None]:
         one = compute_gradients(params, batch_stats, microbatch, settings)

@@ -8,6 +8,7 @@ import grain
 from clu import parameter_overview
 
 from lts_jax.config.compatibility import check_same_data, check_same_run
+from lts_jax.distributed.mesh import check_batch_size
 from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
@@ -24,6 +25,7 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     """Logs the data, the devices and the size of the network.
 
     Raises:
+      ConfigError: the batch does not divide over the devices.
       tfds_refcoco.DataError: a split that is to be evaluated does not exist.
     """
     config, dataset = experiment.config, experiment.dataset
@@ -31,6 +33,14 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     evaluated = [config.eval.best_split, *config.eval.splits]
     splits = {name: experiment.train_split} | {name: dataset.split(name) for name in evaluated}
     log_data(dataset, splits, experiment.vocabulary)
+    train = config.train
+    check_batch_size(
+        "train.batch_size",
+        train.batch_size,
+        experiment.mesh,
+        train.accumulate,
+        train.sentences_per_image,
+    )
     parameters = parameter_overview.count_parameters(experiment.abstract_state.params)
     logger.info("devices: %s", run["devices"])
     logger.info("parameters: %s", f"{parameters:,}")

@@ -45,14 +45,14 @@ def test_the_peer_reads_the_same_sentences(data, tmp_path):
 
 
 def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
-    def run_turn(turn, argv):
+    def run_process(way, arguments):
         args = argparse.Namespace(data=data, dataset="shapes", batch_size=4, workers=2)
-        if turn == "memory":
+        if way == "memory":
             return pipeline.memory_of_epochs(args)
-        return pipeline.time_turn(pipeline.open_batches(pipeline.OURS, args), 1, 2)
+        return pipeline.time_batches(pipeline.open_batches(pipeline.OURS, args), 1, 2)
 
     pytest.importorskip("torch", reason="torch is the peer")
-    monkeypatch.setattr(pipeline, "run_turn", run_turn)  # else each would be a process
+    monkeypatch.setattr(pipeline, "run_process", run_process)  # else each would be a process
     out = tmp_path / "result.json"
     arguments = ["--data", str(data), "--dataset", "shapes", "--against", "torch"]
     arguments += ["--work", str(tmp_path / "peer"), "--repeats", "2", "--out", str(out)]

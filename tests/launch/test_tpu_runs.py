@@ -197,6 +197,7 @@ def test_stop_and_another_run(machine):
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_eval(machine):
     machine.put("states", "READY")
     for verb in ("create", "setup"):

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 import tfds_refcoco
 from lts_jax.configs import shapes
 from lts_jax.io.console import configure_logging
+from tests.helpers import made_once
 from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.records.reader import Dataset
 from tfds_refcoco.shapes import generate
@@ -26,12 +28,13 @@ def logged() -> None:
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a small `shapes`, built through the real builder."""
-    folder = tmp_path_factory.mktemp("data")
-    raw = folder / "raw"
-    scenes = {"train": 24, "val": 6, "testA": 4, "testB": 3}
-    generate(raw, scenes=scenes, progress=False)
-    tfds_refcoco.build("shapes", folder, raw, progress=False)
-    return folder
+
+    def make(folder: Path) -> None:
+        scenes = {"train": 24, "val": 6, "testA": 4, "testB": 3}
+        generate(folder / "raw", scenes=scenes, progress=False)
+        tfds_refcoco.build("shapes", folder, folder / "raw", progress=False)
+
+    return made_once(tmp_path_factory, "data", make, copied=False)
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +72,14 @@ def whole_run(
     """One uninterrupted run: its workdir and the metrics that it returned."""
     from lts_jax.training.loop import train_and_evaluate
 
-    workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train_and_evaluate(tiny_config_factory(), workdir)
+    def make(workdir: Path) -> None:
+        train_and_evaluate(tiny_config_factory(), workdir)
+
+    workdir = made_once(tmp_path_factory, "whole", make, copied=True)
+    splits = tiny_config_factory().eval.splits
+    return workdir, {
+        name: json.loads((workdir / "eval" / name / "metrics.json").read_text()) for name in splits
+    }
 
 
 @pytest.fixture(scope="session")
@@ -85,24 +94,25 @@ def trained_run(
     from lts_jax.state.checkpoints import Checkpoints
     from lts_jax.training.logs import MetricWriter
 
-    workdir = tmp_path_factory.mktemp("trained")
-    config = tiny_config_factory()
-    config.eval.batch_size = 3  # on each device; all images of testB
-    experiment = Experiment.from_config(config)
-    state = experiment.initial_state()
-    # Larger weights, so that masks depend on the sentence.
-    larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
-    state = state.replace(params=larger)
-    run = experiment.describe(experiment.train_split)
-    with Checkpoints(workdir) as checkpoints:
-        words = experiment.vocabulary.words
-        checkpoints.save(7, state, experiment.train_batches(), run, words)
-        checkpoints.score(7, {"oiou": 0.5})
-    with MetricWriter(workdir, 0) as writer:
-        for step in (1, 7):
-            writer.write(step, {"train/loss": 9.0 / step, "val/oiou": step / 10})
-    evaluate(config, workdir)
-    return workdir
+    def make(workdir: Path) -> None:
+        config = tiny_config_factory()
+        config.eval.batch_size = 3  # on each device; all images of testB
+        experiment = Experiment.from_config(config)
+        state = experiment.initial_state()
+        # Larger weights, so that masks depend on the sentence.
+        larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
+        state = state.replace(params=larger)
+        run = experiment.describe(experiment.train_split)
+        with Checkpoints(workdir) as checkpoints:
+            words = experiment.vocabulary.words
+            checkpoints.save(7, state, experiment.train_batches(), run, words)
+            checkpoints.score(7, {"oiou": 0.5})
+        with MetricWriter(workdir, 0) as writer:
+            for step in (1, 7):
+                writer.write(step, {"train/loss": 9.0 / step, "val/oiou": step / 10})
+        evaluate(config, workdir)
+
+    return made_once(tmp_path_factory, "trained", make, copied=True)
 
 
 @pytest.fixture

@@ -70,26 +70,17 @@ def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, args, said)
     assert "Traceback" not in out.stderr
 
 
-def test_elsewhere_it_says_where_to_run(repo_root, tmp_path):
-    config = repo_root / "configs" / "shapes.py"
-    out = run(
-        repo_root,
-        f"--config={config}",
-        cwd=tmp_path,
-        PYTHONPATH=str(only_packages(repo_root, tmp_path)),
-    )
-    assert out.returncode == 1
-    assert "run the command in the folder that holds configs/" in out.stderr
-    assert "Traceback" not in out.stderr
-
-
-def only_packages(repo_root, tmp_path):
-    """A folder with the two packages alone, as an installation has them."""
+def test_configs_travel_with_the_package(repo_root, tmp_path):
+    """In another folder a name and a path work, and reach the data that is missing there."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for name in ("lts_jax", "tfds_refcoco"):
+    for name in ("lts_jax", "tfds_refcoco"):  # the packages alone, as an installation has them
         (folder / name).symlink_to(repo_root / name)
-    return folder
+    for config in ("refcoco:transformer", repo_root / "configs" / "refcocog.py"):
+        out = run(repo_root, f"--config={config}", cwd=tmp_path, PYTHONPATH=str(folder))
+        assert out.returncode == 1
+        assert "data/tfds_refcoco/refcoco" in out.stderr, out.stderr
+        assert "Traceback" not in out.stderr
 
 
 def test_no_config(repo_root):

@@ -14,6 +14,7 @@ def load(folder: str | Path) -> Any:
     spec, words = (
         json.loads((folder / f"{x}.json").read_bytes()) for x in ("preprocessing", "vocabulary")
     )
+    call: Any
     ids = {word: i for i, word in enumerate(words, start=spec["first_word_id"])}
     if (folder / "model.onnx").exists():
         import onnxruntime
@@ -33,6 +34,6 @@ def load(folder: str | Path) -> Any:
         row = [ids.get(word, spec["unknown_id"]) for word in found[: spec["max_words"]]]
         tokens = np.array([row + [spec["pad_id"]] * (spec["max_words"] - len(row))], np.int32)
         inputs = {"image": square[None], "tokens": tokens, "length": np.full(1, len(row), np.int32)}
-        return pixels.unfit(call(inputs)[0], place, spec)
+        return np.asarray(pixels.unfit(call(inputs)[0], place, spec))
 
     return segment

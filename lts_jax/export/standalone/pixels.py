@@ -33,7 +33,7 @@ def unfit(mask: np.ndarray, place: tuple[int, ...], spec: dict[str, Any]) -> np.
         at = ((np.arange(n) + 0.5) * (fitted / n) + offset) / (spec["image_size"] / len(mask)) - 0.5
         distance = np.abs(at.clip(0, len(mask) - 1)[:, None] - cells)
         weights.append(np.maximum(0, 1 - distance).astype(np.float32))
-    return weights[0] @ mask @ weights[1].T
+    return np.asarray(weights[0] @ mask @ weights[1].T)
 
 
 def _taps(n: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from tests.lts_jax.helpers.tiny import TINY
 
 def command(repo_root, *args, **env):
     return subprocess.run(
-        [sys.executable, "-m", "lts_jax.paper.tables", *args],
+        [sys.executable, "-m", "lts_jax", "tables", *args],
         cwd=repo_root,
         env={**os.environ, **env},
         capture_output=True,
@@ -33,7 +33,7 @@ def command(repo_root, *args, **env):
             "1, 2, 4, 5, 6, 7",
         ),
         (["--config=configs/shapes.py:star"], "give --config configs/shapes.py without :star"),
-        (["--config=configs/shapes.py:stra"], "error: unknown variant 'stra'"),
+        (["--config=configs/shapes.py:stra"], "unknown variant 'stra'"),
         (["--config.seed", "4"], "error: --config.seed cannot be set here"),
         (["--config.train.batch_size", "0"], "error: configs/shapes.py:lts: train.batch_size=0"),
     ],
@@ -82,9 +82,12 @@ def test_real_runs(repo_root, shapes_dir, tmp_path):
 
 LONG_RUNS = """
 import pathlib, sys
-from lts_jax import runs, tables
+from lts_jax.cli.tables import interrupt_on_signals
+from lts_jax.io.console import configure_logging
+from lts_jax.paper import runs
 
-tables._interrupt_on_signals()
+configure_logging()
+interrupt_on_signals()
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
 jobs = [runs.Run(str(i), 0, pathlib.Path(sys.argv[1]) / str(i), None) for i in range(3)]
 try:

@@ -172,13 +172,14 @@ def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path
     entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
     path = write(tmp_path / "p.json", entries)
     code = (
-        "import sys, runpy\n"
-        "try: runpy.run_module('lts_jax.evaluation.external', run_name='__main__')\n"
+        "import sys\n"
+        "from lts_jax.cli.command import main\n"
+        "try: main()\n"
         "finally: assert 'jax' not in sys.modules and 'flax' not in sys.modules\n"
     )
     flags = [f"--predictions={path}", f"--data={shapes_dir}", "--dataset=shapes", "--split=testB"]
     out = subprocess.run(
-        [sys.executable, "-c", code, *flags, f"--out={tmp_path}/out"],
+        [sys.executable, "-c", code, "score", *flags, f"--out={tmp_path}/out"],
         cwd=repo_root,
         capture_output=True,
         text=True,
@@ -190,7 +191,7 @@ def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path
     again = [*flags, f"--out={tmp_path}/out"]
     again[0] = f"--predictions={tmp_path}/out/predictions.json"
     refused = subprocess.run(
-        [sys.executable, "-m", "lts_jax.evaluation.external", *again],
+        [sys.executable, "-m", "lts_jax", "score", *again],
         cwd=repo_root,
         capture_output=True,
         text=True,

@@ -1,6 +1,5 @@
 """Exported networks, run by processes that can import neither flax nor lts_jax."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,22 +9,19 @@ import jax
 import numpy as np
 import optax
 import pytest
-from safetensors.numpy import load_file
 
 import tfds_refcoco
-from lts_jax.cli import export as command
 from lts_jax.configs import mini_refcoco as mini_refcoco_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import image_ops, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.experiment import experiment
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import Trained, one_device
 from lts_jax.export.bundle import write_folder
 from lts_jax.export.stablehlo import predictor
 from lts_jax.export.standalone import pixels
-from lts_jax.export.trained import Trained, flat_weights, read_run
 from lts_jax.state import train_state
-from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.steps import original_size
 from tests.lts_jax.helpers.tiny import TINY
 
@@ -54,8 +50,10 @@ def make_trained(words, **changes):
     config.model.update(TINY)
     config.model.update(changes)
     config.data.image_size = 96
-    model = experiment.make_model(config, Vocabulary(words))
-    shapes = jax.eval_shape(lambda: train_state.init_state(model, optax.adam(1.0), 0, 96, 15))
+    experiment = Experiment(config, one_device(), list(words))
+    shapes = jax.eval_shape(
+        lambda: train_state.init_state(experiment.model, optax.adam(1.0), 0, 96, 15)
+    )
     rng = np.random.default_rng(0)
 
     def draw(path, x):
@@ -70,8 +68,9 @@ def make_trained(words, **changes):
         return values.astype(np.float32)
 
     variables = {"params": shapes.params, "batch_stats": shapes.batch_stats}
-    weights = flat_weights(jax.tree_util.tree_map_with_path(draw, variables))
-    return Trained(model, weights, config, list(words), {"step": 7})
+    drawn = jax.tree_util.tree_map_with_path(draw, variables)
+    state = train_state.TrainState(step=np.int32(7), **drawn, opt_state=())
+    return Trained(experiment, state, 7, plain_config(config), {})
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +113,20 @@ def test_reloaded_networks_reproduce_the_masks_of_real_images(real, tmp_path):
 
 def ours(trained, images, sentences):
     """The masks at the images' own sizes, by the project's own pipeline."""
-    preprocessing = experiment.make_preprocessing(trained.config, Vocabulary(trained.words))
-    predict = jax.jit(predictor(trained.model))
-    size = trained.config.data.image_size
+    experiment = trained.experiment
+    preprocessing, data = experiment.preprocessing, experiment.config.data
+    predict = jax.jit(predictor(experiment.model))
+    size = data.image_size
     masks = []
     for source, sentence in zip(images, sentences, strict=True):
-        placement = image_ops.place(*source.shape[:2], size, trained.config.data.resize)
+        placement = image_ops.place(*source.shape[:2], size, data.resize)
         text = preprocessing.sentence(sentence)
         inputs = {
             "image": image_ops.fit_image(source, placement, size)[None],
             "tokens": text["tokens"][None],
             "length": text["length"][None],
         }
-        mask = predict(trained.weights, inputs)["mask"]
+        mask = predict(trained.arrays, inputs)["mask"]
         placed = np.array(placement, np.int32)[None]
         full = original_size.to_original_size(mask, placed, source.shape[:2], size // mask.shape[1])
         masks.append(np.asarray(full[0]))
@@ -155,7 +155,7 @@ def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
             "tokens": rng.integers(1, 11, (batch, 15)).astype(np.int32),
             "length": rng.integers(1, 16, batch).astype(np.int32),
         }
-        expected = jax.jit(predictor(trained.model))(trained.weights, inputs)
+        expected = jax.jit(predictor(trained.experiment.model))(trained.arrays, inputs)
         result = dict(zip(names, session.run(names, inputs), strict=True))
         assert result.keys() == expected.keys()
         for name, value in expected.items():
@@ -178,7 +178,7 @@ def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_pa
             "tokens": np.full((batch, 15), 2, np.int32),
             "length": np.full(batch, 4, np.int32),
         }
-        expected = jax.jit(predictor(trained.model))(trained.weights, inputs)
+        expected = jax.jit(predictor(trained.experiment.model))(trained.arrays, inputs)
         result = exported.call(weights, inputs)
         for name, value in expected.items():
             np.testing.assert_allclose(result[name], value, atol=1e-5)
@@ -203,47 +203,6 @@ def test_pixels_equal_opencvs_to_the_bit():
             full = original_size.to_original_size(grid, placed, (h, w), 4)[0]
             np.testing.assert_allclose(pixels.unfit(grid[0], box, spec), full, atol=2e-4)
     assert cv2.__version__.startswith("4.")
-
-
-def test_the_command_exports_a_run(tiny_config_factory, tmp_path, capsys):
-    from lts_jax.training import loop
-
-    config = tiny_config_factory()
-    config.train.epochs = 0.1
-    config.train.drop_epochs = ()
-    run = tmp_path / "run"
-    loop.train(config, run)
-    capsys.readouterr()
-    for kind in ("safetensors", "onnx"):
-        command.main([str(run), "--format", kind])
-        folder = run / "export" / kind
-        assert f"wrote {folder}: " in capsys.readouterr().out
-        spec = json.loads((folder / "preprocessing.json").read_text())
-        assert (spec["image_size"], spec["max_words"], spec["threshold"]) == (64, 12, 0.25)
-        with Checkpoints(run) as checkpoints:
-            words = checkpoints.read_run(checkpoints.best_step)["vocabulary"]
-        assert json.loads((folder / "vocabulary.json").read_text()) == words
-    tensors = load_file(run / "export" / "safetensors" / "model.safetensors")
-    trained = read_run(run)
-    assert plain_config(trained.config) == plain_config(config)
-    assert tensors.keys() == trained.weights.keys()
-    for name, value in trained.weights.items():
-        np.testing.assert_array_equal(tensors[name], value)
-    with pytest.raises(SystemExit, match="is not empty"):
-        command.main([str(run), "--format", "onnx"])
-    with pytest.raises(SystemExit, match="holds no checkpoint"):
-        command.main([str(tmp_path / "none"), "--format", "onnx"])
-    # The backbone of an exported run is a file of pretrained weights too.
-    again = tiny_config_factory()
-    again.train.epochs = 0.1
-    again.train.drop_epochs = ()
-    again.model.backbone_weights = str(run / "export" / "safetensors" / "model.safetensors")
-    again.train.freeze = "backbone"
-    loop.train(again, tmp_path / "again")
-    new = read_run(tmp_path / "again").weights
-    assert all(
-        (value == new[name]).all() for name, value in tensors.items() if "/backbone/" in name
-    )
 
 
 def test_the_loader_is_thirty_lines():
@@ -283,22 +242,3 @@ def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
     for _ in range(2):
         assert segment(np.zeros((40, 60, 3), np.uint8), "a").shape == (40, 60)
     assert all(isinstance(x, jax.Array) for x in given[0].values()) and given[0] is given[1]
-
-
-@pytest.mark.parametrize(
-    ("out", "said"),
-    [
-        (".", "or holds, the folder that you are in"),
-        ("..", "or holds, the folder that you are in"),
-        ("full", "not empty"),
-        ("file", "is a file"),
-    ],
-)
-def test_a_folder_that_is_not_the_exports_own_is_refused(out, said, tmp_path, monkeypatch):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "x").write_text("mine")
-    (tmp_path / "file").write_text("mine")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=f"error: --out=.*{said}"):
-        command.main(["run", "--format", "onnx", "--out", out])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]

@@ -10,12 +10,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from pycocotools import mask as coco
 
 import tfds_refcoco
 from lts_jax.configs import mini_refcoco as mini_refcoco_config
 from lts_jax.configs.fields import plain_config
-from lts_jax.data.image_ops import decode_image
 from lts_jax.data.sampler import TrainingOrder
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.evaluation.run import evaluate
@@ -25,7 +23,6 @@ from lts_jax.state.train_state import TrainState
 from lts_jax.training import loop
 from tests.lts_jax.helpers import independent, recorded
 from tests.lts_jax.helpers.tiny import TINY
-from tfds_refcoco.masks import decode
 from tfds_refcoco.shapes import generate
 
 
@@ -38,62 +35,6 @@ def final_params(workdir):
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
     return step, jax.tree.leaves(state)
-
-
-def test_results_files(whole_run, shapes_data):
-    workdir, results = whole_run
-    assert list(results) == ["val", "testA", "testB"]
-    for name, scores in results.items():
-        split = shapes_data.split(name)
-        folder = workdir / "eval" / name
-        assert json.loads((folder / "metrics.json").read_text()) == scores
-        assert list(scores) == [
-            "oiou",
-            "miou",
-            *(f"prec@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)),
-            "pointing",
-            "sentences",
-            "images",
-        ]
-        assert scores["sentences"] == len(split.index.text)
-        assert scores["images"] == len(split)
-        assert (folder / "gallery.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
-    workdir, results = whole_run
-    split = shapes_data.split("val")
-    predictions = json.loads((workdir / "eval" / "val" / "predictions.json").read_text())
-    assert [p["sent_id"] for p in predictions] == split.index.sent_id.tolist()
-    ious = []
-    for row, prediction in enumerate(predictions):
-        assert list(prediction) == [
-            "sent_id",
-            "ref_id",
-            "image_id",
-            "sentence",
-            "iou",
-            "intersection",
-            "union",
-            "point",
-            "hit",
-            "segmentation",
-        ]
-        record = split.record(int(split.index.record[row]))
-        sentence = split.index.sentence[row]
-        assert record["sentences"]["ref_id"][sentence] == prediction["ref_id"]
-        (target,) = record["targets"]["object"][record["targets"]["sentence"] == sentence]
-        h, w = decode_image(record["image"]).shape[:2]
-        assert prediction["segmentation"]["size"] == [h, w]
-        truth = coco.encode(np.asfortranarray(decode(record["objects"]["mask"][target], h, w)))
-        ours = prediction["segmentation"]
-        both = coco.area(coco.merge([ours, truth], intersect=True))
-        either = coco.area(coco.merge([ours, truth]))
-        assert (prediction["intersection"], prediction["union"]) == (both, either)
-        ious.append(both / either)
-        assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
-    assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
-    assert sum(p["intersection"] for p in predictions) > 0
 
 
 def test_log_has_each_step_once(whole_run):

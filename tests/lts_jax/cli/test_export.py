@@ -1,0 +1,72 @@
+"""The command that exports a run."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from lts_jax.cli import command
+from lts_jax.configs.fields import plain_config
+from lts_jax.experiment.restore import one_device, restore
+from lts_jax.state.checkpoints import Checkpoints
+
+
+def test_the_command_exports_a_run(tiny_config_factory, tmp_path, capsys):
+    from lts_jax.training import loop
+
+    config = tiny_config_factory()
+    config.train.epochs = 0.1
+    config.train.drop_epochs = ()
+    run = tmp_path / "run"
+    loop.train(config, run)
+    capsys.readouterr()
+    for kind in ("safetensors", "onnx"):
+        command.main(["export", str(run), "--format", kind])
+        folder = run / "export" / kind
+        assert f"wrote {folder}: " in capsys.readouterr().out
+        spec = json.loads((folder / "preprocessing.json").read_text())
+        assert (spec["image_size"], spec["max_words"], spec["threshold"]) == (64, 12, 0.25)
+        with Checkpoints(run) as checkpoints:
+            words = checkpoints.read_run(checkpoints.best_step)["vocabulary"]
+        assert json.loads((folder / "vocabulary.json").read_text()) == words
+    tensors = load_file(run / "export" / "safetensors" / "model.safetensors")
+    trained = restore(run, one_device())
+    assert plain_config(trained.experiment.config) == plain_config(config)
+    assert tensors.keys() == trained.arrays.keys()
+    for name, value in trained.arrays.items():
+        np.testing.assert_array_equal(tensors[name], value)
+    with pytest.raises(SystemExit, match="is not empty"):
+        command.main(["export", str(run), "--format", "onnx"])
+    with pytest.raises(SystemExit, match="holds no checkpoint"):
+        command.main(["export", str(tmp_path / "none"), "--format", "onnx"])
+    # The backbone of an exported run is a file of pretrained weights too.
+    again = tiny_config_factory()
+    again.train.epochs = 0.1
+    again.train.drop_epochs = ()
+    again.model.backbone_weights = str(run / "export" / "safetensors" / "model.safetensors")
+    again.train.freeze = "backbone"
+    loop.train(again, tmp_path / "again")
+    new = restore(tmp_path / "again", one_device()).arrays
+    assert all(
+        (value == new[name]).all() for name, value in tensors.items() if "/backbone/" in name
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        (".", "or holds, the folder that you are in"),
+        ("..", "or holds, the folder that you are in"),
+        ("full", "not empty"),
+        ("file", "is a file"),
+    ],
+)
+def test_a_folder_that_is_not_the_exports_own_is_refused(out, said, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"error: --out=.*{said}"):
+        command.main(["export", "run", "--format", "onnx", "--out", out])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]

@@ -1,0 +1,66 @@
+"""The files of an evaluation, and the scores in them by pycocotools."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from lts_jax.data.image_ops import decode_image
+from tfds_refcoco.masks import decode
+
+
+def test_results_files(whole_run, shapes_data):
+    workdir, results = whole_run
+    assert list(results) == ["val", "testA", "testB"]
+    for name, scores in results.items():
+        split = shapes_data.split(name)
+        folder = workdir / "eval" / name
+        assert json.loads((folder / "metrics.json").read_text()) == scores
+        assert list(scores) == [
+            "oiou",
+            "miou",
+            *(f"prec@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)),
+            "pointing",
+            "sentences",
+            "images",
+        ]
+        assert scores["sentences"] == len(split.index.text)
+        assert scores["images"] == len(split)
+        assert (folder / "gallery.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
+    workdir, results = whole_run
+    split = shapes_data.split("val")
+    predictions = json.loads((workdir / "eval" / "val" / "predictions.json").read_text())
+    assert [p["sent_id"] for p in predictions] == split.index.sent_id.tolist()
+    ious = []
+    for row, prediction in enumerate(predictions):
+        assert list(prediction) == [
+            "sent_id",
+            "ref_id",
+            "image_id",
+            "sentence",
+            "iou",
+            "intersection",
+            "union",
+            "point",
+            "hit",
+            "segmentation",
+        ]
+        record = split.record(int(split.index.record[row]))
+        sentence = split.index.sentence[row]
+        assert record["sentences"]["ref_id"][sentence] == prediction["ref_id"]
+        (target,) = record["targets"]["object"][record["targets"]["sentence"] == sentence]
+        h, w = decode_image(record["image"]).shape[:2]
+        assert prediction["segmentation"]["size"] == [h, w]
+        truth = coco.encode(np.asfortranarray(decode(record["objects"]["mask"][target], h, w)))
+        ours = prediction["segmentation"]
+        both = coco.area(coco.merge([ours, truth], intersect=True))
+        either = coco.area(coco.merge([ours, truth]))
+        assert (prediction["intersection"], prediction["union"]) == (both, either)
+        ious.append(both / either)
+        assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
+    assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+    assert sum(p["intersection"] for p in predictions) > 0
