@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
     )
     parser.add_argument("--version", action="version", version=lts_jax.__version__)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
-    name = parser.parse_args(arguments[:1]).command
+    name = parser.parse_args(arguments[:1] or ["--help"]).command
     configure_logging()
     if name == "data":
         from tfds_refcoco.__main__ import main as data

@@ -87,7 +87,9 @@ def train_loop(
     progress = Progress(total, config.train.batch_size)
     guard = LossGuard(experiment.sentence_ids, lambda: checkpoints.latest_step)
     pace = Pace(stop, config.checkpoint.every_minutes)
-    validation = Validation(experiment, checkpoints, writer, progress, stop)
+    split = experiment.dataset.split(config.eval.best_split)
+    evaluator = Evaluator.from_experiment(experiment, split)
+    validation = Validation(experiment, evaluator, checkpoints, writer, progress, stop)
     if start and experiment.evaluates_after(start) and not checkpoints.scored(start):
         validation.evaluate(start, state)
     for step in range(start + 1, total + 1):
@@ -119,6 +121,7 @@ class Validation:
     """Evaluates `eval.best_split` during training, which scores the step's checkpoint."""
 
     experiment: Experiment
+    evaluator: Evaluator
     checkpoints: Checkpoints
     writer: MetricWriter
     progress: Progress
@@ -131,8 +134,7 @@ class Validation:
         name = experiment.config.eval.best_split
         with self.progress.paused():
             network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
-            evaluator = Evaluator.from_experiment(experiment, experiment.dataset.split(name))
-            metrics = evaluator.scores(network)
+            metrics = self.evaluator.scores(network)
             known = {k: metrics[k] for k in METRIC_NAMES if metrics[k] is not None}
             shown = [k for k in ("oiou", "miou", "pointing") if k in known]
             line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)

@@ -10,6 +10,8 @@ from lts_jax.configs import shapes
 from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.shapes import generate
 
+pytestmark = pytest.mark.slow  # one evaluation, by four ways
+
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from benchmarks import export
 
 
+@pytest.mark.slow
 def test_all_ways_compute_the_same(tmp_path, repo_root, monkeypatch, capsys):
     monkeypatch.chdir(repo_root)
     out = tmp_path / "out.json"

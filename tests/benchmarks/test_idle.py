@@ -46,6 +46,7 @@ def test_time_counts_from_the_mark(tmp_path):
     assert 1 - idle.busy_share(spans) < 0.1
 
 
+@pytest.mark.slow
 def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_root):
     """The loop itself runs, and ends behind the traced steps."""
     monkeypatch.chdir(repo_root)

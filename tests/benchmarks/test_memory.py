@@ -6,6 +6,7 @@ from lts_jax.config.flags import load_config
 SMALL = "configs/shapes.py"
 
 
+@pytest.mark.slow
 def test_what_an_example_keeps(repo_root, monkeypatch):
     """Less in bfloat16, computed again or with a shared image; the state is the same."""
     monkeypatch.chdir(repo_root)

@@ -21,7 +21,7 @@ def fast(monkeypatch, repo_root):
     monkeypatch.setattr("benchmarks.timing.matrix_rate", lambda dtype: 1e9)
 
 
-@pytest.mark.parametrize("benchmark", [train_step, inference])
+@pytest.mark.parametrize("benchmark", [pytest.param(train_step, marks=pytest.mark.slow), inference])
 def test_ours_and_the_twin(benchmark, tmp_path, capsys):
     pytest.importorskip("torch")
     out = tmp_path / "out.json"
@@ -37,6 +37,7 @@ def test_ours_and_the_twin(benchmark, tmp_path, capsys):
     assert "torch eager" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_step_is_three_times_an_image_forward(tmp_path):
     counted = {}
     for benchmark in (train_step, inference):

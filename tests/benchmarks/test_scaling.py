@@ -45,6 +45,7 @@ def test_a_ring():
     assert all(a["efficiency"] > b["efficiency"] for a, b in pairwise(rows))
 
 
+@pytest.mark.slow
 def test_gradients_are_what_a_step_sums():
     """XLA's program for eight devices, of a small network: the rest are BatchNorm's sums."""
     stages = "--config.model.backbone_stages=(1,0,0,0,0)"

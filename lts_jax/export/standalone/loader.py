@@ -14,7 +14,6 @@ def load(folder: str | Path) -> Any:
     spec, words = (
         json.loads((folder / f"{x}.json").read_bytes()) for x in ("preprocessing", "vocabulary")
     )
-    call: Any
     ids = {word: i for i, word in enumerate(words, start=spec["first_word_id"])}
     if (folder / "model.onnx").exists():
         import onnxruntime

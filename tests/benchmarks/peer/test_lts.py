@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.peer.lts import TorchLTS
 from benchmarks.peer.weights import to_flax, to_torch
+from tests.benchmarks.peer.variants import all_variants, each_of
 from tests.lts_jax.helpers.twins import (
     SAME,
     VOCAB,
@@ -41,9 +42,6 @@ from tests.lts_jax.helpers.twins import (
 
 # More than there are parameters.
 VECTOR = 2**19
-
-# The sizes of Table 6 are one network.
-all_variants = pytest.mark.parametrize("name", sorted(set(SAME.values())))
 
 # These gradients are zero. A softmax stays as it is when all scores of a query shift, as a key's
 # bias shifts them; over the one token of the cross-attention it is 1, whatever the scores.
@@ -147,12 +145,13 @@ def double_precision() -> Iterator[None]:
 
 # With logits for a prior, of which the paper has no variant, a few entries of the gradient are so
 # small that their sign is rounding, and Adam steps by the sign. In float64, below, they agree.
-@pytest.mark.parametrize("name", sorted(set(SAME.values()) - {"prior_logits"}))
+@each_of(set(SAME.values()) - {"prior_logits"}, quick=("lts",))
 def test_parameters_after_two_adam_steps(name: str) -> None:
     ours, reference, _ = two_steps(name, double=False)
     assert_close(nonzero(ours), nonzero(reference), 1e-3)
 
 
+@pytest.mark.slow
 @all_variants
 def test_how_far_two_adam_steps_move_the_parameters(name: str) -> None:
     """In float64: Adam divides each gradient by its own size, and would blow up rounding errors."""

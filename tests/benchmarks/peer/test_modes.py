@@ -54,6 +54,7 @@ def test_text_encoder_is_a_packed_gru() -> None:
     torch.testing.assert_close(ours.sentence, words.sum(1) / lengths[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lts", "transformer"])
 def test_compiles_without_a_break(name: str) -> None:
     inputs, plain, compiled = make_inputs(), make_model(name), make_model(name)
@@ -66,6 +67,7 @@ def test_compiles_without_a_break(name: str) -> None:
     torch.testing.assert_close(gradients, {k: x.grad for k, x in plain.named_parameters()})
 
 
+@pytest.mark.slow
 def test_the_gru_compiles_with_its_gradients() -> None:
     # The one part that the compiler takes apart itself.
     _, tokens, lengths = make_inputs()

@@ -15,9 +15,8 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.peer.lts import TorchLTS
 from benchmarks.peer.weights import table, to_flax, to_torch
-from tests.lts_jax.helpers.twins import ALL, SAME, flat, make_torch, make_variables
-
-all_variants = pytest.mark.parametrize("name", sorted(set(SAME.values())))
+from tests.benchmarks.peer.variants import all_variants
+from tests.lts_jax.helpers.twins import ALL, flat, make_torch, make_variables
 
 
 @all_variants

@@ -14,6 +14,7 @@ import lts_jax
 from lts_jax.data.image_files import read_photo
 from lts_jax.errors import ConfigError
 from lts_jax.inference import batch
+from lts_jax.inference.predictor import parse
 from tfds_refcoco import DataError
 
 RNG = np.random.default_rng(0)
@@ -126,7 +127,7 @@ def test_files(predictor, tmp_path, capsys):
         batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
     Image.fromarray(PIXELS[:9]).save(tmp_path / "b.png")
     jobs = batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
-    assert [len(job.texts) for job in jobs] == [2, 1]
+    assert [len(job.phrases) for job in jobs] == [2, 1]
     batch.write_predictions(predictor, jobs, tmp_path / "out")
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [e["text"] for e in entries] == [t for _, t in lines]
@@ -175,7 +176,7 @@ def test_a_line_ends_where_json_ends_it(tmp_path):
     text = "left\u2028cup\x85 \u2029of tea"
     line = json.dumps({"image": "a.png", "text": text}, ensure_ascii=False)
     (tmp_path / "jobs.jsonl").write_text(f"{line}\n{line}", encoding="utf-8")
-    assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].texts == [text, text]
+    assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].phrases == [parse(text)] * 2
 
 
 def test_the_package_is_light(repo_root):

@@ -16,7 +16,7 @@ from lts_jax.errors import (
     UnreadableCheckpointError,
 )
 from lts_jax.state.checkpoints import Checkpoints
-from lts_jax.state.restore import read_chosen, read_newest
+from lts_jax.state.fallback import read_chosen, read_newest
 from lts_jax.state.train_state import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}

@@ -155,7 +155,7 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     config.model.segmenter_features = 12
     config.model.rounds = 2
     before, ours, sources = fill(config, words, ["red elephant"])
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     theirs = variables(source)
     for path, value in ours.items():
         if "/embed/" in path:
