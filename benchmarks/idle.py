@@ -19,9 +19,10 @@ from jax.profiler import ProfileData
 from benchmarks import machine
 from benchmarks.arguments import make_parser, parse_arguments
 from lts_jax.config.flags import load_config
+from lts_jax.errors import Stopped
 from lts_jax.io.files import write_json
 from lts_jax.training.loop import train
-from lts_jax.training.preemption import Stop, Stopped
+from lts_jax.training.preemption import Stop
 
 # What runs on a device: kernels of a GPU's streams, operations of a TPU, and on a CPU the threads
 # that run compiled programs.

@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lts_jax.io.console import VERSION
+
 if TYPE_CHECKING:
     from lts_jax.inference.predictor import Predictor as Predictor
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["Predictor", "__version__"]
 
 

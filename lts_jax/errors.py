@@ -21,4 +21,8 @@ class RunError(RuntimeError):
     """A training that was started as a process has failed; the message names its log."""
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The training was told to end and has saved; the message says so."""
+
+
 USER_ERRORS = (ConfigError, NonFiniteLossError, RunError, OSError)

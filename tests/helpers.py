@@ -25,6 +25,7 @@ def made_once(
     original, done = shared / f"{name}-original", shared / f"{name}-done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():
+            shutil.rmtree(original, ignore_errors=True)  # half made
             make(original)
             done.touch()
     if not copied:

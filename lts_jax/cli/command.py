@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
     parser.add_argument("--version", action="version", version=lts_jax.__version__)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     name = parser.parse_args(arguments[:1] or ["--help"]).command
-    configure_logging()
     if name == "data":
         from tfds_refcoco.__main__ import main as data
 
         sys.exit(data(arguments[1:], prog=f"{prog} data"))
+    configure_logging()
     module = importlib.import_module(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
     parser = argparse.ArgumentParser(
         prog=f"{prog} {name}",

@@ -1,7 +1,6 @@
 """Segments what sentences refer to in any picture.
 
-    lts predict --workdir runs/refcoco --image photo.jpg --text "man on the left" \
-      --text "red cup" --out predictions
+    lts predict --workdir runs/refcoco --image photo.jpg --text "man on the left" --out predictions
 
 Writes mask, heatmap and overlay as PNG, and predictions.json with RLE and box.
 """

@@ -53,12 +53,13 @@ def convert_darknet(args: argparse.Namespace) -> None:
 def look_up_vectors(args: argparse.Namespace) -> None:
     """Looks a dataset's words up in a file of vectors, and prints how many it has."""
     from lts_jax.experiment.experiment import Experiment
+    from lts_jax.experiment.restore import one_device
     from lts_jax.pretrained import word_vectors
 
     if args.out and args.out.suffix != ".npz":
         raise ConfigError(f"--out={args.out} must end in .npz")
     config = load_config(args.config, args.overrides)
-    experiment = Experiment.from_config(config)
+    experiment = Experiment(config, one_device())
     vocabulary = experiment.vocabulary
     vectors = word_vectors.cached_vectors(
         args.file, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()

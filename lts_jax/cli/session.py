@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from lts_jax.cli.arguments import CONFIG_HELP, default_workdir
 from lts_jax.config.flags import load_config, overridden_fields, override_config, saved_config
 from lts_jax.config.validation import check_local
-from lts_jax.errors import USER_ERRORS, ConfigError, SaveError
+from lts_jax.errors import USER_ERRORS, ConfigError, SaveError, Stopped
 from tfds_refcoco.errors import DataError
 
 
@@ -132,13 +132,17 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     if not args.coordinator and (args.num_processes, args.process_id) != (1, 0):
         raise ConfigError("--num_processes and --process_id need --coordinator")
     if args.coordinator:
-        processes.join_processes(args.coordinator, args.num_processes, args.process_id)
-    elif several:
-        processes.join_found_processes()
-    if several and jax.process_index() > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        processes.check_address(args.coordinator, args.num_processes, args.process_id)
     try:
+        if args.coordinator:
+            processes.join_processes(args.coordinator, args.num_processes, args.process_id)
+        elif several:
+            processes.join_found_processes()
+        if several and jax.process_index() > 0:
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         yield
+    except Stopped:
+        raise
     except SaveError as error:  # threads of its writer still print, for many lines
         _end(f"error: {error}")
     except (*USER_ERRORS, DataError) as error:

@@ -19,7 +19,7 @@ from lts_jax.cli.session import (
     run_folder,
 )
 from lts_jax.config.flags import load_config
-from lts_jax.errors import ConfigError
+from lts_jax.errors import ConfigError, Stopped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     workdir, _ = run_folder(args)
     config = load_config(args.config, args.overrides)
     from lts_jax.training.loop import train_and_evaluate
-    from lts_jax.training.preemption import Stop, Stopped
+    from lts_jax.training.preemption import Stop
 
     configure_jax()
     stop = Stop()

@@ -17,7 +17,17 @@ from lts_jax.errors import ConfigError
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
 _TRACEBACK = "Error whilst parsing config file"
 _OVERRIDE = re.compile(r"--?(no)?config\.(?P<field>[^=]+)(?P<value>=.*)?", re.DOTALL)
-_ERRORS = (flags.Error, AttributeError, ImportError, KeyError, TypeError, ValueError, OSError)
+_ERRORS = (
+    flags.Error,
+    AttributeError,
+    ImportError,
+    KeyError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -62,6 +72,9 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Returns:
       The overrides, and the other arguments.
+
+    Raises:
+      ConfigError: a value is missing.
     """
     overrides: list[str] = []
     others: list[str] = []
@@ -74,7 +87,10 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         overrides.append(argument)
         field = FIELDS.get(match["field"])
         is_switch = match[1] or (field is not None and isinstance(field.default, bool))
-        if match["value"] is None and not is_switch and (value := next(remaining, None)):
+        if match["value"] is None and not is_switch:
+            value = next(remaining, None)
+            if value is None or value.startswith("--"):
+                raise ConfigError(f"{argument}: its value is missing")
             overrides.append(value)
     return overrides, others
 
@@ -102,14 +118,19 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         "config", flag_values=values, sys_argv=arguments, lock_config=True
     )
     try:
-        values(arguments)
-        config: ConfigDict = _split_lists(holder.value)
+        _refuse(values(arguments)[1:])
+        config: ConfigDict = holder.value
         check_config(config)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except _ERRORS as error:
         raise ConfigError(f"{name}: {_describe(error)}") from error
-    return config
+    return _split_lists(config)
+
+
+def _refuse(rest: Sequence[str]) -> None:
+    if rest:
+        raise ConfigError(f"unrecognized arguments: {' '.join(rest)}")
 
 
 def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -123,12 +144,14 @@ def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         holder = config_flags.DEFINE_config_dict(
             "config", config, flag_values=values, sys_argv=list(overrides)
         )
-        values(["lts", *overrides])
-        result: ConfigDict = _split_lists(holder.value)
+        _refuse(values(["lts", *overrides])[1:])
+        result: ConfigDict = holder.value
+        check_config(result)
+    except ConfigError:
+        raise
     except _ERRORS as error:
         raise ConfigError(_describe(error)) from error
-    check_config(result)
-    return result
+    return _split_lists(result)
 
 
 def saved_config(saved: dict[str, Any]) -> ConfigDict:
@@ -146,6 +169,7 @@ def _split_lists(config: ConfigDict) -> ConfigDict:
     """Takes `--config.eval.splits=val,testA` for two splits; ml_collections makes it one text."""
     names = (name.strip() for text in config.eval.splits for name in text.split(","))
     config.eval.splits = tuple(name for name in names if name)
+    check_config(config)
     return config
 
 
@@ -153,6 +177,8 @@ def _describe(error: Exception) -> str:
     """Returns in words what reading a config raised."""
     # A KeyError shows its message quoted.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, ImportError) and "'configs'" in message:
+        message += "; the shipped configs are now in lts_jax.configs"
     if _TRACEBACK in message:
         message = message.rstrip().splitlines()[-1]
         for name in ("TypeError: ", "ValueError: "):

@@ -10,6 +10,8 @@ from lts_jax.configs.default import FIELDS
 from lts_jax.configs.fields import flatten, plain_config
 from lts_jax.errors import ConfigError
 
+_TABLE = "lts_jax/configs/default.py"
+
 
 def check_config(config: ConfigDict) -> None:
     """Raises ConfigError naming the first field whose value makes no sense by itself."""
@@ -18,10 +20,14 @@ def check_config(config: ConfigDict) -> None:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{name}: unknown field, see configs/default.py{hint}")
+            raise ConfigError(
+                f"{name}: unknown field{hint}; lts_jax/configs/default.py describes all"
+            )
     for name, field in FIELDS.items():
         if name not in values:
-            raise ConfigError(f"{name}: missing from the config; see configs/default.py")
+            raise ConfigError(
+                f"{name}: missing from the config; lts_jax/configs/default.py describes all"
+            )
         check_local(name, values[name])
         for check in field.checks:
             if not check.accepts(values[name]):

@@ -1,4 +1,4 @@
-"""Devices as a mesh with two axes, `data` and `shard`, and what the processes do together.
+"""Devices as a mesh with two axes, `data` and `shard`.
 
 The batch is split over both axes. The state is copied along `data` and split along `shard`, whose
 length is 1, so that nothing is split, unless the config asks for more.

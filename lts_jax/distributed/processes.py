@@ -21,6 +21,15 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def check_address(coordinator: str, processes: int, process: int) -> None:
+    """Raises ConfigError where `join_processes` would not understand its arguments."""
+    if not 0 <= process < processes or not re.fullmatch(r".+:\d+", coordinator):
+        raise ConfigError(
+            f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
+            "give host:port, how many, and which of them from 0"
+        )
+
+
 def join_processes(coordinator: str, processes: int, process: int) -> None:
     """Makes this one of several processes; before anything else touches a device.
 
@@ -30,13 +39,9 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
       process: which of them, from 0.
 
     Raises:
-      ConfigError: they cannot be.
+      ConfigError: an argument makes no sense.
     """
-    if not 0 <= process < processes or not re.fullmatch(r".+:\d+", coordinator):
-        raise ConfigError(
-            f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
-            "give host:port, how many, and which of them from 0"
-        )
+    check_address(coordinator, processes, process)
     logger.info("process %d of %d: waiting for all at %s", process, processes, coordinator)
     jax.distributed.initialize(coordinator, processes, process)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
+from lts_jax.io.console import VERSION
+
 _PACKAGES = (
-    "lts_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -30,20 +31,13 @@ def describe() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES},
+            "lts_jax": VERSION,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
         "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})"
         + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
         "git": git(Path(__file__).parent),
     }
-
-
-def _version(package: str) -> str:
-    """The version of an installed package; the source tree may be run without installing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 @functools.cache

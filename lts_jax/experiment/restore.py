@@ -15,6 +15,7 @@ from lts_jax.config.compatibility import check_same_model
 from lts_jax.config.flags import saved_config
 from lts_jax.config.validation import check_config
 from lts_jax.distributed.mesh import make_mesh
+from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.fallback import read_chosen
@@ -68,6 +69,8 @@ def restore(
         def read(step: int) -> Trained:
             saved = checkpoints.read_run(step)
             used = saved_config(saved["config"]) if config is None else config
+            if config is None:
+                _check_saved(used, workdir)
             check_same_model(saved["config"], used, workdir)
             experiment = Experiment(used, mesh, saved["vocabulary"])
             state = checkpoints.restore_network(step, experiment.abstract_network)
@@ -79,3 +82,10 @@ def restore(
 def one_device() -> Mesh:
     """Returns a mesh of this process's first device."""
     return make_mesh(jax.local_devices()[:1])
+
+
+def _check_saved(config: ConfigDict, workdir: Path) -> None:
+    try:
+        check_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{workdir}: the checkpoint's config: {error}") from error

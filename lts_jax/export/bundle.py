@@ -18,7 +18,6 @@ from lts_jax.pretrained.backbone import save_tensors
 from tfds_refcoco.records.text import CLEANED
 
 Format = Literal["stablehlo", "onnx", "safetensors"]
-FORMATS = ("stablehlo", "onnx", "safetensors")
 _STANDALONE = Path(__file__).parent / "standalone"
 
 

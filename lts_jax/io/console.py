@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+VERSION = "0.1.0"  # as in pyproject.toml
 PACKAGES = ("lts_jax", "tfds_refcoco", "benchmarks")
 
 

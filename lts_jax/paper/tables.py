@@ -64,7 +64,7 @@ def make_table(
 
     Args:
       config_file: without a variant.
-      table: a key of `paper.TABLES`.
+      table: a key of `numbers.TABLES`.
       seeds: runs of each variant.
       jobs: runs at a time.
       workdir: of the table.

@@ -52,7 +52,7 @@ class CheckpointReader:
         self.folder = (workdir / "checkpoints").resolve()
         if not self.folder.is_dir():
             raise ConfigError(
-                f"{workdir} holds no checkpoint: train first, or give another --workdir"
+                f"{workdir} holds no checkpoint: train first, or give another run's workdir"
             )
         me = jax.process_index()
         options = ocp.CheckpointManagerOptions(

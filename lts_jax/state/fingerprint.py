@@ -1,4 +1,4 @@
-"""Notices that a training has diverged, and that a saved state is not what it was."""
+"""A checksum of a state, and whether all of its numbers are finite."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The training state and the pure functions that are compiled."""
+"""The training state."""
 
 from typing import Any
 

@@ -6,6 +6,15 @@ from typing import Any
 import jax
 import optax
 
+from lts_jax.configs.default import FIELDS
+
+PARTS = tuple(
+    name.removeprefix("train.lr_multipliers.")
+    for name in FIELDS
+    if name.startswith("train.lr_multipliers.")
+)
+"""Parts of the network, each of which may have a learning rate of its own."""
+
 
 def make_schedule(
     learning_rate: float, drops: Sequence[float], drop_factor: float, steps_per_epoch: float
@@ -24,30 +33,21 @@ def make_optimizer(
 
     Args:
       schedule: learning rate by step.
-      multipliers: of the learning rate, by part (see `parts_of`); 1 for parts not named.
+      multipliers: of the learning rate, by part (`PARTS`); 1 for parts not named.
       frozen: parts without updates and without Adam's moments, as those with a multiplier of 0.
     """
-    factors = {**(multipliers or {}), **dict.fromkeys(frozen, 0.0)}
+    factors = {**dict.fromkeys(PARTS, 1.0), **(multipliers or {}), **dict.fromkeys(frozen, 0.0)}
     if all(factor == 1 for factor in factors.values()):
         return optax.adam(schedule)
 
     def of_part(factor: float) -> optax.GradientTransformation:
         return optax.adam(lambda step: factor * schedule(step)) if factor else optax.set_to_zero()
 
-    def labels(params: Any) -> Any:
-        return jax.tree.map(lambda part: part if part in factors else "", parts_of(params))
-
-    return optax.multi_transform(
-        {k: of_part(v) for k, v in factors.items()} | {"": optax.adam(schedule)}, labels
-    )
+    return optax.multi_transform({k: of_part(v) for k, v in factors.items()}, parts_of)
 
 
 def parts_of(params: Any) -> Any:
-    """Names the part of the network of each parameter of `lts_jax.models.LTS`.
-
-    The parts are the fields of `train.lr_multipliers`: backbone, words, text, fusion, locator and
-    segmenter.
-    """
+    """Names the part, one of `PARTS`, of each parameter of `lts_jax.models.LTS`."""
 
     def of_path(path: tuple[Any, ...], _: Any) -> str:
         names = [key.key for key in path]

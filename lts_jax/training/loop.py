@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from lts_jax.config.compatibility import shared_values
 from lts_jax.distributed.mesh import local_copy, put_batch
 from lts_jax.distributed.processes import check_same_on_all
+from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.metrics import METRIC_NAMES
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
@@ -21,7 +22,7 @@ from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.divergence import LossGuard
 from lts_jax.training.logs import MetricWriter, Progress, open_writer
-from lts_jax.training.preemption import Pace, Stop, Stopped
+from lts_jax.training.preemption import Pace, Stop
 from lts_jax.training.setup import log_setup, restore_or_initialize
 
 logger = logging.getLogger(__name__)

@@ -20,10 +20,6 @@ logger = logging.getLogger(__name__)
 AGREE_S = 5.0  # about how often several processes agree on whether to save and to stop
 
 
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The training was told to end and has saved; the message says so."""
-
-
 class Phase(enum.Enum):
     """What a training is doing, which decides how a signal ends it."""
 
@@ -89,9 +85,8 @@ class Stop:
 
     def _must_wait(self) -> bool:
         """Whether the process must not end yet."""
-        return self._phase is Phase.TRAINING or (
-            self._phase is Phase.EVALUATING and self._is_saving()
-        )
+        phase = self._phase  # once: the other thread may change it
+        return phase is Phase.TRAINING or (phase is Phase.EVALUATING and self._is_saving())
 
     def _watch(self, pipe: int) -> None:
         self.signal = _read_signal(pipe)

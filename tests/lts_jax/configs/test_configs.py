@@ -69,8 +69,15 @@ def test_parameters_are_counted_for_every_variant():
     assert {name: PARAMETERS[name] for name in GOLDEN} == GOLDEN
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        pytest.param(name, variant, marks=[] if quick else [pytest.mark.slow])
+        for name in CONFIGS
+        for variant in VARIANTS
+        for quick in [variant == "lts" or (name == "refcoco" and variant in GOLDEN)]
+    ],
+)
 def test_config_builds_its_network(name, variant):
     config = load(name, variant)
     assert fields(config) == fields(default.get_config())

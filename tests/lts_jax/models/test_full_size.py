@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from lts_jax.configs import refcoco
@@ -14,6 +15,8 @@ from lts_jax.steps import inference
 from lts_jax.steps.optimizer import make_optimizer, make_schedule
 from lts_jax.steps.scoring import compile_score_step
 from lts_jax.steps.training import StepSettings, compile_train_step
+
+pytestmark = pytest.mark.slow
 
 
 def test_training_and_evaluation_step(shapes_data):

@@ -15,6 +15,8 @@ from lts_jax.steps.training import StepSettings, compile_train_step
 from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.tiny import TINY
 
+pytestmark = pytest.mark.slow
+
 MODEL = LTS(vocab_size=9, **(TINY | {"backbone_stages": (1, 0, 1, 0, 0)}))
 SMALLER = MODEL.clone(segment=False)
 MESH = make_mesh(jax.devices()[:1])

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kill_and_resume import Life, compare, log, saving
+from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.training import loop
-from lts_jax.training.preemption import Stop, Stopped
+from lts_jax.training.preemption import Stop
 from tests.lts_jax.helpers.recorded import as_flags
+
+pytestmark = pytest.mark.slow
 
 
 def check_equal(whole, workdir):
