@@ -15,12 +15,22 @@ from lts_jax.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     commands = parser.add_subparsers(required=True, metavar="darknet|glove")
-    darknet = commands.add_parser("darknet", help="convert a Darknet53 to .safetensors")
+    darknet = commands.add_parser(
+        "darknet",
+        help="convert a Darknet53 to .safetensors",
+        description="Example: lts pretrained darknet yolov3.weights --out backbone.safetensors",
+        allow_abbrev=False,
+    )
     darknet.add_argument("file", type=Path)
     darknet.add_argument("--out", type=Path, required=True, help="a .safetensors file")
     darknet.add_argument("--no_neck", action="store_true", help="as model.neck=False")
     darknet.set_defaults(convert=convert_darknet)
-    vectors = commands.add_parser("glove", help="which words of a dataset have a vector")
+    vectors = commands.add_parser(
+        "glove",
+        help="which words of a dataset have a vector",
+        description="Example: lts pretrained glove glove.840B.300d.zip --config refcoco",
+        allow_abbrev=False,
+    )
     vectors.add_argument("file", type=Path)
     vectors.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     vectors.add_argument("--out", type=Path, help="the vocabulary's vectors alone, .npz")

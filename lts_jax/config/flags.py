@@ -1,5 +1,7 @@
 """Finds a config by its name or path, and applies `--config.a.b=…` to it."""
 
+import ast
+import contextlib
 import difflib
 import re
 from collections.abc import Sequence
@@ -175,8 +177,11 @@ def _split_lists(config: ConfigDict) -> ConfigDict:
 
 def _describe(error: Exception) -> str:
     """Returns in words what reading a config raised."""
-    # A KeyError shows its message quoted.
+    # A KeyError quotes its message.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, AttributeError):  # ml_collections quotes its message
+        with contextlib.suppress(ValueError, SyntaxError):
+            message = ast.literal_eval(message)
     if isinstance(error, ImportError) and "'configs'" in message:
         message += "; the shipped configs are now in lts_jax.configs"
     if _TRACEBACK in message:

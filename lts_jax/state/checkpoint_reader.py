@@ -176,7 +176,7 @@ class CheckpointReader:
         saved = self._read_json(step, ["checksums"])["checksums"]
         for name, part in parts.items():
             message = ""
-            if saved[name] != fingerprint(part).checksum:
+            if saved.get(name) != fingerprint(part).checksum:
                 folder = self.folder / str(step)
                 message = f"checkpoint {folder} is damaged: its {name} has another checksum"
             if message := first_message(message):

@@ -61,6 +61,7 @@ def test_darknet53_is_the_published_network():
     assert counted / 256 == pytest.approx(18.7e9, rel=0.015)  # theirs has a classifier
 
 
+@pytest.mark.slow
 def test_the_whole_network_is_what_xla_says_but_for_single_operations():
     model = LTS(vocab_size=9, **TINY)
     optimizer = optax.adam(1e-3)

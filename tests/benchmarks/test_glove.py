@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import glove
 
 
+@pytest.mark.slow
 def test_the_words_are_found_among_the_others(tmp_path, capsys):
     words = np.array(["red", "left", "blue"])
     np.savez(tmp_path / "v.npz", words=words, vectors=np.ones((3, 20), np.float16))

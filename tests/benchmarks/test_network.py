@@ -21,6 +21,7 @@ def fast(monkeypatch, repo_root):
     monkeypatch.setattr("benchmarks.timing.matrix_rate", lambda dtype: 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("benchmark", [pytest.param(train_step, marks=pytest.mark.slow), inference])
 def test_ours_and_the_twin(benchmark, tmp_path, capsys):
     pytest.importorskip("torch")

@@ -67,6 +67,7 @@ def nonzero(gradients: dict[str, Any]) -> dict[str, Any]:
     return {k: x for k, x in gradients.items() if not any(part in k for part in ZERO_GRADIENTS)}
 
 
+@pytest.mark.slow
 @all_variants
 def test_outputs(name: str) -> None:
     ours, reference = results(name)
@@ -74,6 +75,7 @@ def test_outputs(name: str) -> None:
     assert_close(ours.trained, reference.trained, 1e-4)
 
 
+@pytest.mark.slow
 @all_variants
 def test_loss(name: str) -> None:
     ours, reference = results(name)
@@ -145,6 +147,7 @@ def double_precision() -> Iterator[None]:
 
 # With logits for a prior, of which the paper has no variant, a few entries of the gradient are so
 # small that their sign is rounding, and Adam steps by the sign. In float64, below, they agree.
+@pytest.mark.slow
 @each_of(set(SAME.values()) - {"prior_logits"}, quick=("lts",))
 def test_parameters_after_two_adam_steps(name: str) -> None:
     ours, reference, _ = two_steps(name, double=False)
@@ -162,6 +165,7 @@ def test_how_far_two_adam_steps_move_the_parameters(name: str) -> None:
         assert max(np.abs(ours[path]).max(), np.abs(reference[path]).max()) <= 1e-8, path
 
 
+@pytest.mark.slow
 def test_one_call_without_neck() -> None:
     # The tests above call the parts.
     def strip(tree: Any) -> Any:

@@ -29,6 +29,7 @@ def start(repo_root, *args):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -53,6 +54,7 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
             assert json.loads(two.read_text()) == json.loads(one.read_text()), (split, name)
 
 
+@pytest.mark.slow
 def test_another_evaluation_says_the_same(trained_run):
     sums = [independent.check_run(trained_run, name) for name in ("val", "testA", "testB")]
     total = {k: sum(s[k] for s in sums) for k in sums[0]}
@@ -126,6 +128,7 @@ def test_flags_that_do_not_go_together(flags, said, capsys):
     assert re.search(said, error_of(flags, capsys))
 
 
+@pytest.mark.slow
 def test_nobody_says_who_takes_part(repo_root):
     process = start(repo_root, "--workdir=w", "--distributed=auto")
     assert "Neither a TPU VM nor SLURM" in process.communicate(timeout=300)[0]

@@ -12,6 +12,7 @@ from lts_jax.experiment.restore import one_device, restore
 from lts_jax.state.checkpoints import Checkpoints
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_run(tiny_config_factory, tmp_path, capsys):
     from lts_jax.training import loop
 

@@ -47,6 +47,7 @@ def test_bad_arguments_are_one_line(repo_root, tmp_path, args, said):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_real_runs(repo_root, shapes_dir, tmp_path):
     sizes = [f"--config.model.{name}={value}" for name, value in TINY.items()]
     args = [
@@ -97,6 +98,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_runs_end_with_the_command(repo_root, tmp_path, sent):
     process = subprocess.Popen(

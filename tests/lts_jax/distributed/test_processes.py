@@ -15,6 +15,7 @@ def on_these(repo_root, command):
     return on_both(repo_root, command, lambda *_: flags, timeout=90)
 
 
+@pytest.mark.slow
 def test_one_is_heard_by_all(repo_root, tmp_path):
     status, said = on_these(
         repo_root, lambda k, port: [__file__, f"localhost:{port}", str(k), str(tmp_path)]
@@ -31,6 +32,7 @@ def test_one_is_heard_by_all(repo_root, tmp_path):
     assert sorted(p.name for p in (tmp_path / "same").iterdir()) == ["checkpoints"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["train.learning_rate", "workdir"])
 def test_a_command_that_differs_ends_on_both(repo_root, tiny_config_factory, tmp_path, field):
     config = tiny_config_factory()

@@ -132,7 +132,7 @@ def one_by_one(name):
     return found
 
 
-@pytest.mark.parametrize("n_devices", [1, 8])
+@pytest.mark.parametrize("n_devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SENTENCES)
 def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path):
     split = MadeSplit(SENTENCES[name])
@@ -230,6 +230,7 @@ def test_a_lost_or_repeated_sentence_is_an_error():
             dataclasses.replace(evaluator, groups=groups).scores(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [{"locate": "none"}, {"locate": "transformer", "rounds": 2}, {"locate": "word_filter"}],
@@ -252,6 +253,7 @@ def test_report_of_other_networks(parts, tmp_path):
             assert picture.width == (1 + panels) * (drawing.PANEL + drawing.MARGIN) + 12
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same():
     split = MadeSplit(SENTENCES["many"])
     found = {}
@@ -267,6 +269,7 @@ def test_any_number_of_devices_gives_the_same():
         assert other.counts == first.counts and other.curve == first.curve
 
 
+@pytest.mark.slow
 def test_images_larger_than_the_usual_canvas():
     """Each bucket of sizes has a canvas of its own; nothing is lost, and everything right."""
     split = MadeSplit((2, 1, 3, 1), sizes=[(50, 40), (20, 1300), (641, 33), (64, 64)])
@@ -284,6 +287,7 @@ def test_images_larger_than_the_usual_canvas():
     assert scores["miou"] == pytest.approx(sums["miou"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_curve_is_what_other_thresholds_would_give():
     split = MadeSplit(SENTENCES["few"])
     evaluator, _, state = make_evaluator(split)

@@ -101,6 +101,7 @@ def test_empty_and_full_masks(size):
     assert out["hit"].tolist() == [False, True, False, True]
 
 
+@pytest.mark.slow
 def test_scores_of_real_masks(mini_refcoco, tmp_path):
     """The truths of real sentences against masks of their neighbours, and against themselves."""
     tfds_refcoco.build("refcoco_unc", tmp_path, mini_refcoco, progress=False)

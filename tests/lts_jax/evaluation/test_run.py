@@ -10,6 +10,7 @@ from lts_jax.data.image_ops import decode_image
 from tfds_refcoco.masks import decode
 
 
+@pytest.mark.slow
 def test_results_files(whole_run, shapes_data):
     workdir, results = whole_run
     assert list(results) == ["val", "testA", "testB"]
@@ -30,6 +31,7 @@ def test_results_files(whole_run, shapes_data):
         assert (folder / "gallery.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
     workdir, results = whole_run
     split = shapes_data.split("val")

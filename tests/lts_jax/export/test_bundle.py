@@ -83,6 +83,7 @@ def real(mini_refcoco, tmp_path_factory):
     return split, rows, Vocabulary.build(split.index.text)
 
 
+@pytest.mark.slow
 def test_reloaded_networks_reproduce_the_masks_of_real_images(real, tmp_path):
     split, rows, vocabulary = real
     trained = make_trained(vocabulary.words)
@@ -133,6 +134,7 @@ def ours(trained, images, sentences):
     return masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -184,6 +186,7 @@ def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_pa
             np.testing.assert_allclose(result[name], value, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pixels_equal_opencvs_to_the_bit():
     rng = np.random.default_rng(0)
     for h, w in ((480, 640), (427, 640), (333, 500), (640, 480), (375, 500), (100, 60), (640, 1)):

@@ -27,6 +27,7 @@ def run(**fields):
     return outputs, maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_filter_shows_every_round(rounds):
     outputs, maps = run(rounds=rounds)
@@ -35,6 +36,7 @@ def test_filter_shows_every_round(rounds):
         np.testing.assert_array_equal(heatmap, jax.nn.sigmoid(outputs.heatmap[:, i]))
 
 
+@pytest.mark.slow
 def test_word_filter_shows_the_response_to_each_word():
     _, maps = run(locate="word_filter")
     assert list(maps) == ["round1/heatmap", "round1/words"]
@@ -44,6 +46,7 @@ def test_word_filter_shows_the_response_to_each_word():
     np.testing.assert_array_equal(shown, np.arange(4) < LENGTHS[:, None])
 
 
+@pytest.mark.slow
 def test_transformer_shows_where_each_cell_looked():
     _, maps = run(locate="transformer", rounds=2)
     names = ("heatmap", "self_attention", "cross_attention")

@@ -21,6 +21,7 @@ def variables():
     )
 
 
+@pytest.mark.slow
 def test_one_image_encoding_serves_many_sentences(variables):
     model = LTS(vocab_size=9, **TINY)
     whole = model.apply(variables, IMAGE[[0, 0]], TOKENS, LENGTHS, train=False)
@@ -33,6 +34,7 @@ def test_one_image_encoding_serves_many_sentences(variables):
     assert np.abs(whole.mask[0] - whole.mask[1]).max() > 1e-3  # the sentence matters
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_it_and_returns_float32(variables):
     exact = LTS(vocab_size=9, **TINY).apply(variables, IMAGE, TOKENS, LENGTHS, train=False)
     model = LTS(vocab_size=9, **TINY, dtype=jnp.bfloat16)
@@ -46,6 +48,7 @@ def test_bfloat16_computes_in_it_and_returns_float32(variables):
     assert {x.dtype for x in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["probability", "logits"])
 def test_prior_reaches_the_segmenter(variables, prior):
     model = LTS(vocab_size=9, **TINY, prior=prior)

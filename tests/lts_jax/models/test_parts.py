@@ -147,6 +147,7 @@ def test_further_rounds_see_the_map_before(rounds, prior):
             x = conv_norm_act(x, variables, f"mix{i + 1}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_prior", [True, False])
 def test_segmenter_is_aspp_and_a_transposed_convolution(with_prior):
     rng = np.random.default_rng(2)

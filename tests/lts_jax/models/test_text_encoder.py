@@ -64,6 +64,7 @@ def test_equals_torch_gru_on_packed_sequences():
     assert relative_error(ours_recurrent, recurrent) < 1e-5
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     model = TextEncoder(vocab_size=10, embed_dim=6, features=8)
     variables = model.init(jax.random.key(0), TOKENS, LENGTHS)

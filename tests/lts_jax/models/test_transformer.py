@@ -45,6 +45,7 @@ def torch_layer(params):
     return layer
 
 
+@pytest.mark.slow
 def test_equals_torchs_decoder_layer():
     model = DecoderLayer(HEADS)
     position = jnp.zeros((12, C))
@@ -131,6 +132,7 @@ def test_position_encoding_is_detrs():
         sine_position_encoding(3, 5, 10)
 
 
+@pytest.mark.slow
 def test_locator_reads_cells_in_row_major_order():
     """Every cell's answer stands where its features stood, and no two cells are the same."""
     fused = RNG.normal(size=(1, 3, 4, C)).astype(np.float32)

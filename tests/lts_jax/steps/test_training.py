@@ -61,6 +61,7 @@ def test_a_batch_is_learned():
     assert losses[-1] < 0.2 * losses[0]
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     one, losses_one = run(1, 1)
     eight, losses_eight = run(8, 1)
@@ -86,6 +87,7 @@ def test_batch_size_must_divide_over_the_devices():
     check_batch_size("train.batch_size", 16, mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts", [{}, {"rounds": 2, "segment": False}, {"locate": "none"}], ids=str
 )
@@ -133,6 +135,7 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
         assert out["hit"].shape == (4,) and out["point"].shape == (4, 2)
 
 
+@pytest.mark.slow
 def test_scoring_needs_no_traffic_between_devices():
     """A sentence's image is encoded on its own device."""
     if jax.device_count() < 8:
@@ -152,6 +155,7 @@ def test_scoring_needs_no_traffic_between_devices():
         assert traffic not in program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "options", "devices"),
     [
@@ -203,6 +207,7 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
             assert error < 1e-8 * np.linalg.norm(y) + least, jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_images_and_their_sentences_are_on_one_device():
     """Repeating an image for its sentences moves nothing; gradients and statistics are summed."""
     if jax.device_count() < 8:

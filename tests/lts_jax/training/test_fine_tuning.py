@@ -52,6 +52,7 @@ def bits(tree):
     return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_the_same_to_the_bit_after_20_steps():
     def with_negative_zeros(params):
         stem = params["backbone"]["stem"]
@@ -94,6 +95,7 @@ def norms(updates):
     return {part: value**0.5 for part, value in squares.items()}
 
 
+@pytest.mark.slow
 def test_learning_rates_by_part():
     """The norms of the second of two updates, by the same gradients of the network's shapes."""
     multipliers = dict(zip(PARTS, (0.1, 0.0, 0.5, 1.0, 2.0, 3.0), strict=True))

@@ -72,6 +72,7 @@ def pretrained_run(tmp_path_factory, tiny_config_factory):
     return config, workdir, arrays, folder
 
 
+@pytest.mark.slow
 def test_files_are_in_the_trained_network(pretrained_run):
     _, workdir, arrays, folder = pretrained_run
     flat = variables(workdir)
@@ -86,6 +87,7 @@ def test_files_are_in_the_trained_network(pretrained_run):
     np.testing.assert_array_equal(row, np.array(red[1:], np.float32))
 
 
+@pytest.mark.slow
 def test_where_they_are_from_is_in_the_runs_metadata(pretrained_run, tiny_config_factory):
     config, workdir, _, folder = pretrained_run
     for path in (workdir / "run.json", workdir / "eval" / "val" / "run.json"):
@@ -141,6 +143,7 @@ def test_a_missing_file_is_named_with_its_field(tiny_config_factory, tmp_path):
         np.testing.assert_array_equal(after[name], value)
 
 
+@pytest.mark.slow
 def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     pretrained_run, tiny_config_factory, capsys
 ):
@@ -196,6 +199,7 @@ def test_rows_follow_their_words():
     np.testing.assert_array_equal(ours["params/text/embed/embedding"][0], [0, 1])  # not changed
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_weights_record_is_unreadable(pretrained_run, tmp_path):
     shutil.copytree(pretrained_run[1], tmp_path / "old")
     with Checkpoints(tmp_path / "old") as checkpoints:
@@ -206,6 +210,7 @@ def test_a_checkpoint_without_its_weights_record_is_unreadable(pretrained_run, t
             checkpoints.read_run(step)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_many_words_have_a_vector(
     pretrained_run, shapes_dir, repo_root, monkeypatch, capsys
 ):

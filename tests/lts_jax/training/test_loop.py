@@ -37,6 +37,7 @@ def final_params(workdir):
     return step, jax.tree.leaves(state)
 
 
+@pytest.mark.slow
 def test_log_has_each_step_once(whole_run):
     workdir, _ = whole_run
     lines = metrics_lines(workdir)
@@ -47,6 +48,7 @@ def test_log_has_each_step_once(whole_run):
     assert any((workdir / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(
     whole_run, tiny_config_factory, tmp_path, capsys
 ):
@@ -78,6 +80,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert trained == sorted(set(trained))
 
 
+@pytest.mark.slow
 def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path, capsys):
     whole, results = whole_run
     workdir = tmp_path / "copy"
@@ -90,6 +93,7 @@ def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path,
     assert evaluate(tiny_config_factory(), workdir) == results
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
     workdir, _ = whole_run
     config = tiny_config_factory()
@@ -105,6 +109,7 @@ def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
         evaluate(config, workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"), [("hide_sentence", True), ("resize", "squash"), ("max_words", 3)]
 )
@@ -117,6 +122,7 @@ def test_evaluation_keeps_the_runs_inputs(whole_run, tiny_config_factory, field,
         evaluate(config, workdir)
 
 
+@pytest.mark.slow
 def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     workdir, _ = whole_run
     generate(tmp_path / "raw", scenes={"train": 24, "val": 6}, seed=1, progress=False)
@@ -129,6 +135,7 @@ def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     assert re.search(r"\n  sha256: \w{64} there, \w{64} now\n", str(error.value))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_path, capsys):
     """A worse checkpoint after the best one does not matter."""
     whole, results = whole_run
@@ -149,6 +156,7 @@ def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_pa
     assert f"evaluating step {best}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.model.dtype = "bfloat16"
@@ -159,6 +167,7 @@ def test_bfloat16_trains(tiny_config_factory, tmp_path):
     assert {x.dtype.name for x in final_params(tmp_path)[1]} <= {"float32", "int32"}
 
 
+@pytest.mark.slow
 def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, capsys):
     config = tiny_config_factory()
     config.model.locate = "none"
@@ -177,6 +186,7 @@ def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, c
     assert table[2].startswith("95 %") and table[3].split()[-1] == "-"
 
 
+@pytest.mark.slow
 def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
     run = json.loads((whole_run[0] / "run.json").read_text())
     assert run["config"] == plain_config(tiny_config_factory())
@@ -194,6 +204,7 @@ def test_two_runs_in_one_workdir_are_refused(tiny_config_factory, tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_is_not_made_shorter(whole_run, tiny_config_factory):
     workdir, _ = whole_run
     config = tiny_config_factory()
@@ -207,6 +218,7 @@ def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
         evaluate(tiny_config_factory(), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_image", [1, 2])
 def test_a_loss_that_is_not_finite_stops_the_run(
     tiny_config_factory, shapes_data, tmp_path, per_image, monkeypatch
@@ -259,6 +271,7 @@ def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_real_files_train_and_are_scored_at_their_own_sizes(mini_refcoco, tmp_path):
     config = mini_refcoco_config.get_config()
     config.data.raw = str(mini_refcoco)

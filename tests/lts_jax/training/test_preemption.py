@@ -14,7 +14,8 @@ from lts_jax.training import preemption
 from lts_jax.training.preemption import Pace, Stop, Turn
 
 START = (
-    "import os, time; from lts_jax.training.preemption import Stop; stop = Stop(); stop.listen();"
+    "import os, time; from lts_jax.io.console import configure_logging; configure_logging();"
+    "from lts_jax.training.preemption import Stop; stop = Stop(); stop.listen();"
 )
 # In C for minutes, as a compilation is: Python runs no handler meanwhile.
 BUSY = "print('go', flush=True); import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
@@ -75,15 +76,15 @@ def test_processes_stop_and_save_behind_the_same_step(repo_root, told):
     code = """
 import os, signal, sys, time
 import jax
-from lts_jax import stopping
+from lts_jax.training import preemption
 me, told = int(sys.argv[1]), int(sys.argv[2])
 jax.config.update("jax_enable_preemption_service", False)
 jax.distributed.initialize("localhost:{port}", 2, me)
-stopping.AGREE_S = 0.05
-stop = stopping.Stop()
+preemption.AGREE_S = 0.05
+stop = preemption.Stop()
 stop.listen()
 stop.training()
-pace = stopping.Pace(stop, 0.002 if me == 0 else 0)
+pace = preemption.Pace(stop, 0.002 if me == 0 else 0)
 for step in range(1, 10000):
     time.sleep(0.01)
     if step == 40 and me == told:
