@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco
 
 from lts_jax.data.image_ops import decode_image
+from lts_jax.evaluation.run import evaluate
 from tfds_refcoco.masks import decode
 
 
@@ -66,3 +67,8 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
         assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
     assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
     assert sum(p["intersection"] for p in predictions) > 0
+
+
+def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        evaluate(tiny_config_factory(), tmp_path)

@@ -1,4 +1,8 @@
-"""Sizes of a real but tiny network."""
+"""Sizes of a real but tiny network.
+
+They are fields of `lts_jax.models.LTS` and of `config.model`. Every part is there, each as narrow
+as it can be, so that compiling takes most of the time of a test.
+"""
 
 TINY = {
     "embed_dim": 8,

@@ -213,11 +213,6 @@ def test_a_run_is_not_made_shorter(whole_run, tiny_config_factory):
         loop.train(config, workdir)
 
 
-def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
-    with pytest.raises(ValueError, match="holds no checkpoint"):
-        evaluate(tiny_config_factory(), tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("per_image", [1, 2])
 def test_a_loss_that_is_not_finite_stops_the_run(
