@@ -64,12 +64,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    overrides, others = split_overrides(arguments[1:])
-    args = parser.parse_args(others)
-    args.overrides = overrides
-    if overrides and not hasattr(args, "config"):
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     try:
+        overrides, others = split_overrides(arguments[1:])
+        args = parser.parse_args(others)
+        args.overrides = overrides
+        if overrides and not hasattr(args, "config"):
+            parser.error(f"unrecognized arguments: {' '.join(overrides)}")
         module.run(args)
     except (*USER_ERRORS, DataError) as error:
         sys.exit(f"error: {error}")
