@@ -23,7 +23,12 @@ BUSY = "print('go', flush=True); import hashlib; hashlib.pbkdf2_hmac('sha256', b
 
 def python(repo_root, code):
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=repo_root, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=repo_root,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A signal that is ignored from the start stays so, as Ctrl-C does in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
