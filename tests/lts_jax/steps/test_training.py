@@ -55,6 +55,7 @@ def run(n_devices, n_steps, optimizer=OPTIMIZER):
     return state, losses
 
 
+@pytest.mark.slow
 def test_a_batch_is_learned():
     state, losses = run(1, 60, QUICK)
     assert int(state.step) == 60
