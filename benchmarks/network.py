@@ -21,6 +21,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
 from lts_jax.models import LTS
+from lts_jax.models.darknet53 import Conventions
 from lts_jax.state.train_state import TrainState, variables_of
 
 SWEEPS = {
@@ -72,7 +73,10 @@ def compile_step(experiment: Experiment, batch: int) -> tuple[dict[str, np.ndarr
 
 def fields_of(model: LTS) -> dict[str, Any]:
     """Returns the network's fields that `TorchLTS` takes."""
-    names = [n for n in LTS.__dataclass_fields__ if n not in ("parent", "name", "dtype", "remat")]
+    if model.backbone_conventions != Conventions():
+        raise ValueError("the network in PyTorch has Darknet's conventions alone")
+    others = ("parent", "name", "dtype", "remat", "backbone_conventions")
+    names = [n for n in LTS.__dataclass_fields__ if n not in others]
     return {name: getattr(model, name) for name in names}
 
 

@@ -57,6 +57,12 @@ FIELDS = {
     "model.backbone_stages": Field(
         (1, 2, 8, 8, 4), "residual blocks per stage", (BLOCKS,), NETWORK
     ),
+    "model.backbone_conventions": Field(
+        "darknet",
+        "slope, epsilon and normalization of the image that the backbone's weights need",
+        one_of("darknet", "ultralytics_2020", "timm"),
+        NETWORK,
+    ),
     "model.backbone_weights": Field("", "file of a pretrained Darknet53; '': random"),
     "model.neck": Field(
         True, "YOLOv3's six extra convolutions on the stride-32 tap", scope=NETWORK

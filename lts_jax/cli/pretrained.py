@@ -57,7 +57,10 @@ def convert_darknet(args: argparse.Namespace) -> None:
     if "warning" in backbone.source:
         print(f"WARNING: {backbone.source['warning']}")
     save_backbone(out, backbone)
-    print(f"wrote {out}; train with --config.model.backbone_weights={out}")
+    conventions = backbone.source["conventions"]
+    needed = f" --config.model.backbone_conventions={'|'.join(conventions)}"
+    flag = "" if conventions == ["darknet"] else needed
+    print(f"wrote {out}; train with --config.model.backbone_weights={out}{flag}")
 
 
 def look_up_vectors(args: argparse.Namespace) -> None:

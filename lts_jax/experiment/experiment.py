@@ -24,6 +24,7 @@ from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import provenance
 from lts_jax.models import LTS
+from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.reader import Dataset, Split
@@ -167,11 +168,9 @@ class Experiment:
             for name, value in self.config.model.items()
             if name in LTS.__dataclass_fields__
         }
-        return LTS(
-            vocab_size=len(self.vocabulary),
-            remat=self.config.train.remat,
-            **fields | {"dtype": _DTYPES[self.config.model.dtype]},
-        )
+        fields["dtype"] = _DTYPES[self.config.model.dtype]
+        fields["backbone_conventions"] = CONVENTIONS[self.config.model.backbone_conventions]
+        return LTS(vocab_size=len(self.vocabulary), remat=self.config.train.remat, **fields)
 
     @property
     def freezes_backbone(self) -> bool:

@@ -1,6 +1,5 @@
 """Writes a trained network as a folder that others can run."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -60,9 +59,9 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
         elif kind == "onnx":
             make_onnx(trained, temporary / "model.onnx")
         else:
-            metadata = {"config": json.dumps(experiment.config.to_dict())}
-            metadata["source"] = json.dumps(_origin(trained))
-            save_tensors(temporary / "model.safetensors", trained.arrays, metadata)
+            metadata = {"config": experiment.config.to_dict(), "source": _origin(trained)}
+            conventions = [experiment.config.model.backbone_conventions]
+            save_tensors(temporary / "model.safetensors", trained.arrays, conventions, metadata)
         write_json(temporary / "vocabulary.json", list(experiment.vocabulary.words))
         write_json(temporary / "preprocessing.json", preprocessing(trained))
         if kind != "safetensors":
@@ -78,8 +77,12 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
 def preprocessing(trained: Trained) -> dict[str, Any]:
     """What turns an image and a sentence into the network's inputs, as plain data."""
     config = trained.experiment.config
+    slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
     return {
-        "image": "RGB, uint8; scaling to [0, 1] is part of the network",
+        "image": "RGB, uint8; scaling to [0, 1], mean and std are part of the network",
+        "mean": mean,
+        "std": std,
+        "backbone": {"negative_slope": slope, "epsilon": epsilon},
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-_EPSILON = 1e-5  # of lts_jax.models.layers.batch_norm
-_LEAK = 0.1  # of lts_jax.models.layers.leaky_relu
+from lts_jax.models.layers import EPSILON, NEGATIVE_SLOPE
 
 
 class Graph:
@@ -59,14 +58,23 @@ class Graph:
         kernel = self.array(f"{path}/kernel")
         return self.affine(x, kernel[None, None], self.array(f"{path}/bias"))
 
-    def conv(self, x: str, path: str, stride: int = 1, dilation: int = 1, zeros: int = 0) -> str:
+    def conv(
+        self,
+        x: str,
+        path: str,
+        stride: int = 1,
+        dilation: int = 1,
+        zeros: int = 0,
+        negative_slope: float = NEGATIVE_SLOPE,
+        epsilon: float = EPSILON,
+    ) -> str:
         """ConvNormAct; the last channels of `x` are so many zeros, which it does not know."""
         kernel = self.array(f"{path}/conv/kernel")
         kernel = kernel[None, None] if kernel.ndim == 2 else kernel
         kernel = np.pad(kernel, ((0, 0), (0, 0), (0, zeros), (0, 0)))
-        scale, shift = self.norm(f"{path}/norm")
+        scale, shift = self.norm(f"{path}/norm", epsilon)
         x = self.affine(x, kernel * scale, shift, stride, dilation)
-        return self.leaky(x)
+        return self.leaky(x, negative_slope)
 
     def affine(
         self, x: str, kernel: np.ndarray, bias: np.ndarray, stride: int = 1, dilation: int = 1
@@ -81,15 +89,15 @@ class Graph:
             pads=[pad] * 4,
         )
 
-    def norm(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+    def norm(self, path: str, epsilon: float = EPSILON) -> tuple[np.ndarray, np.ndarray]:
         """A BatchNorm as a factor and a summand of each channel."""
         mean, var = (self.array(f"{path}/{k}", "batch_stats") for k in ("mean", "var"))
-        scale = self.array(f"{path}/scale") / np.sqrt(var + _EPSILON)
+        scale = self.array(f"{path}/scale") / np.sqrt(var + epsilon)
         return scale, self.array(f"{path}/bias") - mean * scale
 
-    def leaky(self, x: str) -> str:
+    def leaky(self, x: str, negative_slope: float = NEGATIVE_SLOPE) -> str:
         """LeakyReLU."""
-        return self.node("LeakyRelu", [x], alpha=_LEAK)
+        return self.node("LeakyRelu", [x], alpha=negative_slope)
 
     def double(self, x: str) -> str:
         """Twice the height and width, by copies."""

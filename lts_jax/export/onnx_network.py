@@ -5,6 +5,7 @@ BatchNorm folded into its own), ONNX's GRU, matrix products, and ways to move nu
 `[B, C, H, W]` as ONNX has them. Everything is float32.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained
 from lts_jax.export.onnx_graph import Graph
 from lts_jax.models import LTS
+from lts_jax.models.darknet53 import Conventions
 
 _OPSET = 17
 
@@ -74,18 +76,23 @@ def make_onnx(trained: Trained, path: Path) -> None:
 
 
 def _backbone(graph: Graph, x: str, model: LTS) -> list[str]:
-    """The taps at strides 8, 16 and 32."""
-    x = graph.conv(x, "backbone/stem")
+    """The taps at strides 8, 16 and 32, of `[B, 3, H, W]` in [0, 1]."""
+    slope, epsilon, mean, std = model.backbone_conventions
+    conv = partial(graph.conv, negative_slope=slope, epsilon=epsilon)
+    if (mean, std) != Conventions()[2:]:
+        mean, std = (graph.floats(np.reshape(x, (3, 1, 1))) for x in (mean, std))
+        x = graph.node("Div", [graph.node("Sub", [x, mean]), std])
+    x = conv(x, "backbone/stem")
     taps = []
     for i, blocks in enumerate(model.backbone_stages, start=1):
-        x = graph.conv(x, f"backbone/stage{i}_down", stride=2)
+        x = conv(x, f"backbone/stage{i}_down", stride=2)
         for j in range(blocks):
             block = f"backbone/stage{i}_block{j}"
-            y = graph.conv(graph.conv(x, f"{block}/ConvNormAct_0"), f"{block}/ConvNormAct_1")
+            y = conv(conv(x, f"{block}/ConvNormAct_0"), f"{block}/ConvNormAct_1")
             x = graph.node("Add", [x, y])
         taps.append(x)
     for j in range(3 if model.neck else 0):
-        x = graph.conv(graph.conv(x, f"backbone/neck{j}_reduce"), f"backbone/neck{j}_expand")
+        x = conv(conv(x, f"backbone/neck{j}_reduce"), f"backbone/neck{j}_expand")
     return [taps[2], taps[3], x]
 
 

@@ -1,13 +1,38 @@
 """Darknet53, the backbone of YOLOv3 (Redmon and Farhadi, 2018, Table 1)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.layers import ConvNormAct, Dtype, rematerialized
+from lts_jax.models.layers import EPSILON, NEGATIVE_SLOPE, ConvNormAct, Dtype, rematerialized
+
+
+class Conventions(NamedTuple):
+    """What implementations of Darknet53 differ in: weights need what they were trained with.
+
+    Attributes:
+      negative_slope: of LeakyReLU.
+      epsilon: that BatchNorm adds to a variance.
+      mean: of the image's channels R, G, B in [0, 1], subtracted from them.
+      std: that they are then divided by.
+    """
+
+    negative_slope: float = NEGATIVE_SLOPE
+    epsilon: float = EPSILON
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+CONVENTIONS = {
+    "darknet": Conventions(),
+    "ultralytics_2020": Conventions(epsilon=1e-4),
+    "timm": Conventions(0.01, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+}
+"""Of `model.backbone_conventions`. Darknet's epsilon is that of its GPU code."""
 
 
 class ImageFeatures(NamedTuple):
@@ -22,13 +47,21 @@ class Residual(nn.Module):
     """1×1 to half the channels, 3×3 back, added to the input."""
 
     dtype: Dtype = jnp.float32
+    negative_slope: float = NEGATIVE_SLOPE
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         """Maps `[B, H, W, C]` to the same shape."""
         c = x.shape[-1]
-        y = ConvNormAct(c // 2, 1, dtype=self.dtype)(x, train=train)
-        return x + ConvNormAct(c, 3, dtype=self.dtype)(y, train=train)
+        conv = partial(
+            ConvNormAct,
+            dtype=self.dtype,
+            negative_slope=self.negative_slope,
+            epsilon=self.epsilon,
+        )
+        y = conv(c // 2, 1)(x, train=train)
+        return x + conv(c, 3)(y, train=train)
 
 
 class Darknet53(nn.Module):
@@ -41,6 +74,7 @@ class Darknet53(nn.Module):
         stride-32 tap, as MCN (Luo et al., CVPR 2020) does.
       dtype: of the computation.
       remat: in training, keep no more than each block's input for the backward pass.
+      conventions: of the weights.
     """
 
     width: int = 32
@@ -48,6 +82,7 @@ class Darknet53(nn.Module):
     neck: bool = True
     dtype: Dtype = jnp.float32
     remat: bool = False
+    conventions: Conventions = CONVENTIONS["darknet"]
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
@@ -56,19 +91,23 @@ class Darknet53(nn.Module):
         if c != 3 or h % 32 or w % 32:
             raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
         run = rematerialized(self.remat and train)
-        x = run(ConvNormAct(self.width, 3, dtype=self.dtype, name="stem"), image, train=train)
+        slope, epsilon, mean, std = self.conventions
+        options = {"dtype": self.dtype, "negative_slope": slope, "epsilon": epsilon}
+        conv, residual = partial(ConvNormAct, **options), partial(Residual, **options)
+        if (mean, std) != Conventions()[2:]:
+            image = (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
+        x = run(conv(self.width, 3, name="stem"), image, train=train)
         taps = []
         for i, blocks in enumerate(self.stage_sizes, start=1):
             features = self.width * 2**i
-            down = ConvNormAct(features, 3, stride=2, dtype=self.dtype, name=f"stage{i}_down")
+            down = conv(features, 3, stride=2, name=f"stage{i}_down")
             x = run(down, x, train=train)
             for j in range(blocks):
-                block = Residual(dtype=self.dtype, name=f"stage{i}_block{j}")
-                x = run(block, x, train=train)
+                x = run(residual(name=f"stage{i}_block{j}"), x, train=train)
             taps.append(x)
         if self.neck:
             for j in range(3):
-                half = ConvNormAct(x.shape[-1] // 2, 1, dtype=self.dtype, name=f"neck{j}_reduce")
-                full = ConvNormAct(x.shape[-1], 3, dtype=self.dtype, name=f"neck{j}_expand")
+                half = conv(x.shape[-1] // 2, 1, name=f"neck{j}_reduce")
+                full = conv(x.shape[-1], 3, name=f"neck{j}_expand")
                 x = run(full, run(half, x, train=train), train=train)
         return ImageFeatures(stride8=taps[2], stride16=taps[3], stride32=x)

@@ -12,16 +12,15 @@ from lts_jax.models.convolution import convolve
 
 Dtype = Any
 
-leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.1)
+NEGATIVE_SLOPE = 0.1
+EPSILON = 1e-5
+
+leaky_relu = functools.partial(nn.leaky_relu, negative_slope=NEGATIVE_SLOPE)
 """g of Eq. 5 and 7; Darknet's activation too."""
 
 
-batch_norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
-"""Darknet's; momentum 0.9 is what torch calls 0.1."""
-
-
 class ConvNormAct(nn.Module):
-    """Convolution without bias → BatchNorm (eps 1e-5) → LeakyReLU 0.1.
+    """Convolution without bias → BatchNorm → LeakyReLU.
 
     Attributes:
       features: output channels.
@@ -29,6 +28,8 @@ class ConvNormAct(nn.Module):
       stride: 1 or 2.
       dilation: rate of an atrous kernel.
       dtype: of the computation; parameters and statistics stay float32.
+      negative_slope: of LeakyReLU.
+      epsilon: that BatchNorm adds to a variance.
     """
 
     features: int
@@ -36,6 +37,8 @@ class ConvNormAct(nn.Module):
     stride: int = 1
     dilation: int = 1
     dtype: Dtype = jnp.float32
+    negative_slope: float = NEGATIVE_SLOPE
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -57,10 +60,24 @@ class ConvNormAct(nn.Module):
                 conv_general_dilated=convolve,
                 name="conv",
             )(x)
-        return norm_act(x, train=train, dtype=self.dtype)
+        return norm_act(
+            x,
+            train=train,
+            dtype=self.dtype,
+            negative_slope=self.negative_slope,
+            epsilon=self.epsilon,
+        )
 
 
-def norm_act(x: jax.Array, *, train: bool, dtype: Dtype, name: str = "norm") -> jax.Array:
+def norm_act(
+    x: jax.Array,
+    *,
+    train: bool,
+    dtype: Dtype,
+    name: str = "norm",
+    negative_slope: float = NEGATIVE_SLOPE,
+    epsilon: float = EPSILON,
+) -> jax.Array:
     """BatchNorm of the module that calls, of this name, then LeakyReLU.
 
     For the backward pass nothing but x and the batch's sums is kept; it computes the rest again.
@@ -68,9 +85,15 @@ def norm_act(x: jax.Array, *, train: bool, dtype: Dtype, name: str = "norm") -> 
     """
 
     def call(norm: nn.Module, x: jax.Array) -> jax.Array:
-        return leaky_relu(norm(x))
+        return nn.leaky_relu(norm(x), negative_slope)
 
-    norm = batch_norm(use_running_average=not train, dtype=dtype, name=name)
+    norm = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,  # what torch calls 0.1
+        epsilon=epsilon,
+        dtype=dtype,
+        name=name,
+    )
     return (nn.remat(call, policy=_is_sum) if train else call)(norm, x)
 
 

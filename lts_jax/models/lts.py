@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from lts_jax.models.darknet53 import Darknet53, ImageFeatures
+from lts_jax.models.darknet53 import CONVENTIONS, Conventions, Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import Dtype, for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
@@ -41,6 +41,7 @@ class LTS(nn.Module):
       gru_features: GRU units per direction; f_text has twice as many.
       backbone_width: channels of Darknet53's first convolution.
       backbone_stages: residual blocks per stage.
+      backbone_conventions: slope, epsilon and normalization of the image in Darknet53.
       neck: YOLOv3's six extra convolutions on the stride-32 tap.
       fuse: False leaves the sentence out of the fusion.
       fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
@@ -61,6 +62,7 @@ class LTS(nn.Module):
     gru_features: int = 512
     backbone_width: int = 32
     backbone_stages: Sequence[int] = (1, 2, 8, 8, 4)
+    backbone_conventions: Conventions = CONVENTIONS["darknet"]
     neck: bool = True
     fuse: bool = True
     fused_features: int = 1024
@@ -87,6 +89,7 @@ class LTS(nn.Module):
             self.neck,
             dtype=self.dtype,
             remat=self.remat,
+            conventions=self.backbone_conventions,
         )
         self.text = TextEncoder(
             self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype

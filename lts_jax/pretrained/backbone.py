@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import whole_file
+from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained.darknet import read_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.pretrained.state_dict import Loaded, from_own, from_torch, is_own
@@ -38,8 +39,9 @@ class Backbone(NamedTuple):
       variables: `params` and `batch_stats` of `lts_jax.models.darknet53.Darknet53`: nested
         dictionaries of float32 arrays, kernels `[k, k, in, out]` or, for k = 1, `[in, out]`, and
         BatchNorm's `scale`, `bias`, `mean` and `var` `[out]`.
-      source: `file`, its `sha256`, `bytes` and `format`, and what else it records; `warning` if its
-        training may have seen the images that the model will be evaluated on.
+      source: `file`, its `sha256`, `bytes` and `format`, the `conventions` that the weights may
+        need (keys of `lts_jax.models.darknet53.CONVENTIONS`), and what else it records; `warning`
+        if its training may have seen the images that the model will be evaluated on.
     """
 
     variables: dict[str, Any]
@@ -99,13 +101,24 @@ def save_backbone(path: Path, backbone: Backbone) -> None:
         for collection, tree in backbone.variables.items()
         for name, value in _flatten(tree).items()
     }
-    save_tensors(path, tensors, {"source": json.dumps(backbone.source)})
+    save_tensors(path, tensors, backbone.source["conventions"], {"source": backbone.source})
 
 
-def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
-    """Writes a .safetensors file atomically."""
+def save_tensors(
+    path: Path, tensors: Mapping[str, NDArray[Any]], conventions: Sequence[str], metadata: Any
+) -> None:
+    """Writes a .safetensors file atomically.
+
+    Args:
+      path: of the file.
+      tensors: by name.
+      conventions: that the backbone's weights may need.
+      metadata: JSON by field, for the file's header.
+    """
+    fields = {"conventions": list(conventions), **metadata}
+    header = {name: json.dumps(value) for name, value in fields.items()}
     with whole_file(path, shared=True) as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata)
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, header)
 
 
 def _reader(path: Path, start: bytes) -> Callable[[Path, Network], Loaded]:
@@ -125,7 +138,7 @@ def _read_torch(path: Path, network: Network) -> Loaded:
     def read(name: str) -> NDArray[Any]:
         return to_numpy(path, name, tensors[name])
 
-    return from_torch(path, shapes, read, network, ordered=True)
+    return from_torch(path, shapes, read, network)
 
 
 def _read_safetensors(path: Path, network: Network) -> Loaded:
@@ -133,10 +146,12 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
         with safe_open(path, "numpy") as file:
             names = file.keys()
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            origin = (file.metadata() or {}).get("source")
+            header = file.metadata() or {}
 
             def read(name: str) -> NDArray[Any]:
                 try:
+                    if file.get_slice(name).get_dtype() == "BF16":
+                        return _read_bfloat16(path, name, shapes[name])
                     tensor: NDArray[Any] = file.get_tensor(name)
                     return tensor
                 except (SafetensorError, TypeError, ValueError, AttributeError) as error:
@@ -144,8 +159,9 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
 
             if is_own(shapes):
                 variables, described = from_own(path, shapes, read, network)
+                described["conventions"] = _parse_conventions(path, header.get("conventions"))
             else:
-                variables, described = from_torch(path, shapes, read, network, ordered=False)
+                variables, described = from_torch(path, shapes, read, network)
     except SafetensorError as error:
         with path.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
@@ -153,19 +169,41 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
             f"{path}: the header, bytes 0 to {8 + length}, does not describe this file of "
             f"{path.stat().st_size} bytes ({error}): download it again"
         ) from error
-    if origin:
-        described["origin"] = _parse_origin(path, origin)
+    if "source" in header:
+        origin = _parse(header["source"])
+        if not isinstance(origin, dict):
+            raise ConfigError(f"{path}: the header's field `source` is not a JSON object")
+        described["origin"] = origin
     return variables, described
 
 
-def _parse_origin(path: Path, text: str) -> dict[str, Any]:
+def _read_bfloat16(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Reads a tensor that NumPy has no type for: the upper halves of float32 numbers."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def _parse_conventions(path: Path, text: str | None) -> list[str]:
+    names = _parse(text or "")
+    if not isinstance(names, list) or not names or not set(map(str, names)) <= set(CONVENTIONS):
+        raise ConfigError(
+            f"{path}: the header's field `conventions` does not name some of "
+            f"{', '.join(CONVENTIONS)}: write the file again with `lts pretrained darknet` or "
+            "`lts export`"
+        )
+    return names
+
+
+def _parse(text: str) -> Any:
+    """Returns what JSON text holds, None if it is not valid."""
     try:
-        origin = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        origin = None
-    if not isinstance(origin, dict):
-        raise ConfigError(f"{path}: the header's field `source` is not a JSON object")
-    return origin
+        return None
 
 
 def _warning(source: dict[str, Any]) -> str | None:

@@ -14,9 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained.layout import LIMIT, Conv, Network, assemble, darknet53, neck, yolo_tail
+from lts_jax.pretrained.layout import (
+    LIMIT,
+    Conv,
+    Network,
+    assemble,
+    darknet53,
+    neck,
+    untrained,
+    yolo_tail,
+)
 
 _COCO_OUTPUTS = 255  # 3 anchors · (5 + 80 classes)
+_ZEROS_AT_END = 16  # float32; training leaves hardly one that is exactly zero
+_ZEROS_IN_ROW = 1024  # float32 in the 4 KiB of a block of a disk
 _IMAGENET_CLASSES = 1000
 
 
@@ -42,7 +53,7 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
       network: which backbone to read.
 
     Returns:
-      `params` and `batch_stats` of the backbone, and a description of the file: `format`,
+      `params` and `batch_stats` of the backbone, and a description: `format`, `conventions`,
       `version`, `images_seen`, `convolutions`, `heads` (outputs of each detection head, None if it
       has no heads) and `classes` of the detector. A truncated file can be taken for one of fewer
       classes; the backbone comes first in the file and is complete in any case.
@@ -68,6 +79,7 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
             "stride-32 features: --config.model.neck=False"
         )
     data = np.memmap(path, "<f4", mode="r", offset=start)
+    _check_end(path, data, convs, start)
     arrays: dict[str, dict[str, NDArray[Any]]] = {conv.path: {} for conv in wanted}
     for array in _arrays(convs):
         values = data[array.start : array.start + array.size]
@@ -77,6 +89,7 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
             arrays[array.conv.path][array.name] = values.reshape(shape)
     described = {
         "format": "Darknet",
+        "conventions": ["darknet"],
         "version": version,
         "images_seen": seen,
         "convolutions": len(convs),
@@ -176,6 +189,25 @@ def _floats(convs: list[Conv]) -> int:
     return sum(sum(_sizes(conv).values()) for conv in convs)
 
 
+def _check_end(path: Path, data: NDArray[np.float32], convs: list[Conv], start: int) -> None:
+    """Raises ConfigError if the file ends in zeros, as one whose download was interrupted."""
+    zeros = 0
+    while zeros < len(data):
+        part = data[max(0, len(data) - zeros - 2**20) : len(data) - zeros]
+        used = np.flatnonzero(part)
+        zeros += len(part) - 1 - int(used[-1]) if len(used) else len(part)
+        if len(used):
+            break
+    if zeros >= _ZEROS_AT_END:
+        first = len(data) - zeros
+        array = next(a for a in _arrays(convs) if first < a.start + a.size)
+        raise ConfigError(
+            f"{path}: bytes {start + 4 * first} to {start + 4 * len(data)}, from the {array} to "
+            f"the end, {zeros / len(data):.0%} of the file, are zeros, which no training leaves: "
+            "the download is incomplete"
+        )
+
+
 def _check_values(path: Path, array: Array, values: NDArray[np.float32], start: int) -> None:
     bad = ~(np.abs(values) <= LIMIT)
     if array.name == "var":
@@ -186,3 +218,14 @@ def _check_values(path: Path, array: Array, values: NDArray[np.float32], start: 
             f"{path}: byte {start + 4 * (array.start + first)}, in the {array}, holds "
             f"{values[first]}, which is impossible: the file is damaged or not a YOLOv3"
         )
+    at = f"{path}: bytes {start + 4 * array.start} to {start + 4 * (array.start + array.size)}"
+    if what := untrained(array.name, values):
+        raise ConfigError(f"{at}: the array of {array} {what}")
+    edges = np.flatnonzero(np.diff(values == 0, prepend=False, append=False))
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        if array.name == "weights" and end - first >= _ZEROS_IN_ROW:
+            raise ConfigError(
+                f"{path}: bytes {start + 4 * (array.start + first)} to "
+                f"{start + 4 * (array.start + end)}, in the {array}, are zeros, which no training "
+                "leaves: a part of the file is missing, download it again"
+            )

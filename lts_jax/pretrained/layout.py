@@ -99,6 +99,23 @@ def yolo_tail(width: int, outputs: int) -> list[Conv]:
     return convs
 
 
+def untrained(key: str, values: NDArray[Any], *, constants: bool = False) -> str | None:
+    """Says what is wrong with an array that no training leaves, None if nothing is.
+
+    Args:
+      key: "bias", "scale", "mean", "var" or "weights".
+      values: of it; an array of one number is judged by that.
+      constants: accept equal numbers, unless these are zeros.
+    """
+    if key not in ("scale", "var", "weights"):
+        return None
+    first = values.flat[0]
+    if (values != first).any() or (first and (constants or values.size == 1)):
+        return None
+    what = "zeros" if first == 0 else f"the number {first}"
+    return f"holds only {what}, which no training leaves: the file is damaged, or not trained"
+
+
 def assemble(arrays: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
     """Builds the backbone's `params` and `batch_stats`, float32.
 

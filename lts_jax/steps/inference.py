@@ -19,7 +19,7 @@ EncodeStep = Callable[[TrainState, jax.Array], PreparedImage]
 
 
 def to_float(image: UInt8[Array, "k s s 3"]) -> Float[Array, "k s s 3"]:
-    """Uint8 pixels to [0, 1]; there is no mean or variance to remove."""
+    """Uint8 pixels to [0, 1]; a mean and deviation, if any, are the backbone's."""
     return image.astype(jnp.float32) / 255
 
 

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.io.console import format_table
+from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained import word_vectors
 from lts_jax.pretrained.backbone import inherited_warning, load_backbone
-from lts_jax.pretrained.layout import Network
+from lts_jax.pretrained.layout import LIMIT, Network
 from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.train_state import TrainState
 
@@ -73,11 +74,14 @@ def fill(
         model = config.model
         network = Network(model.backbone_width, tuple(model.backbone_stages), model.neck)
         backbone = load_backbone(Path(model.backbone_weights), network)
+        field = f"model.backbone_weights={model.backbone_weights}"
+        _check_conventions(field, backbone.source["conventions"], model)
         for collection, tree in backbone.variables.items():
             for name, value in flatten_dict(tree, sep="/").items():
                 flat[f"{collection}/backbone/{name}"] = value
         random -= {name for name in flat if "/backbone/" in name}
-        sources["backbone_weights"] = backbone.source
+        conventions = CONVENTIONS[model.backbone_conventions]._asdict()
+        sources["backbone_weights"] = backbone.source | {"used_conventions": conventions}
         classes = backbone.source.get("classes")
         detector = f", the detector of {classes} classes" if classes else ""
         file = f"{backbone.source['format']} file {backbone.source['file']}"
@@ -102,9 +106,14 @@ def fill(
             step = checkpoints.choose(None)
             saved = checkpoints.read_run(step)
             theirs = flatten_dict(checkpoints.read_variables(step), sep="/")
+        field = f"train.start_from={workdir}"
+        _check_numbers(f"{field}: checkpoint {step}", theirs)
         transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"])
         if not transfer.loaded:
-            raise ConfigError(f"train.start_from={workdir}: no array of it fits this network")
+            raise ConfigError(f"{field}: no array of it fits this network")
+        if any("/backbone/" in path for path in transfer.loaded):
+            theirs_need = [saved["config"]["model"]["backbone_conventions"]]
+            _check_conventions(field, theirs_need, config.model)
         flat = dict(transfer.variables)
         sources["start_from"] = {
             "workdir": str(workdir),
@@ -176,6 +185,30 @@ def describe_transfer(transfer: Transfer, random: set[str], words: int) -> str:
         f"  new {path}, {'random' if path in random else 'from the file'}" for path in transfer.new
     ]
     return "\n".join(lines)
+
+
+def _check_conventions(field: str, names: Sequence[str], model: ConfigDict) -> None:
+    """Raises ConfigError unless a backbone's weights work with the conventions of the config."""
+    if model.backbone_conventions not in names:
+        flags = " or ".join(f"--config.model.backbone_conventions={name}" for name in names)
+        raise ConfigError(
+            f"{field}: its Darknet53 computes otherwise than model.backbone_conventions="
+            f"{model.backbone_conventions} says (slope of LeakyReLU, BatchNorm's epsilon, "
+            f"normalization of the image): set {flags}"
+        )
+
+
+def _check_numbers(where: str, arrays: Flat) -> None:
+    """Raises ConfigError if an array holds a number that no training leaves."""
+    for path, value in arrays.items():
+        numbers = np.asarray(value)
+        bad = ~(np.abs(numbers) <= LIMIT)
+        if bad.any():
+            at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            raise ConfigError(
+                f"{where}: {path} holds {numbers[at]} at {tuple(map(int, at))}: this checkpoint "
+                "is of a run that diverged, or damaged; start from another run"
+            )
 
 
 def _check_shapes(flat: dict[str, Any], variables: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from lts_jax.cli import command
 from lts_jax.errors import ConfigError
 from lts_jax.models.darknet53 import Darknet53
-from lts_jax.pretrained import layout
+from lts_jax.pretrained import darknet, layout
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.darknet import read_darknet, write_darknet
 from lts_jax.pretrained.layout import Network
@@ -63,10 +63,12 @@ def test_full_size_taps_equal_opencvs_and_torchs(tmp_path):
 
     torch = pytest.importorskip("torch", reason="torch writes the state dict")
     from benchmarks.peer.encoders import Darknet53 as TorchDarknet53
+    from tests.lts_jax.pretrained import torch_models
 
     twin = TorchDarknet53(FULL.width, FULL.stages, FULL.neck)
     fill(twin, arrays, torch)
-    torch.save({"state_dict": twin.state_dict(), "epoch": 3}, tmp_path / "darknet53.pth")
+    state = torch_models.state_dict(arrays, torch_models.by_mmdetection, FULL)
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "darknet53.pth")
     loaded = load_backbone(tmp_path / "darknet53.pth", FULL)
     result = ours(FULL, loaded.variables, image)
     with torch.no_grad():
@@ -173,7 +175,7 @@ def test_any_number_of_classes(tmp_path, classes):
 
 def test_the_imagenet_classifier_is_read_past(tiny, tmp_path):
     arrays, numbers = tiny
-    head = np.zeros(1000 * (1 + 32 * TINY.width), np.float32)
+    head = np.random.default_rng(0).normal(0, 1, 1000 * (1 + 32 * TINY.width))
     write_darknet(tmp_path / "w", np.concatenate([numbers[: count(arrays, BODY)], head]))
     _, described = read_darknet(tmp_path / "w", TINY._replace(neck=False))
     assert described["convolutions"] == BODY + 1 and described["heads"] is None
@@ -221,6 +223,47 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
     changed["stage2_down"]["bias"][3] = 0
     changed["head1"]["weights"][0, 0] = np.inf
     refused(header + yolov3.numbers(changed).tobytes(), "weights of head1, holds inf")
+
+
+def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_path):
+    """As of a download that was interrupted, or that lacks a part."""
+    _, numbers = tiny
+    path = tmp_path / "bad"
+
+    def refused(numbers, pattern):
+        write_darknet(path, numbers)
+        with pytest.raises(ConfigError, match=pattern):
+            read_darknet(path, TINY)
+
+    for kept in (0.16, 0.9, 0.9995):
+        first = int(kept * len(numbers))
+        zeros = np.where(np.arange(len(numbers)) < first, numbers, 0)
+        end = 20 + 4 * len(numbers)
+        refused(zeros, rf"bytes {20 + 4 * first} to {end}, from the .* to the end, .*incomplete")
+    refused(np.zeros_like(numbers), r"bytes 20 to \d+, from the bias of stem to the end, 100%")
+    starts = {f"{a.name} of {a.conv.path}": a for a in darknet._arrays(TINY.convs)}
+    for name, value, said in (
+        ("scale of stage2_down", 0, "holds only zeros"),
+        ("scale of stage2_down", 1, r"holds only the number 1\.0"),
+        ("var of neck0_reduce", 1, r"holds only the number 1\.0"),
+        ("weights of stage3_down", 0, "holds only zeros"),
+    ):
+        array, changed = starts[name], numbers.copy()
+        changed[array.start : array.start + array.size] = value
+        at = f"bytes {20 + 4 * array.start} to {20 + 4 * (array.start + array.size)}"
+        refused(changed, f"{at}: the array of {name} {said}, which no training leaves")
+    first = starts["weights of stage5_down"].start + 7
+    changed = numbers.copy()
+    changed[first : first + 1024] = 0  # a block of a disk in the middle of an array
+    refused(
+        changed, f"bytes {20 + 4 * first} to {20 + 4 * (first + 1024)}, in the weights of stage5_"
+    )
+    changed = numbers.copy()
+    changed[first : first + 99] = 0
+    for name in ("bias of stem", "mean of stem"):  # as of a first layer without an offset
+        changed[starts[name].start : starts[name].start + TINY.width] = 0
+    write_darknet(path, changed)
+    read_darknet(path, TINY)
 
 
 def test_mutated_files(tmp_path):
@@ -277,6 +320,7 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
     assert own.source["origin"] == stock.source
     # So it does through a run that started from another run, and was exported.
     record = {"step": 7, "weights": {"start_from": {"weights": {"backbone_weights": own.source}}}}
+    record["conventions"] = ["darknet"]
     save_backbone(tmp_path / "run.safetensors", own._replace(source=record))
     of_run = load_backbone(tmp_path / "run.safetensors", TINY).source
     assert of_run["warning"] == stock.source["warning"]

@@ -32,13 +32,23 @@ def test_a_file_of_this_project(own, reference, monkeypatch):
 
 @pytest.mark.parametrize("source", ["[1]", "{", '{"a":' * 100_000])
 def test_an_invalid_source(own, source):
-    save_file(load_file(own), own, {"source": source})
+    save_file(load_file(own), own, {"source": source, "conventions": '["darknet"]'})
     with pytest.raises(ConfigError, match="field `source` is not a JSON object"):
         load_backbone(own, NETWORK)
 
 
+@pytest.mark.parametrize("names", ["", "{", "[]", '["none"]', '"darknet"', "[[]]"])
+def test_invalid_conventions(own, names):
+    save_file(load_file(own), own, {"conventions": names} if names else {})
+    with pytest.raises(
+        ConfigError, match=r"field `conventions` .*darknet, .*, timm: write .*again"
+    ):
+        load_backbone(own, NETWORK)
+
+
 def test_other_tensors_must_be_finite_too(own):
-    save_file(load_file(own) | {"params/text/x": np.array([0, np.inf])}, own)
+    added = load_file(own) | {"params/text/x": np.array([0, np.inf])}
+    save_file(added, own, {"conventions": '["darknet"]'})
     with pytest.raises(ConfigError, match=r"tensor params/text/x holds inf at \(1,\).*damaged"):
         load_backbone(own, NETWORK)
 

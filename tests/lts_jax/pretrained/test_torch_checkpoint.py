@@ -9,7 +9,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.pretrained.backbone import load_backbone
 from lts_jax.pretrained.torch_checkpoint import load_tensors, to_numpy
 from tests.lts_jax.pretrained.conftest import NETWORK
-from tests.lts_jax.pretrained.torch_models import by_twin, save, state_dict, torch
+from tests.lts_jax.pretrained.torch_models import by_mmdetection, save, state_dict, torch
 
 FORMATS = pytest.mark.parametrize("suffix", [".pth", ".pt"])
 
@@ -26,7 +26,7 @@ class Evil:
 @pytest.mark.parametrize("place", ["top", "value", "eval"])
 def test_code_is_refused_and_not_run(arrays, tmp_path, suffix, place):
     canary = tmp_path / "canary"
-    state = state_dict(arrays, by_twin)
+    state = state_dict(arrays, by_mmdetection)
     value, name = {
         "top": (Evil(os.mkdir, str(canary)), "mkdir"),
         "value": ({"state_dict": state, "x": Evil(os.mkdir, str(canary))}, "mkdir"),
@@ -53,7 +53,7 @@ def test_a_whole_model_says_how_to_save_it(tmp_path, suffix):
 @FORMATS
 @pytest.mark.parametrize("cut", [0.001, 0.5, 0.999])
 def test_truncated_files(arrays, tmp_path, suffix, cut):
-    path = save(state_dict(arrays, by_twin), tmp_path / f"x{suffix}")
+    path = save(state_dict(arrays, by_mmdetection), tmp_path / f"x{suffix}")
     data = path.read_bytes()
     path.write_bytes(data[: int(cut * len(data))])
     with pytest.raises(ConfigError, match=r"x\.pth? is damaged .*download it again"):
@@ -62,7 +62,7 @@ def test_truncated_files(arrays, tmp_path, suffix, cut):
 
 def test_a_changed_number_is_noticed_by_its_checksum(arrays, tmp_path):
     """PyTorch itself would load it."""
-    path = save(state_dict(arrays, by_twin), tmp_path / "x.pth")
+    path = save(state_dict(arrays, by_mmdetection), tmp_path / "x.pth")
     data = path.read_bytes()
     number = arrays["stage3_down"]["weights"].tobytes()[:64]
     at = data.index(number)

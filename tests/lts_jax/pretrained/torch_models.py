@@ -1,4 +1,4 @@
-"""State dicts of Darknet53 as several PyTorch projects name their tensors."""
+"""State dicts of Darknet53 as several PyTorch projects name their tensors, written by hand."""
 
 import re
 from collections import OrderedDict
@@ -15,16 +15,8 @@ safetensors = pytest.importorskip("safetensors.torch")
 NORM = {"bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
-def by_twin(path):
-    """As benchmarks/peer names them."""
-    path = path.replace("/ConvNormAct_0", ".reduce").replace("/ConvNormAct_1", ".expand")
-    path = re.sub(r"(stage\d)_", r"stages.\1.", path)
-    path = re.sub(r"neck(\d)_", r"neck.\1.", path)
-    return f"backbone.{path}.conv", f"backbone.{path}.norm"
-
-
 def by_number(path, network=NETWORK):
-    """As YOLOv3s that number the layers of the cfg file, shortcuts included."""
+    """As ultralytics/yolov3 until 2020: numbers of the cfg file, shortcuts included."""
     before = [conv.path for conv in network.convs]
     before = before[: before.index(path)]
     at = len(before) + sum(other.endswith("ConvNormAct_1") for other in before)
@@ -37,7 +29,7 @@ def parts(path):
 
 
 def by_list(path):
-    """As SimREC: lists in lists."""
+    """As SimREC: lists in lists, here of modules without names."""
     match parts(path):
         case ["stem"]:
             at = "module_list.0"
@@ -50,19 +42,6 @@ def by_list(path):
         case [i, role]:
             at = f"module_list.11.module_list.{i}.{int(role == 'expand')}"
     return f"{at}.0", f"{at}.1"
-
-
-def by_role(path):
-    """As YOLOv3s in which a block's convolutions share a module."""
-    match parts(path):
-        case ["stem"]:
-            return "module.conv1", "module.bn1"
-        case [stage, "down"]:
-            return tuple(f"module.layer{stage}.ds_{x}" for x in ("conv", "bn"))
-        case [stage, "block", block, conv]:
-            at, n = f"module.layer{stage}.residual_{block}", int(conv) + 1
-            return f"{at}.conv{n}", f"{at}.bn{n}"
-    return f"module.neck.{path}.conv", f"module.neck.{path}.bn"
 
 
 def by_mmdetection(path):
@@ -80,7 +59,7 @@ def by_mmdetection(path):
     return f"{at}.conv", f"{at}.bn"
 
 
-NAMINGS = [by_twin, by_number, by_list, by_role, by_mmdetection]
+NAMINGS = [by_number, by_list, by_mmdetection]
 
 
 def state_dict(arrays, names, network=NETWORK):
