@@ -1,9 +1,12 @@
 """Reads the tensors of a `torch.save` file with PyTorch, without running code from the file.
 
-PyTorch is optional and imported only here. Files are loaded with `weights_only=True`.
+PyTorch is optional and imported only here. Files are loaded with `weights_only=True`. A checkpoint
+may hold other objects beside its tensors, such as the arguments of the training: those of known
+packages are read as `_Ignored`, which keeps nothing and does nothing.
 """
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,38 @@ _SAVE_TENSORS = (
 )
 
 
+# Packages whose objects checkpoints hold beside the tensors: timm has argparse's, mmdetection
+# mmengine's (whose pickles ask getattr for a method), and all of them NumPy's numbers.
+_IGNORED_PACKAGES = (
+    "argparse",
+    "builtins.getattr",
+    "datetime",
+    "easydict",
+    "mmcv",
+    "mmengine",
+    "numpy",
+    "omegaconf",
+    "pathlib",
+    "types.SimpleNamespace",
+    "yacs",
+)
+_MOST_IGNORED = 100  # names of classes and functions
+_REFUSED = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
+
+
+class _Ignored:
+    """Takes the place of an object, a class or a function that is not needed."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
 def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
     """Loads the tensors of a state dict, by name and in the order in which they were saved.
 
@@ -35,7 +70,7 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
 
     Raises:
       ConfigError: PyTorch is not installed or too old, or the file is damaged, has no state dict,
-        or holds objects other than tensors and plain values.
+        or holds objects other than tensors, plain values and those of `_IGNORED_PACKAGES`.
     """
     torch = _import_torch(path)
     with path.open("rb") as file:
@@ -43,7 +78,7 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
     if zipped:
         _check_archive(path)
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        value = _load(path, torch, zipped)
     except pickle.UnpicklingError as error:
         # PyTorch wraps the reason into advice to turn off `weights_only`, or to allow the object.
         reason = str(error.__context__ or error).partition(" Please use")[0].strip(" .")
@@ -56,6 +91,23 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
             f"{path} is damaged ({type(error).__name__}: {error}): download it again"
         ) from error
     return _find_state_dict(path, value, torch)
+
+
+def _load(path: Path, torch: Any, zipped: bool) -> Any:
+    """Loads a file; what it names of `_IGNORED_PACKAGES` becomes `_Ignored`."""
+    ignored: list[str] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals([(_Ignored, name) for name in ignored]):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        except pickle.UnpicklingError as error:
+            match = _REFUSED.search(str(error))
+            name = match[1] if match else ""
+            name = name if "." in name else f"builtins.{name}"  # PyTorch leaves it out
+            known = any(name == p or name.startswith(f"{p}.") for p in _IGNORED_PACKAGES)
+            if not known or name in ignored or len(ignored) == _MOST_IGNORED:
+                raise
+            ignored.append(name)
 
 
 def to_numpy(path: Path, name: str, tensor: "torch.Tensor") -> NDArray[Any]:

@@ -1,15 +1,28 @@
 """Files of `torch.save` that are refused: with code, damaged, or of a strange form."""
 
+import argparse
 import os
+import pathlib
+import pickle
+import re
+import sys
+import types
 import zipfile
 
+import numpy as np
 import pytest
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.backbone import load_backbone
 from lts_jax.pretrained.torch_checkpoint import load_tensors, to_numpy
 from tests.lts_jax.pretrained.conftest import NETWORK
-from tests.lts_jax.pretrained.torch_models import by_mmdetection, save, state_dict, torch
+from tests.lts_jax.pretrained.torch_models import (
+    assert_equal,
+    by_mmdetection,
+    save,
+    state_dict,
+    torch,
+)
 
 FORMATS = pytest.mark.parametrize("suffix", [".pth", ".pt"])
 
@@ -36,6 +49,75 @@ def test_code_is_refused_and_not_run(arrays, tmp_path, suffix, place):
     with pytest.raises(ConfigError, match=rf"refuses this file: .*{name}.*No code") as error:
         load_backbone(path, NETWORK)
     assert not canary.exists() and str(path) in str(error.value)
+
+
+def a_checkpoint_of_timm(state):
+    args = argparse.Namespace(model="darknet53", lr=0.1, output=pathlib.Path("runs"))
+    return {"epoch": 3, "arch": "darknet53", "state_dict": state, "args": args, "metric": 77.6}
+
+
+def a_checkpoint_of_mmdetection(state):
+    meta = {"epoch": np.int64(3), "time": "now", "dataset_meta": {"palette": np.eye(3)}}
+    hub = {"log_scalars": {"train/loss": HistoryBuffer()}, "runtime_info": {"lr": np.float64(0.1)}}
+    return {"meta": meta, "state_dict": state, "message_hub": hub, "optimizer": {"state": {}}}
+
+
+class HistoryBuffer:
+    """As mmengine's, which keeps its methods by name."""
+
+    def __init__(self):
+        self.methods = {"mean": HistoryBuffer.mean}
+        self.history = np.arange(3.0)
+
+    def mean(self):
+        return 0
+
+
+HistoryBuffer.__module__ = "mmengine.logging.history_buffer"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+@pytest.mark.parametrize("make", [a_checkpoint_of_timm, a_checkpoint_of_mmdetection])
+def test_other_objects_beside_the_tensors(make, suffix, arrays, reference, tmp_path, monkeypatch):
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = HistoryBuffer
+    with monkeypatch.context() as patch:
+        for name in ("mmengine", "mmengine.logging", module.__name__):
+            patch.setitem(sys.modules, name, module)
+        state = state_dict(arrays, by_mmdetection)
+        path = save(make(state), tmp_path / f"x{suffix}")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    assert_equal(load_backbone(path, NETWORK).variables, reference.variables)
+
+
+@FORMATS
+def test_ignored_objects_do_nothing(tmp_path, suffix, monkeypatch):
+    """Not even where the file asks a known package for something that it has."""
+    called = []
+    for name in ("loadtxt", "save"):
+        monkeypatch.setattr(np, name, lambda *args: called.append(args))
+        np.__dict__[name].__module__, np.__dict__[name].__qualname__ = "numpy", name
+    for function in (np.loadtxt, np.save):
+        value = {"model": {"a": torch.ones(2)}, "x": Evil(function, "file")}
+        path = save(value, tmp_path / f"x{suffix}")
+        assert load_tensors(path)["a"].tolist() == [1, 1]
+    assert not called
+
+
+def test_the_line_of_python_in_the_error_saves_the_tensors(tmp_path, arrays, reference):
+    state = state_dict(arrays, by_mmdetection)
+    path = save({"state_dict": state, "trainer": Unknown()}, tmp_path / "x.pth")
+    with pytest.raises(ConfigError, match=r"Unknown") as error:
+        load_backbone(path, NETWORK)
+    line = re.search(r"other objects too: (torch\.save\(.*, NEW\))", str(error.value))[1]
+    new = tmp_path / "new.pth"
+    exec(line, {"torch": torch, "FILE": path, "NEW": new})
+    assert_equal(load_backbone(new, NETWORK).variables, reference.variables)
+
+
+class Unknown:
+    pass
 
 
 @FORMATS
