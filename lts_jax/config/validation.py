@@ -33,6 +33,7 @@ def check_config(config: ConfigDict) -> None:
             if not check.accepts(values[name]):
                 raise ConfigError(f"{name}={values[name]!r} {check.message}")
     _check_parts(values)
+    _check_normalized(values)
 
 
 def check_divides(field: str, size: int, parts: int, over: str) -> None:
@@ -49,6 +50,35 @@ def check_local(name: str, value: Any) -> None:
         raise ConfigError(
             f"{name}={value} is no path of this machine; docs/launch.md says how to reach a bucket"
         )
+
+
+def _check_normalized(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a BatchNorm would see a single value per channel in training.
+
+    Its normalized value would be 0 and its running variance fall to 0. The statistics are those of
+    a whole microbatch, over all devices: image pooling sees a value for each of its sentences, the
+    features at stride 32 are `(image_size / 32)²` values for each of its images.
+    """
+    batch, parts = values["train.batch_size"], values["train.accumulate"]
+    per_image, side = values["train.sentences_per_image"], values["data.image_size"] // 32
+    if batch % (parts * per_image):
+        return  # see `lts_jax.distributed.mesh.check_batch_size`
+    sentences, images = batch // parts, batch // parts // per_image
+    if values["model.segment"] and sentences == 1:
+        where = "its image pooling (segmenter)"
+    elif images * side**2 == 1:
+        where = "its features at stride 32"
+    else:
+        return
+    whole = batch // per_image
+    divisors = [n for n in range(1, whole // 2 + 1) if whole % n == 0]
+    fewer = f", or train.accumulate={divisors[-1]}" if parts > 1 and divisors else ""
+    raise ConfigError(
+        f"train.batch_size={batch}: a BatchNorm over {where} would see one value per channel, as a "
+        f"part of the batch (train.accumulate={parts}) is one "
+        f"{'sentence' if per_image == 1 else 'image'}: take train.batch_size="
+        f"{2 * parts * per_image}{fewer}"
+    )
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:

@@ -1,12 +1,19 @@
+import math
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 from lts_jax.config.compatibility import check_same_model, check_same_run
 from lts_jax.config.validation import check_config
 from lts_jax.configs import default, refcoco
 from lts_jax.configs.fields import plain_config
 from lts_jax.errors import ConfigError
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import one_device
+from tests.lts_jax.helpers.tiny import TINY
 
 
 @pytest.mark.parametrize(
@@ -123,3 +130,48 @@ def test_fields_that_are_not_known():
     del config.train.epoch, config.train.epochs
     with pytest.raises(ConfigError, match=r"train\.epochs: missing from the config"):
         check_config(config)
+
+
+def smallest_norm(config):
+    """Values per channel that the BatchNorm with the fewest sees in a part of a batch."""
+    train, seen = config.train, []
+    sentences = train.batch_size // train.accumulate
+    side, words = config.data.image_size, config.data.max_words
+    model = Experiment(config, one_device(), ["a"]).model
+
+    def record(call, args, kwargs, context):
+        if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+            seen.append(math.prod(args[0].shape[:-1]))
+        return call(*args, **kwargs)
+
+    images = jnp.zeros((sentences // train.sentences_per_image, side, side, 3))
+    tokens, lengths = jnp.zeros((sentences, words), int), jnp.ones(sentences, int)
+    with nn.intercept_methods(record):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), images, tokens, lengths, train=True))
+    return min(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "parts", "per_image", "size", "said"),
+    [
+        ("lts", 1, 1, 1, 64, r"image pooling .* part .*=1\) is one sentence: take .*size=2$"),
+        ("lts", 18, 18, 1, 64, r"take train\.batch_size=36, or train\.accumulate=9$"),
+        ("lts", 18, 9, 1, 32, None),
+        ("lts", 4, 2, 2, 64, None),
+        ("lts", 4, 2, 2, 32, r"stride 32 .* is one image: take .*size=8, or .*accumulate=1$"),
+        ("filter", 1, 1, 1, 32, r"stride 32 .* take train\.batch_size=2$"),
+        ("fusion", 3, 3, 1, 64, None),
+    ],
+)
+def test_a_batch_norm_of_one_value_is_refused(name, batch, parts, per_image, size, said):
+    config = variant(name)
+    config.model.update(TINY)
+    config.data.image_size = size
+    config.train.batch_size, config.train.accumulate = batch, parts
+    config.train.sentences_per_image = per_image
+    assert (smallest_norm(config) == 1) == (said is not None)
+    if said is None:
+        check_config(config)
+    else:
+        with pytest.raises(ConfigError, match=said):
+            check_config(config)
