@@ -48,6 +48,7 @@ def check_all(datasets: Sequence[Dataset], *, progress: bool = False) -> Iterato
         yield _counts(built)
         yield from _records(built, progress)
         yield _disjoint(built)
+        yield from _pretrained(built)
     for one, other in combinations(datasets, 2):
         for held_out, training in ((one, other), (other, one)):
             yield _overlap(held_out, training)
@@ -220,6 +221,24 @@ def _disjoint(built: Dataset) -> Finding:
     ]
     known = "" if built.name in DISJOINT_BY_IMAGE else "the splits need not be disjoint by image"
     return judge(built.name, "splits", faults, "share no image", known=known)
+
+
+def _pretrained(built: Dataset) -> Iterator[Finding]:
+    """Says which held-out images the backbones that others publish for such sets were trained on.
+
+    MCN's and SimREC's left out RefCOCO's and RefCOCO+'s val and test images (UNC) and RefCOCOg's
+    (UMD). Of the set of all such images and of those of RefCOCOg (Google), 3,564 are left.
+    """
+    seen = {
+        "refcoco_google": "not those of this set's val and test",
+        "refcocog_google": "not 3,564 of the 4,650 of this set's val",
+    }
+    if built.name in seen:
+        summary = (
+            "the 6,549 val and test images of RefCOCO, RefCOCO+ (unc) and RefCOCOg (umd) are left "
+            f"out by MCN's and SimREC's weights, {seen[built.name]}"
+        )
+        yield Finding(built.name, "pretraining", NOTE, summary)
 
 
 def _overlap(held_out: Dataset, training: Dataset) -> Finding:

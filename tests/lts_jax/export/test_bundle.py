@@ -1,5 +1,6 @@
 """Exported networks, run by processes that can import neither flax nor lts_jax."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ from lts_jax.experiment.restore import Trained, one_device
 from lts_jax.export.bundle import write_folder
 from lts_jax.export.stablehlo import predictor
 from lts_jax.export.standalone import pixels
+from lts_jax.models.darknet53 import Conventions
+from lts_jax.pretrained.backbone import load_backbone
+from lts_jax.pretrained.layout import Network
 from lts_jax.state import train_state
 from lts_jax.steps import original_size
 from tests.lts_jax.helpers.tiny import TINY
@@ -142,6 +146,7 @@ def ours(trained, images, sentences):
         {"locate": "word_filter", "fuse": False},
         {"locate": "none", "segment": False},
         {"segment": False, "neck": False},
+        {"neck": False, "backbone_conventions": "timm"},
     ],
 )
 def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
@@ -162,6 +167,42 @@ def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
         assert result.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(result[name], value, atol=1e-4)
+
+
+def test_the_exports_have_the_conventions_of_the_weights(tmp_path):
+    """Each of the three is in both graphs, and named for those who take the arrays alone."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    small = {"neck": False, "segment": False, "locate": "none"}
+    trained = make_trained(["a"], backbone_conventions="timm", **small)
+    variables = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
+    rng = np.random.default_rng(0)
+    inputs = {
+        "image": rng.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8),
+        "tokens": np.full((2, 15), 2, np.int32),
+        "length": np.full(2, 4, np.int32),
+    }
+    # What the network of Darknet's conventions makes of images that were normalized beforehand.
+    mean, std = np.float32([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+    plain = trained.experiment.model.clone(backbone_conventions=Conventions(negative_slope=0.01))
+    images = (inputs["image"] / np.float32(255) - mean) / std
+    mask = plain.apply(variables, images, inputs["tokens"], inputs["length"], train=False).mask
+    expected = np.asarray(jax.nn.sigmoid(mask))
+    write_folder(trained, "onnx", tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    np.testing.assert_allclose(session.run(["mask"], inputs)[0], expected, atol=1e-4)
+    write_folder(trained, "stablehlo", tmp_path / "hlo")
+    exported = jax.export.deserialize(
+        bytearray((tmp_path / "hlo" / "model.stablehlo").read_bytes())
+    )
+    weights = dict(np.load(tmp_path / "hlo" / "weights.npz"))
+    np.testing.assert_allclose(exported.call(weights, inputs)["mask"], expected, atol=1e-4)
+    spec = json.loads((tmp_path / "hlo" / "preprocessing.json").read_text())
+    assert spec["mean"] == [0.485, 0.456, 0.406] and spec["std"] == [0.229, 0.224, 0.225]
+    assert spec["backbone"] == {"negative_slope": 0.01, "epsilon": 1e-5}
+    write_folder(trained, "safetensors", tmp_path / "tensors")
+    sizes = Network(TINY["backbone_width"], TINY["backbone_stages"], neck=False)
+    backbone = load_backbone(tmp_path / "tensors" / "model.safetensors", sizes)
+    assert backbone.source["conventions"] == ["timm"]
 
 
 def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_path):

@@ -122,6 +122,26 @@ def test_nearly_dead_channels(tmp_path):
     assert relative_error(result.stride32, expected["plain32"]) <= 1e-5
 
 
+def test_opencvs_epsilon_shows_where_variances_are_usual(tmp_path):
+    """Weights are as small as decay makes them, and variances those of what reaches them."""
+    arrays = yolov3.draw(yolov3.all_convs(TINY), low=0.05, high=0.5)
+    variances = np.concatenate([x["var"] for x in arrays.values() if "var" in x])
+    assert 0.01 < np.median(variances) < 0.1
+    path = tmp_path / "tiny.weights"
+    write_darknet(path, yolov3.numbers(arrays))
+    image = np.random.default_rng(1).uniform(0, 1, (1, 64, 96, 3)).astype(np.float32)
+    expected = opencv(path, TINY, image, tmp_path / "tiny.cfg")
+    variables = load_backbone(path, TINY).variables
+    # The same as an epsilon of 1e-6, without compiling another network.
+    shifted = jax.tree.map_with_path(
+        lambda at, x: x + np.float32(1e-6 - 1e-5) if at[-1].key == "var" else x, variables
+    )
+    for weights, least, most in ((variables, 2e-4, 2e-2), (shifted, 0, 1e-4)):
+        result = ours(TINY, weights, image)
+        for name in NAMES:
+            assert least < relative_error(getattr(result, name), expected[name]) <= most, name
+
+
 @pytest.fixture(scope="module")
 def tiny():
     arrays = yolov3.draw(yolov3.all_convs(TINY))
@@ -331,7 +351,15 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
     assert "warning" not in load_backbone(path, TINY).source
 
 
-def test_all_evaluation_images_are_of_coco_train2014(test_data):
-    """What the warning says: the images number 10,113, and RefCOCO takes them from train2014."""
-    ids = (test_data / "splits" / "val_test_union.txt").read_text().split()
-    assert len(set(ids)) == 10_113
+def test_how_many_held_out_images_there_are(test_data):
+    """The numbers of the warning, the README and `check`."""
+
+    def ids(name):
+        return set((test_data / "splits" / f"{name}.txt").read_text().split())
+
+    everything = ids("val_test_union")
+    refcoco = set().union(*(ids(f"refcoco_unc_{name}") for name in ("val", "testA", "testB")))
+    assert (len(everything), len(refcoco)) == (10_113, 3_000) and refcoco <= everything
+    # RefCOCOg's two divisions have the same images: what UMD does not train on, UMD holds out.
+    umd_too = refcoco | (everything - ids("refcocog_umd_train"))
+    assert len(umd_too) == 6_549 and len(everything - umd_too) == 3_564

@@ -21,6 +21,7 @@ from lts_jax.pretrained import glove
 from lts_jax.pretrained.darknet import write_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.state import train_state
+from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.training import initialization, loop
 from tests.lts_jax.helpers import yolov3
@@ -181,8 +182,55 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     weights = sources["start_from"]
     assert weights["workdir"] == str(source) and weights["new_words"] == 2
     assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # it goes along
-    assert re.search(r"[\r\n]WARNING: .* is the stock YOLOv3", said)  # \r ends a progress bar
+    # A progress bar may stand before it.
+    assert re.search(r"(^|\r)WARNING: .* is the stock YOLOv3", said, re.MULTILINE)
     assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
+
+
+def test_weights_that_need_other_conventions_are_refused(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    write_darknet(tmp_path / "w", yolov3.numbers(yolov3.draw(yolov3.all_convs(NETWORK))))
+    config.model.backbone_weights = str(tmp_path / "w")
+    sources = fill(config, ["a"])[2]
+    assert sources["backbone_weights"]["used_conventions"] == {
+        "negative_slope": 0.1,
+        "epsilon": 1e-5,
+        "mean": (0, 0, 0),
+        "std": (1, 1, 1),
+    }
+    config.model.backbone_conventions = "timm"
+    said = r"w: .*_conventions=timm says .*: set --config\.model\.backbone_conventions=darknet$"
+    with pytest.raises(ConfigError, match=rf"model\.backbone_weights={tmp_path}/{said}"):
+        fill(config, ["a"])
+
+
+def test_start_from_a_run_of_other_conventions(trained_run, tiny_config_factory):
+    config = tiny_config_factory()
+    config.train.start_from = str(trained_run)
+    assert fill(config, ["a"])[2]["start_from"]["loaded"]
+    config.model.backbone_conventions = "timm"
+    with pytest.raises(ConfigError, match=r"train\.start_from=.* set .*_conventions=darknet"):
+        fill(config, ["a"])
+
+
+@pytest.mark.parametrize("number", [np.nan, 1e30, -np.inf])
+def test_start_from_a_run_that_diverged(number, trained_run, tiny_config_factory, monkeypatch):
+    """The run is to blame, not the learning rate of the one that starts."""
+    read = CheckpointReader.read_variables
+
+    def damaged(self, step):
+        variables = read(self, step)
+        kernel = np.array(variables["params"]["segmenter"]["mask"]["kernel"])
+        kernel[3, 0] = number
+        variables["params"]["segmenter"]["mask"]["kernel"] = kernel
+        return variables
+
+    monkeypatch.setattr(CheckpointReader, "read_variables", damaged)
+    config = tiny_config_factory()
+    config.train.start_from = str(trained_run)
+    said = re.escape(f"start_from={trained_run}: checkpoint 7: params/segmenter/mask/kernel holds ")
+    with pytest.raises(ConfigError, match=rf"{said}.* at \(3, 0\): .* start from another run"):
+        fill(config, ["a"])
 
 
 def test_rows_follow_their_words():
