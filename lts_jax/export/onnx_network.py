@@ -80,8 +80,8 @@ def _backbone(graph: Graph, x: str, model: LTS) -> list[str]:
     slope, epsilon, mean, std = model.backbone_conventions
     conv = partial(graph.conv, negative_slope=slope, epsilon=epsilon)
     if (mean, std) != Conventions()[2:]:
-        mean, std = (graph.floats(np.reshape(x, (3, 1, 1))) for x in (mean, std))
-        x = graph.node("Div", [graph.node("Sub", [x, mean]), std])
+        shift, scale = (graph.floats(np.reshape(values, (3, 1, 1))) for values in (mean, std))
+        x = graph.node("Div", [graph.node("Sub", [x, shift]), scale])
     x = conv(x, "backbone/stem")
     taps = []
     for i, blocks in enumerate(model.backbone_stages, start=1):

@@ -92,8 +92,8 @@ class Darknet53(nn.Module):
             raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
         run = rematerialized(self.remat and train)
         slope, epsilon, mean, std = self.conventions
-        options = {"dtype": self.dtype, "negative_slope": slope, "epsilon": epsilon}
-        conv, residual = partial(ConvNormAct, **options), partial(Residual, **options)
+        conv = partial(ConvNormAct, dtype=self.dtype, negative_slope=slope, epsilon=epsilon)
+        residual = partial(Residual, dtype=self.dtype, negative_slope=slope, epsilon=epsilon)
         if (mean, std) != Conventions()[2:]:
             image = (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
         x = run(conv(self.width, 3, name="stem"), image, train=train)
