@@ -188,6 +188,7 @@ def summary(data_dir: Path, dataset: str) -> str:
     said = read_build(built.path)
     if said["gray_images"]:
         lines.append(f"{said['gray_images']} images are gray")
+    lines += said["notes"]
     if skipped := said["skipped"]:
         lines.append(f"left out: {len(skipped)} faulty items, listed in {build_path(built.path)}")
         lines += [f"  {text}" for text in skipped[:5]]

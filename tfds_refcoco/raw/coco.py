@@ -156,13 +156,23 @@ def _add_ref(
     image_id = fields.number(ref, "image_id", where)
     if image_id not in instances.images:
         raise DataError(f"{where}.image_id: {image_id} is not in {instances.file}.")
-    objects = {
+    sentences = fields.field(ref, "sentences", list, where)
+    if not sentences and not generalized:
+        raise DataError(f"{where}.sentences: the ref has no sentence.")
+    if not sentences:  # gRefCOCO as published has them: its authors skip them
+        problems.notes["refs without a sentence were left out"] += 1
+        return
+    named = {
         ann_id: _object(ann_id, image_id, where, instances, generalized)
         for ann_id in _ann_ids(ref, where, generalized)
     }
-    sentences = fields.field(ref, "sentences", list, where)
-    if not sentences:
-        raise DataError(f"{where}.sentences: the ref has no sentence.")
+    # gRefCOCO's authors leave groups that were not told apart out of the target.
+    objects = {ann_id: item for ann_id, item in named.items() if not item.iscrowd}
+    if len(objects) < len(named):
+        problems.notes["crowds were left out of the targets"] += len(named) - len(objects)
+    if named and not objects:  # without a mask it would pass for a sentence without a target
+        problems.notes["refs to crowds alone were left out"] += 1
+        return
     kept = []
     for i, sentence in enumerate(sentences):
         place = f"{where}.sentences[{i}]"
@@ -186,7 +196,10 @@ def _add_ref(
 def _ann_ids(ref: Any, where: str, generalized: bool) -> list[int]:
     if not generalized:
         return [fields.number(ref, "ann_id", where)]
-    ids = fields.numbers(ref, "ann_id", where)
+    if isinstance(ref.get("ann_id"), int):  # gRefCOCO's own loaders take a plain number, too
+        ids = [fields.number(ref, "ann_id", where)]
+    else:
+        ids = fields.numbers(ref, "ann_id", where)
     ids = [] if ids == [-1] else ids  # how gRefCOCO writes that there is no target
     if len(set(ids)) < len(ids):
         raise DataError(f"{where}.ann_id: {ids} names an annotation twice.")

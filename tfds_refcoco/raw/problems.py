@@ -1,5 +1,6 @@
 """What to do with bad input: stop at the first of it, or leave it out and list it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,11 +13,13 @@ class Problems:
     Attributes:
       skip: whether faulty items are left out and listed; otherwise the first one is raised.
       found: the messages of what was left out.
+      notes: what a data set's authors leave out, too, by its kind: how often.
     """
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.found: list[str] = []
+        self.notes: Counter[str] = Counter()
 
     @contextmanager
     def skipping(self) -> Iterator[None]:

@@ -66,4 +66,5 @@ class BuildInfo(TypedDict):
     options: BuildOptions
     annotations: dict[str, str]  # SHA-256 by file name; empty for generated shapes
     gray_images: int
+    notes: list[str]  # what the set's authors leave out, too, with its number
     skipped: list[str]  # messages of the invalid items that were left out

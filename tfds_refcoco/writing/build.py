@@ -74,6 +74,7 @@ def build(
         "options": {"splits": list(splits), "max_images": max_images, "skip_bad": skip_bad},
         "annotations": hash_annotations(raw, check_dataset(dataset)) if raw else {},
         "gray_images": 0,
+        "notes": [],
         "skipped": [],
     }
     final = version_dir(out, dataset)
@@ -149,6 +150,7 @@ def _prepare(info: BuildInfo, raw: Path, work: Path, options: Options, beam: str
     builder.download_and_prepare(download_config=config)
     path = Path(builder.data_dir)
     info["gray_images"], info["skipped"] = builder.gray, list(builder.skipped)
+    info["notes"] = list(builder.notes)
     build_path(path).write_text(json.dumps(info, indent=2) + "\n")
     return path
 

@@ -43,6 +43,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
     options = Options()  # set before a build
     skipped: tuple[str, ...] = ()  # set by a build: messages of what was left out
     gray = 0  # set by a build: images without color
+    notes: tuple[str, ...] = ()  # set by a build: what the set's authors leave out, too
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -105,6 +106,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
         every = [shard for of_split in written.values() for shard in of_split]
         self.skipped = (*problems.found, *(text for shard in every for text in shard.problems))
         self.gray = sum(shard.gray for shard in every)
+        self.notes = tuple(f"{number:,} {what}" for what, number in problems.notes.items())
         infos = [self._finish(split, of_split) for split, of_split in written.items()]
         shutil.rmtree(folder)
         return infos

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 import tfds_refcoco
+from tfds_refcoco.__main__ import main
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.masks import decode
 from tfds_refcoco.raw.read import read_raw
@@ -58,20 +59,49 @@ def test_records(write_grefs, tmp_path):
     assert index.same_category[:3].tolist() == [2, 0, 0]
 
 
-def test_a_crowd_may_be_a_target(raw_set, write_grefs):
+def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, capsys):
+    """As gRefCOCO's own loaders have it: of an object and a crowd, the object is the target."""
     raw_set.annotations[0] |= {
         "iscrowd": 1,
         "segmentation": {"size": [30, 40], "counts": [100, 50, 1050]},
     }
-    image = read_raw(write_grefs(), "grefcoco_unc")["train"][0]
-    assert [item.iscrowd for item in image.objects] == [0, 1]
-    assert [item.same_category for item in image.objects] == [1, 1]  # crowds are not counted
+    grefs[2]["ann_id"] = [10]
+    raw_set.annotations[2]["iscrowd"] = 1  # the only target of refs[2]
+    raw_set.annotations[2]["segmentation"] = {"size": [30, 40], "counts": [100, 50, 1050]}
+    raw = str(write_grefs())
+    assert main(["build", "--dataset", "grefcoco_unc", "--raw", raw, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "2 crowds were left out of the targets" in printed
+    assert "1 refs to crowds alone were left out" in printed
+    split = tfds_refcoco.open_dataset(tmp_path, "grefcoco_unc").split("train")
+    record = split.record(0)
+    assert record["objects"]["ann_id"].tolist() == [1]
+    assert record["objects"]["same_category"].tolist() == [1]  # crowds are not counted
+    assert split.index.area[0] == 12 * 15 and split.index.targets[0] == 1
+    assert 10 not in split.index.ref_id
+
+
+def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, capsys):
+    """As published: the authors skip such refs, and their loaders take a number for its list."""
+    grefs[3] |= {"sentences": [], "sent_ids": []}
+    grefs[0]["ann_id"] = 1
+    grefs[1]["ann_id"] = -1
+    raw = str(write_grefs())
+    assert main(["build", "--dataset", "grefcoco_unc", "--raw", raw, "--out", str(tmp_path)]) == 0
+    assert "1 refs without a sentence were left out" in capsys.readouterr().out
+    built = tfds_refcoco.open_dataset(tmp_path, "grefcoco_unc")
+    index = built.split("train").index
+    assert index.targets.tolist() == [1, 0, 0, 1]
+    build = json.loads((built.path / "build.json").read_text())
+    assert build["notes"] == ["1 refs without a sentence were left out"]
+    assert build["skipped"] == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ann_id": 1}, r"refs\[0\]\.ann_id: int"),
+        ({"ann_id": "1"}, r"refs\[0\]\.ann_id: str"),
+        ({"ann_id": True}, r"refs\[0\]\.ann_id: bool"),
         ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\[1\]: str"),
         ({"ann_id": [1, 1]}, r"refs\[0\]\.ann_id: \[1, 1\] names an annotation twice"),
         ({"ann_id": [1, 77]}, r"refs\[0\]\.ann_id: 77 is not in"),
