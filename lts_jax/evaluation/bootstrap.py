@@ -23,22 +23,34 @@ class Scores(NamedTuple):
     intersection: np.ndarray  # int [N], pixels
     union: np.ndarray  # int [N], pixels
     pointing: np.ndarray | None  # float [N], see `lts_jax.evaluation.metrics.summarize`
+    area: np.ndarray | None = None  # int [N], pixels of the truth; None: each has a target
+
+    @property
+    def generalized(self) -> bool:
+        """Whether there is a sentence without a target."""
+        return self.area is not None and not self.area.all()
 
     def take(self, rows: np.ndarray) -> "Scores":
         """Selects sentences, by a mask or by number."""
         pointing = None if self.pointing is None else self.pointing[rows]
-        return Scores(self.image_id[rows], self.intersection[rows], self.union[rows], pointing)
+        area = None if self.area is None else self.area[rows]
+        return Scores(
+            self.image_id[rows], self.intersection[rows], self.union[rows], pointing, area
+        )
 
     def summarize(self) -> metrics.Metrics:
-        """`lts_jax.evaluation.metrics.summarize` of them."""
-        return metrics.summarize(self.intersection, self.union, self.pointing)
+        """The metrics, those of gRefCOCO included if there is a sentence without a target."""
+        found = metrics.summarize(self.intersection, self.union, self.pointing)
+        if self.area is not None and self.generalized:
+            found |= metrics.summarize_generalized(self.intersection, self.union, self.area)
+        return found
 
 
 def intervals(scores: Scores, draws: int = DRAWS, seed: int = 0) -> dict[str, list[float] | None]:
     """Percentile intervals, 95 %, of every metric: `[low, high]`, None where there is no metric."""
     names, sums = _sums(scores)
     values = np.concatenate([_ratios(w, sums) for w in _weights(sums.shape[1], draws, seed)])
-    found: dict[str, list[float] | None] = dict.fromkeys(metrics.METRIC_NAMES)
+    found: dict[str, list[float] | None] = dict.fromkeys((*metrics.METRIC_NAMES, *names))
     for name, column in zip(names, values.T, strict=True):
         if not np.isnan(column).all():
             found[name] = np.nanquantile(column, _tails()).tolist()
@@ -64,8 +76,9 @@ def differences(
         drawn_a.append(_ratios(w, sums_a))
         drawn_b.append(_ratios(w, sums_b))
     all_a, all_b = np.concatenate(drawn_a), np.concatenate(drawn_b)
-    found: dict[str, dict[str, Any] | None] = dict.fromkeys(metrics.METRIC_NAMES)
-    for name in metrics.METRIC_NAMES:
+    shared = [name for name in of_a if name in of_b]
+    found: dict[str, dict[str, Any] | None] = dict.fromkeys(shared)
+    for name in shared:
         value_a, value_b = of_a[name], of_b[name]
         if value_a is None or value_b is None:
             continue
@@ -97,6 +110,17 @@ def _sums(scores: Scores) -> tuple[list[str], np.ndarray]:
     if scores.pointing is not None:
         known = ~np.isnan(scores.pointing)
         parts = {**parts, "pointing": (np.nan_to_num(scores.pointing), known)}
+    if scores.area is not None and scores.generalized:
+        target = scores.area > 0
+        empty = scores.union - scores.area + scores.intersection == 0
+        parts = {
+            **parts,
+            "giou": parts["miou"],
+            "ciou": parts["oiou"],
+            "n_acc": (empty & ~target, ~target),
+            "t_acc": (~empty & target, target),
+            **{f"pr@{x}": ((iou >= x) & target, target) for x in metrics.PRECISION_AT},
+        }
     sums = np.zeros((2, len(images), len(parts)))
     for i, pair in enumerate(parts.values()):
         for k, values in enumerate(pair):

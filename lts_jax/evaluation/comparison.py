@@ -34,8 +34,8 @@ def read_run(path: Path, split: str) -> list[dict[str, Any]]:
         raise ConfigError(f"{file}: no scored predictions; lts score --out DIR makes them")
     ids = set()
     for number, entry in enumerate(entries):
-        for name in _NUMBERS:
-            if type(entry[name]) is not int:
+        for name in (*_NUMBERS, "area"):  # area: of scored files alone
+            if type(entry.get(name, 0)) is not int:
                 raise ConfigError(
                     f"{file}[{number}]: {name}: {entry[name]!r}, expected a whole number"
                 )
@@ -91,7 +91,8 @@ def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
     pointing = None
     if all("hit" in e for e in entries):
         pointing = np.array([np.nan if e["hit"] is None else e["hit"] for e in entries], float)
-    return bootstrap.Scores(image_id, intersection, union, pointing)
+    area = np.array([e["area"] for e in entries]) if all("area" in e for e in entries) else None
+    return bootstrap.Scores(image_id, intersection, union, pointing, area)
 
 
 def print_comparison(found: dict[str, Any], examples: int) -> None:

@@ -4,9 +4,13 @@ import numpy as np
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in PRECISION_AT), "pointing")
+# Of gRefCOCO, where a split has sentences without a target; by the names that its authors print.
+GENERALIZED = {"giou": "gIoU", "ciou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"} | {
+    f"pr@{x}": f"Pr@{x}" for x in PRECISION_AT
+}
 
 Metrics = dict[str, float | None]
-"""The value of each of `METRIC_NAMES`, as metrics.json has them; None without a heatmap."""
+"""The values of `METRIC_NAMES`, and of `GENERALIZED` where they apply; None where undefined."""
 
 
 def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
@@ -25,8 +29,8 @@ def summarize(intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray 
 
     Returns:
       `oiou` ΣI/ΣU, `miou` the mean of I/U, `prec@X` the share of sentences with an IoU strictly
-      greater than X, and `pointing` the share of hits (Section 4.3: 81.74 % on RefCOCO val), or
-      None. All others are floats.
+      greater than X, sentences without a target included, and `pointing` the share of hits
+      (Section 4.3: 81.74 % on RefCOCO val), or None. All others are floats.
     """
     given = [x.shape for x in (intersection, union, pointing) if x is not None]
     if len(set(given)) > 1 or intersection.ndim != 1:
@@ -41,6 +45,39 @@ def summarize(intersection: np.ndarray, union: np.ndarray, pointing: np.ndarray 
         "miou": float(each.mean()),
         **{f"prec@{x}": float((each > x).mean()) for x in PRECISION_AT},
         "pointing": float(hits.mean()) if hits is not None and len(hits) else None,
+    }
+
+
+def summarize_generalized(intersection: np.ndarray, union: np.ndarray, area: np.ndarray) -> Metrics:
+    """Computes the metrics of gRefCOCO (Liu et al., GRES, CVPR 2023) over N ≥ 1 sentences.
+
+    A sentence without a target is right if, and only if, the predicted mask is empty; TP, FN, FP
+    and TN below count "no target" as the positive answer.
+
+    Args:
+      intersection: integer `[N]`, pixels.
+      union: integer `[N]`, pixels.
+      area: integer `[N]`, pixels of the truth, 0 for a sentence without a target.
+
+    Returns:
+      `giou` the mean IoU, which is 1 for a right "no target"; `ciou` ΣI/ΣU; `n_acc` TP/(TP+FN),
+      the share of sentences without a target that get an empty mask; `t_acc` TN/(TN+FP), the share
+      of the others that get a mask; `pr@X` the share of sentences *with* a target whose IoU is X
+      or more, as in the authors' evaluator. None where there is no such sentence.
+    """
+    of_all = summarize(intersection, union, None)
+    target, empty = area > 0, union - area + intersection == 0
+    with_target = iou(intersection, union)[target]
+
+    def share(rows: np.ndarray) -> float | None:
+        return float(rows.mean()) if len(rows) else None
+
+    return {
+        "giou": of_all["miou"],
+        "ciou": of_all["oiou"],
+        "n_acc": share(empty[~target]),
+        "t_acc": share(~empty[target]),
+        **{f"pr@{x}": share(with_target >= x) for x in PRECISION_AT},
     }
 
 

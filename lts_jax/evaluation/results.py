@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import bootstrap, breakdowns, metrics
-from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_arrays, write_json
 from tfds_refcoco import masks
@@ -47,7 +47,8 @@ class Found:
     def scores(self, split: Split) -> bootstrap.Scores:
         """What the statistics take."""
         pointing = None if self.hit is None else metrics.hits(self.hit, self.area)
-        return bootstrap.Scores(split.index.image_id, self.intersection, self.union, pointing)
+        image_id = split.index.image_id
+        return bootstrap.Scores(image_id, self.intersection, self.union, pointing, self.area)
 
 
 def summarize(split: Split, found: Found) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
             "iou": float(iou[row]),
             "intersection": int(found.intersection[row]),
             "union": int(found.union[row]),
+            "area": int(found.area[row]),
             **_pointing(found, row),
             "segmentation": {
                 "size": [int(index.height[row]), int(index.width[row])],
@@ -135,25 +137,33 @@ def decode(segmentation: Mapping[str, Any]) -> np.ndarray:
 
 
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints the metrics of each split as a table, in percent; a dash where there is none."""
+    """Prints the metrics of each split as a table, in percent; a dash where there is none.
+
+    Splits that have sentences without a target get a second table, of gRefCOCO's metrics.
+    """
+
+    def cells(scores: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+        return ["-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in names]
+
     rows = [
-        [
-            name,
-            *("-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in METRIC_NAMES),
-            str(scores["sentences"]),
-            str(scores["images"]),
-        ]
+        [name, *cells(scores, METRIC_NAMES), str(scores["sentences"]), str(scores["images"])]
         for name, scores in results.items()
     ]
     print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
+    rows = [[k, *cells(scores, GENERALIZED)] for k, scores in results.items() if "giou" in scores]
+    if rows:
+        print(format_table(("gRefCOCO, %", *GENERALIZED.values()), rows), flush=True)
 
 
 def print_intervals(intervals: Mapping[str, Mapping[str, Sequence[float] | None]]) -> None:
     """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none."""
-    rows = []
-    for name, of_split in intervals.items():
-        pairs = (of_split[k] for k in METRIC_NAMES)
-        rows.append(
-            [name, *("-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs)]
-        )
+
+    def cells(of_split: Mapping[str, Sequence[float] | None], names: Iterable[str]) -> list[str]:
+        pairs = (of_split[k] for k in names)
+        return ["-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs]
+
+    rows = [[name, *cells(of_split, METRIC_NAMES)] for name, of_split in intervals.items()]
     print(format_table(("95 %", *METRIC_NAMES), rows), flush=True)
+    rows = [[k, *cells(found, GENERALIZED)] for k, found in intervals.items() if "giou" in found]
+    if rows:
+        print(format_table(("gRefCOCO, 95 %", *GENERALIZED.values()), rows), flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.saved import Evaluated, evaluated_splits
 from lts_jax.paper import numbers
 from lts_jax.reporting import charts
@@ -25,7 +25,7 @@ _KINDS = {
 }
 _DASH = "\N{EN DASH}"
 _IOUS = ("oiou", "miou")
-_NAMES = {"oiou": "oIoU", "miou": "mIoU"}
+_NAMES = {"oiou": "oIoU", "miou": "mIoU", **GENERALIZED}
 
 
 def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = None) -> str:
@@ -73,11 +73,14 @@ def _table(evaluated: Sequence[Evaluated], variant: str) -> dict[str, Any]:
     """Our metrics with their intervals, and the paper's where it has any."""
     family = numbers.FAMILIES.get(evaluated[0].run["config"]["data"]["dataset"], "")
     rows: list[dict[str, Any]] = []
+    names = list(METRIC_NAMES)
+    if any("giou" in e.metrics for e in evaluated):  # a split has sentences without a target
+        names += GENERALIZED
     for e in evaluated:
         intervals = e.analysis["intervals"]
         cells = []
-        for name in METRIC_NAMES:
-            value, span = e.metrics[name], intervals[name]
+        for name in names:
+            value, span = e.metrics.get(name), intervals.get(name)
             shown = _DASH if value is None else f"{100 * value:.2f}"
             cells.append(
                 (shown, "" if span is None else f"{100 * span[0]:.1f}{_DASH}{100 * span[1]:.1f}")
@@ -90,9 +93,9 @@ def _table(evaluated: Sequence[Evaluated], variant: str) -> dict[str, Any]:
                 theirs |= numbers.reported(table, variant, family, e.name)
         if theirs:
             theirs |= {name: theirs["iou"] for name in _IOUS}
-            cells = [(f"{theirs[n]:.2f}" if n in theirs else _DASH, "") for n in METRIC_NAMES]
+            cells = [(f"{theirs[n]:.2f}" if n in theirs else _DASH, "") for n in names]
             rows.append({"name": "the paper", "note": variant, "cells": cells, "paper": True})
-    header = [_NAMES.get(name, name) for name in METRIC_NAMES]
+    header = [_NAMES.get(name, name) for name in names]
     return {"header": header, "rows": rows, "paper": any(row["paper"] for row in rows)}
 
 

@@ -14,7 +14,7 @@ from lts_jax.distributed.mesh import local_copy, put_batch
 from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
-from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
@@ -136,7 +136,8 @@ class Validation:
         with self.progress.paused():
             network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
             metrics = self.evaluator.scores(network)
-            known = {k: metrics[k] for k in METRIC_NAMES if metrics[k] is not None}
+            names = (*METRIC_NAMES, *GENERALIZED)
+            known = {k: metrics[k] for k in names if metrics.get(k) is not None}
             shown = [k for k in ("oiou", "miou", "pointing") if k in known]
             line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
             logger.info("step %d  %s: %s", step, name, line)

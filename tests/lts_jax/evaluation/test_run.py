@@ -48,6 +48,7 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "iou",
             "intersection",
             "union",
+            "area",
             "point",
             "hit",
             "segmentation",

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lts_jax.errors import ConfigError
+from lts_jax.evaluation.metrics import GENERALIZED
 from lts_jax.evaluation.saved import Evaluated
 from lts_jax.io import drawing
 from lts_jax.paper import figures
@@ -42,6 +43,18 @@ def test_a_sentence_cannot_end_the_script(trained_run, tmp_path):
     file.write_text(json.dumps(entries))
     page = make_report(run, "lts", most=3)
     assert page.count("</script>") == 2 and "3 of" in page
+
+
+def test_metrics_of_sentences_without_a_target(trained_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
+    assert "N-acc" not in make_report(run, "lts", most=3)
+    file = run / "eval" / "val" / "metrics.json"
+    found = json.loads(file.read_text()) | dict.fromkeys(GENERALIZED, 0.4321)
+    file.write_text(json.dumps(found | {"t_acc": None}))
+    page = make_report(run, "lts", most=3)
+    assert all(f"<th>{label}</th>" in page for label in GENERALIZED.values())
+    assert page.count("<td>43.21") == len(GENERALIZED) - 1
 
 
 def test_missing_evaluations(tmp_path, trained_run):
