@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.inspection import overlaps
 from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.raw.sources import SOURCES
 from tfds_refcoco.records.layout import build_path, read_build
@@ -127,7 +128,7 @@ def _check(args: argparse.Namespace) -> int:
         files = args.held_out or []
         held_out = set().union(*(imagelists.read_ids(path) for path in files))
         training = open_dataset(args.out, args.train_of)
-        ids, doubts = check.leak_free(training, datasets, held_out)
+        ids, doubts = overlaps.leak_free(training, datasets, held_out)
         names = ", ".join([*(built.name for built in datasets), *map(str, files)])
         note = f"train of {training.name} without what is held out by {names}"
         imagelists.write_ids(args.leak_free, ids, [note, *doubts])
@@ -189,6 +190,9 @@ def summary(data_dir: Path, dataset: str) -> str:
     if said["gray_images"]:
         lines.append(f"{said['gray_images']} images are gray")
     lines += said["notes"]
+    if dataset == "custom":  # nobody else has looked at its pictures
+        for finding in (overlaps.find_disjoint(built), overlaps.find_repeated(built)):
+            lines += [f"WARNING: {text}" for text in finding.details]
     if skipped := said["skipped"]:
         lines.append(f"left out: {len(skipped)} faulty items, listed in {build_path(built.path)}")
         lines += [f"  {text}" for text in skipped[:5]]

@@ -15,13 +15,19 @@ from tqdm import tqdm
 
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.inspection.findings import NOTE, OK, SKIPPED, Finding, judge
-from tfds_refcoco.inspection.published import DISJOINT_BY_IMAGE, PUBLISHED
+from tfds_refcoco.inspection.findings import SKIPPED, Finding, judge
+from tfds_refcoco.inspection.overlaps import (
+    find_disjoint,
+    find_overlap,
+    find_pretrained,
+    find_repeated,
+)
+from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.raw.sources import SOURCES
 from tfds_refcoco.records.layout import INTEGERS, NAME, Index, read_build
 from tfds_refcoco.records.reader import Dataset, open_dataset
 from tfds_refcoco.records.types import Record
-from tfds_refcoco.writing.indexing import Row, index_row
+from tfds_refcoco.writing.indexing import Row, index_rows
 
 # Pixels of a mask against the annotation's area. In the 2,000 COCO annotations that were measured
 # for this, crowds left out, none deviates by more than 10 % and 4 pixels: small objects by their
@@ -47,11 +53,12 @@ def check_all(datasets: Sequence[Dataset], *, progress: bool = False) -> Iterato
     for built in datasets:
         yield _counts(built)
         yield from _records(built, progress)
-        yield _disjoint(built)
-        yield from _pretrained(built)
+        yield find_disjoint(built)
+        yield find_repeated(built)
+        yield from find_pretrained(built)
     for one, other in combinations(datasets, 2):
         for held_out, training in ((one, other), (other, one)):
-            yield _overlap(held_out, training)
+            yield find_overlap(held_out, training)
 
 
 def _counts(built: Dataset) -> Finding:
@@ -184,9 +191,7 @@ def _record(record: Record, number: int, index: Index, rows: slice) -> _Seen:
     ):
         if len(positions) and not 0 <= positions.min() <= positions.max() < limit:
             seen.faults["masks"].append(f"{where}: targets.{name} names what is not there")
-    if not seen.faults["masks"] and _rows(index, rows) != [
-        index_row(record, number, i) for i in range(seen.sentences)
-    ]:
+    if not seen.faults["masks"] and _rows(index, rows) != index_rows(record, number):
         seen.faults["index"].append(f"{where}: the index says otherwise than the record")
     return seen
 
@@ -210,88 +215,3 @@ def _image_fault(record: Record) -> str:
         got = "nothing" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"
         return f"decodes to {got}, not to {record['width']}x{record['height']}"
     return ""
-
-
-def _disjoint(built: Dataset) -> Finding:
-    ids = {name: image_ids(built, (name,)) for name in built.splits}
-    faults = [
-        f"{one} and {other} share {len(ids[one] & ids[other]):,} images"
-        for one, other in combinations(ids, 2)
-        if ids[one] & ids[other]
-    ]
-    known = "" if built.name in DISJOINT_BY_IMAGE else "the splits need not be disjoint by image"
-    return judge(built.name, "splits", faults, "share no image", known=known)
-
-
-def _pretrained(built: Dataset) -> Iterator[Finding]:
-    """Says which held-out images the backbones that others publish for such sets were trained on.
-
-    MCN's and SimREC's left out RefCOCO's and RefCOCO+'s val and test images (UNC) and RefCOCOg's
-    (UMD). Of the set of all such images and of those of RefCOCOg (Google), 3,564 are left.
-    """
-    seen = {
-        "refcoco_google": "not those of this set's val and test",
-        "refcocog_google": "not 3,564 of the 4,650 of this set's val",
-    }
-    if built.name in seen:
-        summary = (
-            "the 6,549 val and test images of RefCOCO, RefCOCO+ (unc) and RefCOCOg (umd) are left "
-            f"out by MCN's and SimREC's weights, {seen[built.name]}"
-        )
-        yield Finding(built.name, "pretraining", NOTE, summary)
-
-
-def _overlap(held_out: Dataset, training: Dataset) -> Finding:
-    """Says how many held-out images of one set another one trains on; it is no fault of either."""
-    splits = tuple(name for name in held_out.splits if name != "train")
-    what = f"{held_out.name} in train"
-    if "train" not in training.splits or not splits or _other_images(held_out, training):
-        return Finding(training.name, what, SKIPPED, "no such splits, or other images")
-    trained = image_ids(training, ("train",))
-    shared = {name: len(image_ids(held_out, (name,)) & trained) for name in splits}
-    if not any(shared.values()):
-        return Finding(training.name, what, OK, f"no image of {'/'.join(splits)} is trained on")
-    total = len(image_ids(held_out, splits) & trained)
-    each = ", ".join(f"{name} {n:,}" for name, n in shared.items())
-    summary = f"{total:,} images held out there are trained on ({each}); see --leak-free"
-    return Finding(training.name, what, NOTE, summary)
-
-
-def _other_images(one: Dataset, other: Dataset) -> bool:
-    """Whether the two sets' image ids mean different images."""
-    own = {"shapes", "custom"}
-    return one.name != other.name and bool(own & {one.name, other.name})
-
-
-def image_ids(built: Dataset, splits: Sequence[str]) -> set[int]:
-    """Returns the ids of the images of the splits."""
-    return set().union(*(built.split(name).index.image_id.tolist() for name in splits))
-
-
-def leak_free(
-    training: Dataset, others: Sequence[Dataset], held_out: set[int]
-) -> tuple[list[int], list[str]]:
-    """Returns the ids of train's images that no set holds out, and doubts about that.
-
-    Args:
-      training: has a split train.
-      others: whose every other split is held out; may hold `training` itself.
-      held_out: further ids.
-
-    Raises:
-      DataError: there is no split train, or nothing is left of it.
-    """
-    if "train" not in training.splits:
-        raise DataError(f"{training.path}: no split train was built.")
-    kept = image_ids(training, ("train",)) - held_out
-    doubts = []
-    for other in others:
-        if _other_images(other, training):
-            continue
-        kept -= image_ids(other, [name for name in other.splits if name != "train"])
-        said = read_build(other.path)
-        if said["options"]["splits"] or said["options"]["max_images"] or said["skipped"]:
-            doubts.append(f"{other.name} was built in part: more of its images may be held out")
-    if not kept:
-        raise DataError(f"{training.name}: every image of train is held out somewhere.")
-    return sorted(kept), doubts

@@ -9,6 +9,7 @@ build.json says how the set was built: with which options, from which annotation
 SHA-256), and what was left out.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ INTEGERS = {
     "sent_id": np.int64,
     "ref_id": np.int64,
     "image_id": np.int64,
+    "picture": np.int64,
     "height": np.int32,
     "width": np.int32,
     "targets": np.int32,
@@ -46,6 +48,7 @@ class Index:
       sent_id: as in the refs file.
       ref_id: as in the refs file.
       image_id: COCO's.
+      picture: tells pictures apart by their files' bytes, whatever their ids; see `picture_of`.
       height: of the image in pixels.
       width: of the image in pixels.
       targets: number of objects that the sentence refers to.
@@ -60,6 +63,7 @@ class Index:
     sent_id: NDArray[np.int64]
     ref_id: NDArray[np.int64]
     image_id: NDArray[np.int64]
+    picture: NDArray[np.int64]
     height: NDArray[np.int32]
     width: NDArray[np.int32]
     targets: NDArray[np.int32]
@@ -135,13 +139,20 @@ def read_build(path: Path) -> BuildInfo:
     file = build_path(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(content[name], dict) for name in ("options", "annotations")):
-            raise TypeError("options and annotations are no dictionaries")
+        kinds = {"options": dict, "annotations": dict, "notes": list, "skipped": list}
+        for name, kind in kinds.items():
+            if not isinstance(content[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file}: absent or damaged ({error}); build again with --overwrite."
         ) from error
     return cast(BuildInfo, content)
+
+
+def picture_of(data: bytes) -> int:
+    """Returns the number that stands for a picture: the first 64 bits of its bytes' SHA-256."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
 
 
 def index_path(path: Path, split: str) -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfds_refcoco import masks
-from tfds_refcoco.records.layout import Counts, Index, split_lengths, write_index
+from tfds_refcoco.records.layout import Counts, Index, picture_of, split_lengths, write_index
 from tfds_refcoco.records.reader import Split, sentence_mask
 from tfds_refcoco.records.types import Record
 
-Row = tuple[int, int, int, int, int, int, int, int, int, int, str, str]  # as `Index`
+Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str]  # as `Index`
 
 
 def write_indices(path: Path, progress: bool) -> None:
@@ -25,7 +25,7 @@ def write_indices(path: Path, progress: bool) -> None:
             for mask, area in zip(objects["mask"], objects["area"], strict=True):
                 pixels = masks.area(mask, record["height"], record["width"])
                 ratios.append(pixels / float(area))
-            rows += [index_row(record, number, i) for i in range(len(record["sentences"]["sent"]))]
+            rows += index_rows(record, number)
         names = [column.name for column in dataclasses.fields(Index)]
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
         refs = len(set(columns["ref_id"]))
@@ -36,8 +36,13 @@ def write_indices(path: Path, progress: bool) -> None:
         )
 
 
-def index_row(record: Record, number: int, i: int) -> Row:
-    """Returns the columns of `Index` for sentence `i` of a record."""
+def index_rows(record: Record, number: int) -> list[Row]:
+    """Returns the columns of `Index` for each sentence of the record `number`."""
+    picture = picture_of(record["image"])
+    return [_row(record, number, picture, i) for i in range(len(record["sentences"]["sent"]))]
+
+
+def _row(record: Record, number: int, picture: int, i: int) -> Row:
     objects, sentences, targets = record["objects"], record["sentences"], record["targets"]
     meant = targets["object"][targets["sentence"] == i]
     first = int(meant[0]) if len(meant) else None
@@ -47,6 +52,7 @@ def index_row(record: Record, number: int, i: int) -> Row:
         int(sentences["sent_id"][i]),
         int(sentences["ref_id"][i]),
         record["image_id"],
+        picture,
         record["height"],
         record["width"],
         len(meant),

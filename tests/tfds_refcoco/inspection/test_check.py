@@ -12,7 +12,7 @@ import tfds_refcoco
 from tfds_refcoco import masks
 from tfds_refcoco.__main__ import main
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.inspection import check
+from tfds_refcoco.inspection import check, overlaps
 from tfds_refcoco.inspection.findings import FAILED, NOTE, OK, SKIPPED
 from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.records.imagelists import read_ids, write_ids
@@ -197,7 +197,8 @@ def test_splits_that_share_an_image(raw_set, write_raw, tmp_path):
         tfds_refcoco.build(name, tmp_path / name, raw, progress=False)
         finding = _findings(tmp_path / name, "splits")
         assert finding.status == status
-        assert finding.details == ("train and val share 1 images",)
+        name = "COCO_train2014_000000000000.jpg (image id 0)"
+        assert finding.details == (f"train and val share 1 images: {name}",)
 
 
 def test_overlaps_between_sets_and_a_train_list_without_them(raw_set, write_raw, tmp_path, capsys):
@@ -247,19 +248,24 @@ def test_published_lists(test_data, monkeypatch):
 
         def split(self, name):
             ids = np.array(sorted(lists[f"{self.name}_{name}"]))
-            return type("Split", (), {"index": type("Index", (), {"image_id": ids})})
+            columns = {"image_id": ids, "picture": -1 - ids, "record": np.arange(len(ids))}
+            record = {"file_name": "photo.jpg", "image_id": -1}
+            index = type("Index", (), columns)
+            return type("Split", (), {"index": index, "record": lambda number: record})
 
     refcoco, refcocog = FromLists("refcoco_unc"), FromLists("refcocog_umd")
-    finding = check._overlap(refcoco, refcocog)
+    finding = overlaps.find_overlap(refcoco, refcocog)
     assert finding.status == NOTE and finding.summary.startswith("1,860 images held out there")
     assert "(val 918, testA 454, testB 488)" in finding.summary
     monkeypatch.setattr(
-        check, "read_build", lambda _: {"options": {"splits": [], "max_images": 0}, "skipped": []}
+        overlaps,
+        "read_build",
+        lambda _: {"options": {"splits": [], "max_images": 0}, "skipped": []},
     )
-    kept, doubts = check.leak_free(refcocog, [refcoco, refcocog], set())
+    kept, doubts = overlaps.leak_free(refcocog, [refcoco, refcocog], set())
     assert len(kept) == 21_899 - 1_860 and not doubts
     everything = lists["val_test_union"]
-    assert not everything & set(check.leak_free(refcocog, [refcoco], everything)[0])
+    assert not everything & set(overlaps.leak_free(refcocog, [refcoco], everything)[0])
 
 
 @pytest.mark.parametrize(
