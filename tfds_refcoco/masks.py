@@ -46,10 +46,7 @@ def decode(counts: bytes, height: int, width: int) -> NDArray[np.uint8]:
       DataError: the counts are malformed or do not cover exactly h·w pixels.
     """
     # Not pycocotools, which returns uninitialised memory for counts that end early.
-    runs = _runs(counts)
-    _check_runs(runs, height, width)
-    values = np.arange(len(runs), dtype=np.uint8) & 1
-    return np.repeat(values, runs).reshape(width, height).T
+    return _expand(_runs(counts), height, width)
 
 
 def encode(mask: NDArray[Any]) -> bytes:
@@ -65,14 +62,18 @@ def encode(mask: NDArray[Any]) -> bytes:
 
 
 def union(parts: Sequence[bytes], height: int, width: int) -> bytes:
-    """Returns the RLE counts of the union of masks given so; without any, of an empty mask."""
+    """Returns the RLE counts of the union of masks given so; without any, of an empty mask.
+
+    Raises:
+      DataError: the counts of one of several are malformed or do not cover exactly h·w pixels.
+    """
     if len(parts) == 1:
         return parts[0]
-    if not parts:
-        return encode(np.zeros((height, width), np.uint8))
-    rles = [{"size": [height, width], "counts": part} for part in parts]
-    merged: bytes = coco_mask.merge(rles, intersect=False)["counts"]
-    return merged
+    # Not pycocotools' merge, which writes beyond its memory for counts with many runs of no pixel.
+    inside = np.zeros((height, width), np.uint8)
+    for part in parts:
+        inside |= decode(part, height, width)
+    return encode(inside)
 
 
 def area(counts: bytes, height: int, width: int) -> int:
@@ -87,6 +88,7 @@ def area(counts: bytes, height: int, width: int) -> int:
 
 
 def _from_rle(rle: dict[str, object], height: int, width: int) -> bytes:
+    """Encodes an RLE anew, without the runs of no pixel that pycocotools cannot deal with."""
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         raise DataError(f"segmentation.size: {size} is not [h, w] = {[height, width]}.")
@@ -96,13 +98,10 @@ def _from_rle(rle: dict[str, object], height: int, width: int) -> bytes:
         except UnicodeEncodeError as error:
             raise DataError("segmentation.counts: not an RLE string.") from error
     if isinstance(counts, bytes):
-        _check_runs(_runs(counts), height, width)
-        return counts
+        return encode(decode(counts, height, width))
     if not isinstance(counts, list) or not all(type(run) is int for run in counts):
         raise DataError("segmentation.counts: expected a list of whole numbers or an RLE string.")
-    _check_runs(counts, height, width)
-    compressed: bytes = coco_mask.frPyObjects(rle, height, width)["counts"]
-    return compressed
+    return encode(_expand(counts, height, width))
 
 
 def _check_polygon(polygon: object, where: str, height: int, width: int) -> None:
@@ -114,6 +113,12 @@ def _check_polygon(polygon: object, where: str, height: int, width: int) -> None
     for values, size in ((polygon[0::2], width), (polygon[1::2], height)):
         if min(values) < -size or max(values) > 2 * size:
             raise DataError(f"{where}: a coordinate lies far outside the {width}x{height} image.")
+
+
+def _expand(runs: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
+    _check_runs(runs, height, width)
+    values = np.arange(len(runs), dtype=np.int64).astype(np.uint8) & 1
+    return np.repeat(values, runs).reshape(width, height).T
 
 
 def _check_runs(runs: Sequence[int], height: int, width: int) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.inspection.findings import SKIPPED, Finding, judge
+from tfds_refcoco.inspection.findings import FAILED, SKIPPED, Finding, judge
 from tfds_refcoco.inspection.overlaps import (
     find_disjoint,
     find_overlap,
@@ -24,7 +24,7 @@ from tfds_refcoco.inspection.overlaps import (
 )
 from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.raw.sources import SOURCES
-from tfds_refcoco.records.layout import INTEGERS, NAME, Index, read_build
+from tfds_refcoco.records.layout import INTEGERS, NAME, Index, read_build, read_index
 from tfds_refcoco.records.reader import Dataset, open_dataset
 from tfds_refcoco.records.types import Record
 from tfds_refcoco.writing.indexing import Row, index_rows
@@ -51,14 +51,26 @@ def open_built(data_dir: Path, names: Sequence[str] = ()) -> list[Dataset]:
 def check_all(datasets: Sequence[Dataset], *, progress: bool = False) -> Iterator[Finding]:
     """Yields every finding on each of the sets, and on images that two of them share."""
     for built in datasets:
-        yield _counts(built)
+        yield _attempt(built.name, "counts", lambda built=built: _counts(built))
         yield from _records(built, progress)
-        yield find_disjoint(built)
-        yield find_repeated(built)
+        yield _attempt(built.name, "splits", lambda built=built: find_disjoint(built))
+        yield _attempt(built.name, "pictures", lambda built=built: find_repeated(built))
         yield from find_pretrained(built)
-    for one, other in combinations(datasets, 2):
-        for held_out, training in ((one, other), (other, one)):
-            yield find_overlap(held_out, training)
+    for pair in combinations(datasets, 2):
+        for held_out, training in (pair, pair[::-1]):
+            yield _attempt(
+                training.name,
+                f"{held_out.name} in train",
+                lambda one=held_out, other=training: find_overlap(one, other),
+            )
+
+
+def _attempt(dataset: str, what: str, check: Callable[[], Finding]) -> Finding:
+    """Returns the finding of a check, which fails if its data set cannot be read."""
+    try:
+        return check()
+    except DataError as error:
+        return Finding(dataset, what, FAILED, "cannot be read", (str(error),))
 
 
 def _counts(built: Dataset) -> Finding:
@@ -113,7 +125,9 @@ def _records(built: Dataset, progress: bool) -> Iterator[Finding]:
     total = _Seen()
     for name in built.splits:
         total.add(_read_split(built, name, progress), f"{name}: ")
-    span = f", pixels / area {min(total.ratios):.3f} to {max(total.ratios):.3f}"
+    # Without a readable record, or any target, there is no ratio.
+    ratios = total.ratios or [1.0]
+    span = f", pixels / area {min(ratios):.3f} to {max(ratios):.3f}"
     good = {
         "records": f"{total.images:,} can be read",
         "images": f"{total.images:,} decode to their size",
@@ -129,7 +143,7 @@ def _read_split(built: Dataset, name: str, progress: bool) -> _Seen:
     seen = _Seen()
     try:
         split = built.split(name)
-        index, counts = split.index, split.counts
+        index, counts = read_index(built.path, name)  # as it is: what is wrong is said below
     except Exception as error:  # the reader's own errors are of many kinds
         seen.faults["records"].append(f"cannot be opened ({error}); build again with --overwrite")
         return seen
@@ -137,9 +151,9 @@ def _read_split(built: Dataset, name: str, progress: bool) -> _Seen:
 
     def one(number: int) -> _Seen:
         try:
-            record = split.record(number)
-        except Exception as error:
-            reason = str(error).partition("\n")[0]
+            record = split.read(number)
+        except DataError as error:
+            reason = str(error.__cause__).partition("\n")[0]
             broken = _Seen()
             broken.faults["records"].append(
                 f"record {number} cannot be read ({reason}); build again with --overwrite"

@@ -30,7 +30,18 @@ def read_ids(path: Path) -> set[int]:
 
 
 def write_ids(path: Path, ids: Iterable[int], notes: Iterable[str]) -> None:
-    """Writes ids, below comments that say what they are."""
+    """Writes ids, below comments that say what they are: the complete list or none.
+
+    Raises:
+      OSError: it cannot be written; a list that was there before stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [*(f"# {note}" for note in notes), *map(str, ids)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:  # a full disk's does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)

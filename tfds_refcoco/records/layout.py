@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.types import SPLITS
 from tfds_refcoco.records.types import BuildInfo
 
 NAME = "tfds_refcoco"
 VERSION = "2.0.0"
+_MOST_RECORDS = 1 << 28  # of a shard; more are a damaged number
 INTEGERS = {
     "record": np.int64,
     "sentence": np.int64,
@@ -100,13 +102,20 @@ def split_lengths(path: Path) -> dict[str, list[int]]:
       DataError: its dataset_info.json cannot be read.
     """
     try:
-        info = json.loads((path / "dataset_info.json").read_text(encoding="utf-8"))
-        return {
+        info = json.loads((path / "dataset_info.json").read_text(encoding="utf-8-sig"))
+        lengths = {
             split["name"]: [int(n) for n in split.get("shardLengths", [])]
             for split in info["splits"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path / 'dataset_info.json'}: unreadable ({error!r}).") from error
+        if not lengths or not set(lengths) <= set(SPLITS):
+            raise ValueError(f"its splits are {list(lengths)}")
+        if any(not 0 < n <= _MOST_RECORDS for shards in lengths.values() for n in shards):
+            raise ValueError(f"a shard has 1 to {_MOST_RECORDS:,} records")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path / 'dataset_info.json'}: unreadable ({error!r}); build again with --overwrite."
+        ) from error
+    return lengths
 
 
 def missing_files(path: Path) -> list[Path]:
@@ -117,12 +126,14 @@ def missing_files(path: Path) -> list[Path]:
         return [path / "dataset_info.json"]
     expected = [path / "features.json", build_path(path)]
     for split, shards in lengths.items():
-        count = len(shards)
         expected.append(index_path(path, split))
-        expected += [
-            path / f"{NAME}-{split}.array_record-{i:05d}-of-{count:05d}" for i in range(count)
-        ]
+        expected += [shard_path(path, split, i, len(shards)) for i in range(len(shards))]
     return [file for file in expected if not file.is_file()]
+
+
+def shard_path(path: Path, split: str, number: int, count: int) -> Path:
+    """Returns the shard `number` of the `count` shards of a split in the build at `path`."""
+    return path / f"{NAME}-{split}.array_record-{number:05d}-of-{count:05d}"
 
 
 def build_path(path: Path) -> Path:
@@ -138,14 +149,14 @@ def read_build(path: Path) -> BuildInfo:
     """
     file = build_path(path)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         kinds = {"options": dict, "annotations": dict, "notes": list, "skipped": list}
         for name, kind in kinds.items():
             if not isinstance(content[name], kind):
                 raise TypeError(f"{name} is no {kind.__name__}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{file}: absent or damaged ({error}); build again with --overwrite."
+            f"{file}: absent or damaged ({error!r}); build again with --overwrite."
         ) from error
     return cast(BuildInfo, content)
 
@@ -179,18 +190,19 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
     """
     file = index_path(path, split)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         text, category = content["text"], content["category"]
         arrays = {name: np.array(content[name], dtype) for name, dtype in INTEGERS.items()}
-        least, most = content["area_ratio"]
-        counts = Counts(
-            content["images"], content["objects"], content["refs"], len(text), least, most
-        )
+        least, most = (float(value) for value in content["area_ratio"])
+        images, objects, refs = (int(content[name]) for name in ("images", "objects", "refs"))
+        counts = Counts(images, objects, refs, len(text), least, most)
         if any(len(column) != len(text) for column in (category, *arrays.values())):
             raise ValueError("the columns differ in length")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not text or not all(isinstance(value, str) for value in (*text, *category)):
+            raise ValueError("text and category: expected texts")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{file}: the sentence index is absent or damaged ({error}); build again with "
+            f"{file}: the sentence index is absent or damaged ({error!r}); build again with "
             "--overwrite."
         ) from error
     return Index(text=text, category=category, **arrays), counts

@@ -1,7 +1,12 @@
 """One record: an image of a split, the objects referred to in it, and their sentences."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
@@ -43,6 +48,39 @@ def features() -> tfds.features.FeaturesDict:
             "targets": tfds.features.Sequence({"sentence": np.int32, "object": np.int32}),
         }
     )
+
+
+def check_features(path: Path) -> None:
+    """Compares the features.json of the build at `path` with `features`, without following it.
+
+    TFDS imports whatever module features.json names: no file of a data set may choose that.
+
+    Raises:
+      DataError: it is unreadable, or names other features or classes.
+    """
+    file = path / "features.json"
+    try:
+        found = dict(_classes(json.loads(file.read_text(encoding="utf-8-sig"))))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: unreadable ({error}); build again with --overwrite.") from error
+    expected = dict(_classes(json_format.MessageToDict(features().to_proto())))
+    for place in sorted(found.keys() | expected.keys()):
+        if found.get(place) != expected.get(place):
+            raise DataError(
+                f"{file}: refused: {place or 'the top level'} is {found.get(place)!r}, not "
+                f"{expected.get(place)!r}, and TFDS would import what it names; build the data set "
+                "again with --overwrite, from raw files that you trust."
+            )
+
+
+def _classes(content: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Yields each place of features.json that names a class, and the name."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "pythonClassName":
+                yield place, value
+            else:
+                yield from _classes(value, f"{place}.{name}" if place else name)
 
 
 def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, object], bool]:

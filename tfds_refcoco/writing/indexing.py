@@ -20,7 +20,7 @@ def write_indices(path: Path, progress: bool) -> None:
         rows: list[Row] = []
         ratios: list[float] = []
         for number in tqdm(range(len(split)), f"index {name}", disable=not progress):
-            record = split.record(number)
+            record = split.read(number)
             objects = record["objects"]
             for mask, area in zip(objects["mask"], objects["area"], strict=True):
                 pixels = masks.area(mask, record["height"], record["width"])

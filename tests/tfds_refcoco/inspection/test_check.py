@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
 
 import tfds_refcoco
 from tfds_refcoco import masks
@@ -162,6 +164,50 @@ def test_a_damaged_shard(out, damage, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"FAILED +refcoco_unc +records", printed)
     assert re.search(r"val: .* cannot be .* \(.*\); build again with --overwrite", printed)
+
+
+def test_no_record_can_be_read(out, capsys):
+    for shard in (out / "tfds_refcoco/refcoco_unc/2.0.0").glob("*.array_record-*"):
+        shard.write_bytes(b"")
+    assert main(["check", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"FAILED +refcoco_unc +records +3 faults", printed)
+    assert "share no image" in printed  # of the index, which is as it was
+
+
+def test_no_index_can_be_read(out, capsys):
+    for file in (out / "tfds_refcoco/refcoco_unc/2.0.0/index").glob("*.json"):
+        file.write_text("{")
+    assert main(["check", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    for what in ("counts", "records", "splits", "pictures"):
+        assert re.search(rf"FAILED +refcoco_unc +{what} ", printed), what
+
+
+def test_no_sentence_has_a_target(tmp_path, capsys):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    sentences = [{"text": "nothing here", "objects": []}]
+    row = {"file": "a.png", "split": "val", "objects": [], "sentences": sentences}
+    (tmp_path / "custom.json").write_text(json.dumps({"images": [row]}))
+    tfds_refcoco.build("custom", tmp_path / "out", tmp_path, progress=False)
+    assert main(["check", "--out", str(tmp_path / "out")]) == 0
+    assert "0 decode, every target is there" in capsys.readouterr().out
+
+
+def test_a_list_that_cannot_be_written_is_not_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "ids.txt"
+    write_ids(path, [1], [])
+
+    def full(self, text, **_):
+        with self.open("w") as file:
+            file.write(text[:5])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left.*ids\.txt"):
+        write_ids(path, range(1000), [])
+    assert read_ids(path) == {1}
+    assert [file.name for file in tmp_path.iterdir()] == ["ids.txt"]
 
 
 def test_a_list_made_of_parts_says_so(write_raw, tmp_path, capsys):
