@@ -1,12 +1,16 @@
-"""Pictures that people have: any format, orientation, depth and number of channels, to RGB."""
+"""Pictures that people have: of any orientation, depth and number of channels, to RGB."""
 
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfds_refcoco import DataError
+
+# Other formats are refused whatever a file is called: Pillow hands PostScript to Ghostscript, and
+# takes some by a single byte. Old versions of Pillow have no AVIF.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 
 def read_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> np.ndarray:
@@ -28,17 +32,24 @@ def read_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> np.ndar
         if isinstance(source, Image.Image):
             picture = source
         else:
-            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        picture = ImageOps.exif_transpose(picture)
+            Image.init()
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            picture = Image.open(file, formats=formats)
+        return _from_picture(ImageOps.exif_transpose(picture), name)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{name}: no such file.") from None
     except IsADirectoryError:
         raise DataError(f"{name}: a folder; give an image file.") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: too large ({error}); scale it down.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on bad files
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{name}: not an image that can be read: none of {known}.") from None
+    except Exception as error:  # decoders raise what they like
         raise DataError(f"{name}: not an image that can be read ({error}).") from error
-    return _from_picture(picture, name)
 
 
 def _from_picture(picture: Image.Image, name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 Coordinates have half-pixel centres throughout: pixel i covers [i, i + 1) and its centre is i + ½.
 """
 
+import contextlib
 import functools
 from typing import Literal, NamedTuple
 
@@ -42,14 +43,17 @@ def place(height: int, width: int, size: int, resize: Resize) -> Placement:
 
 
 def decode_image(jpeg: bytes) -> np.ndarray:
-    """Decodes a JPEG to RGB, uint8 `[h, w, 3]`, as it lies in the file.
+    """Decodes a JPEG, or a PNG, to RGB, uint8 `[h, w, 3]`, as it lies in the file.
 
     The orientation tag is ignored: COCO's annotations are drawn on the stored pixels.
     """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
+    image = None
+    if jpeg.startswith((b"\xff\xd8", b"\x89PNG")):  # no other of OpenCV's many decoders
+        with contextlib.suppress(cv2.error):  # of more than 2^30 pixels
+            image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
     if image is None:
-        raise ValueError("the record's image is no JPEG that can be decoded")
+        raise ValueError("the record's image is no JPEG or PNG that can be decoded")
     return image
 
 

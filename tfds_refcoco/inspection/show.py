@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from tfds_refcoco import masks
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.records.types import Record
 
 # Told apart on photos, by people who see red and green alike too.
@@ -35,8 +37,14 @@ def draw_record(record: Record) -> Image.Image:
     Every object has a color and a number, which its sentences bear too. What the font has no sign
     for is written as its code point, such as \\\\u4eba.
     """
-    with Image.open(io.BytesIO(record["image"])) as stored:
-        pixels = np.array(stored.convert("RGB"))
+    try:
+        with Image.open(io.BytesIO(record["image"]), formats=STORED) as stored:
+            pixels = np.array(stored.convert("RGB"))
+    except Exception as error:  # decoders raise what they like
+        raise DataError(
+            f"image id {record['image_id']}: the image does not decode ({error}); build again with "
+            "--overwrite."
+        ) from error
     h, w = record["height"], record["width"]
     scale = max(1, round(_WIDTH / w))  # so that outlines do not hide small pictures
     shown = pixels.repeat(scale, 0).repeat(scale, 1)

@@ -15,12 +15,11 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json, read_split
 from tfds_refcoco.raw.files import MAX_IMAGE, RawFile
-from tfds_refcoco.raw.images import open_image
+from tfds_refcoco.raw.images import STORED, open_image
 from tfds_refcoco.raw.problems import Problems
 from tfds_refcoco.raw.sources import SOURCES, find_annotations
 from tfds_refcoco.raw.types import SPLITS, RawImage, RawObject, RawSentence
 
-_FORMATS = ("JPEG", "PNG")
 _MASK_KINDS = ("polygons", "rle", "png")
 
 
@@ -94,7 +93,7 @@ class _Reader:
         name = fields.text(row, "file", where)
         file = self._inside(name, f"{where}.file")
         image_id = self._id("image", row, where, number)
-        picture = open_image(file, file.read(MAX_IMAGE), _FORMATS)
+        picture = open_image(file, file.read(MAX_IMAGE), STORED)
         width, height = picture.size
         rows = fields.field(row, "objects", list, where)
         names = Counter(str(item.get("category", "")) for item in rows if isinstance(item, dict))
@@ -136,7 +135,7 @@ class _Reader:
             objects=tuple(objects.values()),
             sentences=tuple(sentences),
             where=where,
-            formats=_FORMATS,
+            formats=STORED,
         )
 
     def _object(
@@ -182,7 +181,7 @@ class _Reader:
     def _png(self, mask: dict[str, Any], where: str, height: int, width: int) -> NDArray[np.bool]:
         file = self._inside(fields.text(mask, "png", where), f"{where}.png")
         try:
-            with Image.open(io.BytesIO(file.read(MAX_IMAGE))) as picture:
+            with Image.open(io.BytesIO(file.read(MAX_IMAGE)), formats=STORED) as picture:
                 if picture.format != "PNG" or len(picture.getbands()) != 1:
                     raise DataError(f"{file}: expected a PNG with one channel; convert it.")
                 if picture.size != (width, height):
@@ -191,9 +190,11 @@ class _Reader:
                         f"{width}x{height}."
                     )
                 values = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, DataError):
-                raise
+        except DataError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{file}: too large ({error}); scale it down.") from error
+        except Exception as error:  # decoders raise what they like
             raise DataError(f"{file}: not a readable PNG; write it again.") from error
         inside: NDArray[np.bool] = (
             values == fields.number(mask, "value", where) if "value" in mask else values != 0

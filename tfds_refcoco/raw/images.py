@@ -11,6 +11,10 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw.files import MAX_IMAGE, RawFile
 from tfds_refcoco.raw.types import RawImage
 
+STORED = ("JPEG", "PNG")  # what the image of a record may be
+# Recognized, so that a message can name them. No others are opened whatever a file is called:
+# Pillow hands PostScript to Ghostscript.
+_RECOGNIZED = (*STORED, "WEBP", "GIF", "BMP", "TIFF")
 # Modes that decode to three channels as every reader of the records expects.
 _COLOR, _GRAY = ("RGB",), ("L",)
 _ORIENTATION = 0x0112  # an EXIF tag
@@ -37,7 +41,7 @@ def read_image(image: RawImage) -> tuple[bytes, bool]:
         # An eighth of the size skips most of the work, and still reads every byte.
         picture.draft(picture.mode, (1, 1))
         picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders raise what they like
         raise DataError(f"{image.file}: damaged ({error}); fetch the file again.") from error
     if picture.format == "PNG":  # Pillow overlooks a missing end, and reads 16 bits as 8
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -57,13 +61,13 @@ def open_image(file: RawFile, data: bytes, formats: tuple[str, ...]) -> ImageFil
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=_RECOGNIZED)
         orientation = picture.getexif().get(_ORIENTATION, 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"{file}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down."
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders raise what they like
         raise DataError(f"{file}: not a readable {expected}; fetch the file again.") from error
     if picture.format not in formats:
         raise DataError(f"{file}: a {picture.format} file, expected {expected}; convert it.")

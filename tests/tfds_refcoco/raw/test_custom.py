@@ -222,6 +222,21 @@ def test_pngs_that_readers_take_differently(custom, tmp_path):
         tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
 
 
+def test_postscript_is_never_run(custom, tmp_path, monkeypatch):
+    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    root, content = custom
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n"
+    write(root, content)
+    for name, said in (("labels.png", "not a readable PNG"), ("photos/a.jpg", "not a readable")):
+        (root / name).write_bytes(eps)
+        with pytest.raises(DataError, match=f"{name}: {said}"):
+            read_raw(root, "custom")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_too_many_pixels(custom):
     root, content = custom
     write(root, content)
