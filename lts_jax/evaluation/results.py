@@ -123,10 +123,10 @@ def read_json(path: Path) -> Any:
       ConfigError: it is missing or not whole.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some tools write a mark
     except FileNotFoundError:
         raise ConfigError(f"{path}: missing; evaluate first: lts eval --workdir D") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: no whole JSON file ({error}); evaluate again") from error
 
 

@@ -5,11 +5,12 @@ A line is a word and its numbers, separated by single spaces. Some words of the 
 contain spaces (`. . .`), so the numbers are counted from the end of the line.
 """
 
+import codecs
 import collections
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lts_jax.errors import ConfigError
+from lts_jax.pretrained.archives import find_member
 
 _MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
 _ROWS = 4096  # rows of an .npz in memory at a time
 _MAX_NAME = 4096  # bytes of a word in an .npz
 _LARGEST = 1e4  # an upper bound for the coordinates of a word vector
 _ODD_SHARE = 0.1  # a file with a larger share of invalid lines is refused
+_ENOUGH = 100_000  # lines after which it may be refused before its end
 
 # Why a line is left out.
 TOO_FEW = "too few numbers"
@@ -114,7 +117,7 @@ def _read_text(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parse
         where = f"{path}: "
         try:
             with zipfile.ZipFile(raw) as archive:
-                info = _member(path, archive, size)
+                info = find_member(path, archive, size)
                 where += f"{info.filename}, "
                 with archive.open(info) as stream:
                     return _parse(where, stream, raw, words, size, bar)
@@ -125,18 +128,6 @@ def _read_text(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parse
                 f"{where}the archive is damaged before byte {raw.tell()} ({error}): "
                 "download it again"
             ) from error
-
-
-def _member(path: Path, archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
-    texts = [info for info in archive.infolist() if info.filename.endswith(".txt")]
-    fitting = [info for info in texts if f"{size}d" in info.filename] if len(texts) > 1 else texts
-    if len(fitting) != 1:
-        names = ", ".join(info.filename for info in archive.infolist()[:8]) or "none"
-        raise ConfigError(
-            f"{path}: its members are {names}; one .txt with {size}d in its name is needed "
-            f"(model.embed_dim={size}); the directory ends at byte {path.stat().st_size}"
-        )
-    return fitting[0]
 
 
 def _parse(
@@ -153,6 +144,8 @@ def _parse(
                 "word vectors"
             )
         lines += 1
+        if lines == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         word, values, what = _parse_line(line, size, wanted)
         if what and what != BLANKS and not first_odd:
             first_odd = f"byte {at} has {line.count(b' ')} numbers, or invalid ones ({what})"
@@ -166,13 +159,19 @@ def _parse(
         at += len(line)
         if lines % 1000 == 0:
             bar.update(raw.tell() - bar.n)
-    wrong = odd[TOO_FEW] + odd[TOO_MANY] + odd[NOT_FINITE]
+        if lines % _ENOUGH == 0:  # not to read on and on through what is no such file
+            _check_share(where, odd, lines, size, first_odd)
+    _check_share(where, odd, lines, size, first_odd)
+    return _Parsed(found, lines, dict(odd))
+
+
+def _check_share(where: str, odd: Mapping[str, int], lines: int, size: int, first_odd: str) -> None:
+    wrong = sum(odd.get(what, 0) for what in (TOO_FEW, TOO_MANY, NOT_FINITE))
     if wrong > max(1, _ODD_SHARE * lines):  # one may be a header
         raise ConfigError(
             f"{where}{wrong} of {lines} lines are not a word with model.embed_dim={size} numbers; "
             f"the first, at {first_odd}"
         )
-    return _Parsed(found, lines, dict(odd))
 
 
 def _parse_line(

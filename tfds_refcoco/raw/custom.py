@@ -14,7 +14,7 @@ from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json, read_split
-from tfds_refcoco.raw.files import MAX_IMAGE, RawFile
+from tfds_refcoco.raw.files import MAX_IMAGE, RawFile, normalize, open_folder
 from tfds_refcoco.raw.images import STORED, open_image
 from tfds_refcoco.raw.problems import Problems
 from tfds_refcoco.raw.sources import SOURCES, find_annotations
@@ -86,6 +86,7 @@ class _Reader:
     def __init__(self, root: Path, numbers: _Numbers, problems: Problems) -> None:
         self.root, self.numbers, self.problems = root, numbers, problems
         self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.given}
+        self.listings: dict[Path, dict[str, RawFile]] = {}  # of folders, by name
 
     def image(self, row: Any, number: int, where: str) -> RawImage:
         """Reads the image `number` of the file."""
@@ -206,9 +207,17 @@ class _Reader:
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise DataError(f"{where}: {name!r} is no path below the folder of custom.json.")
         file = RawFile(self.root / path)
-        if not file.path.is_file():
+        if file.path.is_file():
+            return file
+        folder = self.root  # a name may be written in another Unicode form than the disk's
+        for part in path.parts:
+            listed = self.listings.get(folder)
+            if listed is None:
+                listed = self.listings[folder] = open_folder(folder)
+            folder = listed[normalize(part)].path if normalize(part) in listed else folder / part
+        if not folder.is_file():
             raise DataError(f"{where}: {file} is missing; paths are relative to custom.json.")
-        return file
+        return RawFile(folder)
 
     def _id(self, kind: str, row: Any, where: str, default: int) -> int:
         if self.numbers.given[kind] and "id" not in row:

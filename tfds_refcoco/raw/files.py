@@ -5,6 +5,7 @@ that points outside of it is refused, and so is an entry that unpacks to more th
 """
 
 import stat
+import unicodedata
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -60,8 +61,9 @@ class RawFile:
                 raise DataError(f"{self}: neither stored nor deflated; zip it again.")
             if info.file_size > 1 << 20 and info.file_size > _MAX_RATIO * info.compress_size:
                 raise DataError(
-                    f"{self}: {info.compress_size:,} bytes that unpack to {info.file_size:,} are "
-                    "no such file but a zip bomb; fetch the original zip again."
+                    f"{self}: {info.compress_size:,} bytes that unpack to {info.file_size:,}, more "
+                    f"than {_MAX_RATIO} times as many, are no such file but a zip bomb; fetch the "
+                    "original zip again."
                 )
             with archive.open(info) as entry:
                 return entry.read(info.file_size + 1)  # no more, whatever there really is
@@ -77,10 +79,15 @@ class RawFile:
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
+def normalize(name: str) -> str:
+    """Returns a file's name in Unicode's composed form: macOS writes é as two characters."""
+    return unicodedata.normalize("NFC", name)
+
+
 def open_folder(folder: Path) -> dict[str, RawFile]:
-    """Returns the files of a folder by name; it is listed once, not asked per file."""
+    """Returns the files of a folder by name (see `normalize`); it is listed once."""
     try:
-        return {path.name: RawFile(path) for path in folder.iterdir()}
+        return {normalize(path.name): RawFile(path) for path in folder.iterdir()}
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -88,7 +95,7 @@ def open_folder(folder: Path) -> dict[str, RawFile]:
 
 
 def open_zip(path: Path, folder: str) -> dict[str, RawFile]:
-    """Returns the files by name of the zip at `path`, if there is one.
+    """Returns the files by name (see `normalize`) of the zip at `path`, if there is one.
 
     Zips differ in what stands before the names (`refcoco/`, `./refcoco/`, nothing). Where a name
     stands in several places the one in `folder` is taken, then the one least deep.
@@ -103,7 +110,7 @@ def open_zip(path: Path, folder: str) -> dict[str, RawFile]:
         *above, name = info.filename.replace("\\", "/").split("/")
         if not name or "__MACOSX" in above:  # a folder, or what macOS adds
             continue
-        rank = above[-1:] != [folder], len(above)
+        name, rank = normalize(name), (above[-1:] != [folder], len(above))
         if name not in found or rank < found[name][0]:
             found[name] = rank, RawFile(path, info.filename)
     return {name: file for name, (_, file) in found.items()}

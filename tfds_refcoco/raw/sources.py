@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile, open_folder, open_zip
+from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile, normalize, open_folder, open_zip
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ImageFinder:
 
     def find(self, name: str) -> RawFile | None:
         """Returns the image that instances.json calls `name`, None if it is nowhere."""
-        names = [name]
+        names = [normalize(name)]
         if match := _COCO_NAME.fullmatch(name):
             names += [f"COCO_train2014_{match[1]}.jpg", f"{match[1]}.jpg"]
         found = (listing[n] for n in names for listing in self._listings if n in listing)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tfds_refcoco.errors import DataError
 
+_MAX_BYTES = 1 << 26
+
 
 def read_ids(path: Path) -> set[int]:
     """Returns the ids in a file.
@@ -13,6 +15,10 @@ def read_ids(path: Path) -> set[int]:
       DataError: it cannot be read, a line is no whole number, or there is none.
     """
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(
+                f"{path}: more than the {_MAX_BYTES:,} bytes that a list of ids may have."
+            )
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a text file of ids.") from error

@@ -34,7 +34,8 @@ def generate(
     alone, not on how many others are made.
 
     Args:
-        raw_dir: Made if missing; files of the same names are overwritten.
+        raw_dir: Made if missing; files of the same names are overwritten. The annotations are
+            removed first and written last: if this is interrupted, there are none.
         seed: Any integer from 0 up.
         progress: Whether to show a progress bar.
         scenes: Number of scenes, one image each, of each split.
@@ -44,6 +45,10 @@ def generate(
         raise ValueError(f"unknown splits {unknown}; there are {sorted(OBJECTS)}")
     image_dir = raw_dir / "images" / "train2014"
     image_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = raw_dir / "shapes"
+    # Annotations of an older seed must not outlive its images if this process is killed.
+    for name in ("refs(unc).p", "instances.json"):
+        (out_dir / name).unlink(missing_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
@@ -56,7 +61,6 @@ def generate(
             refs += entries["refs"]
             bar.update()
     _number(refs)
-    out_dir = raw_dir / "shapes"
     out_dir.mkdir(exist_ok=True)
     instances = {
         "info": {"description": "Synthetic shapes in RefCOCO's layout", "version": "1.0"},
@@ -68,8 +72,20 @@ def generate(
             for number, shape in enumerate(SHAPES, 1)
         ],
     }
-    (out_dir / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
-    (out_dir / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    _write(out_dir / "instances.json", json.dumps(instances).encode())
+    _write(out_dir / "refs(unc).p", pickle.dumps(refs, protocol=2))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes the complete file or none."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:  # a full disk's does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _number(refs: list[dict[str, Any]]) -> None:

@@ -141,10 +141,42 @@ def test_bad_predictions(split, made, tmp_path, kind, said):
         score(split, Predictions(path))
 
 
+def test_a_byte_order_mark(split, made, tmp_path):
+    """Tools on Windows write one, and lines that end in CR LF."""
+    entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
+    text = json.dumps(entries, indent=1).replace("\n", "\r\n")
+    (tmp_path / "p.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = score(split, Predictions(tmp_path / "p.json"))
+    np.testing.assert_array_equal(found.intersection, made[1])
+
+
+def test_masks_with_runs_of_no_pixel(split, made, tmp_path):
+    _, both, either = made
+    entries = [{"sent_id": i, "segmentation": rle(m, False)} for i, m in made[0].items()]
+    for entry in entries:
+        first, *rest = entry["segmentation"]["counts"]
+        entry["segmentation"]["counts"] = [first, *[0] * 5000, *rest]
+    found = score(split, Predictions(write(tmp_path / "p.json", entries)))
+    np.testing.assert_array_equal(found.intersection, both)
+    np.testing.assert_array_equal(found.union, either)
+
+
+def test_a_mask_of_another_format(split, made, tmp_path):
+    """PostScript under the name of a PNG is not handed to Ghostscript."""
+    for i, mask in made[0].items():
+        Image.fromarray(mask).save(tmp_path / f"{i}.png")
+    first = tmp_path / f"{int(split.index.sent_id[0])}.png"
+    first.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EOF\n")
+    with pytest.raises(DataError, match=f"sent_id {first.stem}: cannot identify"):
+        score(split, Predictions(tmp_path))
+
+
 def test_bad_files(split, made, tmp_path):
     (tmp_path / "half.json").write_text("[{")
-    with pytest.raises(DataError, match="no whole JSON"):
-        Predictions(tmp_path / "half.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("half.json", "deep.json"):
+        with pytest.raises(DataError, match="no whole JSON"):
+            Predictions(tmp_path / name)
     with pytest.raises(DataError, match="missing"):
         Predictions(tmp_path / "none.json")
     folder = tmp_path / "png"

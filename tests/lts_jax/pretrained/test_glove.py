@@ -50,6 +50,33 @@ def test_every_form_gives_the_same(tmp_path):
     assert read(tmp_path / "many.zip", 300, ("man",)).vectors.shape == (1, 300)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    path = write(tmp_path, b"\xef\xbb\xbf" + TEXT.encode())
+    assert read(path).found.tolist() == [True, True, True, False, True]
+
+
+def test_a_zip_made_by_finder(tmp_path):
+    """macOS adds a file beside each: the one real member is taken. Sizes may be zip64's."""
+    path = tmp_path / "glove.50d.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("glove.50d.txt", "w", force_zip64=True) as entry:
+            entry.write(TEXT.encode())
+        archive.writestr("__MACOSX/._glove.50d.txt", b"\0\5\x16\7" + bytes(100))
+        archive.writestr("._glove.50d.txt", b"\0\5\x16\7" + bytes(100))
+    assert read(path).found.tolist() == [True, True, True, False, True]
+
+
+def test_what_is_no_such_file_is_not_read_to_its_end(tmp_path):
+    path = tmp_path / "newlines.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("glove.txt", b"\n" * (5 << 20))
+    with pytest.raises(ConfigError, match=r"unpack to 5,242,880, more than 200 times as many"):
+        read(path)
+    lines = write(tmp_path, b"\n" * (5 << 20), "newlines.txt")
+    with pytest.raises(ConfigError, match="100000 of 100000 lines are not a word with"):
+        read(lines)
+
+
 def test_odd_lines_are_left_out_and_counted(tmp_path):
     numbers = TEXT.splitlines()[0].partition(" ")[2]
     filler = "".join(line(f"word{i}", VECTORS[0]) for i in range(100))

@@ -1,6 +1,7 @@
 """People's own data: the schema of docs/data.md, and every way to get it wrong."""
 
 import json
+import unicodedata
 
 import cv2
 import numpy as np
@@ -243,6 +244,41 @@ def test_too_many_pixels(custom):
     Image.new("L", (10_000, 10_000)).save(root / "photos/b.png")
     with pytest.raises(DataError, match=r"more than 89,478,485 pixels; scale it down"):
         read_raw(root, "custom")
+
+
+@pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_names_in_another_unicode_form(custom, disk, text):
+    """macOS writes ü as two characters, and other systems read that as another name."""
+    root, content = custom
+    name = "Küche/Größe é.jpg"
+    path = root / unicodedata.normalize(disk, name)
+    path.parent.mkdir()
+    (root / "photos/a.jpg").rename(path)
+    content["images"][0]["file"] = unicodedata.normalize(text, name)
+    image = read_raw(write(root, content), "custom")["train"][0]
+    assert image.file.path == path
+    path.unlink()
+    with pytest.raises(DataError, match=r"Größe é\.jpg is missing"):
+        content["images"][0]["file"] = name
+        read_raw(write(root, content), "custom")
+
+
+def test_a_name_as_long_as_file_systems_allow(custom, tmp_path):
+    root, content = custom
+    name = "图" * 82 + ".jpg"  # 250 bytes
+    (root / "photos/a.jpg").rename(root / name)
+    content["images"][0]["file"] = name
+    tfds_refcoco.build("custom", tmp_path / "out", write(root, content), progress=False)
+    record = tfds_refcoco.open_dataset(tmp_path / "out", "custom").split("train").record(0)
+    assert record["file_name"] == name
+
+
+def test_a_byte_order_mark(custom):
+    root, content = custom
+    whole = write(root, content) / "custom.json"
+    expected = read_raw(root, "custom")
+    whole.write_bytes(b"\xef\xbb\xbf" + whole.read_bytes())
+    assert read_raw(root, "custom") == expected
 
 
 def test_a_missing_file_or_folder(tmp_path):

@@ -44,6 +44,25 @@ def test_names_of_zips_and_of_the_folder_in_them(write_raw, tmp_path, folder, to
     assert len(read_raw(zipped, "refcocoplus_unc")["train"]) == 2
 
 
+def test_zip64(write_raw, tmp_path):
+    """Tools that stream do not know the sizes before, and reserve eight bytes for them."""
+    zipped = tmp_path / "zipped"
+    (zipped / "images").mkdir(parents=True)
+    root = write_raw()
+    for folder, name in (("refcoco", "refcoco.zip"), ("images/train2014", "images/train2014.zip")):
+        with zipfile.ZipFile(zipped / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in (root / folder).iterdir():
+                with archive.open(path.name, "w", force_zip64=True) as entry:
+                    entry.write(path.read_bytes())
+            for i in range(70_000 if folder == "refcoco" else 0):  # more than 16 bits can count
+                archive.writestr(f"other/{i}", b"")
+    built = [
+        tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False)
+        for name, raw in (("folders", root), ("zips", zipped))
+    ]
+    assert contents(built[0]) == contents(built[1])
+
+
 def test_zips_and_folders_may_be_mixed(write_raw, tmp_path):
     root = write_raw()
     zipped = zip_up(root, tmp_path / "zipped")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+import tfds_refcoco
+from tfds_refcoco.errors import DataError
 from tfds_refcoco.shapes import DEFAULT_SCENES, generate, processes
 from tfds_refcoco.shapes.render import HSV, coverage, render
 from tfds_refcoco.shapes.sample import sample
@@ -30,6 +32,29 @@ def test_the_seed_alone_decides_every_byte(tmp_path):
     assert a == b
     assert a.keys() == c.keys()
     assert all(a[name] != c[name] for name in a)
+
+
+def test_an_interrupted_one_leaves_no_annotations_of_another_seed(tmp_path, monkeypatch):
+    """Else the older annotations would be built with some of the newer pictures."""
+    generate(tmp_path, seed=1, progress=False, scenes=SMALL)
+    made, real = [], processes.make_scene
+
+    def killed(*arguments):
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(processes, "make_scene", killed)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, seed=2, progress=False, scenes=SMALL)
+    with pytest.raises(DataError, match=r"instances\.json not found"):
+        tfds_refcoco.build("shapes", tmp_path / "out", tmp_path, progress=False)
+    monkeypatch.undo()
+    generate(tmp_path, seed=2, progress=False, scenes=SMALL)
+    generate(tmp_path / "whole", seed=2, progress=False, scenes=SMALL)
+    whole = files(tmp_path / "whole")
+    assert {name: data for name, data in files(tmp_path).items() if name in whole} == whole
 
 
 def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path):
