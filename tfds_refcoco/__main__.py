@@ -14,10 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.inspection import overlaps
-from tfds_refcoco.inspection.published import PUBLISHED
+from tfds_refcoco.inspection.summary import summary
 from tfds_refcoco.raw.sources import SOURCES
-from tfds_refcoco.records.layout import build_path, read_build
 from tfds_refcoco.records.reader import open_dataset
 from tfds_refcoco.writing.build import build
 
@@ -113,6 +111,7 @@ def _generate(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tfds_refcoco.inspection import check
     from tfds_refcoco.inspection.findings import FAILED, format_findings
+    from tfds_refcoco.inspection.overlaps import leak_free
     from tfds_refcoco.records import imagelists
 
     datasets = check.open_built(args.out, args.dataset or ())
@@ -128,7 +127,7 @@ def _check(args: argparse.Namespace) -> int:
         files = args.held_out or []
         held_out = set().union(*(imagelists.read_ids(path) for path in files))
         training = open_dataset(args.out, args.train_of)
-        ids, doubts = overlaps.leak_free(training, datasets, held_out)
+        ids, doubts = leak_free(training, datasets, held_out)
         names = ", ".join([*(built.name for built in datasets), *map(str, files)])
         note = f"train of {training.name} without what is held out by {names}"
         imagelists.write_ids(args.leak_free, ids, [note, *doubts])
@@ -167,36 +166,6 @@ def _show(args: argparse.Namespace) -> int:
         draw_record(record).save(path)
         print(path)
     return 0
-
-
-def summary(data_dir: Path, dataset: str) -> str:
-    """Returns a table of what each split of a built set holds.
-
-    `area ratio` is the smallest and largest number of mask pixels divided by COCO's area; far from
-    1 means that masks and annotations do not belong together.
-    """
-    built = open_dataset(data_dir, dataset)
-    lines = [f"{'split':<8}{'images':>9}{'refs':>9}{'sentences':>11}{'published':>11}   area ratio"]
-    for name in (*built.splits, "+".join(built.splits)):
-        counts = built.split(name).counts
-        known = PUBLISHED.get(dataset, {}).get(name)
-        published = known.sentences if known and known.sentences else "-"
-        label = name if name in built.splits else "total"
-        lines.append(
-            f"{label:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
-            f"   {counts.area_ratio_min:.3f} to {counts.area_ratio_max:.3f}"
-        )
-    said = read_build(built.path)
-    if said["gray_images"]:
-        lines.append(f"{said['gray_images']} images are gray")
-    lines += said["notes"]
-    if dataset == "custom":  # nobody else has looked at its pictures
-        for finding in (overlaps.find_disjoint(built), overlaps.find_repeated(built)):
-            lines += [f"WARNING: {text}" for text in finding.details]
-    if skipped := said["skipped"]:
-        lines.append(f"left out: {len(skipped)} faulty items, listed in {build_path(built.path)}")
-        lines += [f"  {text}" for text in skipped[:5]]
-    return "\n".join(lines)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
 from lts_jax.io.files import write_json
 from lts_jax.pretrained.backbone import save_tensors
-from tfds_refcoco.records.text import CLEANED
+from tfds_refcoco.records.text import APART, CLEANED
 
 Format = Literal["stablehlo", "onnx", "safetensors"]
 _STANDALONE = Path(__file__).parent / "standalone"
@@ -87,8 +87,12 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "resize": config.data.resize,
         "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",
         "border": image_ops.GRAY,
+        # A sentence: `replace`, `normalize`, lower case, `replace` and `normalize` again, blanks
+        # around what matches `apart`, and split at blanks.
         "lower_case": True,
+        "normalize": "NFKC",
         "replace": CLEANED,
+        "apart": APART,
         "split": "blanks",
         "max_words": config.data.max_words,
         "pad_id": PAD,

@@ -1,18 +1,19 @@
 """Pictures of what the network saw and said."""
 
+import bisect
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from tfds_refcoco.inspection import fonts
 
 PANEL = 200  # side of the square that each picture is fitted into, pixels
 MARGIN = 6
 CAPTION, TITLE = 26, 20  # heights of the lines of text
 RED, GREEN = (230, 40, 40), (40, 200, 70)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class Example(NamedTuple):
@@ -57,7 +58,6 @@ def draw_sheet(
       rows: sentence, IoU, and pictures uint8 `[h, w, 3]` by title, no larger than `PANEL`.
       columns: sentences side by side.
     """
-    font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
     columns = min(columns, len(rows))
     most = max(len(pictures) for _, _, pictures in rows)
     block_width = most * (PANEL + MARGIN) + 2 * MARGIN
@@ -68,11 +68,12 @@ def draw_sheet(
     for i, (sentence, iou, pictures) in enumerate(rows):
         left = (i % columns) * block_width + MARGIN
         top = i // columns * block_height
-        caption = _fit(sentence, f"   (IoU {iou:.2f})", font, block_width - 2 * MARGIN)
+        caption, font = _fit(sentence, f"   (IoU {iou:.2f})", 15, block_width - 2 * MARGIN)
         draw.text((left, top + 6), caption, fill="black", font=font)
         for j, (title, picture) in enumerate(pictures.items()):
             x = left + j * (PANEL + MARGIN)
-            draw.text((x, top + CAPTION), title, fill="gray", font=small)
+            shown, font = _fit(title, "", 12, PANEL)  # may hold a word of the sentence
+            draw.text((x, top + CAPTION), shown, fill="gray", font=font)
             h, w = picture.shape[:2]
             place = (x + (PANEL - w) // 2, top + CAPTION + TITLE + (PANEL - h) // 2)
             sheet.paste(Image.fromarray(picture), place)
@@ -94,12 +95,21 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, in
     return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, width)
 
 
-def _fit(sentence: str, score: str, font: Font, width: int) -> str:
-    """Shortens a sentence until it fits with its score into `width` pixels."""
-    shown, cut = sentence, ""
-    while shown and font.getlength(shown + cut + score) > width:
-        shown, cut = shown[:-1], "…"
-    return shown + cut + score
+def _fit(sentence: str, score: str, size: int, width: int) -> tuple[str, fonts.Font]:
+    """Shortens a sentence so that it fits with its score into `width` pixels.
+
+    Returns:
+      What to draw, and the font to draw it with.
+    """
+    # No letter is narrower than a pixel, so that the rest would be cut anyway.
+    font, shown = fonts.choose(sentence[: width + 1], size)
+    if font.getlength(shown + score) <= width:
+        return shown + score, font
+    end = "…" + score
+    letters = range(len(shown) + 1)
+    # The longest beginning that fits; a longer one is wider, but for kerning.
+    most = bisect.bisect_right(letters, width, key=lambda n: font.getlength(shown[:n] + end))
+    return shown[: max(0, most - 1)] + end, font
 
 
 def pictures(example: Example) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The charts of a report, as SVG that is part of a page. Drawn by matplotlib."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ _STYLE: Any = {  # matplotlib types the keys one by one
     "svg.hashsalt": "lts_jax",  # the same numbers give the same file
     "font.family": "sans-serif",
     "font.size": 9,
+    "text.parse_math": False,  # a category may be called $
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -20,6 +22,7 @@ _STYLE: Any = {  # matplotlib types the keys one by one
     "axes.edgecolor": "#9aa3ad",
     "legend.frameon": False,
 }
+_LONGEST = 30  # characters of a group's name
 _WIDTH = 4.2  # inches; narrow, so that a page for a telephone need not shrink the text
 
 
@@ -103,9 +106,10 @@ def intervals(
             " · ".join(str(f[name]["sentences"]) if name in f else "0" for f in by_split.values())
             for name in groups
         ]
+        shown_names = [_shortened(name) for name in groups]
         labels = [
             f"{name}\n({count})" if n > 1 and len(name) > 9 else f"{name} ({count})"
-            for name, count in zip(groups, counts, strict=True)
+            for name, count in zip(shown_names, counts, strict=True)
         ]
         axes.set_yticks(range(len(groups)), labels)
         axes.set_ylim(len(groups) - 0.4, -0.6)
@@ -115,8 +119,19 @@ def intervals(
         return _svg(figure)
 
 
+def _shortened(name: str) -> str:
+    """A group's name for a chart: categories may be long, or hold line breaks."""
+    name = "".join(c if c.isprintable() else " " for c in name)
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
 def _svg(figure: Figure) -> str:
     out = io.StringIO()
-    figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Text stays text in the page, whose browser has the glyphs.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(
+            out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}
+        )
     svg = out.getvalue()
     return svg[svg.index("<svg") :]

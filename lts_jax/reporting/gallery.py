@@ -81,13 +81,20 @@ def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
 
 
 def frequent_words(evaluated: Sequence[Evaluated], most: int) -> list[str]:
-    """The words that most sentences hold, the most frequent first; none of one or two letters."""
+    """The words that most sentences hold, the most frequent first; none of one or two letters.
+
+    Of other scripts a word may be one character.
+    """
     counts: dict[str, int] = {}
     for e in evaluated:
         for entry in e.predictions:
             for word in set(tokenize(entry["sentence"])):
                 counts[word] = counts.get(word, 0) + 1
-    known = [word for word in counts if len(word) > 2 and word not in ("the", "and", "with")]
+    known = [
+        word
+        for word in counts
+        if (len(word) > 2 or not word.isascii()) and word not in ("the", "and", "with")
+    ]
     return sorted(known, key=lambda word: -counts[word])[:most]
 
 

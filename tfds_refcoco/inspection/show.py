@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.inspection import fonts
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.records.types import Record
 
@@ -28,14 +29,16 @@ _TINT = 0.35  # share of an object's color in its mask
 _WIDTH = 640  # of a picture at least, pixels: sentences need room
 _SIZE, _LINE, _MARGIN = 16, 22, 8  # of text, pixels
 _GLYPH = 9  # width of a letter, about
+_NARROW = 4  # width of the narrowest letters
+_LINES_EACH, _MOST_LINES = 8, 200  # of a sentence, and of all
 _BACKGROUND = (32, 32, 32)
 
 
 def draw_record(record: Record) -> Image.Image:
     """Draws a record of `Split.record`.
 
-    Every object has a color and a number, which its sentences bear too. What the font has no sign
-    for is written as its code point, such as \\\\u4eba.
+    Every object has a color and a number, which its sentences bear too. Long sentences, and more
+    than fit, are cut. What no font has a sign for is written as its code point, see `fonts.choose`.
     """
     try:
         with Image.open(io.BytesIO(record["image"]), formats=STORED) as stored:
@@ -57,7 +60,7 @@ def draw_record(record: Record) -> Image.Image:
         cv2.drawContours(shown, outline, -1, color.tolist(), 2)
         places.append(_inside(mask))
     h, w = shown.shape[:2]
-    lines = _lines(record, max(w, _WIDTH) // _GLYPH)
+    lines = _lines(record, max(w, _WIDTH) - 2 * _MARGIN)
     size = max(w, _WIDTH), h + len(lines) * _LINE + 2 * _MARGIN
     sheet = Image.new("RGB", size, _BACKGROUND)
     sheet.paste(Image.fromarray(shown), (0, 0))
@@ -66,7 +69,7 @@ def draw_record(record: Record) -> Image.Image:
     for number, (x, y) in enumerate(places):
         fill = _COLORS[number % len(_COLORS)]
         draw.text((x, y), str(number), fill, font, anchor="mm", stroke_width=3, stroke_fill="black")
-    for i, (fill, text) in enumerate(lines):
+    for i, (fill, text, font) in enumerate(lines):
         draw.text((_MARGIN, h + _MARGIN + i * _LINE), text, fill, font)
     return sheet
 
@@ -78,14 +81,28 @@ def _inside(mask: NDArray[np.uint8]) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _lines(record: Record, width: int) -> list[tuple[tuple[int, int, int], str]]:
-    """Returns the sentences in lines of at most `width` letters, each with its color."""
-    targets = record["targets"]
-    lines = [((160, 160, 160), f"{record['file_name']}  image id {record['image_id']}")]
-    for i, text in enumerate(record["sentences"]["sent"]):
+def _lines(record: Record, width: int) -> list[tuple[tuple[int, int, int], str, fonts.Font]]:
+    """Returns the sentences in lines of at most `width` pixels, each with its color and font."""
+    targets, sentences = record["targets"], record["sentences"]["sent"]
+    gray = (160, 160, 160)
+    lines = _wrap(gray, f"{record['file_name']}  image id {record['image_id']}", width)
+    for i, text in enumerate(sentences):
+        if len(lines) > _MOST_LINES:
+            lines += _wrap(gray, f"and {len(sentences) - i} more sentences", width)
+            break
         meant = targets["object"][targets["sentence"] == i].tolist()
-        color = _COLORS[meant[0] % len(_COLORS)] if meant else (160, 160, 160)
+        color = _COLORS[meant[0] % len(_COLORS)] if meant else gray
         label = ",".join(map(str, meant)) if meant else "none"
-        shown = text.encode("latin-1", "backslashreplace").decode("latin-1")
-        lines += [(color, line) for line in textwrap.wrap(f"{label}: {shown}", width) or [label]]
+        lines += _wrap(color, f"{label}: {text}", width)
     return lines
+
+
+def _wrap(
+    color: tuple[int, int, int], text: str, width: int
+) -> list[tuple[tuple[int, int, int], str, fonts.Font]]:
+    # No sentence takes more lines, and wrapping takes time: the rest is cut first.
+    font, shown = fonts.choose(text[: _LINES_EACH * width // _NARROW], _SIZE)
+    # Ideographs are as wide as high.
+    letters = width // (_GLYPH if shown.isascii() or not fonts.needed(shown) else _SIZE)
+    wrapped = textwrap.wrap(shown, letters, max_lines=_LINES_EACH, placeholder=" …")
+    return [(color, line, font) for line in wrapped]

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (signs that look alike are what this is about)
 import collections
 import json
 
@@ -13,6 +14,48 @@ def test_cleaning():
         "the", "mans", "t", "shirt", "2", "left", "right",
     ]  # fmt: skip
     assert tokenize(" . * ; : \" ' ") == []
+
+
+@pytest.mark.parametrize(
+    ("typographic", "plain"),
+    [
+        ("man’s hat", "man's hat"),
+        ("man´s hat", "man's hat"),
+        ("the “left” «one» „there‟", 'the "left" "one" "there"'),
+        ("man–left—most‑of −all", "man-left-most-of -all"),
+        ("dog…", "dog..."),
+        ("ＲＥＤ　ｃｕｐ，（ｌｅｆｔ）１", "red cup,(left)1"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("soft\u00adhyphen \ufeffmark", "softhyphen mark"),
+        ("¿dónde?", "dónde"),
+    ],
+)
+def test_typographic_signs_are_their_ascii_twins(typographic, plain):
+    assert tokenize(typographic) == tokenize(plain)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("左边红色的杯子。", list("左边红色的杯子")),
+        ("左边 red 杯子2", ["左", "边", "red", "杯", "子", "2"]),
+        ("ネコの左、ｶﾞﾗｽ", ["ネ", "コ", "の", "左", "ガ", "ラ", "ス"]),
+        ("แมวสีดำ", ["แ", "ม", "ว", "สี", "ด\u0e4d", "า"]),  # am is two characters in NFKC
+        ("ຫມາ", ["ຫ", "ມ", "າ"]),
+        ("왼쪽 컵", ["왼쪽", "컵"]),  # Korean has blanks
+        ("القط الأسود", ["القط", "الأسود"]),
+    ],
+)
+def test_scripts_without_blanks_are_split_by_character(sentence, words):
+    assert tokenize(sentence) == words
+
+
+@given(st.text())
+def test_ascii_is_no_special_case(text):
+    """The short way that plain sentences take gives what the long way would."""
+    assert tokenize(text + "é")[-1].endswith("é")
+    plain = "".join(c for c in text if c.isascii())
+    assert [*tokenize(plain), "é"] == tokenize(plain + " é")
 
 
 def test_sentences_are_padded_cut_and_never_empty():

@@ -1,4 +1,7 @@
+import time
+
 import numpy as np
+import pytest
 
 from lts_jax.io import drawing
 
@@ -58,6 +61,18 @@ def test_long_sentences_stay_in_their_column():
     short = drawing.draw_gallery([shown._replace(sentence=""), shown])
     half = long.width // 2
     np.testing.assert_array_equal(np.asarray(long)[:, half:], np.asarray(short)[:, half:])
+
+
+@pytest.mark.parametrize("letters", ["ab ", "a", "杯", "a\n", "e\u0301"])
+def test_drawing_takes_as_long_as_a_picture_is_wide(letters):
+    """300,000 letters are cut as quickly as 300, and to what fits."""
+    start = time.monotonic()
+    shown, font = drawing._fit(letters * 100_000, "   (IoU 0.50)", 15, 800)
+    assert time.monotonic() - start < 3
+    assert shown.endswith("…   (IoU 0.50)")
+    assert 700 < font.getlength(shown) <= 800
+    assert drawing._fit("the thing", " (IoU 1.00)", 15, 800)[0] == "the thing (IoU 1.00)"
+    drawing.draw_gallery([example(30, 40)._replace(sentence=letters * 100_000)])
 
 
 def test_a_mask_is_kept_and_the_rest_faded():
