@@ -1,6 +1,7 @@
 """Pictures of what the network saw and said."""
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -108,7 +109,8 @@ def _fit(sentence: str, score: str, size: int, width: int) -> tuple[str, fonts.F
     end = "…" + score
     letters = range(len(shown) + 1)
     # The longest beginning that fits; a longer one is wider, but for kerning.
-    most = bisect.bisect_right(letters, width, key=lambda n: font.getlength(shown[:n] + end))
+    key = lambda n: math.ceil(font.getlength(shown[:n] + end))  # noqa: E731
+    most = bisect.bisect_right(letters, width, key=key)
     return shown[: max(0, most - 1)] + end, font
 
 

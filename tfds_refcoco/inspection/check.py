@@ -52,26 +52,23 @@ def open_built(data_dir: Path, names: Sequence[str] = ()) -> list[Dataset]:
 def check_all(datasets: Sequence[Dataset], *, progress: bool = False) -> Iterator[Finding]:
     """Yields every finding on each of the sets, and on images that two of them share."""
     for built in datasets:
-        yield _attempt(built.name, "counts", lambda built=built: _counts(built))
+        yield _attempt(built.name, "counts", _counts, built)
         yield from _records(built, progress)
-        yield _attempt(built.name, "splits", lambda built=built: find_disjoint(built))
-        yield _attempt(built.name, "pictures", lambda built=built: find_repeated(built))
+        yield _attempt(built.name, "splits", find_disjoint, built)
+        yield _attempt(built.name, "pictures", find_repeated, built)
         yield from find_pretrained(built)
     for pair in combinations(datasets, 2):
         for held_out, training in (pair, pair[::-1]):
-            yield _attempt(
-                training.name,
-                f"{held_out.name} in train",
-                lambda one=held_out, other=training: find_overlap(one, other),
-            )
+            what = f"{held_out.name} in train"
+            yield _attempt(training.name, what, find_overlap, held_out, training)
 
 
-def _attempt(dataset: str, what: str, check: Callable[[], Finding]) -> Finding:
-    """Returns the finding of a check, which fails if its data set cannot be read."""
+def _attempt(name: str, what: str, check: Callable[..., Finding], *datasets: Dataset) -> Finding:
+    """Returns the finding of a check of data sets, which fails if one cannot be read."""
     try:
-        return check()
+        return check(*datasets)
     except DataError as error:
-        return Finding(dataset, what, FAILED, "cannot be read", (str(error),))
+        return Finding(name, what, FAILED, "cannot be read", (str(error),))
 
 
 def _counts(built: Dataset) -> Finding:
