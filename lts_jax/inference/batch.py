@@ -14,8 +14,6 @@ from lts_jax.io import drawing
 from lts_jax.io.files import write_json, write_picture
 from tfds_refcoco import DataError
 
-_MAX_STEM = 200  # bytes
-
 
 class Job(NamedTuple):
     """A picture and what to find in it."""
@@ -79,7 +77,7 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
 def _write(
     found: Prediction, image: np.ndarray, file: Path, number: int, out_dir: Path
 ) -> dict[str, Any]:
-    stem = f"{number:04}_{_shortened(file.stem)}"
+    stem = f"{number:04}_{file.stem}"
     pictures = {
         "mask": found.mask.astype(np.uint8) * 255,
         "overlay": drawing.overlay_mask(image, found.mask, drawing.RED),
@@ -103,12 +101,6 @@ def _write(
         "unread_words": found.unread_words,
         "files": {name: f"{stem}_{name}.png" for name in pictures},
     }
-
-
-def _shortened(name: str) -> str:
-    """Cuts a name so that what is added to it fits into the 255 bytes of a file's name."""
-    data = name.encode("utf-8", "surrogateescape")
-    return name if len(data) <= _MAX_STEM else data[:_MAX_STEM].decode("utf-8", "ignore")
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Path, Phrase]]:

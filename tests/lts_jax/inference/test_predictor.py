@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,18 +139,6 @@ def test_files(predictor, tmp_path, capsys):
         np.testing.assert_array_equal(coco.decode(entry["segmentation"]) * 255, pixels)
         if entry["bbox"]:
             assert entry["bbox"] == coco.toBbox(entry["segmentation"]).tolist()
-
-
-def test_a_name_as_long_as_file_systems_allow(predictor, tmp_path):
-    names = ["图" * 82 + ".png", "b.png", "é" * 125 + ".png"]  # 250, 5 and 254 bytes
-    for name in names:
-        Image.fromarray(PIXELS).save(tmp_path / name)
-    jobs = [batch.Job(tmp_path / name, [parse("red star")]) for name in names]
-    batch.write_predictions(predictor, jobs, tmp_path / "out")
-    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [Path(e["image"]).name for e in entries] == names
-    for entry in entries:
-        assert all((tmp_path / "out" / name).is_file() for name in entry["files"].values())
 
 
 @pytest.mark.parametrize(
