@@ -6,9 +6,16 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from tfds_refcoco.records.types import Record
 
+_MOST_SIDE = 1 << 15  # pixels, as for the raw files
+
 
 def decode_example(data: bytes) -> Record:
-    """Returns the record that a serialized tf.train.Example holds, its JPEG undecoded."""
+    """Returns the record that a serialized tf.train.Example holds, its JPEG undecoded.
+
+    Raises:
+      ValueError: it is no such example, its size is none, or its columns differ in length.
+      IndexError: a field is empty.
+    """
     feature = tf_example_pb2.Example.FromString(data).features.feature
 
     def int32(name: str) -> NDArray[np.int32]:
@@ -23,7 +30,7 @@ def decode_example(data: bytes) -> Record:
     def texts(name: str) -> list[str]:
         return [text.decode() for text in feature[name].bytes_list.value]
 
-    return {
+    record: Record = {
         "image": feature["image"].bytes_list.value[0],
         "image_id": feature["image_id"].int64_list.value[0],
         "file_name": texts("file_name")[0],
@@ -50,3 +57,9 @@ def decode_example(data: bytes) -> Record:
             "object": int32("targets/object"),
         },
     }
+    if not (0 < record["height"] < _MOST_SIDE and 0 < record["width"] < _MOST_SIDE):
+        raise ValueError(f"its size is {record['width']}x{record['height']} pixels")
+    for group in (record["objects"], record["sentences"], record["targets"]):
+        if len({len(column) for column in group.values()}) > 1:  # type: ignore[arg-type]
+            raise ValueError("its columns differ in length")
+    return record

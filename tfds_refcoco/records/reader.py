@@ -249,7 +249,12 @@ def sentence_mask(record: Record, sentence: int) -> bytes:
     Args:
       record: as `Split.record` returns it.
       sentence: position in `record["sentences"]`.
+
+    Raises:
+      DataError: a target is no object of the record, or a mask of several is malformed.
     """
     targets = record["targets"]["object"][record["targets"]["sentence"] == sentence]
+    if len(targets) and not 0 <= targets.min() <= targets.max() < len(record["objects"]["mask"]):
+        raise DataError(f"image id {record['image_id']}: a target is no object of the record.")
     parts = [record["objects"]["mask"][target] for target in targets]
     return masks.union(parts, record["height"], record["width"])

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 import tfds_refcoco
 from tfds_refcoco.__main__ import main
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.masks import decode
+from tfds_refcoco.records.example import decode_example
 from tfds_refcoco.records.reader import sentence_mask
 
 
@@ -65,6 +67,32 @@ def test_records_are_what_tfds_reads(built):
                     assert texts == list(value)
                 else:
                     np.testing.assert_array_equal(record[group][name], np.array(value))
+
+
+def test_records_without_sense(built):
+    """Those of a set that somebody else has written, whose shards are whole."""
+    split = built.split("train")
+    whole = bytes(split._sources[0][0])
+
+    def changed(name, values):
+        example = tf_example_pb2.Example.FromString(whole)
+        column = example.features.feature[name]
+        column.int64_list.value[:] = values
+        return example.SerializeToString()
+
+    for name, values, said in (
+        ("height", [0], "its size is 40x0 pixels"),
+        ("width", [1 << 40], "its size is"),
+        ("height", [], "out of range"),
+        ("objects/ann_id", [1], "its columns differ in length"),
+        ("targets/object", [0], "its columns differ in length"),
+    ):
+        with pytest.raises((ValueError, IndexError), match=said):
+            decode_example(changed(name, values))
+    record = decode_example(changed("targets/object", [0, 0, 7]))
+    assert sentence_mask(record, 0) == record["objects"]["mask"][0]
+    with pytest.raises(DataError, match="image id 0: a target is no object"):
+        sentence_mask(record, 2)
 
 
 def test_joined_splits_run_on(built):
