@@ -82,7 +82,7 @@ def from_torch(path: Path, shapes: Shapes, read: Read, network: Network) -> Load
         if conv.path not in modules:
             raise ConfigError(
                 f"{path}: this file of {source.name} ends before YOLOv3's neck; without it: "
-                "--config.model.neck=False"
+                "--config.model.neck=False, or --no_neck to convert it"
             )
         module, norm = (prefix + name for name in modules[conv.path])
         names = {"weights": f"{module}.weight"} | {k: f"{norm}.{v}" for k, v in _NORM.items()}

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental.multihost_utils import process_allgather
 from ml_collections import ConfigDict
 
+from lts_jax.configs.fields import flatten
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.io.console import format_table
@@ -86,6 +87,15 @@ def fill(
         detector = f", the detector of {classes} classes" if classes else ""
         file = f"{backbone.source['format']} file {backbone.source['file']}"
         logger.info("backbone: %s%s", file, detector)
+        if len(names := backbone.source["conventions"]) > 1:
+            chosen = model.backbone_conventions
+            logger.warning(
+                "%s does not say which of the conventions %s it was trained with: taken are %s's "
+                "(model.backbone_conventions)",
+                backbone.source["file"],
+                " or ".join(names),
+                chosen,
+            )
         if "warning" in backbone.source:
             logger.warning(backbone.source["warning"])
     if config.model.word_vectors:
@@ -112,8 +122,8 @@ def fill(
         if not transfer.loaded:
             raise ConfigError(f"{field}: no array of it fits this network")
         if any("/backbone/" in path for path in transfer.loaded):
-            theirs_need = [saved["config"]["model"]["backbone_conventions"]]
-            _check_conventions(field, theirs_need, config.model)
+            theirs_need = flatten(saved["config"]).get("model.backbone_conventions", "unknown")
+            _check_conventions(field, [theirs_need], config.model)
         flat = dict(transfer.variables)
         sources["start_from"] = {
             "workdir": str(workdir),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -202,6 +203,23 @@ def test_weights_that_need_other_conventions_are_refused(tiny_config_factory, tm
     said = r"w: .*_conventions=timm says .*: set --config\.model\.backbone_conventions=darknet$"
     with pytest.raises(ConfigError, match=rf"model\.backbone_weights={tmp_path}/{said}"):
         fill(config, ["a"])
+
+
+def test_a_file_that_does_not_tell_its_conventions_is_a_warning(
+    tiny_config_factory, tmp_path, capsys
+):
+    pytest.importorskip("torch", reason="torch writes the file")
+    from tests.lts_jax.pretrained.torch_models import by_number, save, state_dict
+
+    arrays = yolov3.draw(yolov3.all_convs(NETWORK))
+    save(state_dict(arrays, partial(by_number, network=NETWORK), NETWORK), tmp_path / "x.pth")
+    config = tiny_config_factory()
+    config.model.backbone_weights = str(tmp_path / "x.pth")
+    config.model.backbone_conventions = "ultralytics_2020"
+    fill(config, ["a"])
+    assert "darknet or ultralytics_2020 it was trained with: taken are ultralytics_2020's" in (
+        capsys.readouterr().err
+    )
 
 
 def test_start_from_a_run_of_other_conventions(trained_run, tiny_config_factory):

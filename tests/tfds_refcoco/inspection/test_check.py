@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -335,3 +336,9 @@ def test_faulty_lists(tmp_path, content, message):
 def test_nothing_built(tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path)]) == 1
     assert "no data set is built under" in capsys.readouterr().err
+
+
+def test_sets_whose_val_published_backbones_have_seen():
+    (finding,) = find_pretrained(types.SimpleNamespace(name="refcocog_google"))
+    assert finding.status == NOTE and "not 3,564 of the 4,650" in finding.summary
+    assert list(find_pretrained(types.SimpleNamespace(name="refcocog_umd"))) == []
