@@ -18,6 +18,8 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.configs import refcoco
+from lts_jax.configs.fields import plain_config
 from lts_jax.evaluation import metrics, results
 from lts_jax.evaluation.saved import Evaluated
 from lts_jax.io.files import write_text
@@ -150,14 +152,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     split = Photos(args.photos, args.images, args.sentences)
     folder = args.out / "eval" / "val"
     evaluate(split, folder)
-    data = {"dataset": "refcoco_unc", "image_size": 416, "resize": "letterbox", "dir": ""}
+    config = refcoco.get_config()
+    config.eval.splits = ("val",)
     run = {
         "step": 1,
-        "config": {"data": data, "eval": {"splits": ["val"], "threshold": 0.25}},
+        "config": plain_config(config),
+        "data": {},
         "versions": {"lts_jax": "0", "jax": "0"},
         "devices": "none",
     }
-    predictions = results.read_json(folder / "predictions.json")
+    predictions = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     evaluated = Evaluated(folder, "val", run, predictions, split)  # type: ignore[arg-type]
     start = time.perf_counter()

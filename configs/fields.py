@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ BLOCKS = Check(
     "must be five numbers of blocks",
 )
 RATES = Check(
-    lambda x: len(set(x)) == len(x) and all(map(_is_count, x)),
+    lambda x: all(map(_is_count, x)) and len(set(x)) == len(x),
     "must be positive whole numbers, each once",
 )
 INCREASING = Check(
@@ -74,7 +75,14 @@ INCREASING = Check(
     ),
     "must be positive numbers that increase",
 )
-SPLITS = Check(lambda x: len(set(x)) == len(x) > 0, "must be one or more splits, each once")
+_SPLIT = re.compile(r"\w[\w.-]*( *\+ *\w[\w.-]*)*")  # it names a folder of results
+SPLITS = Check(
+    lambda x: (
+        all(isinstance(name, str) and _SPLIT.fullmatch(name) for name in x)
+        and len(set(x)) == len(x) > 0
+    ),
+    "must be one or more splits, each once",
+)
 
 
 def one_of(*choices: str) -> tuple[Check]:

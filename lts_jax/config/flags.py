@@ -4,6 +4,7 @@ import ast
 import contextlib
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,13 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     )
     try:
         _refuse(values(arguments)[1:])
-        config: ConfigDict = holder.value
+        config: ConfigDict = _split_lists(holder.value)
         check_config(config)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except _ERRORS as error:
         raise ConfigError(f"{name}: {_describe(error)}") from error
-    return _split_lists(config)
+    return config
 
 
 def _refuse(rest: Sequence[str]) -> None:
@@ -147,31 +148,47 @@ def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             "config", config, flag_values=values, sys_argv=list(overrides)
         )
         _refuse(values(["lts", *overrides])[1:])
-        result: ConfigDict = holder.value
+        result: ConfigDict = _split_lists(holder.value)
         check_config(result)
     except ConfigError:
         raise
     except _ERRORS as error:
         raise ConfigError(_describe(error)) from error
-    return _split_lists(result)
+    return result
 
 
-def saved_config(saved: dict[str, Any]) -> ConfigDict:
-    """Makes a config of a checkpoint's: JSON keeps tuples as lists."""
+def saved_config(saved: Any) -> ConfigDict:
+    """Makes a config of a checkpoint's, and checks it: JSON keeps tuples as lists.
+
+    Raises:
+      ConfigError: it is no config.
+    """
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(saved)).lock()
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{reprlib.repr(saved)} is no mapping of sections")
+    try:
+        config = ConfigDict(tuples(saved)).lock()
+        check_config(config)
+    except RecursionError:
+        raise ConfigError("nested too deeply") from None
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:  # for example a dot in a name
+        raise ConfigError(str(error)) from error
+    return config
 
 
 def _split_lists(config: ConfigDict) -> ConfigDict:
     """Takes `--config.eval.splits=val,testA` for two splits; ml_collections makes it one text."""
-    names = (name.strip() for text in config.eval.splits for name in text.split(","))
-    config.eval.splits = tuple(name for name in names if name)
-    check_config(config)
+    splits = config.get("eval", {}).get("splits", ())
+    if all(isinstance(text, str) for text in splits):
+        names = (name.strip() for text in splits for name in text.split(","))
+        config.update({"eval": {"splits": tuple(name for name in names if name)}})
     return config
 
 

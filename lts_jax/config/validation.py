@@ -1,6 +1,7 @@
 """Says what is wrong with a config before anything is computed or written."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,14 @@ from lts_jax.configs.default import FIELDS
 from lts_jax.configs.fields import flatten, plain_config
 from lts_jax.errors import ConfigError
 
-_TABLE = "lts_jax/configs/default.py"
+_TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("a text", (str,)),
+    tuple: ("a list", (list,)),
+}
+"""Types of a field's value, as JSON has it, by the type of its default."""
 
 
 def check_config(config: ConfigDict) -> None:
@@ -28,12 +36,20 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(
                 f"{name}: missing from the config; lts_jax/configs/default.py describes all"
             )
+        _check_type(name, values[name], field.default)
         check_local(name, values[name])
         for check in field.checks:
             if not check.accepts(values[name]):
                 raise ConfigError(f"{name}={values[name]!r} {check.message}")
     _check_parts(values)
     _check_normalized(values)
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Raises ConfigError where JSON, or a file that makes a config by itself, has another type."""
+    what, types = _TYPES[type(default)]
+    if type(value) not in types:
+        raise ConfigError(f"{name}={reprlib.repr(value)} must be {what}")
 
 
 def check_divides(field: str, size: int, parts: int, over: str) -> None:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation import bootstrap, metrics
-from lts_jax.evaluation.results import read_json
+from lts_jax.evaluation import bootstrap, metrics, schema
 from lts_jax.io.console import format_table
-
-_NUMBERS = ("sent_id", "image_id", "intersection", "union")
+from lts_jax.io.json_files import read_json
 
 
 def read_run(path: Path, split: str) -> list[dict[str, Any]]:
@@ -25,20 +23,12 @@ def read_run(path: Path, split: str) -> list[dict[str, Any]]:
     """
     tried = [path / "eval" / split / "predictions.json", path / "predictions.json"]
     file = next((p for p in tried if p.exists()), tried[0]) if path.is_dir() else path
-    entries = read_json(file)
-    scored = isinstance(entries, list) and all(
-        isinstance(entry, dict) and all(name in entry for name in ("sentence", *_NUMBERS))
-        for entry in entries
-    )
-    if not scored or not entries:
-        raise ConfigError(f"{file}: no scored predictions; lts score --out DIR makes them")
+    if file == tried[0] and file.exists() and not file.with_name("run.json").exists():
+        raise ConfigError(f"{file.parent}: the evaluation was interrupted; {schema.AGAIN}")
+    fix = "no scored predictions: lts eval and lts score --out DIR make them"
+    entries: list[dict[str, Any]] = read_json(file, schema.SCORED, fix)
     ids = set()
     for number, entry in enumerate(entries):
-        for name in (*_NUMBERS, "area"):  # area: of scored files alone
-            if type(entry.get(name, 0)) is not int:
-                raise ConfigError(
-                    f"{file}[{number}]: {name}: {entry[name]!r}, expected a whole number"
-                )
         if entry["sent_id"] in ids:
             raise ConfigError(f"{file}[{number}]: sent_id {entry['sent_id']} is there twice")
         ids.add(entry["sent_id"])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import results
+from lts_jax.io.json_files import anything, list_of, read_json
 from tfds_refcoco import DataError, masks
 from tfds_refcoco.records.reader import Split, sentence_mask
 
@@ -34,11 +35,9 @@ class Predictions:
                 self._add(int(file.stem), file, str(file))
             return
         try:
-            entries = results.read_json(path)
+            entries = read_json(path, list_of(anything), "lts score --help describes the format")
         except ConfigError as error:
-            raise DataError(str(error).replace("; evaluate again", "")) from error
-        if not isinstance(entries, list):
-            raise DataError(f"{path}: expected a list of predictions.")
+            raise DataError(f"{error}.") from error
         for number, entry in enumerate(entries):
             where = f"{path}[{number}]"
             if not isinstance(entry, dict) or type(entry.get("sent_id")) is not int:

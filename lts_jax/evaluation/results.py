@@ -1,14 +1,12 @@
 """What an evaluation has found of every sentence, and its files."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lts_jax.errors import ConfigError
 from lts_jax.evaluation import bootstrap, breakdowns, metrics
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.console import format_table
@@ -114,20 +112,6 @@ def _pointing(found: Found, row: int) -> dict[str, Any]:
         return {}
     hit = bool(found.hit[row]) if found.area[row] else None
     return {"point": found.point[row].tolist(), "hit": hit}
-
-
-def read_json(path: Path) -> Any:
-    """Reads one of these files.
-
-    Raises:
-      ConfigError: it is missing or not whole.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # some tools write a mark
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: missing; evaluate first: lts eval --workdir D") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: no whole JSON file ({error}); evaluate again") from error
 
 
 def decode(segmentation: Mapping[str, Any]) -> np.ndarray:

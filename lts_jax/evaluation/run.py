@@ -13,9 +13,11 @@ from lts_jax.config.compatibility import shared_values
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.distributed.processes import check_same_on_all, check_shared, in_first_process
 from lts_jax.evaluation.evaluator import Evaluator
-from lts_jax.evaluation.results import print_intervals, print_results, read_json
+from lts_jax.evaluation.results import print_intervals, print_results
+from lts_jax.evaluation.schema import AGAIN, ANALYSIS
 from lts_jax.experiment.restore import restore
 from lts_jax.io.files import only_run_in, write_json
+from lts_jax.io.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,8 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
             if first:
                 write_json(out_dir / "run.json", run)
                 logger.info("wrote %s", out_dir)
-                intervals[name] = read_json(out_dir / "analysis.json")["intervals"]
+                path = out_dir / "analysis.json"
+                intervals[name] = read_json(path, ANALYSIS, AGAIN)["intervals"]
     if first:
         print_results(results)
         print_intervals(intervals)

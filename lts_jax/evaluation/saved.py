@@ -10,8 +10,10 @@ import numpy as np
 import tfds_refcoco
 from lts_jax.data import image_ops
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation import results
-from tfds_refcoco import masks
+from lts_jax.evaluation import results, schema
+from lts_jax.io.array_files import read_arrays
+from lts_jax.io.json_files import read_json
+from tfds_refcoco import DataError, masks
 from tfds_refcoco.records.reader import Split, sentence_mask
 
 
@@ -32,7 +34,11 @@ class Sentence:
 
     def prediction(self) -> np.ndarray:
         """Bool `[h, w]`."""
-        return results.decode(self.entry["segmentation"])
+        try:
+            return results.decode(self.entry["segmentation"])
+        except DataError as error:
+            where = f"{self._evaluated.folder / 'predictions.json'}[{self.row}]"
+            raise ConfigError(f"{where}: segmentation: {error} {schema.AGAIN}") from error
 
     def truth(self) -> np.ndarray:
         """Bool `[h, w]`."""
@@ -85,13 +91,15 @@ class Evaluated:
           tfds_refcoco.DataError: the data is missing.
         """
         folder = workdir / "eval" / name
-        run = results.read_json(folder / "run.json")
-        predictions = results.read_json(folder / "predictions.json")
+        run = read_json(folder / "run.json", schema.RUN, schema.AGAIN)
+        predictions = read_json(folder / "predictions.json", schema.PREDICTIONS, schema.AGAIN)
         data = run["config"]["data"]
         dataset = tfds_refcoco.open_dataset(data_dir or Path(data["dir"]), data["dataset"])
         split = dataset.split(name)
-        same = [p["sent_id"] for p in predictions] == split.index.sent_id.tolist()
-        if not same:
+        index = split.index
+        same = [p["sent_id"] for p in predictions] == index.sent_id.tolist()
+        sizes = [p["segmentation"]["size"] for p in predictions]
+        if not same or sizes != np.stack([index.height, index.width], axis=1).tolist():
             raise ConfigError(
                 f"{folder}: evaluated on other data than {dataset.path}; evaluate again"
             )
@@ -100,41 +108,58 @@ class Evaluated:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds."""
-        found: dict[str, Any] = results.read_json(self.folder / "metrics.json")
+        path = self.folder / "metrics.json"
+        found: dict[str, Any] = read_json(path, schema.METRICS, schema.AGAIN)
         return found
 
     @cached_property
     def analysis(self) -> dict[str, Any]:
         """What analysis.json holds."""
-        found: dict[str, Any] = results.read_json(self.folder / "analysis.json")
+        path = self.folder / "analysis.json"
+        found: dict[str, Any] = read_json(path, schema.ANALYSIS, schema.AGAIN)
         return found
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
         """Uint8 `[N, rounds, G, G]`, or None."""
         file = self.folder / "heatmaps.npz"
-        if not file.exists():
+        n, model = len(self.predictions), self.run["config"]["model"]
+        if model["locate"] == "none":
             return None
-        with np.load(file, allow_pickle=False) as arrays:
-            if arrays["sent_id"].tolist() != [p["sent_id"] for p in self.predictions]:
-                raise ConfigError(f"{file}: not of predictions.json beside it; evaluate again")
-            found: np.ndarray = arrays["heatmap"]
-        return found
+        side = self.run["config"]["data"]["image_size"] // 8
+        wanted = {
+            "sent_id": (np.int64, (n,)),
+            "heatmap": (np.uint8, (n, model["rounds"], side, side)),
+        }
+        arrays = read_arrays(file, wanted, schema.AGAIN)
+        if arrays["sent_id"].tolist() != [p["sent_id"] for p in self.predictions]:
+            raise ConfigError(f"{file}: not of predictions.json beside it; {schema.AGAIN}")
+        return arrays["heatmap"]
 
     def sentence(self, row: int) -> Sentence:
         """Reads one sentence."""
         return Sentence(self, row)
 
 
-def evaluated_splits(workdir: Path) -> list[str]:
-    """Returns the splits of a workdir that have been evaluated, those of its config first.
+def evaluated_splits(workdir: Path) -> tuple[list[str], list[str]]:
+    """Finds the evaluations of a workdir, in the order of its config.
+
+    Returns:
+      The splits whose evaluation is complete, and those whose evaluation is missing or was
+      interrupted: run.json is written last.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: none is complete.
     """
-    folders = sorted(path.parent for path in (workdir / "eval").glob("*/run.json"))
-    if not folders:
-        raise ConfigError(f"{workdir}/eval: nothing evaluated; lts eval --workdir {workdir}")
-    wanted = list(results.read_json(folders[0] / "run.json")["config"]["eval"]["splits"])
-    names = [folder.name for folder in folders]
-    return sorted(names, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
+    folders = sorted(path for path in (workdir / "eval").glob("*") if path.is_dir())
+    complete = [folder.name for folder in folders if (folder / "run.json").exists()]
+    if not complete:
+        started = ", ".join(folder.name for folder in folders)
+        why = f"the evaluation of {started} was interrupted" if started else "nothing evaluated"
+        raise ConfigError(f"{workdir}/eval: {why}; lts eval --workdir {workdir}")
+    wanted: list[str] = []
+    for name in complete:
+        run = read_json(workdir / "eval" / name / "run.json", schema.RUN, schema.AGAIN)
+        wanted += run["config"]["eval"]["splits"]
+    names = list(dict.fromkeys([*wanted, *(folder.name for folder in folders)]))
+    return [n for n in names if n in complete], [n for n in names if n not in complete]

@@ -1,7 +1,6 @@
 """Runs of the training command as processes, and what finished ones have measured."""
 
 import dataclasses
-import json
 import logging
 import shlex
 import signal
@@ -16,7 +15,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_run
-from lts_jax.errors import ConfigError, RunError
+from lts_jax.errors import RunError
+from lts_jax.evaluation import schema
+from lts_jax.io.json_files import Shape, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +105,14 @@ def read_result(run: Run) -> dict[str, Any] | None:
     """
     # Once there is a checkpoint the run cannot become another one.
     if any((run.workdir / "checkpoints").glob("[0-9]*")):
-        trained = _read(run.workdir / "run.json")
+        trained = _read(run.workdir / "run.json", schema.TRAINED_RUN)
         if trained:
             check_same_run(trained["config"], run.config, run.workdir)
     saved, splits = [], {}
     for split in run.config.eval.splits:
         folder = run.workdir / "eval" / split
-        description, metrics = _read(folder / "run.json"), _read(folder / "metrics.json")
+        description = _read(folder / "run.json", schema.RUN)
+        metrics = _read(folder / "metrics.json", schema.METRICS)
         if description and metrics:
             check_same_run(description["config"], run.config, run.workdir)
             saved.append(description)
@@ -188,8 +190,8 @@ def _last_line(log: Path) -> str:
     return next((line for line in last if line.startswith("error: ")), last[0] if last else "")
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except ValueError as error:
-        raise ConfigError(f"{path}: no whole JSON file ({error}); move it away") from error
+def _read(path: Path, shape: Shape) -> Any:
+    """Reads a file of a run; None where there is none."""
+    return (
+        read_json(path, shape, "move it away, and the run is made anew") if path.exists() else None
+    )

@@ -1,6 +1,7 @@
 """The report about an evaluated run: one HTML file, which opens offline in any browser."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,12 +9,17 @@ from typing import Any
 
 import jinja2
 
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation import schema
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.saved import Evaluated, evaluated_splits
+from lts_jax.io.json_files import read_json_lines
 from lts_jax.paper import numbers
 from lts_jax.reporting import charts
 from lts_jax.reporting.charts import Chart, Line
 from lts_jax.reporting.gallery import frequent_words, make_gallery
+
+logger = logging.getLogger(__name__)
 
 MOST_CATEGORIES = 20
 _KINDS = {
@@ -41,9 +47,19 @@ def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = 
       ConfigError: nothing was evaluated, or a file is bad.
       tfds_refcoco.DataError: the data is missing.
     """
-    names = evaluated_splits(workdir)
+    names, missing = evaluated_splits(workdir)
+    if missing:
+        listed = ", ".join(missing)
+        logger.warning("not in the report: the evaluation of %s is not complete", listed)
     evaluated = [Evaluated.read(workdir, name, data_dir) for name in names]
-    run = evaluated[0].run
+    run, steps = evaluated[0].run, {e.name: e.run["step"] for e in evaluated}
+    if len(set(steps.values())) > 1:
+        listed = ", ".join(f"{name} at step {step}" for name, step in steps.items())
+        logger.warning("the splits were evaluated with different checkpoints: %s", listed)
+    for e in evaluated:  # what is damaged is found before anything is drawn
+        _ = e.metrics, e.analysis, e.heatmaps
+    all_charts = [*_training(workdir), *_curves(evaluated), *_break_downs(evaluated)]
+    table, break_downs = _table(evaluated, variant), _break_down_tables(evaluated)
     gallery = make_gallery(evaluated, most)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
@@ -54,11 +70,12 @@ def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = 
     return template.render(
         title=workdir.resolve().name,
         run=run,
-        steps={e.name: e.run["step"] for e in evaluated},
-        table=_table(evaluated, variant),
+        steps=steps,
+        missing=missing,
+        table=table,
         variant=variant,
-        charts=[*_training(workdir), *_curves(evaluated), *_break_downs(evaluated)],
-        break_downs=_break_down_tables(evaluated),
+        charts=all_charts,
+        break_downs=break_downs,
         config=json.dumps(run["config"], indent=1),
         words=frequent_words(evaluated, 16),
         splits=names,
@@ -105,11 +122,10 @@ def _training(workdir: Path) -> list[Chart]:
     if not file.exists():
         return []
     series: dict[str, tuple[list[float], list[float]]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break  # the last line of a killed run
+    entries, bad = read_json_lines(file, schema.log_line)
+    if bad and bad != [len(entries) + 1]:  # a killed run may leave half of the last line
+        raise ConfigError(f"{file}: line {bad[0]} holds no metrics; delete it or restore the file")
+    for entry in entries:
         for name, value in entry.items():
             if name != "step":
                 x, y = series.setdefault(name, ([], []))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import jax
 
 from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.evaluation.schema import log_line
 from lts_jax.io.console import format_table
 from lts_jax.io.files import name_in_errors, write_text
+from lts_jax.io.json_files import read_json_lines
 from tfds_refcoco.records.reader import Dataset, Split
 
 logger = logging.getLogger(__name__)
@@ -81,21 +84,18 @@ class MetricWriter:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without the half of one that a killed run has left."""
+    """The lines of a metrics.jsonl, without the half of one that a killed run has left.
+
+    Where other lines are damaged, a copy of the file is kept, as it is written anew.
+    """
     if not path.exists():
         return []
-    kept, bad = [], []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            scalars = json.loads(line)
-            int(scalars["step"])  # raises where there is none
-            kept.append(scalars)
-        except (ValueError, TypeError, KeyError):
-            bad.append(number)
-    if bad and bad != [len(lines)]:
+    kept, bad = read_json_lines(path, log_line)
+    if bad and bad != [len(kept) + 1]:
+        copy = path.with_name(f"{path.name}.damaged")
+        shutil.copyfile(path, copy)
         listed = ", ".join(map(str, bad))
-        logger.warning("%s: no metrics in line %s: left out", path, listed)
+        logger.warning("%s: no metrics in line %s: left out; all is in %s", path, listed, copy.name)
     return kept
 
 

@@ -21,6 +21,7 @@ def run(tmp_path, name, ious, **extra):
     folder = tmp_path / name / "eval" / "val"
     folder.mkdir(parents=True)
     (folder / "predictions.json").write_text(json.dumps(entries[::-1]))
+    (folder / "run.json").write_text("{}")  # written last, and not read
     return tmp_path / name
 
 
@@ -54,7 +55,7 @@ def test_other_sentences_and_unscored_ones(tmp_path):
     (tmp_path / "p.json").write_text('[{"sent_id": 1, "segmentation": {}}]')
     with pytest.raises(ConfigError, match="no scored predictions"):
         comparison.read_run(tmp_path / "p.json", "val")
-    whole = comparison.read_json(tmp_path / "a" / "eval" / "val" / "predictions.json")
+    whole = json.loads((tmp_path / "a" / "eval" / "val" / "predictions.json").read_text())
     for name, value, said in (
         ("sent_id", "0", r"p\.json\[0\]: sent_id: '0', expected a whole number"),
         ("union", None, r"p\.json\[0\]: union: None"),
@@ -65,3 +66,11 @@ def test_other_sentences_and_unscored_ones(tmp_path):
             comparison.read_run(tmp_path / "p.json", "val")
     with pytest.raises(ConfigError, match="missing"):
         comparison.read_run(tmp_path / "none", "val")
+
+
+def test_an_interrupted_evaluation_is_not_compared(tmp_path):
+    """Its predictions may be those of an evaluation before it."""
+    a = run(tmp_path, "a", [0.5, 0.6])
+    (a / "eval" / "val" / "run.json").unlink()
+    with pytest.raises(ConfigError, match="eval/val: the evaluation was interrupted"):
+        comparison.read_run(a, "val")

@@ -17,6 +17,7 @@ from tfds_refcoco.__main__ import main
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection import check, overlaps
 from tfds_refcoco.inspection.findings import FAILED, NOTE, OK, SKIPPED
+from tfds_refcoco.inspection.overlaps import find_pretrained
 from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.records.imagelists import read_ids, write_ids
 from tfds_refcoco.records.record import features

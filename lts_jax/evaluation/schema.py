@@ -1,0 +1,125 @@
+"""What the files of an evaluation hold, by `lts_jax.io.json_files`."""
+
+from typing import Any
+
+from lts_jax.config.flags import saved_config
+from lts_jax.errors import ConfigError
+from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.io.json_files import (
+    MismatchError,
+    anything,
+    boolean,
+    list_of,
+    mapping,
+    mapping_of,
+    natural,
+    number,
+    optional,
+    record,
+    share,
+    text,
+    whole,
+)
+
+AGAIN = "evaluate again: lts eval --workdir DIR"
+"""What makes good files of damaged ones."""
+
+
+def config(value: Any) -> None:
+    """A config, as a run saves it."""
+    try:
+        saved_config(value)
+    except ConfigError as error:
+        raise MismatchError(str(error)) from error
+
+
+def _positive(value: Any) -> None:
+    natural(value)
+    if not value:
+        raise MismatchError("0, expected a positive number")
+
+
+def _scored(value: Any) -> None:
+    record(_SCORED, {"hit": optional(boolean)})(value)
+    if value["intersection"] > value["union"]:
+        raise MismatchError(f"{value['intersection']} is larger than the union", "intersection")
+
+
+def _prediction(value: Any) -> None:
+    _scored(value)
+    record(
+        {
+            "ref_id": whole,
+            "iou": share,
+            "segmentation": record({"size": list_of(_positive, 2), "counts": text}),
+        }
+    )(value)
+
+
+def _curve(*names: str) -> Any:
+    """Lists of numbers of one length, by name."""
+
+    def check(value: Any) -> None:
+        record(dict.fromkeys(names, list_of(share, least=1)))(value)
+        for name in names:
+            list_of(anything, len(value[names[0]]))(value[name])
+
+    return check
+
+
+def _interval(value: Any) -> None:
+    list_of(share, 2)(value)
+
+
+_SCORED = {
+    "sent_id": whole,
+    "image_id": whole,
+    "sentence": text,
+    "intersection": natural,
+    "union": natural,
+}
+_METRICS = dict.fromkeys(METRIC_NAMES, optional(share)) | {"oiou": share, "miou": share}
+_INTERVALS = dict.fromkeys(METRIC_NAMES, optional(_interval)) | {"miou": _interval}
+_GROUP = record(
+    {"group": text, "sentences": _positive, "intervals": record(_INTERVALS), **_METRICS}
+)
+
+RUN = record(
+    {
+        "step": natural,
+        "config": config,
+        "data": mapping,
+        "devices": text,
+        "versions": record({"jax": text, "lts_jax": text}),
+    }
+)
+"""run.json of an evaluation."""
+
+TRAINED_RUN = record({"config": config})
+"""run.json of a workdir."""
+
+METRICS = record({"sentences": _positive, "images": _positive, **_METRICS})
+"""metrics.json."""
+
+ANALYSIS = record(
+    {
+        "draws": _positive,
+        "intervals": record(_INTERVALS),
+        "breakdowns": mapping_of(list_of(_GROUP)),
+        "precision_curve": _curve("iou", "share"),
+        "threshold_curve": optional(_curve("threshold", "oiou", "miou")),
+    }
+)
+"""analysis.json."""
+
+PREDICTIONS = list_of(_prediction, least=1)
+"""predictions.json of an evaluation."""
+
+SCORED = list_of(_scored, least=1)
+"""predictions.json of an evaluation or of `lts score`: what a comparison needs of it."""
+
+
+def log_line(value: Any) -> None:
+    """A line of metrics.jsonl: `step`, and numbers by name."""
+    record({"step": natural})(value)
+    mapping_of(number)(value)

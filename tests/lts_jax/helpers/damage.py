@@ -1,0 +1,57 @@
+"""Ways in which a JSON file is damaged, and commands that are called in this process."""
+
+import json
+import random
+
+import pytest
+
+from lts_jax.cli import command
+
+JSON = {
+    "empty": lambda data: b"",
+    "blank": lambda data: b" \n",
+    "half": lambda data: data[: len(data) // 2],
+    "zeros": lambda data: bytes(len(data)),
+    "binary": lambda data: random.Random(0).randbytes(len(data)),
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+    "latin-1": lambda data: data.replace(b'"', b'"\xe9', 1),
+    "null": lambda data: b"null",
+    "number": lambda data: b"17",
+    "text": lambda data: b'"run"',
+    "NaN": lambda data: b"NaN",
+    "list": lambda data: b"[1]",
+    "list of mappings": lambda data: b'[{"step": 1}]',
+    "mapping": lambda data: b'{"step": 1}',
+    "deep list": lambda data: b"[" * 100_000,
+    "deep mapping": lambda data: b'{"step":' * 100_000,
+    "long number": lambda data: b"9" * 10_000,
+    "twice": lambda data: data + data,
+    "missing field": lambda data: change_first(data, None),
+    "infinite field": lambda data: change_first(data, float("inf")),
+    "half a surrogate pair": lambda data: change_first(data, "\ud800"),
+    "other type": lambda data: change_first(data, [{"a": [1]}]),
+}
+
+
+def change_first(data, value):
+    """Sets the first field of the file's mapping, or of its first one, or removes it."""
+    content = json.loads(data)
+    mapping = content
+    while isinstance(mapping, list):
+        mapping = mapping[0]
+    name = next(iter(mapping))
+    if value is None:
+        del mapping[name]
+    else:
+        mapping[name] = value
+    return json.dumps(content).encode()
+
+
+def error_of(*arguments):
+    """What a command says that ends with status 1, without `error: `; it must be one line."""
+    with pytest.raises(SystemExit) as end:
+        command.main([str(x) for x in arguments])
+    message = end.value.code
+    assert isinstance(message, str) and message.startswith("error: "), message
+    assert "\n" not in message, message
+    return message.removeprefix("error: ")
