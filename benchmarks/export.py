@@ -24,8 +24,9 @@ from benchmarks.machine import describe, load_average
 from benchmarks.network import SyntheticExperiment, fields_of
 from benchmarks.timing import alternate
 from lts_jax.config.flags import load_config
+from lts_jax.distributed.mesh import one_device
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import Trained, one_device
+from lts_jax.experiment.restore import Trained
 from lts_jax.export.bundle import write_folder
 from lts_jax.export.stablehlo import predictor
 from lts_jax.io.console import format_table

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import flops, timing
 from benchmarks.network import SyntheticExperiment, make_batch, run, torch_steps
-from lts_jax.experiment.restore import one_device
+from lts_jax.distributed.mesh import one_device
 from lts_jax.state.train_state import variables_of
 from lts_jax.steps.inference import to_float
 

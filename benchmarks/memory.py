@@ -19,8 +19,7 @@ from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.machine import describe
 from benchmarks.network import SyntheticExperiment, compile_step, make_batch
 from lts_jax.config.flags import load_config
-from lts_jax.distributed.mesh import make_mesh
-from lts_jax.experiment.restore import one_device
+from lts_jax.distributed.mesh import make_mesh, one_device
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
 from lts_jax.steps.training import StepSettings, loss_fn

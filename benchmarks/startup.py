@@ -39,8 +39,8 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
 
     importlib.import_module("lts_jax.training.loop")
     from lts_jax.configs.default import get_config
+    from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
-    from lts_jax.experiment.restore import one_device
     from lts_jax.training.logs import MetricWriter, log_data
 
     done("imports")

@@ -9,6 +9,10 @@ class NonFiniteLossError(ArithmeticError):
     """The training has diverged."""
 
 
+class NonFiniteOutputError(ArithmeticError):
+    """A network whose outputs are not finite: its masks would mean nothing."""
+
+
 class UnreadableCheckpointError(ConfigError):
     """A checkpoint that is damaged, or not of this network."""
 
@@ -25,4 +29,4 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The training was told to end and has saved; the message says so."""
 
 
-USER_ERRORS = (ConfigError, NonFiniteLossError, RunError, OSError)
+USER_ERRORS = (ConfigError, NonFiniteLossError, NonFiniteOutputError, RunError, OSError)

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Exports."""
     from lts_jax.export.bundle import export_run
+    from lts_jax.io.files import check_inside
 
     out = args.out or args.workdir / "export" / args.format
+    if not args.out:
+        check_inside(args.workdir, out)
     export_run(args.workdir, args.format, out)
     print(f"wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

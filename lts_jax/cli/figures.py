@@ -31,11 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the figures."""
+    from lts_jax.io.files import check_inside
     from lts_jax.paper.figures import draw
 
     sent_ids = [text.strip() for text in args.sent_ids.split(",") if text.strip()]
     if bad := [text for text in sent_ids if not text.isdecimal()]:
         raise ConfigError(f"--sent_ids: {bad[0]!r} is no whole number")
     out = args.out or args.workdir / "figures"
+    if not args.out:
+        check_inside(args.workdir, out)
     written = draw(args.workdir, args.variants, args.split, [*map(int, sent_ids)], out, args.data)
     print("wrote " + ", ".join(map(str, written)))

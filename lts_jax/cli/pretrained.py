@@ -65,8 +65,8 @@ def convert_darknet(args: argparse.Namespace) -> None:
 
 def look_up_vectors(args: argparse.Namespace) -> None:
     """Looks a dataset's words up in a file of vectors, and prints how many it has."""
+    from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
-    from lts_jax.experiment.restore import one_device
     from lts_jax.pretrained import word_vectors
 
     if args.out and args.out.suffix != ".npz":

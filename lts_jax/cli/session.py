@@ -13,7 +13,7 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from lts_jax.cli.arguments import CONFIG_HELP, default_workdir
-from lts_jax.config.flags import load_config, overridden_fields, override_config, saved_config
+from lts_jax.config.flags import load_config, overridden_fields, override_config
 from lts_jax.config.validation import check_local
 from lts_jax.errors import USER_ERRORS, ConfigError, SaveError, Stopped
 from tfds_refcoco.errors import DataError
@@ -68,7 +68,7 @@ def run_folder(args: argparse.Namespace) -> tuple[Path, int | None]:
     """
     check_local_paths(args)
     if checkpoint := getattr(args, "checkpoint", None):
-        from lts_jax.state.checkpoint_reader import split_path
+        from lts_jax.state.checkpoint_files import split_path
 
         if args.workdir:
             raise ConfigError("--workdir and --checkpoint: give one of them")
@@ -95,11 +95,13 @@ def trained_config(args: argparse.Namespace, workdir: Path, step: int | None) ->
             raise ConfigError(
                 f"--config.{name}: without --config, fields of data and eval alone can be set"
             )
+    from lts_jax.experiment.restore import read_config
     from lts_jax.state.checkpoint_reader import CheckpointReader
+    from lts_jax.state.fallback import read_chosen
 
     with CheckpointReader(workdir) as checkpoints:
-        saved = checkpoints.read_run(checkpoints.choose(step))["config"]
-    return override_config(saved_config(saved), args.overrides)
+        saved = read_chosen(checkpoints, step, lambda step: read_config(checkpoints, step))[1]
+    return override_config(saved, args.overrides)
 
 
 def configure_jax() -> None:

@@ -1,4 +1,4 @@
-"""Opens the datasets of tfds_refcoco, and the part of one that is trained on."""
+"""Builds the datasets of tfds_refcoco, and opens the part of one that is trained on."""
 
 import hashlib
 from pathlib import Path
@@ -10,8 +10,8 @@ from tfds_refcoco.records.imagelists import read_ids
 from tfds_refcoco.records.reader import Dataset, Split
 
 
-def open_dataset(name: str, folder: Path, raw: Path | None) -> Dataset:
-    """Opens a dataset, building it first if that needs nothing of the user.
+def build_if_missing(name: str, folder: Path, raw: Path | None) -> None:
+    """Builds a dataset that is not there, if that needs nothing of the user.
 
     Args:
       name: a dataset of tfds_refcoco.
@@ -22,12 +22,11 @@ def open_dataset(name: str, folder: Path, raw: Path | None) -> Dataset:
       tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
     """
     try:
-        return tfds_refcoco.open_dataset(folder, name)
+        tfds_refcoco.open_dataset(folder, name)
     except DataError:
         if name != "shapes" and raw is None:
             raise
-    tfds_refcoco.build(name, folder, raw)
-    return tfds_refcoco.open_dataset(folder, name)
+        tfds_refcoco.build(name, folder, raw)
 
 
 def open_train_split(dataset: Dataset, name: str, images: Path | None) -> Split:

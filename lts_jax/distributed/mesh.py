@@ -41,6 +41,11 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> M
     return Mesh(placed, ("data", "shard"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def one_device() -> Mesh:
+    """Returns a mesh of this process's first device."""
+    return make_mesh(jax.local_devices()[:1])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

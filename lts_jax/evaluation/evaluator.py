@@ -15,6 +15,7 @@ from lts_jax.data import buckets, image_ops, pipeline
 from lts_jax.data.examples import Preprocessing, read_mask
 from lts_jax.distributed import processes
 from lts_jax.distributed.mesh import put_batch
+from lts_jax.errors import NonFiniteOutputError
 from lts_jax.evaluation import locator_maps, metrics, results
 from lts_jax.evaluation.results import Found
 from lts_jax.experiment.experiment import Experiment
@@ -22,8 +23,8 @@ from lts_jax.io import drawing
 from lts_jax.io.files import write_picture
 from lts_jax.models import LTS
 from lts_jax.state.train_state import TrainState
-from lts_jax.steps.inference import EncodeStep, compile_encode_step
-from lts_jax.steps.scoring import CURVE, ScoreStep, compile_score_step
+from lts_jax.steps.inference import EncodeStep
+from lts_jax.steps.scoring import CURVE, ScoreStep
 from tfds_refcoco import masks
 from tfds_refcoco.records.reader import Split
 
@@ -58,32 +59,6 @@ class Evaluator:
     batch_size: int
     mesh: Mesh
     threads: int
-
-    @classmethod
-    def create(
-        cls,
-        model: LTS,
-        split: Split,
-        preprocessing: Preprocessing,
-        *,
-        threshold: float,
-        batch_size: int,
-        mesh: Mesh,
-        threads: int,
-    ) -> "Evaluator":
-        """Sets a split up for scoring; compiles nothing yet, the first batch does."""
-        return cls(
-            model,
-            split,
-            preprocessing,
-            compile_encode_step(model, mesh),
-            compile_score_step(model, threshold, mesh),
-            compile_score_step(model, threshold, mesh, pictures=True),
-            pipeline.rows_by_image(split),
-            batch_size,
-            mesh,
-            threads,
-        )
 
     @classmethod
     def from_experiment(cls, experiment: Experiment, split: Split) -> "Evaluator":
@@ -133,7 +108,11 @@ class Evaluator:
         return scores
 
     def find(self, state: TrainState, *, pictures: bool) -> Found:
-        """Scores every sentence, of all processes; `pictures` adds what files need."""
+        """Scores every sentence, of all processes; `pictures` adds what files need.
+
+        Raises:
+          NonFiniteOutputError: the network's outputs are not finite.
+        """
         n = len(self.split.index.sent_id)
         seen = np.zeros(n, np.int32)
         arrays: dict[str, np.ndarray] = {}
@@ -152,6 +131,7 @@ class Evaluator:
         arrays, counts = self._together(arrays | {"seen": seen}, counts)
         if not (arrays["seen"] == 1).all():
             raise RuntimeError("evaluation lost or repeated a sentence")
+        _check_finite(self.split, arrays["finite"], str(np.dtype(self.model.dtype)))
         return Found(
             arrays["intersection"],
             arrays["union"],
@@ -242,6 +222,18 @@ class Evaluator:
             prediction=masks.decode(found.counts[row].encode(), h, w) > 0,
             truth=read_mask(record, int(index.sentence[row]), h, w) > 0,
         )
+
+
+def _check_finite(split: Split, finite: np.ndarray, dtype: str) -> None:
+    """Raises NonFiniteOutputError where masks would be made of NaN."""
+    if finite.all():
+        return
+    ids = split.index.sent_id[~finite]
+    raise NonFiniteOutputError(
+        f"the network's outputs are not finite for {len(ids)} of {len(finite)} sentences of "
+        f"{'+'.join(split.names)}, as sent_id {ids[0]} (model.dtype={dtype}): the training has "
+        "diverged, or the weights are damaged; take another --checkpoint"
+    )
 
 
 def _curve(counts: np.ndarray) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.results import print_intervals, print_results
 from lts_jax.evaluation.schema import AGAIN, ANALYSIS
 from lts_jax.experiment.restore import restore
-from lts_jax.io.files import only_run_in, write_json
+from lts_jax.io.files import check_inside, only_run_in, write_json
 from lts_jax.io.json_files import read_json
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     results, intervals = {}, {}
     for name, split in splits.items():
         out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
+        check_inside(workdir, out_dir)
         run = {"step": trained.step} | experiment.describe(split, trained.weights)
         check_same_on_all({"step": trained.step} | shared_values(run))
         with only_run_of_all_in(out_dir):

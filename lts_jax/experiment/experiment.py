@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import tfds_refcoco
 from lts_jax.config.validation import check_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
@@ -58,12 +59,22 @@ class Experiment:
 
     # ---- Data
 
+    def build_dataset(self) -> None:
+        """Builds the dataset if it is missing. For training alone.
+
+        The config of a checkpoint is its author's, who must not choose what is built where.
+
+        Raises:
+          tfds_refcoco.DataError: it cannot be built.
+        """
+        data = self.config.data
+        raw = Path(data.raw) if data.raw else None
+        one_after_another(lambda: datasets.build_if_missing(data.dataset, Path(data.dir), raw))
+
     @cached_property
     def dataset(self) -> Dataset:
         """The dataset; raises tfds_refcoco.DataError if it is missing or damaged."""
-        data = self.config.data
-        raw = Path(data.raw) if data.raw else None
-        return one_after_another(lambda: datasets.open_dataset(data.dataset, Path(data.dir), raw))
+        return tfds_refcoco.open_dataset(Path(self.config.data.dir), self.config.data.dataset)
 
     @cached_property
     def train_split(self) -> Split:

@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -14,7 +13,6 @@ from ml_collections import ConfigDict
 from lts_jax.config.compatibility import check_same_model
 from lts_jax.config.flags import saved_config
 from lts_jax.config.validation import check_config
-from lts_jax.distributed.mesh import make_mesh
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.state.checkpoint_reader import CheckpointReader
@@ -68,9 +66,7 @@ def restore(
 
         def read(step: int) -> Trained:
             saved = checkpoints.read_run(step)
-            used = saved_config(saved["config"]) if config is None else config
-            if config is None:
-                _check_saved(used, workdir)
+            used = read_config(checkpoints, step) if config is None else config
             check_same_model(saved["config"], used, workdir)
             experiment = Experiment(used, mesh, saved["vocabulary"])
             state = checkpoints.restore_network(step, experiment.abstract_network)
@@ -79,13 +75,16 @@ def restore(
         return read_chosen(checkpoints, step, read)[1]
 
 
-def one_device() -> Mesh:
-    """Returns a mesh of this process's first device."""
-    return make_mesh(jax.local_devices()[:1])
+def read_config(checkpoints: CheckpointReader, step: int) -> ConfigDict:
+    """Reads the config that a checkpoint was trained with.
 
-
-def _check_saved(config: ConfigDict, workdir: Path) -> None:
+    Raises:
+      ConfigError: it makes no sense.
+      UnreadableCheckpointError: the checkpoint is damaged.
+    """
+    saved = checkpoints.read_run(step)["config"]
     try:
-        check_config(config)
+        return saved_config(saved)
     except ConfigError as error:
-        raise ConfigError(f"{workdir}: the checkpoint's config: {error}") from error
+        folder = checkpoints.folder / str(step)
+        raise ConfigError(f"{folder}: the checkpoint's config: {error}") from error

@@ -8,8 +8,9 @@ import numpy as np
 
 from lts_jax.data import image_ops
 from lts_jax.data.vocabulary import PAD, UNKNOWN
+from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
-from lts_jax.experiment.restore import Trained, one_device, restore
+from lts_jax.experiment.restore import Trained, restore
 from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
 from lts_jax.io.files import write_json

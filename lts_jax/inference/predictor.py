@@ -17,7 +17,9 @@ from pycocotools import mask as coco_mask
 
 from lts_jax.data import image_ops
 from lts_jax.data.image_files import read_photo
-from lts_jax.experiment.restore import one_device, restore
+from lts_jax.distributed.mesh import one_device
+from lts_jax.errors import NonFiniteOutputError
+from lts_jax.experiment.restore import restore
 from lts_jax.models import PreparedImage
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import encode, refer
@@ -101,11 +103,11 @@ class Predictor:
 
         def locate(
             state: TrainState, features: PreparedImage, sentence: dict[str, jax.Array]
-        ) -> tuple[jax.Array, jax.Array | None]:
+        ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
             batch = {k: v[None] for k, v in sentence.items()} | {"image": jnp.zeros(1, jnp.int32)}
             outputs = refer(experiment.model, state, features, batch)
             last = None if outputs.heatmap is None else jax.nn.sigmoid(outputs.heatmap[0, -1])
-            return jax.nn.sigmoid(outputs.mask[0]), last
+            return jax.nn.sigmoid(outputs.mask[0]), last, outputs.finite()[0]
 
         # Both at once: most of what the first prediction waits for is the compiler.
         size = self.config.data.image_size
@@ -146,11 +148,21 @@ class Predictor:
         return Encoded(pixels, placement, self._encode(self._state, fitted[None]))
 
     def find(self, encoded: Encoded, phrase: str | Phrase) -> Prediction:
-        """Finds what a sentence says in an encoded picture."""
+        """Finds what a sentence says in an encoded picture.
+
+        Raises:
+          DataError: the sentence has no words.
+          NonFiniteOutputError: the network's outputs are not finite.
+        """
         text, words = parse(phrase) if isinstance(phrase, str) else phrase
         read = self._preprocessing.max_words
         sentence = self._preprocessing.sentence(words)
-        grid, heatmap = self._locate(self._state, encoded.features, sentence)
+        grid, heatmap, finite = self._locate(self._state, encoded.features, sentence)
+        if not finite:
+            raise NonFiniteOutputError(
+                f"text {text!r}: the network's outputs are not finite: the training has diverged, "
+                "or the weights are damaged; take another --checkpoint"
+            )
         probability = self._at_original_size(grid, encoded)
         known = self._preprocessing.vocabulary
         return Prediction(

@@ -53,12 +53,21 @@ def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f".{uuid.uuid4().hex[:12]}" if shared else ""
     temporary = path.with_name(f".{path.name}{own}.tmp")
+    temporary.unlink(missing_ok=True)  # it may be a link to somewhere else
     try:
         with name_in_errors(path):
             yield temporary
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """Raises ConfigError where links in a run's folder lead what is written out of it."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"{path} leads out of {folder}, to {path.resolve()}: replace the link by a folder"
+        )
 
 
 @contextlib.contextmanager
@@ -79,6 +88,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     Raises:
       ConfigError: another run holds it, or it cannot be written.
     """
+    check_inside(workdir, workdir / ".lock")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / ".lock").touch()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lts_jax.models.darknet53 import CONVENTIONS, Conventions, Darknet53, ImageFeatures
 from lts_jax.models.fusion import Fusion
@@ -23,6 +23,12 @@ class Outputs(NamedTuple):
         Float[Array, "b rounds h8 w8"] | None
     )  # H_mask, [B, rounds, H/8, W/8]; None without a locator
     mask: Float[Array, "b h4 w4"]  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
+
+    def finite(self) -> Bool[Array, " b"]:
+        """Whether all logits of a sentence are finite."""
+        maps = [x for x in (self.mask, self.heatmap) if x is not None]
+        each = [jnp.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in maps]
+        return jnp.stack(each).all(axis=0)
 
 
 class PreparedImage(NamedTuple):

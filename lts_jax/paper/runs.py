@@ -127,6 +127,18 @@ def read_result(run: Run) -> dict[str, Any] | None:
     return {key: saved[0][key] for key in ("step", "devices", "versions")} | {"splits": splits}
 
 
+def why_unfinished(run: Run) -> str:
+    """Says why `read_result` returns None for a run."""
+    missing = [
+        name
+        for name in run.config.eval.splits
+        if not (run.workdir / "eval" / name / "run.json").exists()
+    ]
+    if missing:
+        return f"the evaluation of {', '.join(missing)} is missing or was interrupted"
+    return "its splits were not evaluated with the same checkpoint, or after fewer epochs"
+
+
 def train(
     runs: Sequence[Run],
     command: Callable[[Run], list[str]],

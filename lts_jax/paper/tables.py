@@ -10,8 +10,9 @@ from lts_jax.configs.fields import plain_config
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import write_json, write_text
 from lts_jax.paper import numbers
-from lts_jax.paper.runs import Run, read_result, train
+from lts_jax.paper.runs import Run, read_result, train, why_unfinished
 from lts_jax.paper.table_report import format_markdown, make_report
+from lts_jax.state.checkpoint_files import check_path
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def make_table(
       ConfigError: a config makes no sense, or a run's workdir holds a run with another one.
       RunError: a run has failed; what is there is written and printed first.
     """
+    check_path(workdir)
     rows = plan(config_file, table, seeds, overrides, workdir)
     # All variants from one seed before any from the next; rows may share a run.
     runs = {row[k].workdir: row[k] for k in range(seeds) for row in rows.values()}
@@ -102,6 +104,10 @@ def make_table(
         write()
 
     write()
+    if read_only:
+        for path, run in runs.items():
+            if results[path] is None and path.exists():
+                logger.warning("%s is left out: %s", path, why_unfinished(run))
     found = sum(result is not None for result in results.values())
     logger.info("%d of %d runs are finished", found, len(runs))
     try:

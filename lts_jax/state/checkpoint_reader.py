@@ -1,7 +1,7 @@
 """Reads the checkpoints of a run, by Orbax."""
 
-import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,22 +14,23 @@ import orbax.checkpoint as ocp
 
 from lts_jax.distributed.processes import first_message
 from lts_jax.errors import ConfigError, UnreadableCheckpointError
-from lts_jax.state.fingerprint import fingerprint
+from lts_jax.io.json_files import mapping, read_json
+from lts_jax.state.checkpoint_files import (
+    DESCRIBED,
+    JSON_ITEMS,
+    check_path,
+    item_options,
+    read_items,
+    read_score,
+)
+from lts_jax.state.fingerprint import LARGEST, fingerprint, json_checksum
 from lts_jax.state.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 
-BEST_METRIC = "oiou"
-JSON_ITEMS = ("config", "data", "vocabulary", "weights", "checksums")
 _NETWORK = ("step", "params", "batch_stats")  # of a TrainState
-
-
-def item_options() -> dict[str, Any]:
-    """What a checkpoint consists of, for Orbax."""
-    return {
-        "item_names": ("state", "iterator", *JSON_ITEMS),
-        "item_handlers": {"iterator": grain.checkpoint.CheckpointHandler()},
-    }
+MOST_NUMBERS = 2**31
+"""Parameters and statistics of the largest network that is read; the paper's has 9e7."""
 
 
 class CheckpointReader:
@@ -49,6 +50,7 @@ class CheckpointReader:
     """
 
     def __init__(self, workdir: Path) -> None:
+        check_path(workdir)
         self.folder = (workdir / "checkpoints").resolve()
         if not self.folder.is_dir():
             raise ConfigError(
@@ -64,7 +66,7 @@ class CheckpointReader:
             ),
         )
         self._reader = ocp.CheckpointManager(self.folder, options=options, **item_options())
-        read = {step: _read_score(self.folder / str(step)) for step in self.steps}
+        read = {step: read_score(self.folder / str(step)) for step in self.steps}
         self._scores = {step: score for step, score in read.items() if score is not None}
 
     @property
@@ -108,14 +110,22 @@ class CheckpointReader:
 
         That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
         all were random, and `checksums` of the state, see `lts_jax.state.fingerprint.fingerprint`.
+
+        Raises:
+          UnreadableCheckpointError: a file is damaged, or not what was saved.
         """
-        return self._read_json(step, JSON_ITEMS)
+        run = self._read_json(step, JSON_ITEMS)
+        for name in DESCRIBED:
+            if json_checksum(run[name]) != run["checksums"][name]:
+                raise UnreadableCheckpointError(self._damaged(step, name))
+        return run
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
         """Reads a state into the shapes, dtypes and shardings of `abstract_state`.
 
         Raises:
-          UnreadableCheckpointError: it is damaged, or another network's.
+          UnreadableCheckpointError: it is damaged, or another network's, or its numbers are not
+            finite or absurd.
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
@@ -123,7 +133,8 @@ class CheckpointReader:
         return state
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
-        """As `restore_state`, of `TrainState.network` alone."""
+        """As `restore_state`, of `TrainState.network` alone; of a bounded size."""
+        _check_size(jax.tree.leaves(abstract_state.network()), self.folder / str(step))
         wanted = {name: getattr(abstract_state, name) for name in _NETWORK}
         restore = ocp.args.PyTreeRestore(
             item=wanted,
@@ -136,49 +147,89 @@ class CheckpointReader:
         return network
 
     def read_variables(self, step: int) -> dict[str, Any]:
-        """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes."""
-        folder = self.folder / str(step) / "state"
+        """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes.
+
+        Raises:
+          UnreadableCheckpointError: as in `restore_state`.
+        """
+        message, cause, network = "", None, {}
         try:
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                tree = checkpointer.metadata(folder).item_metadata.tree
-                wanted = {name: tree[name] for name in _NETWORK}
-                as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-                args = ocp.args.PyTreeRestore(
-                    item=wanted,
-                    restore_args=jax.tree.map(lambda _: as_numpy, wanted),
-                    partial_restore=True,
-                )
-                network: dict[str, Any] = checkpointer.restore(folder, args=args)
+            network = self._read_network(step)
+        except UnreadableCheckpointError as error:
+            message = str(error)
         except Exception as error:  # as in `_restore`
-            raise UnreadableCheckpointError(_unreadable(folder, error)) from error
+            message, cause = _unreadable(self.folder / str(step), error), error
+        if message := first_message(message):
+            raise UnreadableCheckpointError(message) from cause
         self._verify(step, {"network": TrainState(**network, opt_state=())})
         return {name: network[name] for name in ("params", "batch_stats")}
+
+    def _read_network(self, step: int) -> dict[str, Any]:
+        """Reads the network into NumPy arrays, in this process alone."""
+        folder = self.folder / str(step) / "state"
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            tree = checkpointer.metadata(folder).item_metadata.tree
+            wanted = {name: tree[name] for name in _NETWORK}
+            _check_size(jax.tree.leaves(wanted), folder)
+            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            args = ocp.args.PyTreeRestore(
+                item=wanted,
+                restore_args=jax.tree.map(lambda _: as_numpy, wanted),
+                partial_restore=True,
+            )
+            network: dict[str, Any] = checkpointer.restore(folder, args=args)
+        return network
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
         """Sets the iterator to where it stood when the checkpoint was saved.
 
         By hand: grain wants the file of this process and this number of processes, though the
         iterators of all are the same.
+
+        Raises:
+          UnreadableCheckpointError: the file is damaged, or not what was saved.
         """
         folder = self.folder / str(step) / "iterator"
+        checksum = self._read_json(step, ["checksums"])["checksums"]["iterator"]
         try:
-            iterator.set_state(json.loads(min(folder.glob("process_*.json")).read_text()))
+            state = read_json(min(folder.glob("process_*.json")), mapping, "")
+            if json_checksum(state) != checksum:
+                raise UnreadableCheckpointError(self._damaged(step, "iterator"))
+            iterator.set_state(state)
+        except UnreadableCheckpointError:
+            raise
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def _read_json(self, step: int, names: Sequence[str]) -> dict[str, Any]:
-        items = {name: ocp.args.JsonRestore() for name in names}
-        restored = self._restore(step, ocp.args.Composite(**items))
-        return {name: restored[name] for name in names}
+        """Reads items that are JSON, on all processes or on none."""
+        folder, message, read = self.folder / str(step), "", {}
+        try:
+            read = read_items(folder, names)
+        except ConfigError as error:
+            message = f"checkpoint {folder} cannot be read: {str(error).removesuffix('; ')}"
+        if message := first_message(message):
+            raise UnreadableCheckpointError(message)
+        return read
+
+    def _damaged(self, step: int, name: str) -> str:
+        folder = self.folder / str(step)
+        return f"checkpoint {folder} is damaged: its {name} has another checksum"
 
     def _verify(self, step: int, parts: dict[str, Any]) -> None:
         """Raises UnreadableCheckpointError where a part is not what was saved."""
         saved = self._read_json(step, ["checksums"])["checksums"]
         for name, part in parts.items():
-            message = ""
-            if saved.get(name) != fingerprint(part).checksum:
-                folder = self.folder / str(step)
-                message = f"checkpoint {folder} is damaged: its {name} has another checksum"
+            message, found = "", fingerprint(part)
+            if saved[name] != found.checksum:
+                message = self._damaged(step, name)
+            elif not found.finite:
+                message = f"checkpoint {self.folder / str(step)}: its {name} is not finite"
+            elif not found.plausible and name == "network":
+                message = (
+                    f"checkpoint {self.folder / str(step)}: its {name} holds numbers above "
+                    f"{LARGEST:g}, which no training leaves"
+                )
             if message := first_message(message):
                 raise UnreadableCheckpointError(message)
 
@@ -215,26 +266,13 @@ def first_line(error: Exception) -> str:
     return line.split(" [", 1)[0][:300]
 
 
-def split_path(checkpoint: Path) -> tuple[Path, int]:
-    """Takes `<workdir>/checkpoints/<step>` apart; raises ConfigError where it is something else."""
-    workdir, name = checkpoint.parent.parent, checkpoint.name
-    if checkpoint.parent.name != "checkpoints" or not name.isdecimal():
-        raise ConfigError(
-            f"--checkpoint {checkpoint}: give a step's folder, as runs/shapes/checkpoints/934"
+def _check_size(arrays: Sequence[Any], folder: Path) -> None:
+    """Raises UnreadableCheckpointError where arrays would fill the memory."""
+    size = sum(math.prod(x.shape) for x in arrays)
+    if size > MOST_NUMBERS:
+        raise UnreadableCheckpointError(
+            f"checkpoint {folder}: a network of {size:,} numbers; at most {MOST_NUMBERS:,} are read"
         )
-    return workdir, int(name)
-
-
-def _read_score(folder: Path) -> float | None:
-    """The best metric that a checkpoint holds, or None where it was not evaluated."""
-    path = folder / "metrics" / "metrics"
-    try:
-        return float(json.loads(path.read_text())[BEST_METRIC])
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        logger.warning(_unreadable(path, error))
-        return None
 
 
 def _unreadable(path: Path, error: Exception) -> str:

@@ -11,15 +11,11 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from lts_jax.errors import NonFiniteLossError, SaveError
+from lts_jax.errors import NonFiniteLossError, SaveError, UnreadableCheckpointError
 from lts_jax.io.files import write_json
-from lts_jax.state.checkpoint_reader import (
-    BEST_METRIC,
-    CheckpointReader,
-    first_line,
-    item_options,
-)
-from lts_jax.state.fingerprint import fingerprint
+from lts_jax.state.checkpoint_files import BEST_METRIC, DESCRIBED, check_path, item_options
+from lts_jax.state.checkpoint_reader import CheckpointReader, first_line
+from lts_jax.state.fingerprint import LARGEST, fingerprint, json_checksum
 from lts_jax.state.train_state import TrainState
 
 LATEST_KEPT = 2  # the second is for the day on which the first is damaged
@@ -43,7 +39,9 @@ class Checkpoints(CheckpointReader):
             cleanup_tmp_directories=clean,
             lightweight_initialize=True,  # reads nothing: what it reads may be damaged
         )
+        check_path(workdir)
         folder = (workdir / "checkpoints").resolve()
+        self._read_back = False
         self._writer = ocp.CheckpointManager(folder, options=options, **item_options())
         super().__init__(workdir)
 
@@ -85,25 +83,48 @@ class Checkpoints(CheckpointReader):
         """
         # Two, as what evaluates reads no more than the network.
         network, optimizer = fingerprint(state.network()), fingerprint(state.opt_state)
-        if not (network.finite and optimizer.finite):
+        if not (network.finite and optimizer.finite and network.plausible):
+            what = (
+                f"larger than {LARGEST:g}" if network.finite and optimizer.finite else "not finite"
+            )
             raise NonFiniteLossError(
-                f"the parameters, statistics or moments are not finite after step {step}; the last "
+                f"the parameters, statistics or moments are {what} after step {step}; the last "
                 f"good checkpoint is step {self.latest_step}. Start again with a lower "
                 "train.learning_rate and another --workdir."
             )
+        described = {name: run[name] for name in DESCRIBED if name != "vocabulary"}
+        described["vocabulary"] = list(words)
+        checksums: dict[str, Any] = {name: json_checksum(x) for name, x in described.items()}
+        checksums |= {"network": network.checksum, "optimizer": optimizer.checksum}
+        checksums["iterator"] = json_checksum(iterator.get_state())
+        items = described | {"checksums": checksums}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             iterator=grain.checkpoint.CheckpointSave(iterator),
-            config=ocp.args.JsonSave(run["config"]),
-            data=ocp.args.JsonSave(run["data"]),
-            vocabulary=ocp.args.JsonSave(list(words)),
-            weights=ocp.args.JsonSave(run["weights"]),
-            checksums=ocp.args.JsonSave(
-                {"network": network.checksum, "optimizer": optimizer.checksum}
-            ),
+            **{name: ocp.args.JsonSave(value) for name, value in items.items()},
         )
         with self._writing():
             self._writer.save(step, args=args)
+        if not self._read_back:
+            self._check_readable(step)
+            self._read_back = True
+
+    def _check_readable(self, step: int) -> None:
+        """Reads the first checkpoint back: that none can be read must not show at the end.
+
+        Raises:
+          SaveError: it cannot be read.
+        """
+        with self._writing():
+            self._writer.wait_until_finished()
+        try:
+            self.read_run(step)
+            self.read_variables(step)
+        except UnreadableCheckpointError as error:
+            raise SaveError(
+                f"{self.folder}: the first checkpoint of this run was written and cannot be read "
+                f"back: {error}. Take another --workdir, on another disk"
+            ) from error
 
     def score(self, step: int, metrics: dict[str, Any]) -> None:
         """Adds the metrics, by which the best is chosen, to a checkpoint; the others may go.

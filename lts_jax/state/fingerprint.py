@@ -1,5 +1,7 @@
-"""A checksum of a state, and whether all of its numbers are finite."""
+"""Checksums of what a checkpoint holds, and whether its numbers make sense."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,12 +10,22 @@ import numpy as np
 
 from lts_jax.distributed import processes
 
+LARGEST = 1e9
+"""No parameter or statistic of a network that has learned anything is larger."""
+
 
 class Fingerprint(NamedTuple):
-    """Whether all numbers of some arrays are finite, and a checksum of their bits, below 2**32."""
+    """What was seen of some arrays.
+
+    Attributes:
+      finite: whether all numbers are.
+      checksum: of their bits, below 2**32.
+      plausible: whether all numbers lie between -LARGEST and LARGEST.
+    """
 
     finite: bool
     checksum: int
+    plausible: bool
 
 
 def fingerprint(tree: Any) -> Fingerprint:
@@ -23,19 +35,27 @@ def fingerprint(tree: Any) -> Fingerprint:
     change of any one word changes it, as each is multiplied by an odd number, modulo 2**32.
     """
     # By the host: the programs would take half a minute to compile for the full network.
-    finite, total = True, 0
+    finite, plausible, total = True, True, 0
     for i, x in enumerate(jax.tree.leaves(tree)):
         for start, part in _parts(x):
             finite = finite and bool(np.isfinite(part).all())
+            if part.size and np.issubdtype(part.dtype, np.floating):
+                plausible = plausible and bool(part.min() >= -LARGEST and part.max() <= LARGEST)
             total += (2 * i + 1) * _checksum(part, start, np.shape(x))
     found = {
         "bad": np.array(not finite, np.uint32),
+        "absurd": np.array(not plausible, np.uint32),
         "total": np.array(total % 2**32, np.uint32),  # sums wrap around, as the checksum does
     }
     # Else each process holds all of it.
     if not all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree)):
         found = processes.sum_over_processes(found)
-    return Fingerprint(not int(found["bad"]), int(found["total"]))
+    return Fingerprint(not int(found["bad"]), int(found["total"]), not int(found["absurd"]))
+
+
+def json_checksum(value: Any) -> str:
+    """The SHA-256 of a value as JSON gives it back; the order of its fields does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _parts(x: Any) -> Iterator[tuple[list[int], np.ndarray]]:

@@ -40,7 +40,8 @@ def score(
       pictures: whether to return what files and pictures need.
 
     Returns:
-      `intersection`, `union` and `area` (of the truth) int32 `[B]` in pixels; with a locator also
+      `intersection`, `union` and `area` (of the truth) int32 `[B]` in pixels, and `finite` bool
+      `[B]`, whether all logits are; with a locator also
       `point` int32 `[B, 2]`, column and row of the pixel under the last round's maximum, -1 in the
       letterbox's border, and `hit` bool `[B]`, whether it lies in the truth.
       With `pictures` also `prediction`, packed as `truth`; `curve` int32 `[B, 2, len(CURVE)]`,
@@ -57,6 +58,7 @@ def score(
         "intersection": intersection,
         "union": area + _count(prediction) - intersection,
         "area": area,
+        "finite": outputs.finite(),
     }
     if outputs.heatmap is not None:
         last = outputs.heatmap[:, -1]

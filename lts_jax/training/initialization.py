@@ -18,8 +18,9 @@ from lts_jax.io.console import format_table
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained import word_vectors
 from lts_jax.pretrained.backbone import inherited_warning, load_backbone
-from lts_jax.pretrained.layout import LIMIT, Network
+from lts_jax.pretrained.layout import Network
 from lts_jax.state.checkpoint_reader import CheckpointReader
+from lts_jax.state.fallback import read_chosen
 from lts_jax.state.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -112,12 +113,8 @@ def fill(
             logger.info(odd)
     if config.train.start_from:
         workdir = Path(config.train.start_from)
-        with CheckpointReader(workdir) as checkpoints:
-            step = checkpoints.choose(None)
-            saved = checkpoints.read_run(step)
-            theirs = flatten_dict(checkpoints.read_variables(step), sep="/")
+        step, saved, theirs = _read_run(workdir)
         field = f"train.start_from={workdir}"
-        _check_numbers(f"{field}: checkpoint {step}", theirs)
         transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"])
         if not transfer.loaded:
             raise ConfigError(f"{field}: no array of it fits this network")
@@ -145,6 +142,28 @@ def fill(
     # Into the same place, and in the same order of the tree.
     placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
     return state.replace(**placed), sources
+
+
+def _read_run(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
+    """Reads the best checkpoint of another run that can be read.
+
+    Returns:
+      Its step, its description as `CheckpointReader.read_run` gives it, and its arrays.
+
+    Raises:
+      ConfigError: there is none.
+    """
+
+    def read(step: int) -> tuple[dict[str, Any], Flat]:
+        variables = flatten_dict(checkpoints.read_variables(step), sep="/")
+        return checkpoints.read_run(step), dict(variables)
+
+    try:
+        with CheckpointReader(workdir) as checkpoints:
+            step, (saved, theirs) = read_chosen(checkpoints, None, read)
+    except ConfigError as error:
+        raise ConfigError(f"train.start_from={workdir}: {error}") from error
+    return step, saved, theirs
 
 
 def take_over(
@@ -206,19 +225,6 @@ def _check_conventions(field: str, names: Sequence[str], model: ConfigDict) -> N
             f"{model.backbone_conventions} says (slope of LeakyReLU, BatchNorm's epsilon, "
             f"normalization of the image): set {flags}"
         )
-
-
-def _check_numbers(where: str, arrays: Flat) -> None:
-    """Raises ConfigError if an array holds a number that no training leaves."""
-    for path, value in arrays.items():
-        numbers = np.asarray(value)
-        bad = ~(np.abs(numbers) <= LIMIT)
-        if bad.any():
-            at = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            raise ConfigError(
-                f"{where}: {path} holds {numbers[at]} at {tuple(map(int, at))}: this checkpoint "
-                "is of a run that diverged, or damaged; start from another run"
-            )
 
 
 def _check_shapes(flat: dict[str, Any], variables: Any) -> None:

@@ -18,6 +18,7 @@ from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
+from lts_jax.state.checkpoint_files import check_path
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.divergence import LossGuard
@@ -53,7 +54,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, stop: Stop | None = No
 def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     """Trains up to `config.train.epochs`; see `train_and_evaluate`."""
     stop = stop or Stop()
+    check_path(workdir)
     experiment = Experiment.from_config(config)
+    experiment.build_dataset()
     run = experiment.describe(experiment.train_split)
     log_setup(experiment, run)
     check_same_on_all(shared_values(run))

@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 from clu import parameter_overview
+from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_data, check_same_run
 from lts_jax.distributed.mesh import check_batch_size
@@ -17,6 +18,7 @@ from lts_jax.state.fallback import read_newest
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.initialization import fill
 from lts_jax.training.logs import log_data
+from tfds_refcoco.records.reader import Split
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     """Logs the data, the devices and the size of the network.
 
     Raises:
-      ConfigError: the batch does not divide over the devices.
+      ConfigError: the batch does not divide over the devices, or all training masks are empty.
       tfds_refcoco.DataError: a split that is to be evaluated does not exist.
     """
     config, dataset = experiment.config, experiment.dataset
@@ -33,6 +35,7 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     evaluated = [config.eval.best_split, *config.eval.splits]
     splits = {name: experiment.train_split} | {name: dataset.split(name) for name in evaluated}
     log_data(dataset, splits, experiment.vocabulary)
+    _check_targets(experiment.train_split, dataset.split(config.eval.best_split), config.data)
     train = config.train
     check_batch_size(
         "train.batch_size",
@@ -44,6 +47,20 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     parameters = parameter_overview.count_parameters(experiment.abstract_state.params)
     logger.info("devices: %s", run["devices"])
     logger.info("parameters: %s", f"{parameters:,}")
+
+
+def _check_targets(train: Split, best: Split, data: ConfigDict) -> None:
+    """Raises ConfigError where every mask is empty: such a training learns to find nothing."""
+    if not train.index.area.any():
+        raise ConfigError(
+            f"data.train_split={data.train_split}: all {len(train.index)} masks are empty, so that "
+            "there is nothing to find; train on a split whose sentences have targets"
+        )
+    if not best.index.area.any():
+        logger.warning(
+            "eval.best_split %s: all masks are empty: the best checkpoint finds nothing",
+            "+".join(best.names),
+        )
 
 
 def restore_or_initialize(

@@ -15,7 +15,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.evaluation import external, results
 from lts_jax.evaluation.run import evaluate
 from lts_jax.io.files import only_run_in
-from lts_jax.state.checkpoint_reader import split_path
+from lts_jax.state.checkpoint_files import split_path
 from tests.lts_jax.helpers import independent
 
 

@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 
 from lts_jax.cli import command
 from lts_jax.configs.fields import plain_config
-from lts_jax.experiment.restore import one_device, restore
+from lts_jax.distributed.mesh import one_device
+from lts_jax.experiment.restore import restore
 from lts_jax.state.checkpoints import Checkpoints
 
 

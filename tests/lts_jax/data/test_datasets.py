@@ -10,7 +10,7 @@ from lts_jax.data import datasets, pipeline
 
 def test_training_on_listed_images(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
-    dataset = datasets.open_dataset("shapes", Path(config.data.dir), None)
+    dataset = tfds_refcoco.open_dataset(Path(config.data.dir), "shapes")
     whole = datasets.open_train_split(dataset, "train", None)
     ids = sorted(set(whole.index.image_id.tolist()))
     path = tmp_path / "ids.txt"

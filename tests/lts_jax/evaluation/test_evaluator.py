@@ -14,7 +14,7 @@ import optax
 import pytest
 from PIL import Image
 
-from lts_jax.data import buckets, examples, image_ops
+from lts_jax.data import buckets, examples, image_ops, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.distributed.mesh import make_mesh, put_batch, replicated
 from lts_jax.evaluation.evaluator import Evaluator
@@ -91,8 +91,17 @@ def make_evaluator(split, n_devices=1, threshold=0.5, **parts):
     model, state = make_model(**parts)
     mesh = make_mesh(jax.devices()[:n_devices])
     preprocessing = examples.Preprocessing(Vocabulary(WORDS), SIDE, max_words=6)
-    evaluator = Evaluator.create(
-        model, split, preprocessing, threshold=threshold, batch_size=B, mesh=mesh, threads=2
+    evaluator = Evaluator(
+        model,
+        split,
+        preprocessing,
+        inference.compile_encode_step(model, mesh),
+        scoring.compile_score_step(model, threshold, mesh),
+        scoring.compile_score_step(model, threshold, mesh, pictures=True),
+        pipeline.rows_by_image(split),
+        batch_size=B,
+        mesh=mesh,
+        threads=2,
     )
     return evaluator, model, jax.device_put(state, replicated(mesh))
 

@@ -16,9 +16,10 @@ from lts_jax.configs import mini_refcoco as mini_refcoco_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import image_ops, pipeline
 from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import Trained, one_device
+from lts_jax.experiment.restore import Trained
 from lts_jax.export.bundle import write_folder
 from lts_jax.export.stablehlo import predictor
 from lts_jax.export.standalone import pixels

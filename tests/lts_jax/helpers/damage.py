@@ -34,16 +34,16 @@ JSON = {
 
 
 def change_first(data, value):
-    """Sets the first field of the file's mapping, or of its first one, or removes it."""
+    """Sets the first field of the file's mapping, or of its list's first one, or removes it."""
     content = json.loads(data)
-    mapping = content
-    while isinstance(mapping, list):
-        mapping = mapping[0]
-    name = next(iter(mapping))
+    holder = content
+    if isinstance(content, list) and isinstance(content[0], dict):
+        holder = content[0]
+    key = 0 if isinstance(holder, list) else next(iter(holder))
     if value is None:
-        del mapping[name]
+        del holder[key]
     else:
-        mapping[name] = value
+        holder[key] = value
     return json.dumps(content).encode()
 
 

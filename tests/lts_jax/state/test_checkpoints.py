@@ -15,8 +15,12 @@ from lts_jax.errors import (
     SaveError,
     UnreadableCheckpointError,
 )
+from lts_jax.state import checkpoint_reader
+from lts_jax.state import checkpoints as checkpoints_module
+from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.fallback import read_chosen, read_newest
+from lts_jax.state.fingerprint import fingerprint
 from lts_jax.state.train_state import TrainState
 
 RUN = {"config": {"seed": 3}, "data": {"images": 2}, "weights": {}}
@@ -57,7 +61,15 @@ def test_everything_comes_back(saved):
     assert restored.params["w"].tolist() == [5.0] * 3
     assert restored.batch_stats["mean"].tolist() == [6.0] * 3
     read = checkpoints.read_run(5)
-    assert read.pop("checksums").keys() == {"network", "optimizer"}
+    assert read.pop("checksums").keys() == {
+        "network",
+        "optimizer",
+        "iterator",
+        "config",
+        "data",
+        "vocabulary",
+        "weights",
+    }
     assert read == {**RUN, "vocabulary": ["a"]}
     iterator = make_iterator()
     checkpoints.restore_iterator(5, iterator)
@@ -95,6 +107,12 @@ def flip(path):
     path.write_bytes(data)
 
 
+def change(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -110,6 +128,17 @@ def flip(path):
         lambda folder: (folder / "vocabulary" / "metadata").unlink(),
         lambda folder: (folder / "checksums" / "metadata").write_text('{"network": 17}'),
         lambda folder: (folder / "checksums" / "metadata").write_text('{"optimizer": 17}'),
+        *(
+            lambda folder, name=name, old=old, new=new: change(folder / name / "metadata", old, new)
+            for name, old, new in (
+                ("vocabulary", "a", "c"),
+                ("config", "3", "2"),
+                ("config", '"seed"', '"sead"'),
+                ("data", "2", "6"),
+                ("weights", "{}", '{"a": 1}'),
+            )
+        ),
+        lambda folder: change(folder / "iterator" / "process_0-of-1.json", "5", "4"),
     ],
 )
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, capsys):
@@ -260,3 +289,84 @@ def test_a_file_that_may_not_grow(saved):
         fails_and_recovers(saved, "", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30, -2e9])
+@pytest.mark.parametrize("part", ["params", "batch_stats"])
+def test_weights_that_no_training_leaves(tmp_path, monkeypatch, part, value, capsys):
+    """The next best is taken, as where it is damaged; by name they are refused."""
+    real = fingerprint
+    unseen = lambda tree: real(tree)._replace(finite=True, plausible=True)  # noqa: E731
+    harmed = make_state(2).replace(**{part: {"w": jnp.array([1.0, value])}})
+    for step, state, oiou in ((1, make_state(1), 0.3), (2, harmed, 0.9)):
+        with monkeypatch.context() as patch:
+            for module in (checkpoints_module, checkpoint_reader):
+                patch.setattr(module, "fingerprint", unseen)
+            with Checkpoints(tmp_path) as checkpoints:
+                checkpoints.save(step, state, make_iterator(), RUN, ["a"])
+                checkpoints.score(step, {"oiou": oiou})
+    with CheckpointReader(tmp_path) as checkpoints:
+        said = "is not finite" if not np.isfinite(value) else r"holds numbers above 1e\+09"
+        assert read_chosen(checkpoints, None, checkpoints.read_variables)[0] == 1
+        with pytest.raises(UnreadableCheckpointError, match=f"checkpoints/2: its network {said}"):
+            read_chosen(checkpoints, 2, checkpoints.read_variables)
+
+
+def test_absurd_numbers_are_not_saved(saved):
+    absurd = make_state(6).replace(params={"w": jnp.array([1.0, -1e30])})
+    with (
+        Checkpoints(saved) as checkpoints,
+        pytest.raises(NonFiniteLossError, match=r"are larger than 1e\+09 after step 6"),
+    ):
+        checkpoints.save(6, absurd, make_iterator(), RUN, ["a"])
+
+
+@pytest.mark.parametrize("metric", ["NaN", "1e999", '"0.9"', "[0.9]", "true"])
+def test_a_score_that_is_none_chooses_nothing(saved, metric, capsys):
+    path = saved / "checkpoints" / "5" / "metrics" / "metrics"
+    path.write_text(f'{{"oiou": {metric}}}')
+    with CheckpointReader(saved) as checkpoints:
+        assert not checkpoints.scored(5) and checkpoints.best_step == 2
+    assert "5/metrics/metrics cannot be read, and counts as not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a]b", "x*", "y?", "back\\slash", os.fsdecode(b"\xe9")])
+def test_a_path_that_orbax_cannot_read(tmp_path, name):
+    """Orbax only warns, when everything is trained."""
+    for make in (Checkpoints, CheckpointReader):
+        with pytest.raises(ConfigError, match="Orbax cannot read checkpoints from a path with"):
+            make(tmp_path / name / "run")
+    assert not (tmp_path / name).exists()
+
+
+def test_other_paths_are_read(tmp_path):
+    workdir = tmp_path / "a b{c}%20|é\u4e2d:;&$!~@#+,()<>'\"^`=" / "run"
+    with Checkpoints(workdir) as checkpoints:  # which reads the first one back
+        checkpoints.save(1, make_state(1), make_iterator(), RUN, ["a"])
+        assert int(checkpoints.restore_state(1, make_state(0)).step) == 1
+
+
+def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        real = checkpoints._writer.wait_until_finished
+
+        def lose():
+            real()
+            for path in (tmp_path / "checkpoints" / "1" / "state").glob("d/*"):
+                path.unlink()
+
+        monkeypatch.setattr(checkpoints._writer, "wait_until_finished", lose)
+        with pytest.raises(SaveError, match=r"was written and cannot be read back: checkpoint"):
+            checkpoints.save(1, make_state(1), make_iterator(), RUN, ["a"])
+        monkeypatch.undo()
+
+
+def test_a_network_of_a_bounded_size(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint_reader, "MOST_NUMBERS", 6)
+    with CheckpointReader(saved) as checkpoints:
+        for read in (
+            checkpoints.read_variables,
+            functools.partial(checkpoints.restore_network, abstract_state=make_state(0)),
+        ):
+            with pytest.raises(UnreadableCheckpointError, match="of 7 numbers; at most 6 are read"):
+                read(5)

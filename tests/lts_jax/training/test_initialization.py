@@ -22,7 +22,6 @@ from lts_jax.pretrained import glove
 from lts_jax.pretrained.darknet import write_darknet
 from lts_jax.pretrained.layout import Network
 from lts_jax.state import train_state
-from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.training import initialization, loop
 from tests.lts_jax.helpers import yolov3
@@ -228,26 +227,6 @@ def test_start_from_a_run_of_other_conventions(trained_run, tiny_config_factory)
     assert fill(config, ["a"])[2]["start_from"]["loaded"]
     config.model.backbone_conventions = "timm"
     with pytest.raises(ConfigError, match=r"train\.start_from=.* set .*_conventions=darknet"):
-        fill(config, ["a"])
-
-
-@pytest.mark.parametrize("number", [np.nan, 1e30, -np.inf])
-def test_start_from_a_run_that_diverged(number, trained_run, tiny_config_factory, monkeypatch):
-    """The run is to blame, not the learning rate of the one that starts."""
-    read = CheckpointReader.read_variables
-
-    def damaged(self, step):
-        variables = read(self, step)
-        kernel = np.array(variables["params"]["segmenter"]["mask"]["kernel"])
-        kernel[3, 0] = number
-        variables["params"]["segmenter"]["mask"]["kernel"] = kernel
-        return variables
-
-    monkeypatch.setattr(CheckpointReader, "read_variables", damaged)
-    config = tiny_config_factory()
-    config.train.start_from = str(trained_run)
-    said = re.escape(f"start_from={trained_run}: checkpoint 7: params/segmenter/mask/kernel holds ")
-    with pytest.raises(ConfigError, match=rf"{said}.* at \(3, 0\): .* start from another run"):
         fill(config, ["a"])
 
 

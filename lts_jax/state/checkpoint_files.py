@@ -1,0 +1,83 @@
+"""The files of a checkpoint: what they are called and what they hold."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+
+from lts_jax.errors import ConfigError
+from lts_jax.io.json_files import list_of, mapping, natural, number, read_json, record, text
+
+logger = logging.getLogger(__name__)
+
+BEST_METRIC = "oiou"
+DESCRIBED = ("config", "data", "vocabulary", "weights")  # by JSON, each with a checksum
+JSON_ITEMS = (*DESCRIBED, "checksums")
+_SHAPES = {
+    "config": mapping,
+    "data": mapping,
+    "vocabulary": list_of(text),
+    "weights": mapping,
+    "checksums": record(
+        {"network": natural, "optimizer": natural} | dict.fromkeys(("iterator", *DESCRIBED), text)
+    ),
+}
+_PATTERN = re.compile(r"[*?\[\]\\]")  # Orbax and TensorStore read these as patterns in a path
+
+
+def item_options() -> dict[str, Any]:
+    """What a checkpoint consists of, for Orbax."""
+    return {
+        "item_names": ("state", "iterator", *JSON_ITEMS),
+        "item_handlers": {"iterator": grain.checkpoint.CheckpointHandler()},
+    }
+
+
+def read_items(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Reads items of a checkpoint that are JSON.
+
+    Raises:
+      ConfigError: one is missing, damaged or of another shape.
+    """
+    # Orbax's own name of the file.
+    return {name: read_json(folder / name / "metadata", _SHAPES[name], "") for name in names}
+
+
+def read_score(folder: Path) -> float | None:
+    """The best metric that a checkpoint holds, or None where it was not evaluated."""
+    path = folder / "metrics" / "metrics"
+    if not path.exists():
+        return None
+    try:
+        metrics = read_json(path, record({BEST_METRIC: number}), "")
+    except ConfigError as error:
+        why = str(error).removesuffix("; ")
+        logger.warning("checkpoint %s cannot be read, and counts as not evaluated: %s", path, why)
+        return None
+    return float(metrics[BEST_METRIC])
+
+
+def split_path(checkpoint: Path) -> tuple[Path, int]:
+    """Takes `<workdir>/checkpoints/<step>` apart; raises ConfigError where it is something else."""
+    workdir, name = checkpoint.parent.parent, checkpoint.name
+    if checkpoint.parent.name != "checkpoints" or not name.isdecimal():
+        raise ConfigError(
+            f"--checkpoint {checkpoint}: give a step's folder, as runs/shapes/checkpoints/934"
+        )
+    return workdir, int(name)
+
+
+def check_path(workdir: Path) -> None:
+    """Raises ConfigError where Orbax could not read checkpoints of a workdir."""
+    path = str(workdir.resolve())
+    odd = sorted(set(_PATTERN.findall(path)))
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        odd = ["bytes that are not UTF-8"]
+    if odd:
+        raise ConfigError(
+            f"--workdir {path}: Orbax cannot read checkpoints from a path with {' '.join(odd)}: "
+            "take another folder, or rename it"
+        )

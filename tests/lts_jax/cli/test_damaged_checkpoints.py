@@ -1,0 +1,165 @@
+"""What a checkpoint says of itself, damaged or chosen by somebody who means no good."""
+
+import json
+import shutil
+
+import grain
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from lts_jax.cli import command
+from lts_jax.errors import ConfigError
+from lts_jax.state import checkpoint_reader, checkpoints
+from lts_jax.state.checkpoint_files import DESCRIBED
+from lts_jax.state.fingerprint import fingerprint, json_checksum
+from lts_jax.state.train_state import TrainState
+from lts_jax.training import initialization
+from tests.lts_jax.helpers.damage import JSON, error_of
+
+NEED_A_FIELD = (
+    "latin-1",
+    "missing field",
+    "infinite field",
+    "half a surrogate pair",
+    "other type",
+)
+
+
+@pytest.fixture(scope="module")
+def run(trained_run, tmp_path_factory):
+    run = tmp_path_factory.mktemp("checkpoint") / "run"
+    shutil.copytree(trained_run / "checkpoints", run / "checkpoints")
+    return run
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "a.png"
+    Image.new("RGB", (40, 40)).save(path)
+    return path
+
+
+def commands(run, picture, out):
+    return (
+        ("eval", "--workdir", run),
+        ("eval", "--workdir", run, "--config.eval.splits=val"),
+        ("predict", "--workdir", run, "--image", picture, "--text", "red", "--out", out),
+        ("export", run, "--format", "safetensors", "--out", out),
+    )
+
+
+@pytest.mark.parametrize("item", [*DESCRIBED, "checksums"])
+def test_damaged_items(run, picture, item, tmp_path, capsys):
+    file = run / "checkpoints" / "7" / item / "metadata"
+    good = file.read_bytes()
+    try:
+        for harm, change in JSON.items():
+            if item == "weights" and harm in NEED_A_FIELD:
+                continue  # it is empty: no weights came from files
+            file.write_bytes(change(good))
+            for arguments in commands(run, picture, tmp_path / "out"):
+                said = error_of(*arguments)
+                assert "cannot be read (see above)" in said, (harm, said)
+                assert f"checkpoint {run}/checkpoints/7" in capsys.readouterr().err
+            # By name it is one line.
+            said = error_of("eval", "--checkpoint", run / "checkpoints" / "7")
+            assert f"checkpoint {run}/checkpoints/7" in said and item in said, (harm, said)
+    finally:
+        file.write_bytes(good)
+    assert not (tmp_path / "out").exists() and not (run / "eval").exists()
+
+
+def sign(folder, item, content):
+    """Writes an item of a checkpoint, and its checksum."""
+    (folder / item / "metadata").write_text(json.dumps(content))
+    file = folder / "checksums" / "metadata"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {item: json_checksum(content)}))
+
+
+def changed(config, section, **fields):
+    return config | {section: {**config[section], **fields}}
+
+
+def without(config, section, field):
+    return config | {section: {k: v for k, v in config[section].items() if k != field}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: {}, "seed: missing from the config"),
+        (lambda c: without(c, "model", "rounds"), "model.rounds: missing from the config"),
+        (lambda c: changed(c, "model", evil=1), "model.evil: unknown field"),
+        (lambda c: c | {"model": []}, "model: unknown field"),
+        (lambda c: c | {"a.b": 1}, "a.b"),
+        (lambda c: changed(c, "eval", threshold="x"), "eval.threshold='x' must be a number"),
+        (lambda c: changed(c, "eval", batch_size=True), "eval.batch_size=True must be a whole"),
+        (lambda c: changed(c, "eval", splits=[["val"]]), "eval.splits"),
+        (lambda c: changed(c, "eval", splits=["../../x"]), "eval.splits"),
+        (lambda c: changed(c, "data", dir=None), "data.dir=None must be a text"),
+        (lambda c: changed(c, "model", segmenter_rates=[[1]]), "model.segmenter_rates"),
+    ],
+)
+def test_a_config_that_is_none(run, picture, change, said, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "7"
+    sign(folder, "config", change(json.loads((folder / "config" / "metadata").read_text())))
+    for arguments in commands(tmp_path / "run", picture, tmp_path / "out"):
+        message = error_of(*arguments)
+        assert f"{folder}: the checkpoint's config: " in message and said in message, message
+
+
+def test_nothing_is_built_where_a_checkpoint_says(run, tmp_path, capsys):
+    """Its raw folder may be a good one: nobody asked for it."""
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "7"
+    config = json.loads((folder / "config" / "metadata").read_text())
+    made = tmp_path / "made" / "by" / "it"
+    sign(folder, "config", changed(config, "data", dir=str(made), raw=str(tmp_path)))
+    with pytest.raises(SystemExit, match="shapes is not built") as end:
+        command.main(["eval", "--workdir", str(tmp_path / "run")])
+    assert "python -m tfds_refcoco build --dataset shapes" in end.value.code
+    # Nor for a config that the user names: only training builds.
+    with pytest.raises(SystemExit, match="shapes is not built"):
+        command.main(["eval", "--workdir", str(tmp_path / "run"), f"--config.data.dir={made}"])
+    assert not (tmp_path / "made").exists()
+
+
+def test_links_out_of_a_run(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    for name in ("eval", "export", "figures"):
+        (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+    for arguments in (
+        ("eval", "--workdir", tmp_path / "run"),
+        ("export", tmp_path / "run", "--format", "safetensors"),
+        ("figures", "--workdir", tmp_path / "run"),
+    ):
+        said = error_of(*arguments)
+        assert f"leads out of {tmp_path}/run, to {tmp_path}/mine" in said, said
+    assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e30])
+def test_weights_that_no_training_leaves(run, tmp_path, monkeypatch, value, capsys):
+    with checkpoint_reader.CheckpointReader(run) as reader:
+        described, variables = reader.read_run(7), reader.read_variables(7)
+    params = jax.tree.map(lambda p: np.full_like(p, value), variables["params"])
+    state = TrainState(np.int32(1), params, variables["batch_stats"], ())
+    unseen = lambda tree: fingerprint(tree)._replace(finite=True, plausible=True)  # noqa: E731
+    with monkeypatch.context() as patch:
+        for module in (checkpoints, checkpoint_reader):
+            patch.setattr(module, "fingerprint", unseen)
+        with checkpoints.Checkpoints(tmp_path / "run") as writer:
+            batches = iter(grain.MapDataset.range(3).to_iter_dataset())
+            writer.save(1, state, batches, described, described["vocabulary"])
+            writer.score(1, {"oiou": 0.0})
+    arguments = ("export", tmp_path / "run", "--format", "safetensors")
+    assert "cannot be read (see above)" in error_of(*arguments)
+    said = "its network is not finite" if np.isnan(value) else "its network holds numbers above"
+    assert f"checkpoints/1: {said}" in capsys.readouterr().err
+    assert said in error_of("eval", "--checkpoint", tmp_path / "run/checkpoints/1")
+    with pytest.raises(ConfigError, match=r"train\.start_from=.*run: .*cannot be read"):
+        initialization._read_run(tmp_path / "run")
