@@ -4,7 +4,7 @@ from typing import Any
 
 from lts_jax.config.flags import saved_config
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.json_files import (
     MismatchError,
     anything,
@@ -79,9 +79,13 @@ _SCORED = {
     "union": natural,
 }
 _METRICS = dict.fromkeys(METRIC_NAMES, optional(share)) | {"oiou": share, "miou": share}
-_INTERVALS = dict.fromkeys(METRIC_NAMES, optional(_interval)) | {"miou": _interval}
+_GENERALIZED = dict.fromkeys(GENERALIZED, optional(share))
+_INTERVALS = record(
+    dict.fromkeys(METRIC_NAMES, optional(_interval)) | {"miou": _interval},
+    dict.fromkeys(GENERALIZED, optional(_interval)),
+)
 _GROUP = record(
-    {"group": text, "sentences": _positive, "intervals": record(_INTERVALS), **_METRICS}
+    {"group": text, "sentences": _positive, "intervals": _INTERVALS, **_METRICS}, _GENERALIZED
 )
 
 RUN = record(
@@ -98,13 +102,13 @@ RUN = record(
 TRAINED_RUN = record({"config": config})
 """run.json of a workdir."""
 
-METRICS = record({"sentences": _positive, "images": _positive, **_METRICS})
+METRICS = record({"sentences": _positive, "images": _positive, **_METRICS}, _GENERALIZED)
 """metrics.json."""
 
 ANALYSIS = record(
     {
         "draws": _positive,
-        "intervals": record(_INTERVALS),
+        "intervals": _INTERVALS,
         "breakdowns": mapping_of(list_of(_GROUP)),
         "precision_curve": _curve("iou", "share"),
         "threshold_curve": optional(_curve("threshold", "oiou", "miou")),
