@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lts_jax.io.console import configure_logging
+from tfds_refcoco.console import prepare_streams
 
 
 def make_parser(
@@ -46,6 +47,7 @@ def parse_arguments(
 
     If the parser has `--config`, `overrides` of the result are the arguments that set its fields.
     """
+    prepare_streams()
     configure_logging()
     arguments = sys.argv[1:] if arguments is None else arguments
     if parser.get_default("overrides") is None:

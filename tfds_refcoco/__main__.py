@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import io
 import json
 import logging
 import random
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection.summary import summary
 from tfds_refcoco.raw.sources import SOURCES
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tfds_ref
       The exit status: 1 on invalid input, after a message on stderr. Invalid flags and `--help`
       raise SystemExit, as always with argparse.
     """
+    prepare_streams()
     args = _parser(prog).parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _log_to_stderr(), _interruptible():
             status: int = args.run(args)
+            finish_streams()
             return status
     except KeyboardInterrupt:
         print("stopped; what was built before is as it was", file=sys.stderr)

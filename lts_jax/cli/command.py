@@ -8,6 +8,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ import lts_jax
 from lts_jax.config.flags import split_overrides
 from lts_jax.errors import USER_ERRORS
 from lts_jax.io.console import configure_logging
+from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
 
 COMMANDS = {
@@ -40,6 +42,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
       prog: the program's name in help texts.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    # No command opens a window. matplotlib fails to start with a backend that is not installed,
+    # such as that of the notebook whose terminal this is.
+    os.environ["MPLBACKEND"] = "agg"
     listed = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -71,6 +77,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
         if overrides and not hasattr(args, "config"):
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")
         module.run(args)
+        finish_streams()
     except (*USER_ERRORS, DataError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.archives import find_member
+from tfds_refcoco.console import printable, progress_stream
 
 _MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
 _ROWS = 4096  # rows of an .npz in memory at a time
@@ -80,15 +81,22 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
     """
     try:
         total = path.stat().st_size
-        with tqdm(total=total, unit="B", unit_scale=True, disable=not progress, leave=False) as bar:
-            bar.set_description(f"hashing {path.name}")
+        with tqdm(
+            total=total,
+            unit="B",
+            unit_scale=True,
+            disable=not progress,
+            leave=False,
+            file=progress_stream(),
+        ) as bar:
+            bar.set_description(f"hashing {printable(path.name)}")
             digest = hashlib.sha256()
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
                     bar.update(len(block))
             bar.reset()
-            bar.set_description(f"reading {path.name}")
+            bar.set_description(f"reading {printable(path.name)}")
             reader = _read_npz if path.suffix == ".npz" else _read_text
             parsed = reader(path, words, size, bar)
     except OSError as error:

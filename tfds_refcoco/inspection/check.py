@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tfds_refcoco import masks
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection.findings import FAILED, SKIPPED, Finding, judge
 from tfds_refcoco.inspection.overlaps import (
@@ -162,7 +163,9 @@ def _read_split(built: Dataset, name: str, progress: bool) -> _Seen:
     label = f"{built.name} {name}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = pool.map(one, range(len(split)))
-        for found in tqdm(each, label, len(split), unit="image", disable=not progress):
+        for found in tqdm(
+            each, label, len(split), unit="image", disable=not progress, file=progress_stream()
+        ):
             seen.add(found)
     if not seen.faults["records"]:
         real = (seen.images, seen.objects, len(seen.refs), seen.sentences)

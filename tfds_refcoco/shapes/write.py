@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.shapes.processes import make_scenes
 from tfds_refcoco.shapes.scene import OBJECTS, SHAPES
 
@@ -52,7 +53,13 @@ def generate(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
-    bar = tqdm(total=sum(scenes.values()), desc="shapes", unit="scene", disable=not progress)
+    bar = tqdm(
+        total=sum(scenes.values()),
+        desc="shapes",
+        unit="scene",
+        disable=not progress,
+        file=progress_stream(),
+    )
     with bar, contextlib.closing(make_scenes(image_dir, seed, scenes)) as made:
         for line in made:
             entries = json.loads(line)

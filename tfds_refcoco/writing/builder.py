@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import read
 from tfds_refcoco.raw.problems import Problems
@@ -121,7 +122,9 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
         total = sum(len(plan.images) for plan in plans)
         label = f"{self.builder_config.name} {split}"
         disable = not self.options.progress
-        with tqdm(total=total, desc=label, unit="image", disable=disable) as bar:
+        with tqdm(
+            total=total, desc=label, unit="image", disable=disable, file=progress_stream()
+        ) as bar:
             return [shards.write_shard(plan, bar.update) for plan in plans]
 
     def _finish(self, split: str, written: list[shards.Written]) -> tfds.core.SplitInfo:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfds_refcoco import masks
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.records.layout import Counts, Index, picture_of, split_lengths, write_index
 from tfds_refcoco.records.reader import Split, sentence_mask
 from tfds_refcoco.records.types import Record
@@ -19,7 +20,9 @@ def write_indices(path: Path, progress: bool) -> None:
         split = Split(path, (name,))
         rows: list[Row] = []
         ratios: list[float] = []
-        for number in tqdm(range(len(split)), f"index {name}", disable=not progress):
+        numbers = range(len(split))
+        label = f"index {name}"
+        for number in tqdm(numbers, label, disable=not progress, file=progress_stream()):
             record = split.read(number)
             objects = record["objects"]
             for mask, area in zip(objects["mask"], objects["area"], strict=True):
