@@ -9,8 +9,6 @@ from ml_collections import ConfigDict
 from lts_jax.configs.fields import (
     BLOCKS,
     INCREASING,
-    NOT_NEGATIVE,
-    POSITIVE,
     PROBABILITY,
     RATES,
     SEED,
@@ -20,10 +18,11 @@ from lts_jax.configs.fields import (
     make_config,
     multiple_of,
     one_of,
+    up_to,
+    zero_to,
 )
 
 NETWORK, RESUME, MACHINE = Scope.NETWORK, Scope.RESUME, Scope.MACHINE
-positive, not_negative = (POSITIVE,), (NOT_NEGATIVE,)
 
 FIELDS = {
     "seed": Field(0, "of the parameters and of the order of sentences", (SEED,)),
@@ -37,22 +36,22 @@ FIELDS = {
         "letterbox", "how an image becomes a square", one_of("letterbox", "squash"), NETWORK
     ),
     "data.image_size": Field(
-        416, "side of the square input, pixels", (POSITIVE, multiple_of(32)), NETWORK
+        416, "side of the square input, pixels", (*up_to(8192), multiple_of(32)), NETWORK
     ),
-    "data.max_words": Field(15, "longer sentences are cut", positive, NETWORK),
-    "data.min_count": Field(1, "rarer training words are unknown", positive),
+    "data.max_words": Field(15, "longer sentences are cut", up_to(1000), NETWORK),
+    "data.min_count": Field(1, "rarer training words are unknown", up_to(1_000_000)),
     "data.hide_sentence": Field(
         False, "control: replace every word by the unknown word", scope=NETWORK
     ),
-    "data.threads": Field(8, "threads that read and decode", positive, MACHINE),
+    "data.threads": Field(8, "threads that read and decode", up_to(1024), MACHINE),
     # ---- model: the network
-    "model.embed_dim": Field(300, "size of a word vector", positive, NETWORK),
+    "model.embed_dim": Field(300, "size of a word vector", up_to(65_536), NETWORK),
     "model.word_vectors": Field(
         "", "GloVe's .txt, .zip or .npz with embed_dim numbers a word; '': random"
     ),
-    "model.gru_features": Field(512, "GRU units per direction", positive, NETWORK),
+    "model.gru_features": Field(512, "GRU units per direction", up_to(65_536), NETWORK),
     "model.backbone_width": Field(
-        32, "channels of Darknet53's first convolution", positive, NETWORK
+        32, "channels of Darknet53's first convolution", up_to(4096), NETWORK
     ),
     "model.backbone_stages": Field(
         (1, 2, 8, 8, 4), "residual blocks per stage", (BLOCKS,), NETWORK
@@ -71,7 +70,7 @@ FIELDS = {
         True, "False: F_m1 without the sentence, which acts in the locator alone", scope=NETWORK
     ),
     "model.fused_features": Field(
-        1024, "channels of F_m1 to F_m3, d_k of the filter", positive, NETWORK
+        1024, "channels of F_m1 to F_m3, d_k of the filter", up_to(65_536), NETWORK
     ),
     "model.locate": Field(
         "filter",
@@ -79,9 +78,9 @@ FIELDS = {
         one_of("filter", "word_filter", "transformer", "none"),
         NETWORK,
     ),
-    "model.rounds": Field(1, "rounds of the locator, n of Table 5", positive, NETWORK),
+    "model.rounds": Field(1, "rounds of the locator, n of Table 5", up_to(100), NETWORK),
     "model.segment": Field(True, "False: the heatmap is the mask", scope=NETWORK),
-    "model.segmenter_features": Field(256, "channels of each ASPP branch", positive, NETWORK),
+    "model.segmenter_features": Field(256, "channels of each ASPP branch", up_to(65_536), NETWORK),
     "model.segmenter_rates": Field((6, 12, 18), "dilations of ASPP", (RATES,), NETWORK),
     "model.prior": Field(
         "probability",
@@ -95,60 +94,62 @@ FIELDS = {
         one_of("float32", "bfloat16"),
     ),
     # ---- train
-    "train.batch_size": Field(18, "sentences, over all devices", positive),
+    "train.batch_size": Field(18, "sentences, over all devices", up_to(1_000_000)),
     "train.sentences_per_image": Field(
-        1, "k: a batch has batch_size / k images, with k sentences each", positive
+        1, "k: a batch has batch_size / k images, with k sentences each", up_to(1000)
     ),
     "train.accumulate": Field(
-        1, "microbatches of a batch, one after another: less memory", positive
+        1, "microbatches of a batch, one after another: less memory", up_to(1_000_000)
     ),
     "train.remat": Field(
         False, "recompute activations in the backward pass: less memory, slower", scope=RESUME
     ),
     "train.shard_params": Field(
-        1, "devices that share one copy of parameters and optimizer state", positive, RESUME
+        1, "devices that share one copy of parameters and optimizer state", up_to(1_000_000), RESUME
     ),
-    "train.epochs": Field(45.0, "may be a fraction", positive, RESUME),
+    "train.epochs": Field(45.0, "may be a fraction", up_to(100_000), RESUME),
     "train.epoch_unit": Field(
         "sentences",
         "an epoch is every sentence, or one random sentence of each object as in MCN",
         one_of("sentences", "refs"),
     ),
-    "train.learning_rate": Field(1e-3, "Adam's", positive),
+    "train.learning_rate": Field(1e-3, "Adam's", up_to(1000)),
     "train.drop_epochs": Field(
         (30.0,), "epochs at which the learning rate is multiplied by drop_factor", (INCREASING,)
     ),
-    "train.drop_factor": Field(0.1, "see drop_epochs", positive),
-    "train.location_weight": Field(0.1, "lambda of Eq. 13", not_negative),
-    "train.log_every": Field(50, "steps", positive, RESUME),
+    "train.drop_factor": Field(0.1, "see drop_epochs", up_to(1000)),
+    "train.location_weight": Field(0.1, "lambda of Eq. 13", zero_to(1_000_000)),
+    "train.log_every": Field(50, "steps", up_to(1_000_000_000), RESUME),
     "train.start_from": Field("", "workdir of a run that gives the first weights; '': none"),
     "train.freeze": Field(
         "none", "backbone: freeze its parameters and statistics", one_of("none", "backbone")
     ),
     # Multipliers of the learning rate, by part of the network; 0 leaves a part as it is.
-    "train.lr_multipliers.backbone": Field(1.0, "Darknet53 with its neck", not_negative),
-    "train.lr_multipliers.words": Field(1.0, "the word vectors", not_negative),
-    "train.lr_multipliers.text": Field(1.0, "the GRU", not_negative),
-    "train.lr_multipliers.fusion": Field(1.0, "Eq. 5 to 7", not_negative),
-    "train.lr_multipliers.locator": Field(1.0, "every round", not_negative),
+    "train.lr_multipliers.backbone": Field(1.0, "Darknet53 with its neck", zero_to(1_000_000)),
+    "train.lr_multipliers.words": Field(1.0, "the word vectors", zero_to(1_000_000)),
+    "train.lr_multipliers.text": Field(1.0, "the GRU", zero_to(1_000_000)),
+    "train.lr_multipliers.fusion": Field(1.0, "Eq. 5 to 7", zero_to(1_000_000)),
+    "train.lr_multipliers.locator": Field(1.0, "every round", zero_to(1_000_000)),
     "train.lr_multipliers.segmenter": Field(
-        1.0, "or, without one, the 1×1 convolution in its place", not_negative
+        1.0, "or, without one, the 1×1 convolution in its place", zero_to(1_000_000)
     ),
     # ---- checkpoint
     "checkpoint.every_minutes": Field(
-        10.0, "save at least so often; 0: at evaluations alone", not_negative, RESUME
+        10.0, "save at least so often; 0: at evaluations alone", zero_to(1_000_000), RESUME
     ),
     # ---- eval
     "eval.splits": Field(("val", "testA", "testB"), "of the final evaluation", (SPLITS,), RESUME),
     "eval.best_split": Field("val", "chooses the best checkpoint, by oIoU"),
     "eval.every_epochs": Field(
-        1.0, "between evaluations of best_split, with a checkpoint; may be a fraction", positive
+        1.0,
+        "between evaluations of best_split, with a checkpoint; may be a fraction",
+        up_to(100_000),
     ),
     "eval.batch_size": Field(
-        32, "sentences on each device, for images up to 640 × 640", positive, RESUME
+        32, "sentences on each device, for images up to 640 × 640", up_to(1_000_000), RESUME
     ),
     "eval.threshold": Field(0.25, "a pixel is foreground above this probability", (PROBABILITY,)),
-    "eval.gallery": Field(16, "sentences drawn per split", not_negative, RESUME),
+    "eval.gallery": Field(16, "sentences drawn per split", zero_to(1000), RESUME),
 }
 
 

@@ -62,12 +62,12 @@ NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "must not be negative")
 PROBABILITY = Check(lambda x: 0 <= x < 1, "must be a probability")
 SEED = Check(lambda x: 0 <= x < 2**32, "must lie between 0 and 2**32 - 1")
 BLOCKS = Check(
-    lambda x: len(x) == 5 and all(isinstance(n, int) and n >= 0 for n in x),
-    "must be five numbers of blocks",
+    lambda x: len(x) == 5 and all(isinstance(n, int) and 0 <= n <= 1000 for n in x),
+    "must be five numbers of blocks, each at most 1,000",
 )
 RATES = Check(
-    lambda x: all(map(_is_count, x)) and len(set(x)) == len(x),
-    "must be positive whole numbers, each once",
+    lambda x: len(set(x)) == len(x) and all(_is_count(n) and n <= 1000 for n in x),
+    "must be positive whole numbers, each once and at most 1,000",
 )
 INCREASING = Check(
     lambda x: (
@@ -83,6 +83,16 @@ SPLITS = Check(
     ),
     "must be one or more splits, each once",
 )
+
+
+def up_to(most: int) -> tuple[Check, Check]:
+    """The value is positive, and at most what any machine could do with: more is a mistake."""
+    return (POSITIVE, Check(lambda x: x <= most, f"must be at most {most:,}"))
+
+
+def zero_to(most: int) -> tuple[Check, Check]:
+    """As `up_to`, or 0."""
+    return (NOT_NEGATIVE, Check(lambda x: x <= most, f"must be at most {most:,}"))
 
 
 def one_of(*choices: str) -> tuple[Check]:

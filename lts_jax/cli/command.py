@@ -9,12 +9,13 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import lts_jax
 from lts_jax.config.flags import split_overrides
-from lts_jax.errors import USER_ERRORS
+from lts_jax.errors import USER_ERRORS, ConfigError
 from lts_jax.io.console import configure_logging
 from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
@@ -32,6 +33,9 @@ COMMANDS = {
     "pretrained": "convert pretrained backbones, look up word vectors",
     "data": "build, check and show datasets (python -m tfds_refcoco)",
 }
+
+# What importing JAX raises if the environment holds a value that it does not know.
+_JAX_SETTING = re.compile("environment 'JAX_|for JAX flag ")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
@@ -78,7 +82,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")
         module.run(args)
         finish_streams()
-    except (*USER_ERRORS, DataError) as error:
+    except ValueError as error:
+        if isinstance(error, ConfigError | DataError) or _JAX_SETTING.search(str(error)):
+            sys.exit(f"error: {error}")
+        raise
+    except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")

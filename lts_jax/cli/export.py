@@ -6,6 +6,8 @@ lts export runs/refcoco --format onnx
 import argparse
 from pathlib import Path
 
+from lts_jax.cli.session import check_devices, configure_jax
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
@@ -19,6 +21,8 @@ def run(args: argparse.Namespace) -> None:
     from lts_jax.export.bundle import export_run
     from lts_jax.io.files import check_inside
 
+    configure_jax()
+    check_devices()
     out = args.out or args.workdir / "export" / args.format
     if not args.out:
         check_inside(args.workdir, out)

@@ -8,7 +8,13 @@ Writes mask, heatmap and overlay as PNG, and predictions.json with RLE and box.
 import argparse
 from pathlib import Path
 
-from lts_jax.cli.session import add_run_arguments, configure_jax, run_folder, trained_config
+from lts_jax.cli.session import (
+    add_run_arguments,
+    check_devices,
+    configure_jax,
+    run_folder,
+    trained_config,
+)
 from lts_jax.errors import ConfigError
 
 
@@ -25,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='lines of {"image": FILE, "text": TEXT}, the pictures relative to the file',
     )
     parser.add_argument("--out", metavar="DIR", help="folder of the results")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the results of another prediction there"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,5 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.out:
         raise ConfigError("--out: give the folder of the results")
     configure_jax()
-    predictor = Predictor(workdir, step, trained_config(args, workdir, step))
-    batch.write_predictions(predictor, jobs, Path(args.out))
+    check_devices()
+    with batch.results_folder(Path(args.out), args.overwrite) as out:
+        predictor = Predictor(workdir, step, trained_config(args, workdir, step))
+        batch.write_predictions(predictor, jobs, out)

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from lts_jax.cli.arguments import CONFIG_HELP
+from lts_jax.cli.session import check_devices, configure_jax
 from lts_jax.config.flags import load_config
 from lts_jax.errors import ConfigError
 
@@ -71,6 +72,8 @@ def look_up_vectors(args: argparse.Namespace) -> None:
 
     if args.out and args.out.suffix != ".npz":
         raise ConfigError(f"--out={args.out} must end in .npz")
+    configure_jax()
+    check_devices()
     config = load_config(args.config, args.overrides)
     experiment = Experiment(config, one_device())
     vocabulary = experiment.vocabulary

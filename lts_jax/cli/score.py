@@ -4,8 +4,8 @@
 
 Predictions are a JSON list of `{"sent_id": 17, "segmentation": {"size": [h, w], "counts": RLE}}`
 (COCO's RLE, compressed or not), or a folder of masks `<sent_id>.png` at the images' own sizes, in
-which all but 0 is foreground. A list may also hold a `point` `[column, row]` for each sentence, to
-be scored by pointing.
+which 0 is background and one other value foreground. A list may also hold a `point`
+`[column, row]` for each sentence, to be scored by pointing.
 """
 
 import argparse

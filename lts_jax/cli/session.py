@@ -16,6 +16,7 @@ from lts_jax.cli.arguments import CONFIG_HELP, default_workdir
 from lts_jax.config.flags import load_config, overridden_fields, override_config
 from lts_jax.config.validation import check_local
 from lts_jax.errors import USER_ERRORS, ConfigError, SaveError, Stopped
+from lts_jax.io.files import cache_folder
 from tfds_refcoco.errors import DataError
 
 
@@ -105,14 +106,32 @@ def trained_config(args: argparse.Namespace, workdir: Path, step: int | None) ->
 
 
 def configure_jax() -> None:
-    """Keeps compiled programs between runs, and leaves SIGTERM to us."""
+    """Fixes the arithmetic, keeps compiled programs between runs, and leaves SIGTERM to us."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "lts_jax" / "xla"))
+    from lts_jax.experiment import arithmetic
+
+    arithmetic.fix()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (cache := cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     # Else SIGTERM would never reach us where several processes are joined.
     jax.config.update("jax_enable_preemption_service", False)
+
+
+def check_devices() -> None:
+    """Raises ConfigError where JAX finds no device of the kind that the environment asks for."""
+    import jax
+
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        wanted = jax.config.values["jax_platforms"]
+        asked = f"JAX_PLATFORMS={wanted}: " if wanted else ""
+        why = " ".join(str(error).split(" (set JAX_PLATFORMS")[0].split())
+        raise ConfigError(
+            f"{asked}JAX finds no such device{why and f' ({why})'}. Install the JAX of that device "
+            "(pip install 'lts_jax[cuda]' or 'lts_jax[tpu]'), or unset JAX_PLATFORMS"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -140,6 +159,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
             processes.join_processes(args.coordinator, args.num_processes, args.process_id)
         elif several:
             processes.join_found_processes()
+        check_devices()
         if several and jax.process_index() > 0:
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         yield

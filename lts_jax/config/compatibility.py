@@ -55,9 +55,9 @@ def shared_values(run: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what all processes of a run must agree on, by name.
 
     Args:
-      run: `config`, `data` and `vocabulary` of a process, see `Experiment.describe`.
+      run: `config`, `data`, `vocabulary` and `arithmetic` of a process, see `Experiment.describe`.
     """
-    flat = flatten({key: run[key] for key in ("config", "data", "vocabulary")})
+    flat = flatten({key: run[key] for key in ("config", "data", "vocabulary", "arithmetic")})
     own = {f"config.{name}" for name, field in FIELDS.items() if field.scope is Scope.MACHINE}
     return {name: value for name, value in flat.items() if name not in own}
 

@@ -199,6 +199,17 @@ def _describe(error: Exception) -> str:
     if isinstance(error, AttributeError):  # ml_collections quotes its message
         with contextlib.suppress(ValueError, SyntaxError):
             message = ast.literal_eval(message)
+    # ml_collections names the module that it makes of a file, and lists the one place it looked in.
+    message = message.removeprefix(
+        "Configuration is not available because of an earlier failure to load: "
+    )
+    if message.startswith("Failed loading config file config_config"):
+        message = message.rstrip().splitlines()[-1].strip()
+    message = message.replace("module 'config_config' has no attribute", "the file has no function")
+    message = message.replace("object has no attribute 'to_dict'", "is what get_config() returns")
+    # It quotes the name of an unknown field, and prints a pair of message and value.
+    message = re.sub(r"^'(\w+)'\nDid you mean", r"unknown field \1. Did you mean", message)
+    message = re.sub(r"\('(.*)', '(.*)'\)$", r"\1 '\2'", message)
     if isinstance(error, ImportError) and "'configs'" in message:
         message += "; the shipped configs are now in lts_jax.configs"
     if _TRACEBACK in message:

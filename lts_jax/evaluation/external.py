@@ -2,8 +2,8 @@
 
 Predictions are a JSON list of `{"sent_id": 17, "segmentation": {"size": [h, w], "counts": RLE}}`
 (COCO's RLE, compressed or not), or a folder of masks `<sent_id>.png` at the images' own sizes, in
-which all but 0 is foreground. A list may also hold a `point` `[column, row]` for each sentence, to
-be scored by pointing.
+which 0 is background and one other value foreground. A list may also hold a `point`
+`[column, row]` for each sentence, to be scored by pointing.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from lts_jax.io.json_files import anything, list_of, read_json
 from tfds_refcoco import DataError, masks
 from tfds_refcoco.records.reader import Split, sentence_mask
 
-_MANY = 5  # ids listed in an error
+_MANY = 5  # ids and predictions listed in an error
 
 
 class Predictions:
@@ -87,6 +87,13 @@ class Predictions:
             raise DataError(
                 f"{where}: shape {list(pixels.shape)}, expected one channel of {[height, width]}."
             )
+        if ((pixels != 0) & (pixels != pixels.max())).any():
+            values = np.unique(pixels)
+            shown = ", ".join(map(str, values[:_MANY])) + (", …" if len(values) > _MANY else "")
+            raise DataError(
+                f"{where}: {mask.name} holds the values {shown}; expected a mask of 0 and one "
+                "other value. Of probabilities, write the pixels above a threshold."
+            )
         return pixels > 0
 
 
@@ -101,6 +108,7 @@ def score(split: Split, predictions: Predictions) -> results.Found:
     n = len(index.sent_id)
     intersection, union, area = (np.zeros(n, np.int32) for _ in range(3))
     hit, counts = np.zeros(n, bool), []
+    faults: list[str] = []
     number, record = -1, None
     for row in range(n):
         if record is None or number != index.record[row]:
@@ -108,13 +116,20 @@ def score(split: Split, predictions: Predictions) -> results.Found:
             record = split.record(number)
         sent_id, h, w = int(index.sent_id[row]), int(index.height[row]), int(index.width[row])
         truth = masks.decode(sentence_mask(record, int(index.sentence[row])), h, w) > 0
-        mask = predictions.mask(sent_id, h, w)
+        try:
+            mask = predictions.mask(sent_id, h, w)
+        except DataError as error:
+            faults.append(str(error))
+            continue
         intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
         area[row] = truth.sum()
         counts.append(masks.encode(mask).decode("ascii"))
         if predictions.points:
             x, y = predictions.points[sent_id]
             hit[row] = 0 <= x < w and 0 <= y < h and truth[y, x]
+    if faults:
+        some = "\n  ".join(faults[:_MANY]) + ("\n  …" if len(faults) > _MANY else "")
+        raise DataError(f"{len(faults)} of {n} predictions cannot be scored:\n  {some}")
     pointed = bool(predictions.points)
     points = np.array([predictions.points[int(i)] for i in index.sent_id]) if pointed else None
     return results.Found(

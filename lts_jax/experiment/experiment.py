@@ -23,7 +23,7 @@ from lts_jax.data.examples import Preprocessing
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
-from lts_jax.experiment import provenance
+from lts_jax.experiment import arithmetic, provenance
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.state.train_state import TrainState, init_state
@@ -49,11 +49,13 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: ConfigDict, words: Sequence[str] | None = None) -> "Experiment":
-        """Checks a config, and puts the run on all devices.
+        """Checks the config of a run to train, and puts the run on all devices.
 
         Raises:
-          ConfigError: the config contradicts itself or the devices.
+          ConfigError: the config contradicts itself or the devices, or JAX is set to another
+            arithmetic.
         """
+        arithmetic.check()
         check_config(config)
         return cls(config, make_mesh(shards=config.train.shard_params), words)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from lts_jax.experiment import arithmetic
 from lts_jax.io.console import VERSION
 
 _PACKAGES = (
@@ -26,7 +27,7 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Returns `versions`, `devices` and `git`."""
+    """Returns `versions`, `devices`, `arithmetic` and `git`."""
     device = jax.devices()[0]
     return {
         "versions": {
@@ -36,6 +37,7 @@ def describe() -> dict[str, Any]:
         },
         "devices": f"{jax.device_count()} × {device.device_kind} ({device.platform})"
         + (f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""),
+        "arithmetic": arithmetic.describe(),
         "git": git(Path(__file__).parent),
     }
 

@@ -14,6 +14,7 @@ from lts_jax.config.compatibility import check_same_model
 from lts_jax.config.flags import saved_config
 from lts_jax.config.validation import check_config
 from lts_jax.errors import ConfigError
+from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.fallback import read_chosen
@@ -57,9 +58,11 @@ def restore(
       config: to use the network with; None takes the checkpoint's own.
 
     Raises:
-      ConfigError: there is no such checkpoint, or the config describes another network.
+      ConfigError: there is no such checkpoint, the config describes another network, or JAX is set
+        to another arithmetic.
       UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
+    arithmetic.check()
     if config is not None:
         check_config(config)
     with CheckpointReader(workdir) as checkpoints:

@@ -13,7 +13,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained, restore
 from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
-from lts_jax.io.files import write_json
+from lts_jax.io.files import temporary_name, write_json
 from lts_jax.pretrained.backbone import save_tensors
 from tfds_refcoco.records.text import APART, CLEANED
 
@@ -50,8 +50,7 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
     experiment = trained.experiment
     if experiment.config.data.hide_sentence:
         raise ConfigError("a run with data.hide_sentence never saw a word: nothing to export")
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = out.with_name(temporary_name(out.name))
     temporary.mkdir(parents=True)
     try:
         if kind == "stablehlo":

@@ -1,6 +1,8 @@
 """Predicts for the pictures and sentences of a command line, and writes the results."""
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +13,27 @@ from PIL import Image
 from lts_jax.errors import ConfigError
 from lts_jax.inference.predictor import Phrase, Prediction, Predictor, parse
 from lts_jax.io import drawing
-from lts_jax.io.files import write_json, write_picture
+from lts_jax.io.files import only_run_in, shorten, write_json, write_picture
 from tfds_refcoco import DataError
+
+# What `write_predictions` writes.
+_OURS = re.compile(r"predictions\.json|\d{4,}_.*_(mask|heatmap|overlay)\.png", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NAME_BYTES = 200  # of a picture's name in those of its results; file systems take 255 in all
 
 
 class Job(NamedTuple):
-    """A picture and what to find in it."""
+    """A picture and what to find in it.
+
+    Attributes:
+      image: the picture.
+      phrases: what to find.
+      where: the line that names it, for errors; "" on the command line.
+    """
 
     image: Path
     phrases: list[Phrase]
+    where: str = ""
 
 
 def read_jobs(image: str | None, texts: Sequence[str], jsonl: str | None) -> list[Job]:
@@ -41,14 +55,35 @@ def read_jobs(image: str | None, texts: Sequence[str], jsonl: str | None) -> lis
             raise ConfigError("--text goes with --image; --jsonl holds its own")
         jobs = []
         for where, file, phrase in _read_lines(Path(jsonl)):
-            if not file.is_file():
-                raise DataError(f"{where}: image: no file {file}.")
             if not jobs or jobs[-1].image != file:
-                jobs.append(Job(file, []))
+                jobs.append(Job(file, [], where))
             jobs[-1].phrases.append(phrase)
         if not jobs:
             raise DataError(f"{jsonl}: no lines.")
     return jobs
+
+
+@contextlib.contextmanager
+def results_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """Makes and locks the folder of the results, and yields it.
+
+    Args:
+      folder: of the results.
+      overwrite: remove the results of another prediction, if there are any.
+
+    Raises:
+      ConfigError: there are such results, it cannot be written, or another prediction is at work.
+    """
+    with only_run_in(folder, "--out"):
+        old = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+        if old and not overwrite:
+            raise ConfigError(
+                f"--out {folder} holds the results of another prediction: name another folder, or "
+                "replace them with --overwrite"
+            )
+        for path in old:
+            path.unlink()
+        yield folder
 
 
 def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) -> None:
@@ -56,28 +91,41 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
 
     The pictures are `<number>_<image>_mask.png`, 0 and 255 at the image's size; `_heatmap.png`,
     8-bit probabilities; and `_overlay.png`. Without a locator there is no heatmap. Numbers count
-    the sentences from 0.
+    the sentences from 0. A picture that cannot be read does not stop the others.
 
     Raises:
-      DataError: a picture cannot be read; what was found before is written.
+      DataError: pictures could not be read; the message lists them.
     """
     entries: list[dict[str, Any]] = []
+    failed: list[str] = []
+    number = 0
     try:
         for job in jobs:
-            encoded = predictor.encode(job.image)
+            try:
+                encoded = predictor.encode(job.image)
+            except DataError as error:
+                failed.append(f"{job.where}: image: {error}" if job.where else str(error))
+                number += len(job.phrases)
+                continue
             for phrase in job.phrases:
                 found = predictor.find(encoded, phrase)
-                entries.append(_write(found, encoded.image, job.image, len(entries), out_dir))
+                entries.append(_write(found, encoded.image, job.image, number, out_dir))
+                number += 1
     finally:
         if entries:
             write_json(out_dir / "predictions.json", entries)
             print(f"wrote {out_dir}: {len(entries)} sentences", flush=True)
+    if len(failed) == 1 == len(jobs):
+        raise DataError(failed[0])
+    if failed:
+        listed = "\n  ".join(failed)
+        raise DataError(f"{len(failed)} of {len(jobs)} pictures could not be read:\n  {listed}")
 
 
 def _write(
     found: Prediction, image: np.ndarray, file: Path, number: int, out_dir: Path
 ) -> dict[str, Any]:
-    stem = f"{number:04}_{file.stem}"
+    stem = f"{number:04}_{shorten(file.stem, _NAME_BYTES)}"
     pictures = {
         "mask": found.mask.astype(np.uint8) * 255,
         "overlay": drawing.overlay_mask(image, found.mask, drawing.RED),
@@ -113,9 +161,13 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Path, Phrase]]:
         where = f"{path}:{number}"
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: no JSON ({error}).") from error
         for field in ("image", "text"):
             if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
                 raise DataError(f'{where}: {field}: expected {{"image": FILE, "text": TEXT}}.')
+        if _SURROGATE.search(entry["text"]):
+            raise DataError(
+                f"{where}: text: holds half of a surrogate pair, which is no character."
+            )
         yield where, path.parent / entry["image"], parse(entry["text"], where)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,14 @@ from PIL import Image
 from lts_jax.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path | None:
+    """Returns `lts_jax` in `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax"
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        return None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -35,25 +44,21 @@ def write_picture(path: Path, picture: Image.Image) -> None:
         picture.save(temporary, format="PNG", compress_level=1)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], shared: bool = False) -> None:
-    """Writes a whole compressed .npz or none; `shared` as in `whole_file`."""
-    with whole_file(path, shared) as temporary, temporary.open("wb") as file:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a whole compressed .npz or none."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
-    """Gives a name to write to; what was written whole takes the place of `path`.
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path; atomically replaces `path` on success.
 
-    Args:
-      path: of the file.
-      shared: other processes may be writing the same file: the name is then of this one alone.
-        Else what a killed process has left is written over by the next.
+    The temporary path is this call's alone: other processes may be writing the same file. Write to
+    it by `open`, so that the file gets the permissions that the user's umask says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = f".{uuid.uuid4().hex[:12]}" if shared else ""
-    temporary = path.with_name(f".{path.name}{own}.tmp")
-    temporary.unlink(missing_ok=True)  # it may be a link to somewhere else
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with name_in_errors(path):
             yield temporary
@@ -70,6 +75,18 @@ def check_inside(folder: Path, path: Path) -> None:
         )
 
 
+def temporary_name(name: str) -> str:
+    """Returns a hidden name that no other process has."""
+    return f".{shorten(name, 200)}.{uuid.uuid4().hex[:12]}.tmp"
+
+
+def shorten(name: str, size: int) -> str:
+    """Cuts a name to at most `size` bytes: most file systems take 255."""
+    while len(os.fsencode(name)) > size:
+        name = name[:-1]
+    return name
+
+
 @contextlib.contextmanager
 def name_in_errors(path: Path) -> Iterator[None]:
     """Names the file in the errors of writing it, which a full disk's do not."""
@@ -82,8 +99,12 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_run_in(workdir: Path) -> Iterator[None]:
+def only_run_in(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
     """Makes the folder and locks it; the system frees the lock if this process dies.
+
+    Args:
+      workdir: the folder.
+      flag: that named it.
 
     Raises:
       ConfigError: another run holds it, or it cannot be written.
@@ -94,7 +115,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
         (workdir / ".lock").touch()
     except OSError as error:
         raise ConfigError(
-            f"--workdir {workdir} cannot be written ({error.strerror}): take another folder"
+            f"{flag} {workdir} cannot be written ({error.strerror}): take another folder"
         ) from error
     # A soft lock, the fallback, would outlive a killed run.
     lock = FileLock(workdir / ".lock", timeout=0, fallback_to_soft=False)
@@ -103,8 +124,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
             stack.enter_context(lock)
         except Timeout:
             raise ConfigError(
-                f"another run is at work in {workdir}: wait for it, end it, or take another "
-                "--workdir"
+                f"another run is at work in {workdir}: wait for it, end it, or take another {flag}"
             ) from None
         except OSError as error:  # for example Lustre mounted without -o flock
             logger.warning(

@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import whole_file
@@ -118,8 +118,10 @@ def save_tensors(
     """
     fields = {"conventions": list(conventions), **metadata}
     header = {name: json.dumps(value) for name, value in fields.items()}
-    with whole_file(path, shared=True) as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, header)
+    # Not by its `save_file`, whose files nobody but the user can read, whatever the umask says.
+    content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, header)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _reader(path: Path, start: bytes) -> Callable[[Path, Network], Loaded]:

@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
-from lts_jax.io.files import write_arrays
+from lts_jax.io.files import cache_folder, write_arrays
 from lts_jax.pretrained.glove import Vectors, read_vectors
 from tfds_refcoco.records.text import tokenize
 
 _logger = logging.getLogger(__name__)
 
 
-def default_cache() -> Path:
+def default_cache() -> Path | None:
     """The folder for cached vectors: `lts_jax/vectors` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax" / "vectors"
+    folder = cache_folder()
+    return folder and folder / "vectors"
 
 
 def cached_vectors(
-    path: Path, words: Sequence[str], size: int, cache: Path, *, progress: bool = True
+    path: Path, words: Sequence[str], size: int, cache: Path | None, *, progress: bool = True
 ) -> Vectors:
     """Like `lts_jax.pretrained.glove.read_vectors`, but cached in a small file.
 
@@ -38,7 +39,7 @@ def cached_vectors(
       path: of the file of vectors.
       words: to look up.
       size: numbers of a vector.
-      cache: the folder of the cache.
+      cache: the folder of the cache; None keeps nothing.
       progress: whether to show a progress bar.
 
     Raises:
@@ -48,9 +49,11 @@ def cached_vectors(
         status = path.stat()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    if cache is None:
+        return read_vectors(path, words, size, progress=progress)
     of_words = hashlib.sha256("\n".join(words).encode()).hexdigest()
     name = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{size}|{of_words}"
-    entry = cache / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
+    entry = cache / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.npz"
     try:
         with np.load(entry, allow_pickle=False) as saved:
             odd = dict(zip(saved["odd"].tolist(), saved["counts"].tolist(), strict=True))
@@ -72,7 +75,7 @@ def cached_vectors(
         "origin": np.array(json.dumps(result.origin)),
     }
     try:
-        write_arrays(entry, arrays, shared=True)
+        write_arrays(entry, arrays)
     except OSError as error:
         _logger.warning("word vectors are not cached: cannot write %s (%s)", cache, error.strerror)
     return result

@@ -16,6 +16,7 @@ from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
+from lts_jax.experiment.arithmetic import warn_if_changed
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
 from lts_jax.state.checkpoint_files import check_path
@@ -68,6 +69,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
             logger.info("%s is trained: step %d of %d", workdir, start, total)
             return
         if jax.process_index() == 0:
+            warn_if_changed(workdir, run["arithmetic"])
             write_json(workdir / "run.json", run)
         if start:
             logger.info("resumed from step %d of %d", start, total)

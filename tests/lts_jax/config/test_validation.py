@@ -45,6 +45,12 @@ from tests.lts_jax.helpers.tiny import TINY
         ("eval", "splits", (), r"eval\.splits=\[\] must be one or more"),
         ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* each once"),
         ("eval", "gallery", -1, r"eval\.gallery=-1"),
+        ("eval", "splits", (3,), r"eval\.splits=\[3\] must be one or more splits"),
+        ("data", "threads", 100_000, r"data\.threads=100000 must be at most 1,024"),
+        ("data", "max_words", 2_000_000_000, r"data\.max_words=2000000000 must be at most 1,000"),
+        ("train", "epochs", 1e308, r"train\.epochs=1e\+308 must be at most 100,000"),
+        ("model", "backbone_stages", (1, 1, 1, 1, 10**9), r"each at most 1,000"),
+        ("model", "segmenter_rates", (1, 10**9), r"at most 1,000"),
         ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
     ],
 )
@@ -54,6 +60,14 @@ def test_a_senseless_value_is_named(section, field, value, said):
     config.update_from_flattened_dict({f"{section}.{field}": value})
     with pytest.raises(ConfigError, match=said):
         check_config(config)
+
+
+def test_every_number_has_a_bound():
+    """Also a field that is added later: a slip of the keyboard must not take all memory."""
+    for name, field in default.FIELDS.items():
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            assert not all(check.accepts(10**10) for check in field.checks), name
+            assert all(check.accepts(field.default) for check in field.checks), name
 
 
 def variant(name, **changes):

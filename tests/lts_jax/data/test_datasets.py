@@ -6,6 +6,20 @@ import pytest
 
 import tfds_refcoco
 from lts_jax.data import datasets, pipeline
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import one_device
+
+
+def test_only_a_training_builds(tiny_config_factory, tmp_path, monkeypatch):
+    """What is trained may be used anywhere, and its config says `data` of some other folder."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config_factory()
+    config.data.dir = "data"
+    used = Experiment(config, one_device(), ["red"])
+    with pytest.raises(tfds_refcoco.DataError, match="shapes is not built") as error:
+        used.dataset  # noqa: B018
+    assert "python -m tfds_refcoco build --dataset shapes --out data" in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_on_listed_images(tiny_config_factory, tmp_path):

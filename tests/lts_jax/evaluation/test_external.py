@@ -200,6 +200,26 @@ def test_bad_files(split, made, tmp_path):
         score(split, Predictions(folder))
 
 
+def test_probabilities_are_no_masks(split, made, tmp_path):
+    for i, mask in made[0].items():
+        Image.fromarray(mask.astype(np.uint8) * 7).save(tmp_path / f"{i}.png")
+    score(split, Predictions(tmp_path))
+    first, second, third = sorted(made[0])[:3]
+    sizes = {i: made[0][i].shape for i in (first, second, third)}
+    soft = np.linspace(0, 255, np.prod(sizes[first])).reshape(sizes[first]).astype(np.uint8)
+    Image.fromarray(soft).save(tmp_path / f"{first}.png")
+    two = np.where(made[0][second], 9, 5).astype(np.uint8)
+    two[0, 0], two[0, 1] = 5, 9
+    Image.fromarray(two).save(tmp_path / f"{second}.png")
+    Image.fromarray(np.ones(sizes[third], bool)).save(tmp_path / f"{third}.png")  # all of it
+    with pytest.raises(DataError) as error:
+        score(split, Predictions(tmp_path))
+    said = str(error.value).splitlines()
+    assert said[0] == f"2 of {len(made[0])} predictions cannot be scored:"
+    assert any(f"{first}.png holds the values 0, 1, 2, 3, 4, …; expected a mask" in x for x in said)
+    assert any(f"{second}.png holds the values 5, 9; expected a mask" in x for x in said)
+
+
 def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path):
     entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
     path = write(tmp_path / "p.json", entries)

@@ -123,8 +123,6 @@ def test_files(predictor, tmp_path, capsys):
     (tmp_path / "jobs.jsonl").write_text(
         "".join(json.dumps({"image": i, "text": t}) + "\n" for i, t in lines)
     )
-    with pytest.raises(DataError, match=r"jobs\.jsonl:3: image: no file"):
-        batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
     Image.fromarray(PIXELS[:9]).save(tmp_path / "b.png")
     jobs = batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
     assert [len(job.phrases) for job in jobs] == [2, 1]
@@ -139,6 +137,49 @@ def test_files(predictor, tmp_path, capsys):
         np.testing.assert_array_equal(coco.decode(entry["segmentation"]) * 255, pixels)
         if entry["bbox"]:
             assert entry["bbox"] == coco.toBbox(entry["segmentation"]).tolist()
+
+
+def test_bad_pictures_do_not_stop_the_others(predictor, tmp_path, capsys):
+    names = ["absent.png", "a.png", "text.png", "\x1b[2J" + "é" * 122 + ".png"]
+    for name in names[1:]:
+        Image.fromarray(PIXELS).save(tmp_path / name)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "jobs.jsonl").write_text(
+        "".join(json.dumps({"image": i, "text": "star"}) + "\n" for i in names)
+    )
+    jobs = batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
+    with pytest.raises(DataError) as failed:
+        batch.write_predictions(predictor, jobs, tmp_path / "out")
+    said = str(failed.value).splitlines()
+    assert said[0] == "2 of 4 pictures could not be read:"
+    assert f"jobs.jsonl:1: image: {tmp_path}/absent.png: no such file" in said[1]
+    assert f"jobs.jsonl:3: image: {tmp_path}/text.png: not an image" in said[2]
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["image"] for entry in entries] == [str(tmp_path / names[i]) for i in (1, 3)]
+    assert entries[0]["files"]["mask"] == "0001_a_mask.png"  # numbers count all sentences
+    for entry in entries:  # a name of 253 bytes leaves no room for what is added
+        assert all((tmp_path / "out" / name).is_file() for name in entry["files"].values())
+    assert entries[1]["files"]["mask"].startswith("0003_")
+    alone = batch.read_jobs(str(tmp_path / "text.png"), ["star"], None)
+    with pytest.raises(DataError, match=f"^{tmp_path}/text.png: not an image"):
+        batch.write_predictions(predictor, alone, tmp_path / "out")
+
+
+def test_results_are_not_mixed_with_others(tmp_path):
+    own = ["predictions.json", "0003_a_mask.png", "12345_a b_overlay.png", "0000_x_heatmap.png"]
+    other = ["photo.png", "0003_a.png", "notes.json"]
+    for name in own + other:
+        (tmp_path / name).touch()
+    refused = pytest.raises(ConfigError, match=r"holds the results of .* --overwrite")
+    with refused, batch.results_folder(tmp_path, overwrite=False):
+        pass
+    with batch.results_folder(tmp_path, overwrite=True) as folder:
+        assert {p.name for p in folder.iterdir()} == {".lock", *other}
+        again = pytest.raises(ConfigError, match=r"another run is at work .* take another --out")
+        with again, batch.results_folder(tmp_path, overwrite=False):
+            pass
+    with batch.results_folder(tmp_path, overwrite=False):  # what is not ours does not matter
+        pass
 
 
 @pytest.mark.parametrize(
@@ -163,6 +204,8 @@ def test_flags_that_do_not_go_together(args, said):
         '{"image": 1, "text": "x"}',
         '{"image": "a.png", "text": "\xff"}',  # not UTF-8 as it is written here
         '{"image": "a.png", "text": " "}',
+        '{"image": "a.png", "text": "red \\ud800"}',
+        "[" * 100_000,
     ],
 )
 def test_bad_lines(tmp_path, line):

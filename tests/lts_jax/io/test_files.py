@@ -3,14 +3,18 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.kill_and_resume import shown
 from lts_jax.errors import ConfigError
-from lts_jax.io.files import only_run_in
+from lts_jax.io.files import only_run_in, whole_file, write_arrays, write_json, write_picture
+from lts_jax.pretrained.backbone import save_tensors
 from lts_jax.training.logs import MetricWriter
 
 
@@ -65,6 +69,35 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
             writer.write(2, {"loss": 2.0})
         writer.__exit__()
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    """Not even with the longest name that a file system takes."""
+    path = tmp_path / ("é" * 125 + ".json")
+    with whole_file(path) as first, whole_file(path) as second:
+        assert first != second
+        for temporary, text in ((first, "1"), (second, "2")):
+            temporary.write_text(text)
+    assert path.read_text() == "1"  # the last to be complete
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_the_umask_decides_who_reads_a_file(tmp_path, umask, mode):
+    writers = {
+        "a.json": lambda path: write_json(path, {}),
+        "a.npz": lambda path: write_arrays(path, {"x": np.zeros(2)}),
+        "a.png": lambda path: write_picture(path, Image.new("L", (2, 2))),
+        "a.safetensors": lambda path: save_tensors(path, {"x": np.zeros(2)}, {}),
+    }
+    before = os.umask(umask)
+    try:
+        for name, write in writers.items():
+            write(tmp_path / name)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(writers, mode)
 
 
 def test_a_killed_run_frees_its_workdir(repo_root, tmp_path):
