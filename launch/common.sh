@@ -64,6 +64,12 @@ parse() {
   [[ -f lts_jax/__main__.py && -d configs ]] || die "run this in the root of the repository"
 }
 
+# Exits with an error if there is no interpreter; Python itself says which package is missing.
+need_python() {
+  [[ $dry_run ]] || command -v "${PYTHON:-python}" >/dev/null ||
+    die "${PYTHON:-python} is not found: activate the environment, or set PYTHON"
+}
+
 # folder FLAG PATH: exits with an error if the path is in a bucket.
 folder() {
   [[ $2 != gs://* ]] || die "$1 $2 is no folder of this machine; see Buckets in docs/launch.md"

@@ -27,6 +27,7 @@ parse "$@"
 folder --workdir "$workdir"
 folder --data "$data"
 make_arguments
+need_python
 command=("${on_gpus[@]}" "${PYTHON:-python}" -m lts_jax "${arguments[@]}")
 [[ $dry_run ]] || exec "${command[@]}" # so that signals reach Python, which saves on SIGTERM
 run "${command[@]}"

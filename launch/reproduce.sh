@@ -38,7 +38,7 @@ parse "$@"
 data=${data:-data} workdir=${workdir:-runs/tables}
 for flag in raw data workdir backbone vectors; do folder "--$flag" "${!flag}"; done
 for file in "$backbone" "$vectors"; do
-  [[ ! $file || -f $file ]] || die "$file: there is no such file"
+  [[ $dry_run || ! $file || -f $file ]] || die "$file: there is no such file"
 done
 [[ $backbone && $vectors ]] ||
   echo "warning: without --backbone and --vectors the initial weights are random, unlike the paper's" >&2
@@ -52,6 +52,7 @@ for table in "${tables[@]}"; do
   [[ ' 1 2 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 4, 5, 6, 7"
 done
 
+need_python
 overrides=("--config.data.dir=$data")
 [[ ! $backbone ]] || overrides+=("--config.model.backbone_weights=$backbone")
 [[ ! $vectors ]] || overrides+=("--config.model.word_vectors=$vectors")

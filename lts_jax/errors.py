@@ -1,5 +1,7 @@
 """User-correctable errors: the commands print them as one line, without a traceback."""
 
+import sys
+
 
 class ConfigError(ValueError):
     """A field or flag that makes no sense, or does not fit the data, the devices or the workdir."""
@@ -27,6 +29,17 @@ class RunError(RuntimeError):
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The training was told to end and has saved; the message says so."""
+
+
+def describe_missing(error: ModuleNotFoundError) -> str:
+    """Returns one line for a package that is not installed; raises the error if it is our own."""
+    name = (error.name or "").partition(".")[0]
+    if name in ("", "lts_jax", "tfds_refcoco", "benchmarks"):
+        raise error
+    return (
+        f"error: {sys.executable or 'Python'} has no package {name}: activate the environment in "
+        "which lts_jax is installed, or run pip install ."
+    )
 
 
 USER_ERRORS = (ConfigError, NonFiniteLossError, NonFiniteOutputError, RunError, OSError)

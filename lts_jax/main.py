@@ -8,7 +8,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lts_jax.cli import command
+from lts_jax.errors import describe_missing
+
+try:
+    from lts_jax.cli import command
+except ModuleNotFoundError as error:
+    sys.exit(describe_missing(error))
 
 MODES = ("train", "eval", "predict")
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import lts_jax
 from lts_jax.config.flags import split_overrides
-from lts_jax.errors import USER_ERRORS, ConfigError
+from lts_jax.errors import USER_ERRORS, ConfigError, describe_missing
 from lts_jax.io.console import configure_logging
 from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")
         module.run(args)
         finish_streams()
+    except ModuleNotFoundError as error:
+        sys.exit(describe_missing(error))
     except ValueError as error:
         if isinstance(error, ConfigError | DataError) or _JAX_SETTING.search(str(error)):
             sys.exit(f"error: {error}")

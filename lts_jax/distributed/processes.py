@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import re
+import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +16,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lts_jax.distributed.rendezvous import meet
 from lts_jax.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+WAIT_S = 300.0  # for all processes to come
 
 T = TypeVar("T")
 
@@ -39,11 +44,37 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
       process: which of them, from 0.
 
     Raises:
-      ConfigError: an argument makes no sense.
+      ConfigError: an argument makes no sense, or a process has not come in time.
     """
     check_address(coordinator, processes, process)
     logger.info("process %d of %d: waiting for all at %s", process, processes, coordinator)
-    jax.distributed.initialize(coordinator, processes, process)
+    meet(coordinator, processes, process, WAIT_S)
+    with _at_most(WAIT_S):
+        jax.distributed.initialize(
+            coordinator, processes, process, initialization_timeout=int(2 * WAIT_S) + 1
+        )
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Ends the process by one line if the block takes longer: JAX would dump its threads."""
+
+    def end() -> None:
+        print(
+            f"error: the processes of the run did not all join within {seconds:.0f} s; the other "
+            "ones' output says why",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def join_found_processes() -> None:
@@ -61,8 +92,17 @@ def join_found_processes() -> None:
             raise ConfigError(f"{name}={os.environ[name]} is no whole number")
         numbers[name] = int(os.environ[name])
     processes, process = numbers.values()
+    coordinator = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if coordinator and processes is not None and process is not None:
+        join_processes(coordinator, processes, process)
+        return
     try:
-        jax.distributed.initialize(num_processes=processes, process_id=process)
+        with _at_most(WAIT_S):
+            jax.distributed.initialize(
+                num_processes=processes,
+                process_id=process,
+                initialization_timeout=int(2 * WAIT_S) + 1,
+            )
     except ValueError as error:
         raise ConfigError(
             f"--distributed=auto: {error} Neither a TPU VM nor SLURM, Open MPI or Kubernetes says "

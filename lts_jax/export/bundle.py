@@ -1,5 +1,6 @@
 """Writes a trained network as a folder that others can run."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,11 @@ from lts_jax.pretrained.backbone import save_tensors
 from tfds_refcoco.records.text import APART, CLEANED
 
 Format = Literal["stablehlo", "onnx", "safetensors"]
+_PACKAGES: dict[Format, tuple[str, ...]] = {
+    "stablehlo": ("flatbuffers",),
+    "onnx": ("onnx",),
+    "safetensors": (),
+}
 _STANDALONE = Path(__file__).parent / "standalone"
 
 
@@ -29,6 +35,7 @@ def export_run(workdir: Path, kind: Format, out: Path) -> None:
     """
     # A link, or `.`, has another name than its folder.
     _check_new(out := out.resolve())
+    _check_packages(kind)
     write_folder(restore(workdir, one_device()), kind, out)
 
 
@@ -39,6 +46,15 @@ def _check_new(out: Path) -> None:
         raise ConfigError(f"--out={out} is a file: name a new folder")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"--out={out} is not empty: name a new folder, or move it away")
+
+
+def _check_packages(kind: Format) -> None:
+    """Raises ConfigError where the format needs a package that is not installed."""
+    for name in _PACKAGES[kind]:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"--format={kind} needs the package {name}: pip install 'lts_jax[export]'"
+            )
 
 
 def write_folder(trained: Trained, kind: Format, out: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 COLOURS = ("#2563a8", "#d1651b", "#2f8a4c", "#8a4cab", "#a8324b", "#5b6570")
 _STYLE: Any = {  # matplotlib types the keys one by one
@@ -51,7 +53,7 @@ def lines(
     log: bool = False,
 ) -> str:
     """Draws curves; `mark` is an x that a dashed line shows."""
-    with mpl.rc_context(_STYLE):
+    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
         figure = Figure((_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         for i, curve in enumerate(curves):
@@ -73,7 +75,7 @@ def lines(
         if log:
             axes.set_yscale("log")
         if len(curves) > 1:
-            axes.legend()
+            _plain(axes.legend())
         return _svg(figure)
 
 
@@ -87,7 +89,7 @@ def intervals(
       by_split: by split and group what `lts_jax.evaluation.breakdowns.break_down` gives.
       metric: such as "miou".
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
         n = len(by_split)
         figure = Figure((_WIDTH, 0.9 + len(groups) * (0.16 + 0.14 * n)), layout="constrained")
         axes = figure.subplots()
@@ -111,11 +113,11 @@ def intervals(
             f"{name}\n({count})" if n > 1 and len(name) > 9 else f"{name} ({count})"
             for name, count in zip(shown_names, counts, strict=True)
         ]
-        axes.set_yticks(range(len(groups)), labels)
+        axes.set_yticks(range(len(groups)), labels, parse_math=False)
         axes.set_ylim(len(groups) - 0.4, -0.6)
         axes.set_xlabel("mIoU, %" if metric == "miou" else metric)
         if n > 1:
-            figure.legend(loc="outside lower center", ncols=n)
+            _plain(figure.legend(loc="outside lower center", ncols=n))
         return _svg(figure)
 
 
@@ -123,6 +125,12 @@ def _shortened(name: str) -> str:
     """A group's name for a chart: categories may be long, or hold line breaks."""
     name = "".join(c if c.isprintable() else " " for c in name)
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def _plain(legend: Legend) -> None:
+    """Lets a `$` in a name be one, and not begin mathematics."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _svg(figure: Figure) -> str:

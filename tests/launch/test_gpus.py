@@ -29,6 +29,14 @@ def test_bad_arguments(machine, script, args, said):
     assert status == 1 and err.startswith(f"error: {said}") and machine.calls() == []
 
 
+@pytest.mark.parametrize("script", ["gpu.sh", "slurm.sbatch", "reproduce.sh"])
+def test_no_interpreter(machine, script):
+    args = ("--sets=refcoco",) if script == "reproduce.sh" else RUN
+    status, _, err = machine.run(script, *args, PYTHON="no/python")
+    said = "error: no/python is not found: activate the environment, or set PYTHON\n"
+    assert status == 1 and err.endswith(said) and machine.calls() == []
+
+
 def test_gpu(machine):
     args = (*RUN, "--data=d", "--gpus=0,1", "--", "--config.seed=2")
     status, out, err = machine.run("gpu.sh", *args)

@@ -72,6 +72,13 @@ def test_reproduce_does_not_go_on_when_told_to_stop(machine):
     assert len(machine.calls()) == 1
 
 
+def test_a_dry_run_needs_no_files(machine):
+    args = ("--backbone=gone.weights", "--vectors=gone.zip", "--sets=refcoco", "--tables=1")
+    status, out, err = machine.run("reproduce.sh", "--dry-run", *args, PYTHON="gone")
+    assert (status, err) == (0, "")
+    assert "--config.model.backbone_weights=gone.weights" in out
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

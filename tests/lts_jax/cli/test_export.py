@@ -1,5 +1,6 @@
 """The command that exports a run."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_the_command_exports_a_run(tiny_config_factory, tmp_path, capsys):
     assert all(
         (value == new[name]).all() for name, value in tensors.items() if "/backbone/" in name
     )
+
+
+@pytest.mark.parametrize(("kind", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
+def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, package):
+    """Not after the network was traced, which takes a minute, nor by JAX."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda x: None if x == package else found(x))
+    said = rf"--format={kind} needs the package {package}: pip install 'lts_jax\[export\]'"
+    with pytest.raises(SystemExit, match=said):
+        command.main(["export", str(tmp_path / "absent"), "--format", kind])
 
 
 @pytest.mark.parametrize(

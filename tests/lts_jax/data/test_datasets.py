@@ -6,8 +6,8 @@ import pytest
 
 import tfds_refcoco
 from lts_jax.data import datasets, pipeline
+from lts_jax.distributed.mesh import one_device
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import one_device
 
 
 def test_only_a_training_builds(tiny_config_factory, tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from lts_jax.evaluation.metrics import GENERALIZED
 from lts_jax.evaluation.saved import Evaluated
 from lts_jax.io import drawing
 from lts_jax.paper import figures
+from lts_jax.reporting import charts
+from lts_jax.reporting.charts import Line
 from lts_jax.reporting.page import make_report
 from tfds_refcoco import DataError
 
@@ -55,6 +57,21 @@ def test_metrics_of_sentences_without_a_target(trained_run, tmp_path):
     page = make_report(run, "lts", most=3)
     assert all(f"<th>{label}</th>" in page for label in GENERALIZED.values())
     assert page.count("<td>43.21") == len(GENERALIZED) - 1
+
+
+def test_a_dollar_is_no_mathematics(tmp_path, monkeypatch):
+    """Nor do a user's own settings of matplotlib change a chart."""
+    group = {"miou": 0.5, "intervals": {"miou": (0.4, 0.6)}, "sentences": 3}
+    name, splits = "5$ or $\\frac{", {"a$_{$": {}, "b": {}}
+    by_split = {split: {name: group} for split in splits}
+    monkeypatch.setitem(charts.mpl.rcParams, "axes.grid", False)
+    svg = charts.intervals([name], by_split, "miou")
+    assert "5$ or $\\frac{" in svg and "a$_{$" in svg
+    curves = [Line(split, [1, 2], [3, 4]) for split in splits]
+    with charts.mpl.rc_context({"font.size": 30}):
+        large = charts.lines(curves, x_label="step", y_label="loss", log=True)
+    assert "a$_{$" in large
+    assert large == charts.lines(curves, x_label="step", y_label="loss", log=True)
 
 
 def test_missing_evaluations(tmp_path, trained_run):

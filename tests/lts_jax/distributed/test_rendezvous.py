@@ -1,0 +1,100 @@
+"""Who is there when a run on several processes starts, and who is not."""
+
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lts_jax.distributed.rendezvous import meet
+from lts_jax.errors import ConfigError
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def outcomes(port, *calls, wait_s=2.0):
+    """What `meet(processes, process)` says in a thread each; "" where all have come."""
+
+    def one(call):
+        try:
+            meet(f"localhost:{port}", *call, wait_s)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(one, calls))
+
+
+def test_all_come_and_leave_the_port_free(port):
+    assert outcomes(port, (3, 2), (3, 0), (3, 1), wait_s=30.0) == [""] * 3
+    assert outcomes(port, (2, 0), (2, 1), wait_s=30.0) == [""] * 2
+    meet("nowhere:1", 1, 0, 0.0)  # alone
+
+
+def test_who_is_missing_is_named(port):
+    said = outcomes(port, (4, 0), (4, 2))
+    assert said == [said[0]] * 2
+    assert said[0].startswith("processes 1, 3 of 4 did not come within 2 s: start them with")
+    (said,) = outcomes(port, (2, 0))
+    assert said.startswith("process 1 of 2 did not come within 2 s: start")
+    (said,) = outcomes(port, (2, 1), wait_s=0.5)
+    assert said.startswith("process 0 of 2 did not come within 0 s: nobody answers at localhost:")
+
+
+def test_they_do_not_agree_on_how_many_they_are(port):
+    said = "process 0 was started with --num_processes=2, another one with --num_processes=3"
+    assert all(x.startswith(said) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
+
+
+def test_two_with_one_number(port):
+    said = outcomes(port, (3, 0), (3, 1), (3, 1), wait_s=30.0)
+    assert said[0] == "two processes were started with --process_id=1" in said[1:]
+
+
+def test_a_stranger_does_not_matter(port):
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(outcomes, port, (2, 0), wait_s=30.0)
+        for text in (b"GET / HTTP/1.1\n", b"[1]\n", b"[[1], 2]\n"):
+            for _ in range(100):
+                try:
+                    with socket.create_connection(("localhost", port), timeout=9) as stranger:
+                        stranger.sendall(text)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+        assert outcomes(port, (2, 1), wait_s=30.0) == [""]
+        assert first.result() == [""]
+
+
+def test_a_port_that_is_taken(port):
+    with socket.create_server(("", port)):
+        (said,) = outcomes(port, (2, 0))
+    assert f"port {port} cannot be listened at (Address already in use" in said
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_one_line(repo_root, port):
+    code = (
+        "from lts_jax.distributed import processes; processes.WAIT_S = 1.0\n"
+        "from lts_jax.cli.command import main; main()"
+    )
+    flags = [f"--coordinator=localhost:{port}", "--num_processes=2", "--process_id=0"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "eval", "--workdir=x", *flags],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stderr.startswith("error: process 1 of 2 did not come within 1 s: ")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
