@@ -17,6 +17,7 @@ from PIL import Image
 from lts_jax.data import buckets, examples, image_ops, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.distributed.mesh import make_mesh, put_batch, replicated
+from lts_jax.errors import NonFiniteOutputError
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.io import drawing
 from lts_jax.models import LTS
@@ -69,6 +70,7 @@ class MadeSplit:
         self.index = types.SimpleNamespace(
             text=self.text, category=["thing"] * len(columns), **arrays
         )
+        self.names = ("made",)
         self.counts = types.SimpleNamespace(images=len(sentences), sentences=len(columns))
 
     def record(self, number):
@@ -229,6 +231,19 @@ def test_each_image_is_decoded_and_encoded_once(name, monkeypatch):
     # All different, but for the last one, which fills the last group up.
     assert len(set(encoded[:n])) == n
     assert set(encoded[n:]) <= {encoded[n - 1]}
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("bfloat16", 3e38)])
+def test_outputs_that_are_not_finite_are_an_error(dtype, value):
+    """Else each mask would be empty, and the score 0.00: bfloat16 overflows as float32 does."""
+    split = MadeSplit(SENTENCES["few"])
+    evaluator, _, state = make_evaluator(split, dtype=jnp.dtype(dtype))
+    harmed = jax.tree.map(lambda p: p, state.params)
+    kernel = harmed["segmenter"]["mask"]["kernel"]
+    harmed["segmenter"]["mask"]["kernel"] = jnp.full_like(kernel, value)
+    said = rf"not finite for \d+ of {len(split.index.text)} sentences .* \(model\.dtype={dtype}\)"
+    with pytest.raises(NonFiniteOutputError, match=said):
+        evaluator.scores(state.replace(params=harmed))
 
 
 def test_a_lost_or_repeated_sentence_is_an_error():

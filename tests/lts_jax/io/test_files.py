@@ -13,7 +13,14 @@ from PIL import Image
 
 from benchmarks.kill_and_resume import shown
 from lts_jax.errors import ConfigError
-from lts_jax.io.files import only_run_in, whole_file, write_arrays, write_json, write_picture
+from lts_jax.io.files import (
+    only_run_in,
+    whole_file,
+    write_arrays,
+    write_json,
+    write_picture,
+    write_text,
+)
 from lts_jax.pretrained.backbone import save_tensors
 from lts_jax.training.logs import MetricWriter
 
@@ -51,6 +58,21 @@ def test_a_damaged_line_costs_itself_alone(tmp_path, capsys):
     log(tmp_path, 5, []).__exit__()
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4, 5]
     assert "metrics.jsonl: no metrics in line 3, 4, 5, 8: left out" in capsys.readouterr().err
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    """Somebody's folder may hold one under the name of a temporary file, or of the lock."""
+    mine, run = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("mine")
+    run.mkdir()
+    (run / ".report.html.tmp").symlink_to(mine)
+    (run / "report.html").symlink_to(mine)
+    write_text(run / "report.html", "page")
+    assert (run / "report.html").read_text() == "page" and mine.read_text() == "mine"
+    (run / ".lock").symlink_to(tmp_path / "new")
+    with pytest.raises(ConfigError, match=r"run/\.lock leads out of .*/run, to"), only_run_in(run):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):

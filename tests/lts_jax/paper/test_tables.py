@@ -51,6 +51,21 @@ def test_a_missing_split_is_evaluated(fake, tmp_path):
     assert fake.started == [("lts", 0)] * 2
 
 
+def test_a_run_that_is_left_out_says_why(fake, tmp_path, capsys):
+    make(tmp_path, table=1)
+    (tmp_path / "lts" / "seed0" / "eval" / "testB" / "run.json").unlink()
+    assert make(tmp_path, table=1, read_only=True)["rows"][0]["ours"]["val"]["oiou"] is None
+    said = "lts/seed0 is left out: the evaluation of testB is missing or was interrupted"
+    assert said in capsys.readouterr().err
+    path = tmp_path / "lts" / "seed0" / "eval" / "testB" / "run.json"
+    other = (tmp_path / "lts" / "seed0" / "eval" / "val" / "run.json").read_text()
+    path.write_text(json.dumps(json.loads(other) | {"step": 20}))
+    make(tmp_path, table=1, read_only=True)
+    assert "were not evaluated with the same checkpoint" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cannot read checkpoints from a path with"):
+        make(tmp_path / "runs[1]", table=1)
+
+
 def test_changed_epochs_go_on(fake, tmp_path):
     make(tmp_path, table=1)
     make(tmp_path, table=1, overrides=["--config.train.epochs=3"])

@@ -88,6 +88,30 @@ def test_missing_evaluations(tmp_path, trained_run):
         make_report(run, "lts", 10)
 
 
+def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
+    (run / "eval" / "testB").mkdir()  # killed before it wrote; testA was not begun
+    page = make_report(run, "lts", most=3)
+    said = "not in the report: the evaluation of testA, testB is not complete"
+    assert f"WARNING: {said}" in capsys.readouterr().err
+    assert "<b>Without testA, testB</b>, whose evaluation is missing or was interrupted" in page
+    (run / "eval" / "val" / "run.json").unlink()
+    with pytest.raises(ConfigError, match="the evaluation of testB, val was interrupted; lts eval"):
+        make_report(run, "lts", most=3)
+
+
+def test_splits_of_different_checkpoints_are_named(trained_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    for name in ("val", "testA"):
+        shutil.copytree(trained_run / "eval" / name, run / "eval" / name)
+    file = run / "eval" / "val" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"step": 9}))
+    make_report(run, "lts", most=3)
+    said = "evaluated with different checkpoints: val at step 9, testA at step 7"
+    assert said in capsys.readouterr().err
+
+
 def test_figures(trained_run, shapes_dir, tmp_path):
     evaluated = Evaluated.read(trained_run, "val")
     ids = [entry["sent_id"] for entry in evaluated.predictions[:2]]

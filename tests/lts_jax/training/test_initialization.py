@@ -6,6 +6,7 @@ import re
 import shutil
 from functools import partial
 
+import grain
 import jax
 import numpy as np
 import optax
@@ -142,6 +143,24 @@ def test_a_missing_file_is_named_with_its_field(tiny_config_factory, tmp_path):
     assert sources == {}
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
+
+
+def test_start_from_a_run_whose_best_checkpoint_is_damaged(tmp_path, capsys):
+    """As in an evaluation, the next best is taken, and the user told."""
+    run = {"config": {}, "data": {}, "weights": {}}
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, oiou in ((1, 0.3), (2, 0.9)):
+            value = {"w": np.full(3, float(step), np.float32)}
+            state = train_state.TrainState(np.int32(step), value, value, ())
+            batches = iter(grain.MapDataset.range(9).to_iter_dataset())
+            checkpoints.save(step, state, batches, run, ["a"])
+            checkpoints.score(step, {"oiou": oiou})
+    (tmp_path / "checkpoints" / "2" / "vocabulary" / "metadata").write_text('["b"]')
+    step, saved, theirs = initialization._read_run(tmp_path)
+    assert (step, saved["vocabulary"], theirs["params/w"].tolist()) == (1, ["a"], [1.0] * 3)
+    said = capsys.readouterr().err
+    assert "checkpoints/2 is damaged: its vocabulary has another checksum" in said
+    assert "taking step 1, the next best" in said
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
 import tfds_refcoco
 from lts_jax.configs import mini_refcoco as mini_refcoco_config
@@ -20,7 +21,7 @@ from lts_jax.evaluation.run import evaluate
 from lts_jax.io.files import only_run_in
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
-from lts_jax.training import loop
+from lts_jax.training import loop, setup
 from tests.lts_jax.helpers import independent, recorded
 from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.shapes import generate
@@ -253,6 +254,40 @@ def order(split):
     for epoch in itertools.count():
         drawn = np.random.PCG64([0, epoch]).random_raw(len(split.index.sent_id))
         yield from np.argsort(drawn, kind="stable")
+
+
+def test_a_path_that_orbax_cannot_read_is_refused_at_the_start(tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    config.data.dir = str(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"run\[1\]: Orbax cannot read .* with \[ \]: take"):
+        loop.train_and_evaluate(config, tmp_path / "run[1]")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_of_empty_masks_alone_is_refused(tiny_config_factory, tmp_path, capsys):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    images = []
+    for split in ("train", "val", "test"):
+        for number in range(8):
+            name = f"{split}{number}.png"
+            noise = np.random.default_rng(len(images)).integers(0, 255, (20, 30, 3), np.uint8)
+            Image.fromarray(noise).save(raw / name)
+            objects = [{"mask": {"polygons": [[0, 0, 9, 0, 9, 9]]}}] if split == "test" else []
+            sentence = {"text": "nothing here", "objects": list(range(len(objects)))}
+            images.append(
+                {"file": name, "split": split, "objects": objects, "sentences": [sentence]}
+            )
+    (raw / "custom.json").write_text(json.dumps({"images": images}))
+    tfds_refcoco.build("custom", tmp_path / "data", raw, progress=False)
+    config = tiny_config_factory()
+    config.data.dataset, config.data.dir = "custom", str(tmp_path / "data")
+    config.eval.splits = ("val",)
+    with pytest.raises(ConfigError, match=r"data\.train_split=train: all 8 masks are empty"):
+        loop.train(config, tmp_path / "run")
+    dataset = tfds_refcoco.open_dataset(tmp_path / "data", "custom")
+    setup._check_targets(dataset.split("test"), dataset.split("val"), config.data)
+    assert "eval.best_split val: all masks are empty" in capsys.readouterr().err
 
 
 def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
