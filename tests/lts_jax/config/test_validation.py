@@ -7,12 +7,13 @@ import pytest
 from flax import linen as nn
 
 from lts_jax.config.compatibility import check_same_model, check_same_run
+from lts_jax.config.flags import saved_config
 from lts_jax.config.validation import check_config
 from lts_jax.configs import default, refcoco
 from lts_jax.configs.fields import plain_config
+from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import one_device
 from tests.lts_jax.helpers.tiny import TINY
 
 
@@ -23,6 +24,13 @@ from tests.lts_jax.helpers.tiny import TINY
         ("data", "image_size", 0, r"data\.image_size=0 must be positive"),
         ("data", "image_size", 100, r"data\.image_size=100 must be a multiple of 32"),
         ("data", "max_words", 0, r"data\.max_words=0 must be positive"),
+        ("data", "max_words", 2 * 10**9, r"data\.max_words=2000000000 must be at most 1000"),
+        ("data", "image_size", 2**20, r"data\.image_size=1048576 must be at most 4096"),
+        ("model", "rounds", 10**9, r"model\.rounds=1000000000 must be at most 100"),
+        ("model", "backbone_stages", (1, 2, 10**9, 8, 4), r"stages=.* numbers of blocks, at most"),
+        ("model", "segmenter_rates", tuple(range(1, 99)), r"rates=.* at most 20"),
+        ("eval", "splits", ("../val",), r"eval\.splits=\['\.\./val'\] must be"),
+        ("eval", "splits", (3,), r"eval\.splits=\[3\] must be"),
         ("model", "dtype", "float16", r"model\.dtype='float16' is none of float32, bfloat16"),
         ("model", "prior", "mask", r"model\.prior"),
         ("model", "backbone_stages", (1, 1), r"model\.backbone_stages=\[1, 1\] must be five"),
@@ -68,6 +76,26 @@ def test_every_number_has_a_bound():
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert not all(check.accepts(10**10) for check in field.checks), name
             assert all(check.accepts(field.default) for check in field.checks), name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("eval.threshold", "0.5", r"eval\.threshold='0\.5' must be a number"),
+        ("eval.gallery", True, r"eval\.gallery=True must be a whole number"),
+        ("eval.gallery", 1.0, r"eval\.gallery=1\.0 must be a whole number"),
+        ("model.fuse", 1, r"model\.fuse=1 must be true or false"),
+        ("data.dir", None, r"data\.dir=None must be a text"),
+        ("eval.splits", "val", r"eval\.splits='val' must be a list"),
+    ],
+)
+def test_a_value_of_another_type(field, value, said):
+    """`--config.…` refuses them by itself; a file of somebody's run may hold any."""
+    saved = plain_config(default.get_config())
+    *sections, name = field.split(".")
+    saved[sections[0]][name] = value
+    with pytest.raises(ConfigError, match=said):
+        saved_config(saved)
 
 
 def variant(name, **changes):

@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from lts_jax.distributed.mesh import one_device, restore
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import one_device, restore
 
 OTHERS = {
     "jax_enable_x64": True,
