@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import arithmetic, provenance
+from lts_jax.experiment.timetable import Timetable
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.state.train_state import TrainState, init_state
@@ -145,23 +145,11 @@ class Experiment:
         )
         return float(examples / train.batch_size)
 
-    @property
-    def total_steps(self) -> int:
-        """Training steps of the run."""
-        return max(1, math.ceil(float(self.config.train.epochs) * self.steps_per_epoch))
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether `eval.best_split` is evaluated after a step.
-
-        A last stretch of less than half an interval is left to the evaluation after it.
-        """
-        every = max(1, round(self.config.eval.every_epochs * self.steps_per_epoch))
-        left = self.total_steps - step
-        return left == 0 or (step % every == 0 and left >= every / 2)
-
-    def logs_after(self, step: int) -> bool:
-        """Whether a step is logged."""
-        return self.evaluates_after(step) or step == 1 or step % self.config.train.log_every == 0
+    @cached_property
+    def timetable(self) -> Timetable:
+        """When the run ends, evaluates and logs."""
+        train, every = self.config.train, self.config.eval.every_epochs
+        return Timetable(self.steps_per_epoch, float(train.epochs), every, train.log_every)
 
     @cached_property
     def schedule(self) -> optax.Schedule:

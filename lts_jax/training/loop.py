@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     batches = experiment.train_batches()
     with only_run_of_all_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
         start, state = restore_or_initialize(experiment, checkpoints, batches, run, workdir)
-        total = experiment.total_steps
+        total = experiment.timetable.total_steps
         if start == total and checkpoints.scored(start):
             logger.info("%s is trained: step %d of %d", workdir, start, total)
             return
@@ -89,25 +89,26 @@ def train_loop(
     stop: Stop,
 ) -> None:
     """Takes the steps from `start` to the last one; logs, saves, evaluates and stops in between."""
-    config, total = experiment.config, experiment.total_steps
+    config, timetable = experiment.config, experiment.timetable
+    total = timetable.total_steps
     progress = Progress(total, config.train.batch_size)
     guard = LossGuard(experiment.sentence_ids, lambda: checkpoints.latest_step)
     pace = Pace(stop, config.checkpoint.every_minutes)
     split = experiment.dataset.split(config.eval.best_split)
     evaluator = Evaluator.from_experiment(experiment, split)
     validation = Validation(experiment, evaluator, checkpoints, writer, progress, stop)
-    if start and experiment.evaluates_after(start) and not checkpoints.scored(start):
+    if start and timetable.evaluates_after(start) and not checkpoints.scored(start):
         validation.evaluate(start, state)
     for step in range(start + 1, total + 1):
         state, losses = experiment.train_step(state, put_batch(next(batches), experiment.mesh))
         guard.add(step, losses)
         stop.training()
 
-        logs, evaluates = experiment.logs_after(step), experiment.evaluates_after(step)
+        logs, evaluates = timetable.logs_after(step), timetable.evaluates_after(step)
         if logs or step == start + 1:
             scalars = guard.check()
             scalars |= {"learning_rate": float(experiment.schedule(step - 1))}
-            scalars |= progress.report(step, scalars["loss"], step / experiment.steps_per_epoch)
+            scalars |= progress.report(step, scalars["loss"], step / timetable.steps_per_epoch)
             if logs:  # not the first step after a stop: the log is to be the same without it
                 writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
 

@@ -97,10 +97,11 @@ def restore_or_initialize(
         return state
 
     if resumed := read_newest(checkpoints, read):
-        if resumed[0] > experiment.total_steps:
+        total = experiment.timetable.total_steps
+        if resumed[0] > total:
             raise ConfigError(
                 f"{workdir} was trained for {resumed[0]} steps, and train.epochs="
-                f"{experiment.config.train.epochs} are {experiment.total_steps}. Take another "
+                f"{experiment.config.train.epochs} are {total}. Take another "
                 "--workdir."
             )
         return resumed

@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from lts_jax.distributed.mesh import one_device, restore
+from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import restore
 
 OTHERS = {
     "jax_enable_x64": True,
