@@ -81,7 +81,7 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
         write_json(temporary / "vocabulary.json", list(experiment.vocabulary.words))
         write_json(temporary / "preprocessing.json", preprocessing(trained))
         if kind != "safetensors":
-            for name in ("loader.py", "pixels.py"):
+            for name in ("loader.py", "pixels.py", "tokens.py"):
                 shutil.copy(_STANDALONE / name, temporary / name)
         if out.exists():
             out.rmdir()

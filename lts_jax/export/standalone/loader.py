@@ -1,20 +1,12 @@
 """`segment = load(FOLDER)`, then `segment(image, "man in blue")`; needs jax or onnxruntime."""
 
 import json
-import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pixels  # beside this file
-
-
-def words_of(sentence: str, spec: dict[str, Any]) -> list[str]:
-    """Splits a sentence into the words that the vocabulary counts."""
-    table, form = str.maketrans(spec["replace"]), spec["normalize"]
-    text = unicodedata.normalize(form, sentence.translate(table)).lower().translate(table)
-    return re.sub(spec["apart"], r" \g<0> ", unicodedata.normalize(form, text)).split()
+import pixels  # beside this file, as is tokens
+import tokens
 
 
 def load(folder: str | Path) -> Any:
@@ -38,10 +30,9 @@ def load(folder: str | Path) -> Any:
 
     def segment(image: np.ndarray, sentence: str) -> np.ndarray:
         square, place = pixels.fit(np.asarray(image), spec)
-        found = words_of(sentence, spec) or [""]
-        row = [ids.get(word, spec["unknown_id"]) for word in found[: spec["max_words"]]]
-        tokens = np.array([row + [spec["pad_id"]] * (spec["max_words"] - len(row))], np.int32)
-        inputs = {"image": square[None], "tokens": tokens, "length": np.full(1, len(row), np.int32)}
+        row = tokens.encode(sentence, ids, spec)
+        padded = np.array([row + [spec["pad_id"]] * (spec["max_words"] - len(row))], np.int32)
+        inputs = {"image": square[None], "tokens": padded, "length": np.full(1, len(row), np.int32)}
         return np.asarray(pixels.unfit(call(inputs)[0], place, spec))
 
     return segment

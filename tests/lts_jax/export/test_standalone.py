@@ -19,7 +19,7 @@ SPEC = json.loads(json.dumps({"replace": CLEANED, "normalize": "NFKC", "apart": 
 def loader():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(standalone.__file__).parent))
-        yield importlib.import_module("loader")
+        yield importlib.import_module("tokens")
 
 
 @settings(max_examples=300, deadline=None)
