@@ -34,4 +34,4 @@ def run(args: argparse.Namespace) -> None:
     page = make_report(args.workdir, args.variant, args.sentences, args.data)
     out = args.out or args.workdir / "report.html"
     write_text(out, page)
-    print(f"wrote {out}, {len(page.encode()) / 1e6:.1f} MB")
+    print(f"wrote {out}, {out.stat().st_size / 1e6:.1f} MB")

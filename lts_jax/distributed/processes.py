@@ -127,7 +127,9 @@ def in_first_process(context: contextlib.AbstractContextManager[object]) -> Iter
 
 def first_message(message: str) -> str:
     """Broadcasts the first non-empty message to all processes; "" if there is none."""
-    return next(filter(None, gather_bytes(message.encode())), b"").decode()
+    # A message may name a file whose name is not UTF-8.
+    messages = gather_bytes(message.encode(errors="surrogatepass"))
+    return next(filter(None, messages), b"").decode(errors="surrogatepass")
 
 
 def check_same_on_all(values: Mapping[str, Any]) -> None:

@@ -32,9 +32,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole UTF-8 file or none."""
+    r"""Writes a whole UTF-8 file or none; a file name that is no text is in it as `\udcff`."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:

@@ -104,6 +104,11 @@ def test_two_writers_do_not_meet(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_name_that_is_no_text_can_be_in_a_text(tmp_path):
+    write_text(tmp_path / "r.html", "bad\udcff λ")
+    assert (tmp_path / "r.html").read_bytes() == "bad\\udcff λ".encode()
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_the_umask_decides_who_reads_a_file(tmp_path, umask, mode):
     writers = {

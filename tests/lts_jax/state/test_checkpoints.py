@@ -3,6 +3,7 @@ import os
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
 import grain
 import jax.numpy as jnp
@@ -79,6 +80,16 @@ def test_everything_comes_back(saved):
 def test_an_empty_workdir_has_none(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step is None and checkpoints.best_step is None
+
+
+@pytest.mark.parametrize("read", [Checkpoints, CheckpointReader])
+def test_a_workdir_that_is_not_utf8_is_refused(tmp_path, read):
+    """TensorStore cannot name it, which would only be seen when everything is trained."""
+    workdir = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    (workdir / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"bytes that are not UTF-8.*rename it"):
+        read(workdir)
+    assert not list((workdir / "checkpoints").iterdir())
 
 
 def test_a_damaged_checkpoint_is_named(saved):

@@ -1,0 +1,82 @@
+"""A training on two processes that are both told to end, as when a job is preempted."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.lts_jax.helpers.recorded import as_flags
+
+pytestmark = pytest.mark.slow
+
+
+class Process:
+    """A training process, whose output is read as it comes."""
+
+    def __init__(self, repo_root, *flags):
+        self.said, self._news = "", threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lts_jax", "train", *flags],
+            cwd=repo_root,
+            env={**os.environ, "XLA_FLAGS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._news:
+                self.said += line
+                self._news.notify_all()
+
+    def wait_for(self, text):
+        with self._news:
+            found = self._news.wait_for(lambda: text in self.said, timeout=500)
+        assert found and self.process.poll() is None, self.said
+
+    def end(self):
+        status = self.process.wait(timeout=200)
+        self._reader.join(timeout=60)
+        return status
+
+
+def test_both_save_and_end_and_one_resumes(repo_root, tiny_config_factory, tmp_path):
+    config = tiny_config_factory()
+    config.train.epochs = 2000.0
+    config.eval.every_epochs = 2000.0
+    # Little to compile: it is not the network that is tested.
+    config.model.locate, config.model.segment, config.train.location_weight = "none", False, 0.0
+    config.data.image_size = 32
+    flags = ["--config=configs/shapes.py", f"--workdir={tmp_path}/run", *as_flags(config)]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    several = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+    processes = [Process(repo_root, *flags, *several, f"--process_id={k}") for k in (0, 1)]
+    try:
+        processes[0].wait_for("step 3/")
+        for process in processes:
+            process.process.send_signal(signal.SIGTERM)
+        statuses = [process.end() for process in processes]
+        assert statuses == [0, 0], [process.said for process in processes]
+        (step,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[0].said)
+        assert int(step) >= 3
+        assert (tmp_path / "run" / "checkpoints" / step).is_dir()
+        processes.append(Process(repo_root, *flags))
+        processes[2].wait_for(f"resumed from step {step} of")
+        processes[2].wait_for("first step in")
+        processes[2].process.send_signal(signal.SIGTERM)
+        assert processes[2].end() == 0, processes[2].said
+        (later,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[2].said)
+        assert int(later) > int(step)
+    finally:
+        for process in processes:
+            process.process.kill()
