@@ -69,7 +69,8 @@ def restore(
 
         def read(step: int) -> Trained:
             saved = checkpoints.read_run(step)
-            used = read_config(checkpoints, step) if config is None else config
+            folder = checkpoints.folder / str(step)
+            used = _check_saved(saved["config"], folder) if config is None else config
             check_same_model(saved["config"], used, workdir)
             experiment = Experiment(used, mesh, saved["vocabulary"])
             state = checkpoints.restore_network(step, experiment.abstract_network)
@@ -85,9 +86,11 @@ def read_config(checkpoints: CheckpointReader, step: int) -> ConfigDict:
       ConfigError: it makes no sense.
       UnreadableCheckpointError: the checkpoint is damaged.
     """
-    saved = checkpoints.read_run(step)["config"]
+    return _check_saved(checkpoints.read_run(step)["config"], checkpoints.folder / str(step))
+
+
+def _check_saved(saved: dict[str, Any], folder: Path) -> ConfigDict:
     try:
         return saved_config(saved)
     except ConfigError as error:
-        folder = checkpoints.folder / str(step)
         raise ConfigError(f"{folder}: the checkpoint's config: {error}") from error

@@ -117,6 +117,7 @@ class Checkpoints(CheckpointReader):
         """
         with self._writing():
             self._writer.wait_until_finished()
+        multihost_utils.sync_global_devices("written")  # the first process renames its folder
         try:
             self.read_run(step)
             self.read_variables(step)
