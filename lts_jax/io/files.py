@@ -63,6 +63,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         with name_in_errors(path):
             yield temporary
             temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

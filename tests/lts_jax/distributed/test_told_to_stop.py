@@ -12,7 +12,7 @@ import pytest
 
 from tests.lts_jax.helpers.recorded import as_flags
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # two compilations by each
 
 
 class Process:
@@ -39,7 +39,7 @@ class Process:
 
     def wait_for(self, text):
         with self._news:
-            found = self._news.wait_for(lambda: text in self.said, timeout=500)
+            found = self._news.wait_for(lambda: text in self.said, timeout=600)
         assert found and self.process.poll() is None, self.said
 
     def end(self):

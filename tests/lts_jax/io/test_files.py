@@ -109,6 +109,14 @@ def test_a_name_that_is_no_text_can_be_in_a_text(tmp_path):
     assert (tmp_path / "r.html").read_bytes() == "bad\\udcff λ".encode()
 
 
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / "r.html").mkdir()
+    with pytest.raises(OSError, match=r"'[^']*/r\.html'") as error:
+        write_text(tmp_path / "r.html", "x")
+    assert ".tmp" not in str(error.value).partition("->")[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_the_umask_decides_who_reads_a_file(tmp_path, umask, mode):
     writers = {
