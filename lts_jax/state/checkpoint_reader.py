@@ -1,5 +1,6 @@
 """Reads the checkpoints of a run, by Orbax."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Sequence
@@ -166,9 +167,10 @@ class CheckpointReader:
 
     def _read_network(self, step: int) -> dict[str, Any]:
         """Reads the network into NumPy arrays, in this process alone."""
-        folder = self.folder / str(step) / "state"
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            tree = checkpointer.metadata(folder).item_metadata.tree
+        folder = self._reader.directory / str(step) / "state"
+        # Not by a Checkpointer, which warns that the folder is no whole checkpoint.
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            tree = handler.metadata(folder).tree
             wanted = {name: tree[name] for name in _NETWORK}
             _check_size(jax.tree.leaves(wanted), folder)
             as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
@@ -177,7 +179,7 @@ class CheckpointReader:
                 restore_args=jax.tree.map(lambda _: as_numpy, wanted),
                 partial_restore=True,
             )
-            network: dict[str, Any] = checkpointer.restore(folder, args=args)
+            network: dict[str, Any] = handler.restore(folder, args=args)
         return network
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
