@@ -20,6 +20,7 @@ from lts_jax.cli.session import (
 )
 from lts_jax.config.flags import load_config
 from lts_jax.errors import ConfigError, Stopped
+from tfds_refcoco.console import EscapedStream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
     configure_jax()
     stop = Stop()
     stop.listen()
+    if isinstance(sys.stdout, EscapedStream):  # who no longer reads must not cost steps: save them
+        sys.stdout.on_closed = lambda: signal.raise_signal(signal.SIGTERM)
     try:
         with joined(args):
             train_and_evaluate(config, workdir, stop)

@@ -61,6 +61,20 @@ def test_a_closed_pipe_ends_quietly(repo_root, lines):
     assert process.returncode == (141 if lines > 1 or os.environ.get("PYTHONUNBUFFERED") else 0)
 
 
+def test_what_a_closed_pipe_does_can_be_chosen(repo_root):
+    """A training saves and ends; what it prints meanwhile goes nowhere."""
+    read, write = os.pipe()
+    os.close(read)
+    code = (
+        "import sys\nsys.stdout.on_closed = lambda: print('closed', file=sys.stderr)\n"
+        "for _ in range(100_000): print('x' * 9)\nsys.exit(5)"
+    )
+    process = python(repo_root, code, stdout=write)
+    os.close(write)
+    assert process.communicate(timeout=60)[1] == b"closed\n"
+    assert process.returncode == 5
+
+
 def test_a_full_disk_is_an_error_that_is_not_said_twice(repo_root):
     code = "try: print('x'); finish_streams()\nexcept OSError as e: sys.exit(f'error: {e}')"
     with open("/dev/full", "wb") as full:  # noqa: PTH123
