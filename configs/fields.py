@@ -66,8 +66,8 @@ BLOCKS = Check(
     "must be five numbers of blocks, each at most 1,000",
 )
 RATES = Check(
-    lambda x: len(set(x)) == len(x) and all(_is_count(n) and n <= 1000 for n in x),
-    "must be positive whole numbers, each once and at most 1,000",
+    lambda x: all(_is_count(n) and n <= 1000 for n in x) and len(set(x)) == len(x) <= 20,
+    "must be at most 20 positive whole numbers up to 1,000, each once",
 )
 INCREASING = Check(
     lambda x: (

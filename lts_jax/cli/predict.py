@@ -47,6 +47,6 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--out: give the folder of the results")
     configure_jax()
     check_devices()
+    predictor = Predictor(workdir, step, trained_config(args, workdir, step))
     with batch.results_folder(Path(args.out), args.overwrite) as out:
-        predictor = Predictor(workdir, step, trained_config(args, workdir, step))
         batch.write_predictions(predictor, jobs, out)

@@ -122,7 +122,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     )
     try:
         _refuse(values(arguments)[1:])
-        config: ConfigDict = _split_lists(holder.value)
+        config = _split_lists(holder.value)
         check_config(config)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
@@ -206,7 +206,9 @@ def _describe(error: Exception) -> str:
     if message.startswith("Failed loading config file config_config"):
         message = message.rstrip().splitlines()[-1].strip()
     message = message.replace("module 'config_config' has no attribute", "the file has no function")
-    message = message.replace("object has no attribute 'to_dict'", "is what get_config() returns")
+    message = re.sub(
+        r"object has no attribute '(get|to_dict)'", "is what get_config() returns", message
+    )
     # It quotes the name of an unknown field, and prints a pair of message and value.
     message = re.sub(r"^'(\w+)'\nDid you mean", r"unknown field \1. Did you mean", message)
     message = re.sub(r"\('(.*)', '(.*)'\)$", r"\1 '\2'", message)

@@ -174,9 +174,9 @@ def test_a_mask_of_another_format(split, made, tmp_path):
 def test_bad_files(split, made, tmp_path):
     (tmp_path / "half.json").write_text("[{")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    for name in ("half.json", "deep.json"):
-        with pytest.raises(DataError, match="no whole JSON"):
-            Predictions(tmp_path / name)
+    for name, said in {"half": "no whole JSON", "deep": "nested too deeply"}.items():
+        with pytest.raises(DataError, match=said):
+            Predictions(tmp_path / f"{name}.json")
     with pytest.raises(DataError, match="missing"):
         Predictions(tmp_path / "none.json")
     folder = tmp_path / "png"

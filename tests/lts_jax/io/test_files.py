@@ -123,7 +123,7 @@ def test_the_umask_decides_who_reads_a_file(tmp_path, umask, mode):
         "a.json": lambda path: write_json(path, {}),
         "a.npz": lambda path: write_arrays(path, {"x": np.zeros(2)}),
         "a.png": lambda path: write_picture(path, Image.new("L", (2, 2))),
-        "a.safetensors": lambda path: save_tensors(path, {"x": np.zeros(2)}, {}),
+        "a.safetensors": lambda path: save_tensors(path, {"x": np.zeros(2)}, [], {}),
     }
     before = os.umask(umask)
     try:
