@@ -7,6 +7,7 @@ afterwards, where the dilation is even: a quarter of the work. Of the fine half 
 all sentences about an image.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.convolution import convolve
+from lts_jax.models.convolution import convolve, convolve_map
 from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_nearest
 
 
@@ -51,6 +52,8 @@ def convolve_part(
         x, doubled = upsample_nearest(x), False
     if kernel.ndim == 2:
         y = x @ kernel
+    elif x.shape[-1] == 1:
+        y = convolve_map(x, kernel, dilation)
     else:
         dilation //= 1 + doubled
         pad = dilation * (kernel.shape[0] // 2)
@@ -91,13 +94,15 @@ class ConvNormActOfParts(nn.Module):
             _Kernel(shape, name="conv")(), *parts, dtype=self.dtype
         )
         sentences, height, width = (max(x.shape[axis] for x in parts) for axis in range(3))
-        total, begin = jnp.zeros((), whole.dtype), 0
-        for i, x in enumerate(parts):
-            kernel = whole[..., begin : begin + x.shape[-1], :]
-            begin += x.shape[-1]
+        ends = list(itertools.accumulate(x.shape[-1] for x in parts))
+        total = jnp.zeros((), whole.dtype)
+        # The largest one last: the rest is then what cuDNN adds to it.
+        for i in sorted(range(len(parts)), key=lambda i: parts[i].size):
+            x = parts[i]
             if i == 1 and known is not None:
                 y = known
             else:
+                kernel = whole[..., ends[i] - x.shape[-1] : ends[i], :]
                 y = convolve_part(x, kernel, self.dilation, (height, width))
             total += for_sentences(y, sentences)
         return norm_act(total, train=train, dtype=self.dtype)

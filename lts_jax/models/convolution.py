@@ -41,6 +41,48 @@ def convolve(
     return _convolve(x, kernel, window_strides[0], rhs_dilation[0])
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_map(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    """Convolves a single channel, `[B, H, W, 1]` with `[k, k, 1, F]`, at stride 1.
+
+    As a sum of products with numbers, which XLA computes together with what it is added to. The
+    convolution would write a result of F channels for that.
+    """
+    wide = kernel.astype(jnp.float32)
+    taps = zip(
+        _shifted(x, kernel.shape[0], dilation), wide.reshape(-1, wide.shape[-1]), strict=True
+    )
+    total: jax.Array = sum(seen.astype(jnp.float32) * tap for seen, tap in taps)  # type: ignore
+    return total.astype(x.dtype)
+
+
+def _map_backward(dilation: int, saved: Any, dy: jax.Array) -> Any:
+    x, kernel = saved
+    k, features = kernel.shape[0], kernel.shape[-1]
+    seen = jnp.concatenate(_shifted(x, k, dilation), axis=-1).reshape(-1, k * k)
+    flat = dy.reshape(-1, features)
+    of_kernel = jnp.matmul(seen.T, flat, preferred_element_type=jnp.float32)
+    # What each output asks of the inputs around it, collected the other way round.
+    asked = (dy @ kernel.reshape(-1, features).T)[..., ::-1]
+    parts = [of_tap[..., tap : tap + 1] for tap, of_tap in enumerate(_shifted(asked, k, dilation))]
+    of_x: jax.Array = sum(part.astype(jnp.float32) for part in parts)  # type: ignore
+    return of_x.astype(x.dtype), of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+convolve_map.defvjp(
+    lambda x, kernel, dilation: (convolve_map(x, kernel, dilation), (x, kernel)), _map_backward
+)
+
+
+def _shifted(x: jax.Array, taps: int, dilation: int) -> list[jax.Array]:
+    """What each tap sees: x, moved, with zeros where there is none."""
+    h, w = x.shape[1:3]
+    pad = dilation * (taps // 2)
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    shifts = [(i * dilation, j * dilation) for i in range(taps) for j in range(taps)]
+    return [x[:, i : i + h, j : j + w] for i, j in shifts]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.Array:
     return _by_xla(x, kernel, stride, dilation)

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
+from lts_jax.models.batch_norm import BatchNormAct
 from lts_jax.models.convolution import convolve
 
 Dtype = Any
@@ -17,6 +19,11 @@ EPSILON = 1e-5
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=NEGATIVE_SLOPE)
 """g of Eq. 5 and 7; Darknet's activation too."""
+
+batch_norm_act = functools.partial(
+    BatchNormAct, slope=NEGATIVE_SLOPE, epsilon=EPSILON, momentum=0.9
+)
+"""Darknet's, then g; momentum 0.9 is what torch calls 0.1."""
 
 
 class ConvNormAct(nn.Module):
@@ -78,37 +85,16 @@ def norm_act(
     negative_slope: float = NEGATIVE_SLOPE,
     epsilon: float = EPSILON,
 ) -> jax.Array:
-    """BatchNorm of the module that calls, of this name, then LeakyReLU.
-
-    For the backward pass nothing but x and the batch's sums is kept; it computes the rest again.
-    Else BatchNorm would keep x once more and in float32, where the network computes in bfloat16.
-    """
-
-    def call(norm: nn.Module, x: jax.Array) -> jax.Array:
-        return nn.leaky_relu(norm(x), negative_slope)
-
-    norm = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,  # what torch calls 0.1
-        epsilon=epsilon,
-        dtype=dtype,
-        name=name,
-    )
-    return (nn.remat(call, policy=_is_sum) if train else call)(norm, x)
-
-
-def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
-    return bool(primitive.name == "reduce_sum")
+    """BatchNorm of the module that calls, of this name, then LeakyReLU."""
+    norm = batch_norm_act(slope=negative_slope, epsilon=epsilon, dtype=dtype, name=name)
+    y: jax.Array = norm(x, train=train)
+    return y
 
 
 class ConvTranspose2x(nn.Module):
     """Transposed convolution, kernel 4×4, stride 2, padding 1, without bias: doubles the size.
 
-    Equals `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1, bias=False)`. The four
-    output phases are 2×2 convolutions of the same padded input (output row 2m reads input rows
-    m-1 and m through taps 3 and 1, row 2m+1 reads m and m+1 through 2 and 0), computed as one
-    matrix product and interleaved. On the CPU, XLA's weight gradient of the equivalent
-    convolution takes twenty times as long.
+    Equals `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1, bias=False)`.
     """
 
     features: int
@@ -117,23 +103,62 @@ class ConvTranspose2x(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[B, H, W, C]` to `[B, 2H, 2W, features]`."""
-        b, h, w, c = x.shape
-        f = self.features
+        c = x.shape[-1]
         # Each output pixel sums 2×2 of the 4×4 taps, hence the fan-in of 4C.
         init = nn.initializers.normal((4 * c) ** -0.5)
-        kernel = self.param("kernel", init, (4, 4, c, f))
+        kernel = self.param("kernel", init, (4, 4, c, self.features))
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        # Reversed, the taps 3 2 1 0 of one axis are [tap, phase] in order.
-        kernel = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, f)
-        kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * f)
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        patches = [x[:, i : i + h + 1, j : j + w + 1] for i in (0, 1) for j in (0, 1)]
-        phases = jnp.split(jnp.concatenate(patches, axis=-1) @ kernel, 4, axis=-1)
-        rows = [
-            jnp.stack([phases[2 * i + j][:, i : i + h, j : j + w] for j in (0, 1)], axis=3)
-            for i in (0, 1)
-        ]
-        return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, f)
+        y: jax.Array = lax.platform_dependent(x, kernel, cpu=_doubled_by_phases, default=_doubled)
+        return y
+
+
+@jax.custom_vjp
+def _doubled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """By its definition: the gradient of the convolution that halves the size.
+
+    So are the gradients in the form that cuDNN has kernels for.
+    """
+    b, h, w, _ = x.shape
+    y = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda y: _halved(y, kernel), y)(x)[0]
+
+
+def _doubled_backward(saved: Any, dy: jax.Array) -> Any:
+    x, kernel = saved
+    of_kernel = jax.linear_transpose(lambda k: _halved(dy, k), kernel)
+    return _halved(dy, kernel), of_kernel(x)[0]
+
+
+_doubled.defvjp(lambda x, kernel: (_doubled(x, kernel), (x, kernel)), _doubled_backward)
+
+
+def _halved(y: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves `[B, 2H, 2W, F]` with `[4, 4, C, F]` at stride 2 to `[B, H, W, C]`."""
+    return lax.conv_general_dilated(
+        y, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWOI", "NHWC")
+    )
+
+
+def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same: XLA's CPU backend takes twenty times as long for the gradient of `_doubled`.
+
+    The four output phases are 2×2 convolutions of the same padded input (output row 2m reads input
+    rows m-1 and m through taps 3 and 1, row 2m+1 reads m and m+1 through 2 and 0), computed as one
+    matrix product and interleaved.
+    """
+    b, h, w, c = x.shape
+    f = kernel.shape[-1]
+    # Reversed, the taps 3 2 1 0 of one axis are [tap, phase] in order.
+    kernel = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, f)
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * f)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = [x[:, i : i + h + 1, j : j + w + 1] for i in (0, 1) for j in (0, 1)]
+    phases = jnp.split(jnp.concatenate(patches, axis=-1) @ kernel, 4, axis=-1)
+    rows = [
+        jnp.stack([phases[2 * i + j][:, i : i + h, j : j + w] for j in (0, 1)], axis=3)
+        for i in (0, 1)
+    ]
+    return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, f)
 
 
 def rematerialized(active: bool) -> Callable[..., Any]:

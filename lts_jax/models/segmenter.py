@@ -1,6 +1,7 @@
 """The segmenter: from features and a position prior to the mask (Section 3.3, Figure 3)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ from lts_jax.models.layers import (
     ConvNormAct,
     ConvTranspose2x,
     Dtype,
+    batch_norm_act,
     for_sentences,
-    norm_act,
 )
 
 
@@ -70,8 +71,8 @@ class Segmenter(nn.Module):
             [jnp.concatenate(branches, axis=-1), pooled], train=train
         )
         x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
-        x = norm_act(x, train=train, dtype=self.dtype, name="upsample_norm")
-        return nn.Dense(1, dtype=self.dtype, name="mask")(x)[..., 0]
+        norm = batch_norm_act(dtype=self.dtype, name="upsample_norm")
+        return _mask(norm, _Score(dtype=self.dtype, name="mask"), x, train=train)
 
     def of_image(self, fine: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b h w f"]]:
         """What the fine half of F_m3 adds to each branch, for `known`; no sentence changes it.
@@ -95,3 +96,36 @@ class Segmenter(nn.Module):
     def _branches(self) -> dict[str, int]:
         """Their names and dilations; 0 is the 1×1 convolution's."""
         return {"aspp_1x1": 0} | {f"aspp_rate{rate}": rate for rate in self.rates}
+
+
+class _Score(nn.Module):
+    """`flax.linen.Dense(1)`, as a sum over the channels.
+
+    XLA computes a sum together with what it is of, and so never writes that; a product of matrices
+    reads it from memory. At H/4 × W/4 that is the largest array of the segmenter.
+    """
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", nn.linear.default_kernel_init, (x.shape[-1], 1))
+        bias = self.param("bias", nn.initializers.zeros, (1,))
+        kernel, bias = nn.dtypes.promote_dtype(kernel, bias, dtype=self.dtype)
+        total = (x.astype(jnp.float32) * kernel[:, 0].astype(jnp.float32)).sum(-1)
+        return total.astype(self.dtype) + bias
+
+
+def _mask(norm: nn.Module, score: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:
+    """The logits of normalized features, which the backward pass computes again."""
+
+    def call(norm: Any, score: Any, x: jax.Array) -> jax.Array:
+        logits: jax.Array = score(norm(x, train=train))
+        return logits
+
+    logits: jax.Array = (nn.remat(call, policy=_is_sum) if train else call)(norm, score, x)
+    return logits
+
+
+def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
+    return bool(primitive.name == "reduce_sum")

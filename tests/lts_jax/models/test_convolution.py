@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from lts_jax.models.convolution import convolve
+from lts_jax.models.convolution import convolve, convolve_map
+from tests.lts_jax.helpers.oracles import relative_error
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,21 @@ def test_half_precision_adds_up_in_single():
     gradient = jax.grad(total)(kernel)
     assert gradient.dtype == jnp.bfloat16
     assert float(gradient[1, 1, 0, 0]) == float(jnp.bfloat16(1200))  # 256 would be the end of it
+
+
+@pytest.mark.parametrize(("size", "dilation"), [((7, 10), 1), ((9, 6), 3), ((4, 5), 6)])
+def test_of_one_channel_as_of_several(size, dilation):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, *size, 1))
+    kernel = jax.random.normal(keys[1], (3, 3, 1, 5))
+    cotangent = jax.random.normal(keys[2], (2, *size, 5))
+    pad = ((dilation, dilation),) * 2
+
+    def whole(x, kernel):
+        return convolve(x, kernel, (1, 1), pad, rhs_dilation=(dilation,) * 2)
+
+    ours, vjp = jax.vjp(lambda x, kernel: convolve_map(x, kernel, dilation), x, kernel)
+    theirs, their_vjp = jax.vjp(whole, x, kernel)
+    pairs = zip((ours, *vjp(cotangent)), (theirs, *their_vjp(cotangent)), strict=True)
+    for mine, other in pairs:
+        assert relative_error(mine, other) < 1e-5

@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lts_jax.models.layers import ConvNormAct, ConvTranspose2x, upsample_nearest
+from lts_jax.models.layers import (
+    ConvNormAct,
+    ConvTranspose2x,
+    _doubled,
+    _doubled_by_phases,
+    upsample_nearest,
+)
 from tests.lts_jax.helpers.oracles import batch_norm_variables, relative_error, to_nchw, to_nhwc
 
 torch = pytest.importorskip("torch", reason="torch is the oracle of the layers")
@@ -60,6 +66,18 @@ def test_transposed_convolution_equals_torch():
     assert relative_error(grad_x, to_nhwc(x_torch.grad)) < 1e-5
     grad_kernel = theirs.weight.grad.numpy().transpose(2, 3, 0, 1)
     assert relative_error(grads["params"]["kernel"], grad_kernel) < 1e-5
+
+
+def test_transposed_convolution_of_accelerators():
+    """Nothing runs it on a CPU, where the tests of the whole network are."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 5, 6, 3))
+    kernel = jax.random.normal(keys[1], (4, 4, 3, 7))
+    cotangent = jax.random.normal(keys[2], (2, 10, 12, 7))
+    ours, vjp = jax.vjp(_doubled, x, kernel)
+    on_cpu, their_vjp = jax.vjp(_doubled_by_phases, x, kernel)
+    for a, b in zip((ours, *vjp(cotangent)), (on_cpu, *their_vjp(cotangent)), strict=True):
+        assert relative_error(a, b) < 1e-5
 
 
 def test_upsample_nearest_equals_torch():

@@ -1,0 +1,177 @@
+"""What the vendors publish about the devices that `benchmarks.compile_for` compiles for."""
+
+import dataclasses
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A GPU, or a TPU chip.
+
+    Attributes:
+      title: its name, for tables.
+      memory: bytes.
+      bandwidth: of the memory, bytes a second.
+      bfloat16: operations a second of a matrix product, accumulated in float32, without sparsity.
+      float32: the same for float32 operands as JAX multiplies them by default: in TF32 on GPUs, by
+        way of bfloat16 on TPUs.
+      link: bytes a second to other devices, in each direction; 0 if it has no links of its own.
+      source: of these numbers.
+    """
+
+    title: str
+    memory: int
+    bandwidth: float
+    bfloat16: float
+    float32: float
+    link: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class GPU(Device):
+    """A GPU, with what XLA wants to know of one.
+
+    Attributes:
+      capability: CUDA compute capability.
+      cores: streaming multiprocessors.
+      fpus: float32 units of each.
+      threads: of a multiprocessor, at most.
+      shared: bytes of a multiprocessor's shared memory.
+      l2: bytes of the second-level cache.
+      clock: GHz.
+    """
+
+    capability: tuple[int, int]
+    cores: int
+    fpus: int
+    threads: int
+    shared: int
+    l2: int
+    clock: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TPU(Device):
+    """A TPU chip.
+
+    Attributes:
+      generation: libtpu's name of it.
+      accelerator: Google Cloud's name of a slice, up to the number of cores or chips.
+      flat: whether slices have two dimensions, and not three.
+      megacore: whether libtpu must be told to make one device of a chip's two cores.
+    """
+
+    generation: str
+    accelerator: str
+    flat: bool
+    megacore: bool = False
+
+
+_HOPPER = {"capability": (9, 0), "fpus": 128, "threads": 2048, "shared": 233472}
+_HOPPER_RATES = {"bfloat16": 989.4e12, "float32": 494.7e12, "link": 450e9}
+_AMPERE = {"capability": (8, 0), "fpus": 64, "threads": 2048, "shared": 167936}
+
+DEVICES: dict[str, GPU | TPU] = {
+    "h100": GPU(
+        title="H100 SXM, 80 GB",
+        memory=84942979072,
+        bandwidth=3352.32e9,
+        source="NVIDIA H100 datasheet; XLA's h100_sxm target config",
+        cores=132,
+        l2=50 * 2**20,
+        clock=1.98,
+        **_HOPPER_RATES,
+        **_HOPPER,  # type: ignore[arg-type]
+    ),
+    "h200": GPU(
+        title="H200 SXM, 141 GB",
+        memory=151397597184,
+        bandwidth=4800e9,
+        source="NVIDIA H200 datasheet; XLA's h200 target config",
+        cores=132,
+        l2=50 * 2**20,
+        clock=1.98,
+        **_HOPPER_RATES,
+        **_HOPPER,  # type: ignore[arg-type]
+    ),
+    "a100": GPU(
+        title="A100 SXM, 80 GB",
+        memory=85100068864,
+        bandwidth=2039.04e9,
+        bfloat16=312e12,
+        float32=156e12,
+        link=300e9,
+        source="NVIDIA A100 datasheet; XLA's a100_sxm_80 target config",
+        cores=108,
+        l2=40 * 2**20,
+        clock=1.41,
+        **_AMPERE,  # type: ignore[arg-type]
+    ),
+    "rtx4090": GPU(
+        title="RTX 4090, 24 GB",
+        memory=24564 * 2**20,
+        bandwidth=1008e9,
+        bfloat16=165.2e12,
+        float32=82.6e12,
+        link=0.0,
+        source="NVIDIA Ada GPU Architecture whitepaper, Appendix A",
+        capability=(8, 9),
+        cores=128,
+        fpus=128,
+        threads=1536,
+        shared=102400,
+        l2=72 * 2**20,
+        clock=2.52,
+    ),
+    "v4": TPU(
+        title="TPU v4, 32 GB",
+        memory=32 * GIB,
+        bandwidth=1228e9,
+        bfloat16=275e12,
+        float32=275e12,
+        link=300e9,
+        source="Google Cloud, TPU v4 system architecture",
+        generation="v4",
+        accelerator="v4",
+        flat=False,
+        megacore=True,
+    ),
+    "v5e": TPU(
+        title="TPU v5e, 16 GB",
+        memory=16 * GIB,
+        bandwidth=819e9,
+        bfloat16=197e12,
+        float32=197e12,
+        link=200e9,
+        source="Google Cloud, TPU v5e system architecture",
+        generation="v5e",
+        accelerator="v5litepod",
+        flat=True,
+    ),
+    "v5p": TPU(
+        title="TPU v5p, 95 GB",
+        memory=95 * GIB,
+        bandwidth=2765e9,
+        bfloat16=459e12,
+        float32=459e12,
+        link=600e9,
+        source="Google Cloud, TPU v5p system architecture",
+        generation="v5p",
+        accelerator="v5p",
+        flat=False,
+    ),
+    "v6e": TPU(
+        title="TPU v6e, 32 GB",
+        memory=32 * GIB,
+        bandwidth=1640e9,
+        bfloat16=918e12,
+        float32=918e12,
+        link=448e9,
+        source="Google Cloud, TPU v6e system architecture",
+        generation="v6e",
+        accelerator="v6e",
+        flat=True,
+    ),
+}
