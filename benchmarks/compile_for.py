@@ -85,8 +85,7 @@ def largest_batch(
             known[n] = peak(n * multiple)
         return known[n] <= limit
 
-    low, n = 0, first
-    high: int | None = None
+    low, high, n = 0, None, first
     while high is None or high - low > max(1, low // 50):
         if fits(n):
             low = n
@@ -97,14 +96,17 @@ def largest_batch(
 
 
 def _next(known: dict[int, float], low: int, high: int | None, limit: float) -> int:
-    finite = sorted((n, bytes_) for n, bytes_ in known.items() if bytes_ < float("inf"))
-    if len(finite) < 2:
-        return 2 * low if high is None else max(1, (low + high) // 2)
-    (a, at_a), (b, at_b) = finite[-2:]
-    slope = max((at_b - at_a) / (b - a), 1.0)
-    guess = int(a + (limit - at_a) / slope)
-    top = guess if high is None else min(guess, high - 1)
-    return max(low + 1, top)
+    """Where a line meets the limit, if that may be between the bounds; else half way."""
+    finite = sorted(n for n in known if known[n] < float("inf"))
+    if len(finite) > 1:
+        first, last = finite[0], finite[-1]
+        slope = (known[last] - known[first]) / (last - first)
+        guess = last + int((limit - known[last]) // max(slope, 1.0))
+        if guess <= low:  # is there more to be had?
+            guess = low + max(1, low // 50)
+        if high is None or guess < high:
+            return guess
+    return 2 * low if high is None else (low + high) // 2
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.convolution import convolve, convolve_map
+from lts_jax.models.convolution import convolve, convolve_map, multiply_map
 from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_nearest
 
 
@@ -51,7 +51,7 @@ def convolve_part(
     if doubled and kernel.ndim > 2 and dilation % 2:
         x, doubled = upsample_nearest(x), False
     if kernel.ndim == 2:
-        y = x @ kernel
+        y = multiply_map(x, kernel) if x.shape[-1] == 1 else x @ kernel
     elif x.shape[-1] == 1:
         y = convolve_map(x, kernel, dilation)
     else:

@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
+_ROW_MAJOR = Layout((0, 1, 2, 3))
 _ENOUGH_CHANNELS = 24
 """Of the input: a product over fewer is slower than XLA's convolution."""
 
@@ -39,6 +41,15 @@ def convolve(
       rhs_dilation: twice the same.
     """
     return _convolve(x, kernel, window_strides[0], rhs_dilation[0])
+
+
+def multiply_map(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies a single channel, `[B, H, W, 1]` with `[1, F]`.
+
+    The gradients are sums then. As a product of matrices they would be ones with a single column,
+    for which XLA's Triton compiler fails: "Reshape input and output shapes must be the same".
+    """
+    return (x.astype(jnp.float32) * kernel[0].astype(jnp.float32)).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -100,7 +111,9 @@ def _backward(stride: int, dilation: int, saved: Any, dy: jax.Array) -> Any:
 
     def by_xla(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
         of_kernel = jax.linear_transpose(lambda k: _by_xla(x, k, stride, dilation), kernel)
-        return of_input(kernel, dy), of_kernel(dy)[0]
+        # Else Adam's moments, and the parameter, take the layout that cuDNN's gradient has, and are
+        # copied to and fro.
+        return of_input(kernel, dy), with_layout_constraint(of_kernel(dy)[0], _ROW_MAJOR)
 
     def by_taps(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
         dx = (
