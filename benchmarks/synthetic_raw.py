@@ -15,7 +15,7 @@ import pickle
 import random
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ TEXT_FILES = ("val.json", "testA.json", "testB.json")
 
 
 def write_raw(
-    photos: Path, expressions: Path, out: Path, *, images: int, sentences: int, seed: int = 0
+    photos: Path,
+    expressions: Path,
+    out: Path,
+    *,
+    images: int,
+    sentences: int,
+    seed: int = 0,
+    split_images: Mapping[str, int] = SPLIT_IMAGES,
 ) -> None:
     """Writes `images/train2014/*.jpg`, `refcoco/instances.json` and `refcoco/refs(unc).p`.
 
@@ -39,6 +46,7 @@ def write_raw(
       images: their number, at least one for each split.
       sentences: their number, at least three for each image.
       seed: of the choice of objects and sentences.
+      split_images: proportions of the splits, train first.
 
     Raises:
       ValueError: the numbers are too small, or no photo has enough objects.
@@ -53,7 +61,7 @@ def write_raw(
     usable = _photos_with_objects(content)
     rng.shuffle(usable)
     texts = _read_texts(expressions)
-    splits = _splits(images)
+    splits = _splits(images, split_images)
 
     folder = out / "images" / "train2014"
     folder.mkdir(parents=True)
@@ -111,12 +119,10 @@ def _read_texts(folder: Path) -> list[str]:
     return [sentence["sent"] for ref in refs for sentence in ref["sentences"]]
 
 
-def _splits(images: int) -> list[str]:
-    """Returns the split of each image, in RefCOCO's proportions, at least one image each."""
-    whole = sum(SPLIT_IMAGES.values())
-    rest = {
-        name: max(1, images * n // whole) for name, n in SPLIT_IMAGES.items() if name != "train"
-    }
+def _splits(images: int, of_split: Mapping[str, int]) -> list[str]:
+    """Returns the split of each image, in these proportions, at least one image each."""
+    whole = sum(of_split.values())
+    rest = {name: max(1, images * n // whole) for name, n in of_split.items() if name != "train"}
     counts = {"train": images - sum(rest.values()), **rest}
     return [name for name, n in counts.items() for _ in range(n)]
 
