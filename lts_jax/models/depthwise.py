@@ -50,9 +50,15 @@ class DepthwiseConv(nn.Module):
         return y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+# Within a larger program, jit traces each shape once however many layers have it.
+@partial(jax.jit, static_argnums=(2, 3))
 def convolve_depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Convolves `[B, H, W, C]` with `[k, k, C]`, each channel with its own kernel."""
+    return _convolve(x, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     return lax.platform_dependent(
         x,
         kernel,
@@ -62,9 +68,10 @@ def convolve_depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: Pa
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> Any:
-    return convolve_depthwise(x, kernel, stride, padding), (x, kernel)
+    return _convolve(x, kernel, stride, padding), (x, kernel)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _backward(stride: int, padding: Padding, saved: Any, dy: jax.Array) -> Any:
     x, kernel = saved
 
@@ -77,7 +84,7 @@ def _backward(stride: int, padding: Padding, saved: Any, dy: jax.Array) -> Any:
     return lax.platform_dependent(x, kernel, dy, cpu=on_cpu, default=by_xla)
 
 
-convolve_depthwise.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
 def _by_xla(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:

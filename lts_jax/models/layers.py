@@ -84,11 +84,33 @@ def norm_act(
     name: str = "norm",
     negative_slope: float = NEGATIVE_SLOPE,
     epsilon: float = EPSILON,
+    activation: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    """BatchNorm of the module that calls, of this name, then LeakyReLU."""
-    norm = batch_norm_act(slope=negative_slope, epsilon=epsilon, dtype=dtype, name=name)
-    y: jax.Array = norm(x, train=train)
-    return y
+    """BatchNorm of the module that calls, of this name, then LeakyReLU or another activation.
+
+    For the backward pass nothing but x and the batch's sums is kept; it computes the rest again.
+    Else BatchNorm would keep x once more and in float32, where the network computes in bfloat16.
+    """
+    if activation is None:
+        leaky = batch_norm_act(slope=negative_slope, epsilon=epsilon, dtype=dtype, name=name)
+        y: jax.Array = leaky(x, train=train)
+        return y
+
+    def call(norm: nn.Module, x: jax.Array) -> jax.Array:
+        return activation(norm(x))
+
+    norm = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,  # what torch calls 0.1
+        epsilon=epsilon,
+        dtype=dtype,
+        name=name,
+    )
+    return (nn.remat(call, policy=_is_sum) if train else call)(norm, x)
+
+
+def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
+    return bool(primitive.name == "reduce_sum")
 
 
 class ConvTranspose2x(nn.Module):

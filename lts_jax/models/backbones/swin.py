@@ -1,0 +1,168 @@
+"""Swin Transformer (Liu et al., ICCV 2021)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from lts_jax.models.backbones.common import IMAGENET, PatchConv, drop_path, drop_rates, normalize
+from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models.layers import Dtype, rematerialized
+
+_HEAD = 32  # channels of an attention head
+_layer_norm = partial(nn.LayerNorm, epsilon=1e-5)
+
+
+class WindowAttention(nn.Module):
+    """Attention among the cells of each window, with a bias for each offset between two cells.
+
+    Attributes:
+      window: side of a window.
+      dtype: of the computation.
+    """
+
+    window: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n l c"], regions: Int[np.ndarray, "n l"] | None
+    ) -> Float[Array, "b n l c"]:
+        """Maps `[B, windows, window², C]` to the same shape.
+
+        Args:
+          x: the cells of the windows.
+          regions: numbers `[windows, window²]`; cells see those with the same number. None: all.
+        """
+        *_, c = x.shape
+        heads = max(1, c // _HEAD)
+        dense = partial(nn.DenseGeneral, (heads, c // heads), dtype=self.dtype)
+        query, key, value = (dense(name=name)(x) for name in ("query", "key", "value"))
+        query = query * query.shape[-1] ** -0.5
+        scores = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
+        offsets = (2 * self.window - 1) ** 2
+        table = self.param("bias_table", nn.initializers.truncated_normal(0.02), (offsets, heads))
+        scores += table[_offsets(self.window)].transpose(2, 0, 1)
+        if regions is not None:
+            apart = jnp.array(regions)[:, :, None] != jnp.array(regions)[:, None, :]
+            scores += jnp.where(apart, -100.0, 0.0)[:, None]
+        weights = jax.nn.softmax(scores).astype(value.dtype)
+        y = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
+        out: jax.Array = nn.DenseGeneral(c, axis=(-2, -1), dtype=self.dtype, name="out")(y)
+        return out
+
+
+class Block(nn.Module):
+    """LayerNorm → attention in windows, added; LayerNorm → MLP, added.
+
+    Attributes:
+      window: side of a window.
+      shifted: move the windows by half their side.
+      drop_path: rate of stochastic depth.
+      dtype: of the computation.
+    """
+
+    window: int
+    shifted: bool
+    drop_path: float = 0.0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Maps `[B, H, W, C]` to the same shape; zeros fill up the last windows."""
+        b, h, w, c = x.shape
+        n = self.window
+        # A map with a single window along an axis has nothing to shift, as in the published code.
+        shift = n // 2 if self.shifted and min(h, w) > n else 0
+        rows, columns = -(-h // n), -(-w // n)
+        norm = partial(_layer_norm, dtype=self.dtype)
+        y = norm(name="attention_norm")(x)
+        y = jnp.pad(y, ((0, 0), (0, rows * n - h), (0, columns * n - w), (0, 0)))
+        if shift:
+            y = jnp.roll(y, (-shift, -shift), (1, 2))
+        y = y.reshape(b, rows, n, columns, n, c).transpose(0, 1, 3, 2, 4, 5)
+        attention = WindowAttention(n, self.dtype, name="attention")
+        regions = _regions(rows, columns, n, shift) if shift else None
+        y = attention(y.reshape(b, rows * columns, n * n, c), regions)
+        y = y.reshape(b, rows, columns, n, n, c).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(b, rows * n, columns * n, c)
+        if shift:
+            y = jnp.roll(y, (shift, shift), (1, 2))
+        x = x + drop_path(y[:, :h, :w], self.drop_path, train=train)
+        y = norm(name="mlp_norm")(x)
+        y = nn.gelu(nn.Dense(4 * c, dtype=self.dtype, name="expand")(y), approximate=False)
+        y = nn.Dense(c, dtype=self.dtype, name="reduce")(y)
+        return x + drop_path(y, self.drop_path, train=train)
+
+
+class Swin(nn.Module):
+    """Swin without its classifier; a LayerNorm follows each tap, as in dense prediction.
+
+    Attributes:
+      width: channels of the first stage; each further stage has twice as many.
+      stage_sizes: blocks in each of the four stages.
+      window: side of an attention window, in cells.
+      drop_path: rate of stochastic depth of the last block.
+      dtype: of the computation.
+      remat: in training, keep no more than each block's input for the backward pass.
+    """
+
+    width: int = 96
+    stage_sizes: Sequence[int] = (2, 2, 6, 2)
+    window: int = 7
+    drop_path: float = 0.0
+    dtype: Dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
+        """Encodes `[B, H, W, 3]` RGB in [0, 1]; H and W must be multiples of 32."""
+        run = rematerialized(self.remat and train)
+        norm = partial(_layer_norm, dtype=self.dtype)
+        x = PatchConv(self.width, 4, dtype=self.dtype, name="stem")(normalize(image, *IMAGENET))
+        x = norm(name="stem_norm")(x)
+        taps = []
+        for i, rates in enumerate(drop_rates(self.drop_path, self.stage_sizes)):
+            if i:
+                x = norm(name=f"stage{i}_down_norm")(_merge_patches(x))
+                reduce = nn.Dense(
+                    self.width * 2**i, use_bias=False, dtype=self.dtype, name=f"stage{i}_down"
+                )
+                x = reduce(x)
+            for j, rate in enumerate(rates):
+                block = Block(self.window, j % 2 == 1, rate, self.dtype, name=f"stage{i}_block{j}")
+                x = run(block, x, train=train)
+            if i:
+                taps.append(norm(name=f"tap{4 * 2**i}_norm")(x))
+        return ImageFeatures(*taps)
+
+
+def _merge_patches(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*c"]:
+    """The four cells of each 2×2 as channels, the upper left and the lower left first."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
+    return x.reshape(b, h // 2, w // 2, 4 * c)
+
+
+def _offsets(window: int) -> Int[np.ndarray, "l l"]:
+    """The row of the table of biases for each two cells of a window."""
+    at = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
+    rows, columns = at[:, :, None] - at[:, None, :] + window - 1
+    return rows * (2 * window - 1) + columns
+
+
+def _regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray, "n l"]:
+    """Numbers the parts that a shift has brought into one window."""
+
+    def along(windows: int) -> Int[np.ndarray, " n"]:
+        at = np.arange(windows * window)
+        last = windows * window - window
+        return (at >= last).astype(int) + (at >= last + window - shift)
+
+    numbers = 3 * along(rows)[:, None] + along(columns)
+    numbers = numbers.reshape(rows, window, columns, window).transpose(0, 2, 1, 3)
+    return numbers.reshape(rows * columns, window * window)
