@@ -71,7 +71,7 @@ def kept(config: ConfigDict, dtype: str, way: dict[str, Any]) -> dict[str, float
         experiment.optimizer,
         config.train.location_weight,
         experiment.mesh,
-        experiment.freezes_backbone,
+        "backbone" in experiment.frozen,
     )
 
     def backward(params: Any, batch_stats: Any, batch: Any) -> Any:

@@ -75,8 +75,11 @@ def fields_of(model: LTS) -> dict[str, Any]:
     """Returns the network's fields that `TorchLTS` takes."""
     if model.backbone_conventions != Conventions():
         raise ValueError("the network in PyTorch has Darknet's conventions alone")
-    others = ("parent", "name", "dtype", "remat", "backbone_conventions")
+    if (model.image_encoder, model.text_encoder) != ("darknet53", "gru"):
+        raise ValueError("the network in PyTorch has Darknet53 and the GRU alone")
+    others = ("parent", "name", "dtype", "remat", "backbone_conventions", "drop_path", "dropout")
     names = [n for n in LTS.__dataclass_fields__ if n not in others]
+    names = [n for n in names if not n.startswith("bert_") and not n.endswith("_encoder")]
     return {name: getattr(model, name) for name in names}
 
 

@@ -22,6 +22,23 @@ from lts_jax.configs.fields import (
     zero_to,
 )
 
+BACKBONES = (
+    "darknet53",
+    "efficientnet_lite0",
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+    "swin_tiny",
+    "swin_tiny_window12",
+    "swin_base",
+    "swin_base_window12",
+    "resnet50",
+    "resnet50_dilated",
+    "resnet101",
+    "resnet101_dilated",
+)
+"""As in `lts_jax.models.backbones`, which this room must not import."""
+
 NETWORK, RESUME, MACHINE = Scope.NETWORK, Scope.RESUME, Scope.MACHINE
 
 FIELDS = {
@@ -45,26 +62,53 @@ FIELDS = {
     ),
     "data.threads": Field(8, "threads that read and decode", up_to(1024), MACHINE),
     # ---- model: the network
+    "model.text": Field(
+        "gru",
+        "the sentence encoder: the paper's bidirectional GRU, or BERT",
+        one_of("gru", "bert"),
+        NETWORK,
+    ),
+    "model.text_weights": Field(
+        "",
+        "pretrained BERT: folder with weights, config.json and vocab.txt, or "
+        "hf://owner/name[@revision]; '': random",
+    ),
     "model.embed_dim": Field(300, "size of a word vector", up_to(65_536), NETWORK),
     "model.word_vectors": Field(
         "", "GloVe's .txt, .zip or .npz with embed_dim numbers a word; '': random"
     ),
     "model.gru_features": Field(512, "GRU units per direction", up_to(65_536), NETWORK),
+    "model.bert_hidden": Field(768, "of BERT: channels", up_to(65_536), NETWORK),
+    "model.bert_layers": Field(12, "of BERT", up_to(1000), NETWORK),
+    "model.bert_heads": Field(
+        12, "of BERT's attention; they divide its channels", up_to(65_536), NETWORK
+    ),
+    "model.bert_intermediate": Field(3072, "channels of BERT's MLPs", up_to(1_000_000), NETWORK),
+    "model.bert_positions": Field(
+        512, "most word pieces that BERT reads", up_to(1_000_000), NETWORK
+    ),
+    "model.backbone": Field("darknet53", "the image encoder", one_of(*BACKBONES), NETWORK),
     "model.backbone_width": Field(
-        32, "channels of Darknet53's first convolution", up_to(4096), NETWORK
+        0,
+        "channels of the backbone's first stage (Darknet53, ResNet, EfficientNet: of the first "
+        "convolution); 0: the published",
+        zero_to(4096),
+        NETWORK,
     ),
     "model.backbone_stages": Field(
-        (1, 2, 8, 8, 4), "residual blocks per stage", (BLOCKS,), NETWORK
+        (), "the backbone's blocks per stage; (): the published", (BLOCKS,), NETWORK
     ),
     "model.backbone_conventions": Field(
         "darknet",
-        "slope, epsilon and normalization of the image that the backbone's weights need",
+        "slope, epsilon and normalization of the image that Darknet53's weights need",
         one_of("darknet", "ultralytics_2020", "timm"),
         NETWORK,
     ),
-    "model.backbone_weights": Field("", "file of a pretrained Darknet53; '': random"),
+    "model.backbone_weights": Field(
+        "", "file of a pretrained backbone, or hf://owner/name[@revision]; '': random"
+    ),
     "model.neck": Field(
-        True, "YOLOv3's six extra convolutions on the stride-32 tap", scope=NETWORK
+        True, "Darknet53: YOLOv3's six extra convolutions on the stride-32 tap", scope=NETWORK
     ),
     "model.fuse": Field(
         True, "False: F_m1 without the sentence, which acts in the locator alone", scope=NETWORK
@@ -88,6 +132,10 @@ FIELDS = {
         one_of("probability", "logits"),
         NETWORK,
     ),
+    "model.drop_path": Field(
+        0.0, "stochastic depth: rate of the backbone's last block", (PROBABILITY,)
+    ),
+    "model.dropout": Field(0.0, "BERT's, in training", (PROBABILITY,)),
     "model.dtype": Field(
         "float32",
         "of the computation; parameters stay float32",
@@ -114,6 +162,27 @@ FIELDS = {
         one_of("sentences", "refs"),
     ),
     "train.learning_rate": Field(1e-3, "Adam's", up_to(1000)),
+    "train.weight_decay": Field(
+        0.0,
+        "decoupled, as in AdamW, times the learning rate; biases and norms have none",
+        zero_to(1000),
+    ),
+    "train.clip_norm": Field(
+        0.0, "largest norm of all gradients together; 0: not clipped", zero_to(1_000_000)
+    ),
+    "train.warmup_epochs": Field(
+        0.0, "the learning rate increases linearly at first; may be a fraction", zero_to(100_000)
+    ),
+    "train.decay_power": Field(
+        0.0,
+        "the learning rate is multiplied by (1 - step / last step) to this power; 0: not",
+        zero_to(100),
+    ),
+    "train.ema": Field(
+        0.0,
+        "decay of a moving average of the weights, which is evaluated and exported; 0: none",
+        (PROBABILITY,),
+    ),
     "train.drop_epochs": Field(
         (30.0,), "epochs at which the learning rate is multiplied by drop_factor", (INCREASING,)
     ),
@@ -122,12 +191,18 @@ FIELDS = {
     "train.log_every": Field(50, "steps", up_to(1_000_000_000), RESUME),
     "train.start_from": Field("", "workdir of a run that gives the first weights; '': none"),
     "train.freeze": Field(
-        "none", "backbone: freeze its parameters and statistics", one_of("none", "backbone")
+        "none",
+        "parts whose parameters and statistics are frozen",
+        one_of("none", "backbone", "text", "backbone+text"),
     ),
     # Multipliers of the learning rate, by part of the network; 0 leaves a part as it is.
-    "train.lr_multipliers.backbone": Field(1.0, "Darknet53 with its neck", zero_to(1_000_000)),
-    "train.lr_multipliers.words": Field(1.0, "the word vectors", zero_to(1_000_000)),
-    "train.lr_multipliers.text": Field(1.0, "the GRU", zero_to(1_000_000)),
+    "train.lr_multipliers.backbone": Field(
+        1.0, "the image encoder, with its neck", zero_to(1_000_000)
+    ),
+    "train.lr_multipliers.words": Field(
+        1.0, "the word vectors, or those of BERT's pieces", zero_to(1_000_000)
+    ),
+    "train.lr_multipliers.text": Field(1.0, "the GRU, or BERT", zero_to(1_000_000)),
     "train.lr_multipliers.fusion": Field(1.0, "Eq. 5 to 7", zero_to(1_000_000)),
     "train.lr_multipliers.locator": Field(1.0, "every round", zero_to(1_000_000)),
     "train.lr_multipliers.segmenter": Field(

@@ -1,10 +1,30 @@
-"""The paper's variants: what each changes in a config of the full model, `lts`."""
+"""The paper's variants and ours: what each changes in a config of the full model, `lts`."""
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
 _NO_LOCATION_LOSS = {"train.location_weight": 0.0}
+# How LAVT (Yang et al., CVPR 2022) trains a pretrained backbone together with BERT.
+_BERT = {
+    "model.text": "bert",
+    "model.text_weights": "hf://google-bert/bert-base-uncased",
+    "model.backbone_width": 0,
+    "model.backbone_stages": (),
+    "model.dropout": 0.1,
+    "model.drop_path": 0.3,
+    "model.dtype": "bfloat16",
+    "data.image_size": 480,
+    "data.max_words": 22,
+    "train.batch_size": 32,
+    "train.epochs": 40.0,
+    "train.learning_rate": 5e-5,
+    "train.weight_decay": 0.01,
+    "train.drop_epochs": (),
+    "train.decay_power": 0.9,
+    "train.clip_norm": 1.0,
+    "eval.batch_size": 16,
+}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "lts": {},
@@ -32,6 +52,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+OURS: dict[str, dict[str, Any]] = {
+    # Darknet53 with weights that saw no image of RefCOCO; timm's has no neck.
+    "imagenet": {
+        "model.backbone_weights": "hf://timm/darknet53.c2ns_in1k",
+        "model.backbone_conventions": "timm",
+        "model.neck": False,
+    },
+    # Backbones and text encoders published since.
+    "convnext_bert": {
+        **_BERT,
+        "model.backbone": "convnext_base",
+        "model.backbone_weights": "hf://facebook/convnext-base-224-22k",
+    },
+    "swin_bert": {
+        **_BERT,
+        "model.backbone": "swin_base_window12",
+        "model.backbone_weights": "hf://microsoft/swin-base-patch4-window12-384-in22k",
+    },
+}
+
 
 def apply_variant(config: ConfigDict, name: str) -> ConfigDict:
     """Changes the fields of `config` that make it the variant `name`, and returns it.
@@ -39,7 +79,8 @@ def apply_variant(config: ConfigDict, name: str) -> ConfigDict:
     Raises:
       ValueError: there is no such variant; the message lists those that there are.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; the variants are {', '.join(VARIANTS)}")
-    config.update_from_flattened_dict(VARIANTS[name])
+    variants = VARIANTS | OURS
+    if name not in variants:
+        raise ValueError(f"unknown variant {name!r}; the variants are {', '.join(variants)}")
+    config.update_from_flattened_dict(variants[name])
     return config

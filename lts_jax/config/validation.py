@@ -19,6 +19,7 @@ _TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
     tuple: ("a list", (list,)),
 }
 """Types of a field's value, as JSON has it, by the type of its default."""
+_HUB = ("model.backbone_weights", "model.text_weights")  # may come from Hugging Face's hub
 
 
 def check_config(config: ConfigDict) -> None:
@@ -37,10 +38,13 @@ def check_config(config: ConfigDict) -> None:
                 f"{name}: missing from the config; lts_jax/configs/default.py describes all"
             )
         _check_type(name, values[name], field.default)
-        check_local(name, values[name])
+        if not (name in _HUB and str(values[name]).startswith("hf://")):
+            check_local(name, values[name])
         for check in field.checks:
             if not check.accepts(values[name]):
                 raise ConfigError(f"{name}={values[name]!r} {check.message}")
+    _check_backbone(values)
+    _check_text(values)
     _check_parts(values)
     _check_normalized(values)
 
@@ -95,6 +99,52 @@ def _check_normalized(values: Mapping[str, Any]) -> None:
         f"{'sentence' if per_image == 1 else 'image'}: take train.batch_size="
         f"{2 * parts * per_image}{fewer}"
     )
+
+
+def _check_backbone(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where fields do not suit the backbone."""
+    name, stages = values["model.backbone"], values["model.backbone_stages"]
+    needed = {"darknet53": "five", "efficientnet_lite0": "seven"}.get(name, "four")
+    if len(stages) not in (0, ("four", "five", "six", "seven").index(needed) + 4):
+        raise ConfigError(
+            f"model.backbone_stages={stages} must be {needed} numbers of blocks with "
+            f"model.backbone={name}, or () for the published"
+        )
+    if values["model.drop_path"] and not name.startswith(("efficientnet", "convnext", "swin")):
+        raise ConfigError(
+            f"model.drop_path={values['model.drop_path']}: {name} has no stochastic depth; set it "
+            "to 0"
+        )
+    if name != "darknet53" and values["model.backbone_conventions"] != "darknet":
+        raise ConfigError(
+            f"model.backbone_conventions={values['model.backbone_conventions']} is of Darknet53, "
+            f"not of model.backbone={name}: leave it out"
+        )
+
+
+def _check_text(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where fields do not suit the sentence encoder."""
+    if values["model.text"] == "gru":
+        for name, off in (("model.text_weights", ""), ("model.dropout", 0)):
+            if values[name] != off:
+                raise ConfigError(f"{name}={values[name]} needs model.text=bert")
+        return
+    if values["model.word_vectors"]:
+        raise ConfigError(
+            f"model.word_vectors={values['model.word_vectors']} needs model.text=gru: BERT has "
+            "vectors of its own"
+        )
+    if values["model.bert_hidden"] % values["model.bert_heads"]:
+        raise ConfigError(
+            f"model.bert_hidden={values['model.bert_hidden']} does not divide over "
+            f"model.bert_heads={values['model.bert_heads']}"
+        )
+    if not 2 < values["data.max_words"] <= values["model.bert_positions"]:
+        raise ConfigError(
+            f"data.max_words={values['data.max_words']}: with model.text=bert they are word "
+            f"pieces, [CLS] and [SEP] among them: between 3 and model.bert_positions="
+            f"{values['model.bert_positions']}"
+        )
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:

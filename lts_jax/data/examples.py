@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lts_jax.data import image_ops
-from lts_jax.data.vocabulary import UNKNOWN, Vocabulary
+from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.data.word_pieces import WordPieces
 from tfds_refcoco import DataError
 from tfds_refcoco.masks import decode
 from tfds_refcoco.records.reader import Split, sentence_mask
@@ -21,7 +22,7 @@ class Preprocessing:
     """How a sentence of a split becomes an example.
 
     Attributes:
-      vocabulary: the training split's words.
+      vocabulary: the training split's words, or BERT's word pieces.
       image_size: side of the network's input in pixels.
       max_words: longer sentences are cut.
       resize: "letterbox" or "squash".
@@ -29,7 +30,7 @@ class Preprocessing:
         reading?).
     """
 
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | WordPieces
     image_size: int
     max_words: int
     resize: image_ops.Resize = "letterbox"
@@ -57,7 +58,7 @@ class Preprocessing:
         """Turns a text, or its words, into `tokens` int32 `[T]` and `length` int32."""
         tokens, length = self.vocabulary.encode(sentence, self.max_words)
         if self.hide_sentence:
-            tokens[:length] = UNKNOWN
+            tokens[:length] = self.vocabulary.unknown
         return {"tokens": tokens, "length": np.int32(length)}
 
     def train_batch(self, split: Split, rows: Sequence[int], per_image: int = 1) -> Batch:

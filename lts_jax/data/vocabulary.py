@@ -16,7 +16,14 @@ class Vocabulary:
 
     Attributes:
       words: the known words in the order of their ids, which begin at 2.
+      pad: id of padding.
+      unknown: id of the unknown word.
+      first_id: of the words.
     """
+
+    pad = PAD
+    unknown = UNKNOWN
+    first_id = 2
 
     def __init__(self, words: Sequence[str]):
         if len(set(words)) != len(words):
@@ -49,6 +56,10 @@ class Vocabulary:
         padded = np.full(max_words, PAD, np.int32)
         padded[: len(ids)] = ids
         return padded, len(ids)
+
+    def count_read(self, words: Sequence[str], max_words: int) -> int:
+        """How many words of a sentence are read."""
+        return min(len(words), max_words)
 
     def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
         """Counts `words`, and the `unknown` ones among them."""

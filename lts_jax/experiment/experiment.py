@@ -20,12 +20,15 @@ from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
 from lts_jax.data.examples import Preprocessing
 from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import arithmetic, provenance
 from lts_jax.experiment.timetable import Timetable
 from lts_jax.models import LTS
+from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.darknet53 import CONVENTIONS
+from lts_jax.pretrained.bert import read_word_pieces
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.reader import Dataset, Split
@@ -86,11 +89,15 @@ class Experiment:
         return datasets.open_train_split(self.dataset, data.train_split, images)
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The words of the training split, or those of the checkpoint."""
+    def vocabulary(self) -> Vocabulary | WordPieces:
+        """The words of the training split, or those of the checkpoint; BERT's are its pieces."""
+        model = self.config.model
+        kind = WordPieces if model.text == "bert" else Vocabulary
         if self.words is not None:
-            return Vocabulary(self.words)
-        return Vocabulary.build(self.train_split.index.text, self.config.data.min_count)
+            return kind(self.words)
+        if model.text_weights:
+            return WordPieces(one_after_another(lambda: read_word_pieces(model.text_weights)))
+        return kind.build(self.train_split.index.text, self.config.data.min_count)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -156,7 +163,13 @@ class Experiment:
         """The learning rate by step, counted from 0."""
         train = self.config.train
         return optimizer.make_schedule(
-            train.learning_rate, train.drop_epochs, train.drop_factor, self.steps_per_epoch
+            train.learning_rate,
+            train.drop_epochs,
+            train.drop_factor,
+            self.steps_per_epoch,
+            train.warmup_epochs,
+            train.decay_power,
+            self.timetable.total_steps,
         )
 
     # ---- Network, optimizer, state
@@ -170,20 +183,31 @@ class Experiment:
             if name in LTS.__dataclass_fields__
         }
         fields["dtype"] = _DTYPES[self.config.model.dtype]
+        fields["text_encoder"], backbone = self.config.model.text, self.config.model.backbone
+        fields["image_encoder"] = backbone
+        fields["backbone_width"] = fields["backbone_width"] or BACKBONES[backbone].width
+        fields["backbone_stages"] = fields["backbone_stages"] or BACKBONES[backbone].stages
         fields["backbone_conventions"] = CONVENTIONS[self.config.model.backbone_conventions]
         return LTS(vocab_size=len(self.vocabulary), remat=self.config.train.remat, **fields)
 
     @property
-    def freezes_backbone(self) -> bool:
-        """Whether the backbone is frozen."""
-        return bool(self.config.train.freeze == "backbone")
+    def frozen(self) -> list[str]:
+        """The parts that are frozen: some of `backbone` and `text`."""
+        return [part for part in self.config.train.freeze.split("+") if part != "none"]
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer."""
-        frozen = ("backbone",) if self.freezes_backbone else ()
-        multipliers = self.config.train.lr_multipliers.to_dict()
-        return optimizer.make_optimizer(self.schedule, multipliers, frozen)
+        train = self.config.train
+        frozen = [*self.frozen, *(["words"] if "text" in self.frozen else [])]
+        return optimizer.make_optimizer(
+            self.schedule,
+            train.lr_multipliers.to_dict(),
+            frozen,
+            train.weight_decay,
+            train.clip_norm,
+            train.ema,
+        )
 
     @cached_property
     def abstract_state(self) -> TrainState:
@@ -224,8 +248,10 @@ class Experiment:
             self.optimizer,
             self.config.train.location_weight,
             self.mesh,
-            self.freezes_backbone,
+            "backbone" in self.frozen,
             self.config.train.accumulate,
+            "text" in self.frozen,
+            self.config.seed if self.model.drop_path or self.model.dropout else None,
         )
         place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
         return training.compile_train_step(settings, place)

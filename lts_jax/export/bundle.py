@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from lts_jax.data import image_ops
-from lts_jax.data.vocabulary import PAD, UNKNOWN
+from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained, restore
 from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
 from lts_jax.io.files import temporary_name, write_json
+from lts_jax.models.backbones import BACKBONES
 from lts_jax.pretrained.backbone import save_tensors
 from tfds_refcoco.records.text import APART, CLEANED
 
@@ -78,7 +79,11 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
             metadata = {"config": experiment.config.to_dict(), "source": _origin(trained)}
             conventions = [experiment.config.model.backbone_conventions]
             save_tensors(temporary / "model.safetensors", trained.arrays, conventions, metadata)
-        write_json(temporary / "vocabulary.json", list(experiment.vocabulary.words))
+        vocabulary = experiment.vocabulary
+        write_json(temporary / "vocabulary.json", list(vocabulary.words))
+        if isinstance(vocabulary, WordPieces):
+            text = vocabulary.to_json(experiment.config.data.max_words)
+            (temporary / "tokenizer.json").write_text(text, encoding="utf-8")
         write_json(temporary / "preprocessing.json", preprocessing(trained))
         if kind != "safetensors":
             for name in ("loader.py", "pixels.py", "tokens.py"):
@@ -93,12 +98,17 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
 def preprocessing(trained: Trained) -> dict[str, Any]:
     """What turns an image and a sentence into the network's inputs, as plain data."""
     config = trained.experiment.config
-    slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
+    backbone = BACKBONES[config.model.backbone]
+    mean, std, conventions = backbone.mean, backbone.std, {}
+    if backbone.family == "darknet53":
+        slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
+        conventions = {"negative_slope": slope, "epsilon": epsilon}
+    vocabulary = trained.experiment.vocabulary
     return {
         "image": "RGB, uint8; scaling to [0, 1], mean and std are part of the network",
         "mean": mean,
         "std": std,
-        "backbone": {"negative_slope": slope, "epsilon": epsilon},
+        "backbone": {"name": config.model.backbone, **conventions},
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",
@@ -109,11 +119,11 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "normalize": "NFKC",
         "replace": CLEANED,
         "apart": APART,
-        "split": "blanks",
+        "split": "blanks" if config.model.text == "gru" else "blanks, then tokenizer.json",
         "max_words": config.data.max_words,
-        "pad_id": PAD,
-        "unknown_id": UNKNOWN,
-        "first_word_id": 2,
+        "pad_id": vocabulary.pad,
+        "unknown_id": vocabulary.unknown,
+        "first_word_id": vocabulary.first_id,
         "threshold": config.eval.threshold,
         "trained": _origin(trained),
     }

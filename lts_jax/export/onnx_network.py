@@ -31,10 +31,15 @@ def make_onnx(trained: Trained, path: Path) -> None:
         raise ConfigError("--format=onnx needs a package: pip install onnx") from None
     experiment = trained.experiment
     model = experiment.model
-    if model.locate == "transformer":
-        raise ConfigError(
-            "model.locate=transformer has no ONNX graph here; --format=stablehlo exports it"
-        )
+    for field, value, known in (
+        ("locate", model.locate, model.locate != "transformer"),
+        ("backbone", model.image_encoder, model.image_encoder == "darknet53"),
+        ("text", model.text_encoder, model.text_encoder == "gru"),
+    ):
+        if not known:
+            raise ConfigError(
+                f"model.{field}={value} has no ONNX graph here; --format=stablehlo exports it"
+            )
     size, words = experiment.config.data.image_size, experiment.config.data.max_words
     graph = Graph(trained.arrays)
     image = graph.node("Cast", ["image"], to=onnx.TensorProto.FLOAT)

@@ -155,7 +155,8 @@ class Predictor:
           NonFiniteOutputError: the network's outputs are not finite.
         """
         text, words = parse(phrase) if isinstance(phrase, str) else phrase
-        read = self._preprocessing.max_words
+        known = self._preprocessing.vocabulary
+        read = known.count_read(words, self._preprocessing.max_words)
         sentence = self._preprocessing.sentence(words)
         grid, heatmap, finite = self._locate(self._state, encoded.features, sentence)
         if not finite:
@@ -164,7 +165,6 @@ class Predictor:
                 "or the weights are damaged; take another --checkpoint"
             )
         probability = self._at_original_size(grid, encoded)
-        known = self._preprocessing.vocabulary
         return Prediction(
             text=text,
             mask=probability > self.config.eval.threshold,

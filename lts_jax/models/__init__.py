@@ -1,4 +1,4 @@
-"""The network: Darknet53, bi-GRU, fusion, locator, segmenter.
+"""The network: backbone, sentence encoder, fusion, locator, segmenter.
 
 Notation: B batch, H W image size, T words, D features.
 """

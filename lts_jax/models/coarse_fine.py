@@ -21,7 +21,10 @@ from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_neare
 
 
 class CoarseFine(NamedTuple):
-    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`, or of its K images."""
+    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`, or of its K images.
+
+    With a dilated backbone the coarse half is `[B, H/8, W/8, C/2]` too.
+    """
 
     coarse: Float[Array, "b h16 w16 c"]
     fine: Float[Array, "k h8 w8 c"]
@@ -29,7 +32,10 @@ class CoarseFine(NamedTuple):
     def whole(self) -> Float[Array, "b h8 w8 2*c"]:
         """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
         fine = for_sentences(self.fine, self.coarse.shape[0])
-        return jnp.concatenate([upsample_nearest(self.coarse), fine], axis=-1)
+        # A dilated backbone's features are all of one size.
+        same = self.coarse.shape[1:3] == fine.shape[1:3]
+        coarse = self.coarse if same else upsample_nearest(self.coarse)
+        return jnp.concatenate([coarse, fine], axis=-1)
 
 
 def convolve_part(

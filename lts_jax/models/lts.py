@@ -1,14 +1,16 @@
 """LTS, the whole network (Figure 2)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from lts_jax.models.darknet53 import CONVENTIONS, Conventions, Darknet53, ImageFeatures
+from lts_jax.models.backbones import BACKBONES
+from lts_jax.models.bert import BertEncoder
+from lts_jax.models.darknet53 import CONVENTIONS, Conventions, ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import Dtype, for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
@@ -42,11 +44,18 @@ class LTS(nn.Module):
     """Locate then Segment. The defaults are the paper's sizes.
 
     Attributes:
-      vocab_size: words known, with padding (0) and unknown (1).
+      vocab_size: words known, with padding (0) and unknown (1); with BERT, word pieces.
+      text_encoder: "gru", the paper's, or "bert".
       embed_dim: size of a word vector.
       gru_features: GRU units per direction; f_text has twice as many.
-      backbone_width: channels of Darknet53's first convolution.
-      backbone_stages: residual blocks per stage.
+      bert_hidden: BERT's channels, and those of f_text.
+      bert_layers: their number.
+      bert_heads: of its attention.
+      bert_intermediate: channels of its MLPs.
+      bert_positions: the longest sentence that it has position embeddings for, in word pieces.
+      image_encoder: a name in `lts_jax.models.backbones.BACKBONES`.
+      backbone_width: channels of its first stage; 0: the published.
+      backbone_stages: blocks per stage; (): the published.
       backbone_conventions: slope, epsilon and normalization of the image in Darknet53.
       neck: YOLOv3's six extra convolutions on the stride-32 tap.
       fuse: False leaves the sentence out of the fusion.
@@ -59,13 +68,22 @@ class LTS(nn.Module):
       segmenter_rates: dilations of ASPP.
       prior: what the segmenter, and the locator's next round, see of the heatmap: its
         probabilities or its logits.
+      drop_path: stochastic depth in the backbone's last block, in training.
+      dropout: BERT's, in training.
       dtype: of the computation; parameters, statistics and outputs are float32.
       remat: in training, keep little for the backward pass and compute it again there.
     """
 
     vocab_size: int
+    text_encoder: Literal["gru", "bert"] = "gru"
     embed_dim: int = 300
     gru_features: int = 512
+    bert_hidden: int = 768
+    bert_layers: int = 12
+    bert_heads: int = 12
+    bert_intermediate: int = 3072
+    bert_positions: int = 512
+    image_encoder: str = "darknet53"
     backbone_width: int = 32
     backbone_stages: Sequence[int] = (1, 2, 8, 8, 4)
     backbone_conventions: Conventions = CONVENTIONS["darknet"]
@@ -78,6 +96,8 @@ class LTS(nn.Module):
     segmenter_features: int = 256
     segmenter_rates: Sequence[int] = (6, 12, 18)
     prior: Prior = "probability"
+    drop_path: float = 0.0
+    dropout: float = 0.0
     dtype: Dtype = jnp.float32
     remat: bool = False
 
@@ -89,17 +109,17 @@ class LTS(nn.Module):
             raise ValueError(f"model.locate must be {', '.join(LOCATORS)} or none: {self.locate!r}")
         if self.locate == "none" and not self.fuse:
             raise ValueError("a network without fusion and without a locator never sees the text")
-        self.backbone = Darknet53(
+        is_darknet = self.image_encoder == "darknet53"
+        options = {"neck": self.neck, "conventions": self.backbone_conventions}
+        self.backbone = BACKBONES[self.image_encoder].make(
             self.backbone_width,
             self.backbone_stages,
-            self.neck,
+            drop_path=self.drop_path,
             dtype=self.dtype,
             remat=self.remat,
-            conventions=self.backbone_conventions,
+            **(options if is_darknet else {}),
         )
-        self.text = TextEncoder(
-            self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype
-        )
+        self.text = self._make_text_encoder()
         self.fusion = Fusion(self.fused_features, self.fuse, dtype=self.dtype)
         if self.locate != "none":
             self.locator = Locator(self.locate, self.rounds, self.prior, dtype=self.dtype)
@@ -110,13 +130,30 @@ class LTS(nn.Module):
         elif self.locate == "none":
             self.head = nn.Dense(1, dtype=self.dtype)
 
+    def _make_text_encoder(self) -> TextEncoder | BertEncoder:
+        if self.text_encoder == "gru":
+            return TextEncoder(self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype)
+        return BertEncoder(
+            self.vocab_size,
+            self.bert_hidden,
+            self.bert_layers,
+            self.bert_heads,
+            self.bert_intermediate,
+            self.bert_positions,
+            self.dropout,
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+
     def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
         return self.backbone(image, train=train)
 
-    def encode_text(self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"]) -> TextFeatures:
+    def encode_text(
+        self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False
+    ) -> TextFeatures:
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`."""
-        return self.text(tokens, lengths)
+        return self.text(tokens, lengths, train=train)
 
     def prepare(self, image: ImageFeatures) -> PreparedImage:
         """In evaluation, computes once for an image what `refer` would for each sentence."""
@@ -162,5 +199,7 @@ class LTS(nn.Module):
     ) -> Outputs:
         """Segments `[B, H, W, 3]` images, or K with B / K sentences each, by `[B, T]` sentences."""
         return self.refer(
-            self.encode_image(image, train=train), self.encode_text(tokens, lengths), train=train
+            self.encode_image(image, train=train),
+            self.encode_text(tokens, lengths, train=train),
+            train=train,
         )

@@ -74,8 +74,13 @@ class TextEncoder(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"]) -> TextFeatures:
-        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1."""
+    def __call__(
+        self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False
+    ) -> TextFeatures:
+        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1.
+
+        Training is no different: `train` is for encoders that drop something.
+        """
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
         # 0.3 is about the spread of GloVe's 300-d vectors.
         embed = nn.Embed(

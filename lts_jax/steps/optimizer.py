@@ -1,5 +1,10 @@
-"""The paper's optimizer: Adam with a piecewise constant learning rate (Section 4.1)."""
+"""The paper's optimizer: Adam with a piecewise constant learning rate (Section 4.1).
 
+Off by default is what pretrained transformers are tuned with: decoupled weight decay, clipping,
+warm-up, polynomial decay, a moving average of the weights.
+"""
+
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +12,7 @@ import jax
 import optax
 
 from lts_jax.configs.default import FIELDS
+from lts_jax.steps.averaging import average_weights
 
 PARTS = tuple(
     name.removeprefix("train.lr_multipliers.")
@@ -17,17 +23,43 @@ PARTS = tuple(
 
 
 def make_schedule(
-    learning_rate: float, drops: Sequence[float], drop_factor: float, steps_per_epoch: float
+    learning_rate: float,
+    drops: Sequence[float],
+    drop_factor: float,
+    steps_per_epoch: float,
+    warmup_epochs: float = 0.0,
+    decay_power: float = 0.0,
+    total_steps: int = 0,
 ) -> optax.Schedule:
-    """Learning rate by step: multiplied by `drop_factor` at each epoch of `drops`."""
+    """Learning rate by step.
+
+    Args:
+      learning_rate: at first.
+      drops: epochs at which it is multiplied by `drop_factor`.
+      drop_factor: see there.
+      steps_per_epoch: may be a fraction.
+      warmup_epochs: it increases linearly so long.
+      decay_power: it is multiplied by (1 - step / total_steps) to this power; 0: not.
+      total_steps: of the run.
+    """
     boundaries = {round(epoch * steps_per_epoch): drop_factor for epoch in drops}
-    return optax.piecewise_constant_schedule(learning_rate, boundaries)
+    schedules = [optax.piecewise_constant_schedule(learning_rate, boundaries)]
+    if warmup := round(warmup_epochs * steps_per_epoch):
+        schedules.append(optax.linear_schedule(1 / (warmup + 1), 1.0, warmup))
+    if decay_power:
+        schedules.append(optax.polynomial_schedule(1.0, 0.0, decay_power, total_steps))
+    if len(schedules) == 1:
+        return schedules[0]
+    return lambda step: math.prod(schedule(step) for schedule in schedules)
 
 
 def make_optimizer(
     schedule: optax.Schedule,
     multipliers: Mapping[str, float] | None = None,
     frozen: Collection[str] = (),
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
+    ema: float = 0.0,
 ) -> optax.GradientTransformation:
     """Adam with its published defaults (Kingma and Ba, 2014), one for each part of the network.
 
@@ -35,15 +67,35 @@ def make_optimizer(
       schedule: learning rate by step.
       multipliers: of the learning rate, by part (`PARTS`); 1 for parts not named.
       frozen: parts without updates and without Adam's moments, as those with a multiplier of 0.
+      weight_decay: decoupled, as in AdamW (Loshchilov and Hutter, 2019); of kernels and
+        embeddings, not of biases, norms and other vectors.
+      clip_norm: largest norm of all gradients together; 0: not clipped.
+      ema: decay of the moving average that the parameters are; 0: none.
     """
-    factors = {**dict.fromkeys(PARTS, 1.0), **(multipliers or {}), **dict.fromkeys(frozen, 0.0)}
-    if all(factor == 1 for factor in factors.values()):
-        return optax.adam(schedule)
+
+    def adam(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+        if not weight_decay:
+            return optax.adam(learning_rate)
+        return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decays)
 
     def of_part(factor: float) -> optax.GradientTransformation:
-        return optax.adam(lambda step: factor * schedule(step)) if factor else optax.set_to_zero()
+        return adam(lambda step: factor * schedule(step)) if factor else optax.set_to_zero()
 
-    return optax.multi_transform({k: of_part(v) for k, v in factors.items()}, parts_of)
+    factors = {**dict.fromkeys(PARTS, 1.0), **(multipliers or {}), **dict.fromkeys(frozen, 0.0)}
+    if all(factor == 1 for factor in factors.values()):
+        optimizer = adam(schedule)
+    else:
+        optimizer = optax.multi_transform({k: of_part(v) for k, v in factors.items()}, parts_of)
+    if clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return average_weights(optimizer, ema) if ema else optimizer
+
+
+def decays(params: Any) -> Any:
+    """Marks the parameters that weight decay acts on: kernels and embeddings."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in ("kernel", "embedding"), params
+    )
 
 
 def parts_of(params: Any) -> Any:

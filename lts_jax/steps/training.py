@@ -15,6 +15,7 @@ from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
 from lts_jax.models import LTS, Outputs
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps import losses
+from lts_jax.steps.averaging import trained_params
 from lts_jax.steps.inference import Batch, to_float
 
 Losses = dict[str, jax.Array]
@@ -34,6 +35,8 @@ class StepSettings:
       freeze_backbone: encode images as in evaluation; the backbone's parameters and BatchNorm
         statistics are frozen, bit for bit.
       accumulate: microbatches that a batch is split into.
+      freeze_text: encode sentences as in evaluation; the encoder's parameters are frozen.
+      seed: of what dropout and stochastic depth drop; None if the network drops nothing.
     """
 
     model: LTS
@@ -42,12 +45,26 @@ class StepSettings:
     mesh: Mesh
     freeze_backbone: bool = False
     accumulate: int = 1
+    freeze_text: bool = False
+    seed: int | None = None
+
+    @property
+    def frozen(self) -> list[str]:
+        """The parts that stay as they are."""
+        parts = {"backbone": self.freeze_backbone, "text": self.freeze_text}
+        return [name for name, frozen in parts.items() if frozen]
 
 
 def loss_fn(
-    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    settings: StepSettings,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Any, Losses]]:
     """Computes L (Eq. 13) of a batch.
+
+    `key` is for the random numbers of dropout and stochastic depth.
 
     A batch has B sentences about N images, B / N about each, in a row: the same as if the images
     were repeated for their sentences, with less to compute.
@@ -61,11 +78,15 @@ def loss_fn(
         features = model.encode_image(image, train=not settings.freeze_backbone)
         if settings.freeze_backbone:  # no gradient, and so no backward pass
             features = jax.lax.stop_gradient(features)
-        text = model.encode_text(batch["tokens"], batch["length"])
+        train_text = not settings.freeze_text
+        text = model.encode_text(batch["tokens"], batch["length"], train=train_text)
+        if settings.freeze_text:
+            text = jax.lax.stop_gradient(text)
         return model.refer(features, text, train=True)
 
     variables = {"params": params, "batch_stats": batch_stats}
-    outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables)
+    rngs = {} if key is None else {"dropout": key}
+    outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables, rngs=rngs)
     loss, by_name = losses.total_loss(
         outputs, batch["truth4"], batch["truth8"], settings.location_weight
     )
@@ -73,18 +94,26 @@ def loss_fn(
 
 
 def compute_gradients(
-    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    settings: StepSettings,
+    key: jax.Array | None = None,
 ) -> Gradients:
     """Returns gradients, new running statistics and losses of a batch or microbatch."""
     grads, (new_stats, by_name) = jax.grad(loss_fn, has_aux=True)(
-        params, batch_stats, batch, settings
+        params, batch_stats, batch, settings, key
     )
     split = over_shards(grads, settings.mesh)
     return jax.lax.with_sharding_constraint(grads, split), new_stats, by_name
 
 
 def accumulate_gradients(
-    params: Any, batch_stats: Any, batch: Batch, settings: StepSettings
+    params: Any,
+    batch_stats: Any,
+    batch: Batch,
+    settings: StepSettings,
+    key: jax.Array | None = None,
 ) -> Gradients:
     """As `compute_gradients`, one microbatch after another: less memory.
 
@@ -103,17 +132,19 @@ def accumulate_gradients(
         x = jax.lax.with_sharding_constraint(x.reshape(k, -1, *x.shape[3:]), place)
         return x
 
-    def add(total: Gradients, microbatch: Batch) -> tuple[Gradients, None]:
-        one = compute_gradients(params, batch_stats, microbatch, settings)
+    def add(total: Gradients, inputs: tuple[Batch, jax.Array | None]) -> tuple[Gradients, None]:
+        microbatch, key = inputs
+        one = compute_gradients(params, batch_stats, microbatch, settings, key)
         return jax.tree.map(jnp.add, total, one), None
 
     stacked = jax.tree.map(microbatches, batch)
     first = jax.tree.map(lambda x: x[0], stacked)
     shapes = jax.eval_shape(
-        partial(compute_gradients, settings=settings), params, batch_stats, first
+        partial(compute_gradients, settings=settings, key=key), params, batch_stats, first
     )
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, _ = jax.lax.scan(add, zeros, stacked)
+    keys = None if key is None else jax.random.split(key, k)
+    total, _ = jax.lax.scan(add, zeros, (stacked, keys))
     mean: Gradients = jax.tree.map(lambda x: x / k, total)
     return mean
 
@@ -126,15 +157,19 @@ def train_step(
     If the state is split over devices, the parameters are gathered before they are used, and the
     gradients are split again afterwards.
     """
-    gathered = jax.lax.with_sharding_constraint(state.params, replicated(settings.mesh))
+    trained = trained_params(state.params, state.opt_state)
+    gathered = jax.lax.with_sharding_constraint(trained, replicated(settings.mesh))
     compute = compute_gradients if settings.accumulate == 1 else accumulate_gradients
-    grads, batch_stats, by_name = compute(gathered, state.batch_stats, batch, settings)
+    key = None
+    if settings.seed is not None:
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    grads, batch_stats, by_name = compute(gathered, state.batch_stats, batch, settings, key)
     updates, opt_state = settings.optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    if settings.freeze_backbone:  # an update of zero would turn a negative zero around
-        params = {**params, "backbone": state.params["backbone"]}
-        # Nor is a mean over microbatches always what each of them is.
-        batch_stats = {**batch_stats, "backbone": state.batch_stats["backbone"]}
+    for name in settings.frozen:  # an update of zero would turn a negative zero around
+        params = {**params, name: state.params[name]}
+        if name in batch_stats:  # nor is a mean over microbatches always what each of them is
+            batch_stats = {**batch_stats, name: state.batch_stats[name]}
     by_name["gradient_norm"] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, batch_stats, opt_state), by_name
 

@@ -13,15 +13,21 @@ from ml_collections import ConfigDict
 
 from lts_jax.configs.fields import flatten
 from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.data.word_pieces import WordPieces
 from lts_jax.errors import ConfigError
 from lts_jax.io.console import format_table
+from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained import word_vectors
 from lts_jax.pretrained.backbone import inherited_warning, load_backbone
+from lts_jax.pretrained.bert import describe_file, load_bert
+from lts_jax.pretrained.hub import find_file
 from lts_jax.pretrained.layout import Network
+from lts_jax.pretrained.named_tensors import load_network
 from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.fallback import read_chosen
 from lts_jax.state.train_state import TrainState
+from lts_jax.steps.averaging import replace_trained
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +55,15 @@ class Transfer(NamedTuple):
 
 
 def fill(
-    state: TrainState, config: ConfigDict, vocabulary: Vocabulary, sentences: Sequence[str]
+    state: TrainState,
+    config: ConfigDict,
+    vocabulary: Vocabulary | WordPieces,
+    sentences: Sequence[str],
 ) -> tuple[TrainState, dict[str, Any]]:
     """Replaces random weights by those that the config names, and prints what was done.
 
-    First come the files, `model.backbone_weights` and `model.word_vectors`, then the run of
-    `train.start_from`, which replaces what it holds.
+    First come the files, `model.backbone_weights`, `model.text_weights` and `model.word_vectors`,
+    then the run of `train.start_from`, which replaces what it holds.
 
     Args:
       state: fresh.
@@ -73,32 +82,30 @@ def fill(
     random = set(flat)
     sources: dict[str, Any] = {}
     if config.model.backbone_weights:
-        model = config.model
-        network = Network(model.backbone_width, tuple(model.backbone_stages), model.neck)
-        backbone = load_backbone(Path(model.backbone_weights), network)
-        field = f"model.backbone_weights={model.backbone_weights}"
-        _check_conventions(field, backbone.source["conventions"], model)
-        for collection, tree in backbone.variables.items():
-            for name, value in flatten_dict(tree, sep="/").items():
-                flat[f"{collection}/backbone/{name}"] = value
+        arrays, source = _read_backbone(config.model, shapes_of(flat, "backbone"))
+        flat |= {name.replace("/", "/backbone/", 1): value for name, value in arrays.items()}
         random -= {name for name in flat if "/backbone/" in name}
-        conventions = CONVENTIONS[model.backbone_conventions]._asdict()
-        sources["backbone_weights"] = backbone.source | {"used_conventions": conventions}
-        classes = backbone.source.get("classes")
+        sources["backbone_weights"] = source
+        classes = source.get("classes")
         detector = f", the detector of {classes} classes" if classes else ""
-        file = f"{backbone.source['format']} file {backbone.source['file']}"
-        logger.info("backbone: %s%s", file, detector)
-        if len(names := backbone.source["conventions"]) > 1:
-            chosen = model.backbone_conventions
+        logger.info("backbone: %s file %s%s", source["format"], source["file"], detector)
+        if len(names := source.get("conventions", ())) > 1:
             logger.warning(
                 "%s does not say which of the conventions %s it was trained with: taken are %s's "
                 "(model.backbone_conventions)",
-                backbone.source["file"],
+                source["file"],
                 " or ".join(names),
-                chosen,
+                config.model.backbone_conventions,
             )
-        if "warning" in backbone.source:
-            logger.warning(backbone.source["warning"])
+        if "warning" in source:
+            logger.warning(source["warning"])
+    if config.model.text_weights:
+        reference = config.model.text_weights
+        arrays, source = load_bert(reference, config.model, shapes_of(flat, "text"))
+        flat |= {name.replace("/", "/text/", 1): value for name, value in arrays.items()}
+        random -= {name for name in flat if "/text/" in name}
+        sources["text_weights"] = source
+        logger.info("text: %s file %s", source["format"], source["file"])
     if config.model.word_vectors:
         path = Path(config.model.word_vectors)
         vectors = word_vectors.cached_vectors(
@@ -115,7 +122,8 @@ def fill(
         workdir = Path(config.train.start_from)
         step, saved, theirs = _read_run(workdir)
         field = f"train.start_from={workdir}"
-        transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"])
+        first = vocabulary.first_id
+        transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"], first)
         if not transfer.loaded:
             raise ConfigError(f"{field}: no array of it fits this network")
         if any("/backbone/" in path for path in transfer.loaded):
@@ -141,7 +149,34 @@ def fill(
     filled = unflatten_dict(flat, sep="/")
     # Into the same place, and in the same order of the tree.
     placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
-    return state.replace(**placed), sources
+    opt_state = replace_trained(state.opt_state, placed["params"])
+    return state.replace(**placed, opt_state=opt_state), sources
+
+
+def shapes_of(flat: Flat, part: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a part's arrays, by paths without the part: `params/…`."""
+    parts = {name: name.split("/", 2) for name in flat}
+    return {f"{p[0]}/{p[2]}": flat[name].shape for name, p in parts.items() if p[1] == part}
+
+
+def _read_backbone(
+    model: ConfigDict, shapes: dict[str, tuple[int, ...]]
+) -> tuple[Flat, dict[str, Any]]:
+    """Reads `model.backbone_weights`: arrays by path, and where they are from."""
+    field, published = "model.backbone_weights", BACKBONES[model.backbone]
+    reference = model.backbone_weights
+    path, record = find_file(field, reference)
+    stages = tuple(model.backbone_stages) or published.stages
+    if published.family != "darknet53":
+        arrays, source = load_network(path, published.family, stages, shapes)
+        return arrays, describe_file(path) | record | source
+    backbone = load_backbone(
+        path, Network(model.backbone_width or published.width, stages, model.neck)
+    )
+    _check_conventions(f"{field}={reference}", backbone.source["conventions"], model)
+    conventions = CONVENTIONS[model.backbone_conventions]._asdict()
+    flat = dict(flatten_dict(backbone.variables, sep="/"))
+    return flat, backbone.source | record | {"used_conventions": conventions}
 
 
 def _read_run(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
@@ -167,23 +202,27 @@ def _read_run(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
 
 
 def take_over(
-    ours: Flat, theirs: Flat, words: Sequence[str], their_words: Sequence[str]
+    ours: Flat,
+    theirs: Flat,
+    words: Sequence[str],
+    their_words: Sequence[str],
+    first: int = _RESERVED,
 ) -> Transfer:
     """Takes each array of the other network that has the same path and the same shape.
 
-    The rows of the word vectors are taken word by word.
+    The rows of the word vectors are taken word by word; the first word has the row `first`.
     """
     result, loaded, new = dict(ours), [], []
     new_words = 0
     for path, value in ours.items():
         other = theirs.get(path)
         if path == _EMBEDDING and other is not None and other.shape[1] == value.shape[1]:
-            row_of = {word: i for i, word in enumerate(their_words, start=_RESERVED)}
+            row_of = {word: i for i, word in enumerate(their_words, start=first)}
             # What is split over processes, no single one can read.
             whole = isinstance(value, np.ndarray) or value.is_fully_addressable
             table = np.array(value if whole else process_allgather(value, tiled=True))
-            table[:_RESERVED] = other[:_RESERVED]
-            for i, word in enumerate(words, start=_RESERVED):
+            table[:first] = other[:first]
+            for i, word in enumerate(words, start=first):
                 if word in row_of:
                     table[i] = other[row_of[word]]
                 else:

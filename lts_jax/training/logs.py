@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from lts_jax.data.vocabulary import Vocabulary
+from lts_jax.data.word_pieces import WordPieces
 from lts_jax.evaluation.schema import log_line
 from lts_jax.io.console import format_table
 from lts_jax.io.files import name_in_errors, write_text
@@ -159,7 +160,9 @@ class Progress:
         self._time += time.perf_counter() - start
 
 
-def log_data(dataset: Dataset, splits: Mapping[str, Split], vocabulary: Vocabulary) -> None:
+def log_data(
+    dataset: Dataset, splits: Mapping[str, Split], vocabulary: Vocabulary | WordPieces
+) -> None:
     """Logs what splits hold, by name, and how much of it the vocabulary knows."""
     rows = []
     for name, split in splits.items():

@@ -12,10 +12,8 @@ import tokens
 def load(folder: str | Path) -> Any:
     """Returns a function of an RGB image, uint8 [h, w, 3], and a sentence: probabilities [h, w]."""
     folder = Path(folder)
-    spec, words = (
-        json.loads((folder / f"{x}.json").read_bytes()) for x in ("preprocessing", "vocabulary")
-    )
-    ids = {word: i for i, word in enumerate(words, start=spec["first_word_id"])}
+    spec = json.loads((folder / "preprocessing.json").read_bytes())
+    read = tokens.reader(folder, spec)
     if (folder / "model.onnx").exists():
         import onnxruntime
 
@@ -30,7 +28,7 @@ def load(folder: str | Path) -> Any:
 
     def segment(image: np.ndarray, sentence: str) -> np.ndarray:
         square, place = pixels.fit(np.asarray(image), spec)
-        row = tokens.encode(sentence, ids, spec)
+        row = read(sentence)
         padded = np.array([row + [spec["pad_id"]] * (spec["max_words"] - len(row))], np.int32)
         inputs = {"image": square[None], "tokens": padded, "length": np.full(1, len(row), np.int32)}
         return np.asarray(pixels.unfit(call(inputs)[0], place, spec))

@@ -12,7 +12,7 @@ from lts_jax.config.flags import shipped_configs
 from lts_jax.config.validation import check_config
 from lts_jax.configs import default
 from lts_jax.configs.default import FIELDS
-from lts_jax.configs.variants import VARIANTS
+from lts_jax.configs.variants import OURS, VARIANTS
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.experiment.experiment import Experiment
 
@@ -103,6 +103,28 @@ def test_config_builds_its_network(name, variant):
         of_words = words if variant == "word_filter" else 0
         counted = parameter_overview.count_parameters(variables["params"])
         assert counted == PARAMETERS[variant] + of_words
+
+
+@pytest.mark.parametrize("variant", OURS)
+def test_our_variants_build_their_networks(variant):
+    config = load("refcoco", variant)
+    assert fields(config) == fields(default.get_config())
+    check_config(config)
+    check_config(load("shapes", variant))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *map(str, range(94))]
+    experiment = Experiment(config, make_mesh(), words)
+    counted = parameter_overview.count_parameters(experiment.abstract_network.params)
+    if variant == "imagenet":
+        neck = 15_737_856
+        assert counted == LTS - neck
+    else:
+        assert counted > 170_000_000  # 87 million of the backbone, 86 of BERT without its pieces
+
+
+def test_the_backbones_are_those_of_the_registry():
+    from lts_jax.models.backbones import BACKBONES
+
+    assert tuple(BACKBONES) == default.BACKBONES
 
 
 def test_a_wrong_variant_is_answered_by_the_list():

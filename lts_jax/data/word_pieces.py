@@ -1,0 +1,110 @@
+"""BERT's word pieces and their ids."""
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from lts_jax.data.vocabulary import Vocabulary
+from tfds_refcoco.records.text import tokenize
+
+PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+
+
+class WordPieces:
+    """BERT's vocabulary; the same sentence always becomes the same ids.
+
+    Attributes:
+      words: the pieces in the order of their ids, which begin at 0.
+      pad: id of padding.
+      unknown: id of the unknown piece.
+      first_id: of the pieces.
+    """
+
+    first_id = 0
+
+    def __init__(self, words: Sequence[str]):
+        if len(set(words)) != len(words):
+            raise ValueError("vocabulary: a piece is listed twice; each needs one id")
+        self.words = tuple(words)
+        ids = {word: i for i, word in enumerate(self.words)}
+        if missing := [name for name in (PAD, UNKNOWN, CLS, SEP) if name not in ids]:
+            raise ValueError(f"vocabulary: {', '.join(missing)} missing: it is not BERT's")
+        self.pad, self.unknown, self._cls, self._sep = (
+            ids[name] for name in (PAD, UNKNOWN, CLS, SEP)
+        )
+        self._tokenizer = self._make_tokenizer()
+
+    @classmethod
+    def build(cls, sentences: Iterable[str], min_count: int = 1) -> "WordPieces":
+        """Makes a vocabulary for a network without pretrained weights.
+
+        Its pieces are the words that occur `min_count` times and, for all others, characters.
+        """
+        sentences = list(sentences)
+        words = Vocabulary.build(sentences, min_count).words
+        characters = sorted(set("".join(Vocabulary.build(sentences).words)))
+        pieces = [*words, *characters, *(f"##{c}" for c in characters)]
+        return cls([PAD, UNKNOWN, CLS, SEP, *dict.fromkeys(pieces)])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return self.unknown not in self._ids(word)
+
+    def encode(self, sentence: str | Sequence[str], max_words: int) -> tuple[np.ndarray, int]:
+        """Returns ids int32 `[max_words]`, from [CLS] to [SEP], and their number.
+
+        Args:
+          sentence: a text, or its words if it was tokenized before; it may have none.
+          max_words: longer sentences keep their first so many pieces, with [CLS] and [SEP].
+        """
+        words = tokenize(sentence) if isinstance(sentence, str) else sentence
+        ids = self._ids(" ".join(words))[: max_words - 2]
+        ids = (self._cls, *ids, self._sep)
+        padded = np.full(max_words, self.pad, np.int32)
+        padded[: len(ids)] = ids
+        return padded, len(ids)
+
+    def count_read(self, words: Sequence[str], max_words: int) -> int:
+        """How many words of a sentence are read, the last one perhaps in part."""
+        ends = np.cumsum([len(self._ids(word)) for word in words[:max_words]])
+        starts = ends - [len(self._ids(word)) for word in words[:max_words]]
+        return int((starts < max_words - 2).sum())
+
+    def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
+        """Counts `words`, here pieces, and the `unknown` ones among them."""
+        pieces = unknown = 0
+        for sentence in sentences:
+            ids = self._ids(" ".join(tokenize(sentence)))
+            pieces += len(ids)
+            unknown += ids.count(self.unknown)
+        return {"words": pieces, "unknown": unknown}
+
+    def to_json(self, max_words: int) -> str:
+        """Returns the tokenizer as `tokenizers.Tokenizer.from_str` reads it."""
+        tokenizer = self._make_tokenizer()
+        tokenizer.enable_truncation(max_words)
+        text: str = tokenizer.to_str()
+        return text
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return _encode(self._tokenizer, text)
+
+    def _make_tokenizer(self) -> tokenizers.Tokenizer:
+        ids = {word: i for i, word in enumerate(self.words)}
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
+        special = {word for word in self.words if word.startswith("[") and word.endswith("]")}
+        lower = all(word == word.lower() for word in self.words if word not in special)
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.post_processor = processors.BertProcessing((SEP, ids[SEP]), (CLS, ids[CLS]))
+        return tokenizer
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False).ids)

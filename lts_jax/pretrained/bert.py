@@ -1,0 +1,97 @@
+"""A pretrained BERT: weights, config.json and vocabulary, as Hugging Face has them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lts_jax.errors import ConfigError
+from lts_jax.pretrained.hub import find_file
+from lts_jax.pretrained.named_tensors import Flat, load_network
+
+_FIELD = "model.text_weights"
+_SIZES = {
+    "bert_hidden": "hidden_size",
+    "bert_layers": "num_hidden_layers",
+    "bert_heads": "num_attention_heads",
+    "bert_intermediate": "intermediate_size",
+    "bert_positions": "max_position_embeddings",
+}
+_FIXED = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "position_embedding_type": "absolute",
+    "type_vocab_size": 2,
+}
+
+
+def read_word_pieces(reference: str) -> list[str]:
+    """Reads the word pieces in the order of their ids.
+
+    Raises:
+      ConfigError: there is no vocab.txt.
+    """
+    path = find_file(_FIELD, _beside(reference), ("vocab.txt",)).path
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{_FIELD}={reference}: {path} cannot be read ({error})") from error
+
+
+def load_bert(
+    reference: str, model: ConfigDict, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Flat, dict[str, Any]]:
+    """Reads BERT's weights.
+
+    Args:
+      reference: a folder, its weights' file, or `hf://owner/name[@revision]`.
+      model: that section of the config.
+      shapes: of the encoder's arrays, by path: `params/…`.
+
+    Returns:
+      The arrays by path, and where they are from, for the run's record.
+
+    Raises:
+      ConfigError: a file is missing or damaged, or of a BERT of another size.
+    """
+    _check_sizes(reference, model)
+    located = find_file(_FIELD, reference)
+    arrays, record = load_network(located.path, "bert", (model.bert_layers,), shapes)
+    return arrays, describe_file(located.path) | located.record | record
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Returns `file`, its `sha256` and `bytes`."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": str(path), "sha256": digest, "bytes": path.stat().st_size}
+
+
+def _beside(reference: str) -> str:
+    """The folder of a weights' file."""
+    path = Path(reference)
+    return str(path.parent) if path.is_file() else reference
+
+
+def _check_sizes(reference: str, model: ConfigDict) -> None:
+    path = find_file(_FIELD, _beside(reference), ("config.json",)).path
+    try:
+        theirs = json.loads(path.read_text())
+        wrong = {k: theirs[v] for k, v in _SIZES.items() if model[k] != theirs[v]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{_FIELD}={reference}: {path} is not the config of a BERT ({error!r})"
+        ) from error
+    for name, value in _FIXED.items():
+        if theirs.get(name, value) != value:
+            raise ConfigError(
+                f"{_FIELD}={reference}: {path} has {name}={theirs[name]!r}, which is not "
+                f"supported: only {value!r} is"
+            )
+    if wrong:
+        flags = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items())
+        raise ConfigError(f"{_FIELD}={reference} is a BERT of other sizes: set {flags}")

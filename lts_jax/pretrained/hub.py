@@ -1,0 +1,84 @@
+"""Files on Hugging Face's hub, `hf://owner/name[@revision]`, or on this machine."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lts_jax.errors import ConfigError
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_REFERENCE = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+
+
+class Located(NamedTuple):
+    """A file on this machine.
+
+    Attributes:
+      path: of the file.
+      record: for a run's metadata: of a file from the hub `repository` and `revision`, its commit.
+    """
+
+    path: Path
+    record: dict[str, str]
+
+
+def find_file(field: str, reference: str, names: Sequence[str] = WEIGHTS) -> Located:
+    """Finds the first of some files in a repository of the hub, a folder, or as the file itself.
+
+    What comes from the hub is cached by huggingface_hub; `HF_HUB_OFFLINE=1` uses the cache alone.
+
+    Args:
+      field: of the config, for errors.
+      reference: `hf://owner/name`, `hf://owner/name@revision`, or a path.
+      names: of the file, in the order of preference.
+
+    Raises:
+      ConfigError: there is no such file or repository, or the hub cannot be reached.
+    """
+    if reference.startswith("hf://"):
+        return _download(field, reference, names)
+    path = Path(reference)
+    if not path.is_dir():
+        return Located(path, {})
+    for name in names:
+        if (path / name).is_file():
+            return Located(path / name, {})
+    raise ConfigError(f"{field}={reference}: the folder holds no {' or '.join(names)}")
+
+
+def _download(field: str, reference: str, names: Sequence[str]) -> Located:
+    # It takes 0.3 s to import, and only these files need it.
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ConfigError(
+            f"{field}={reference} must be hf://owner/name or hf://owner/name@revision"
+        )
+    repository, revision = match.groups()
+    for name in names:
+        try:
+            path = Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
+        except errors.LocalEntryNotFoundError as error:
+            raise ConfigError(
+                f"{field}={reference}: {name} is not in the cache, and the hub cannot be reached: "
+                "connect once, or give the path of a downloaded file"
+            ) from error
+        except errors.EntryNotFoundError:
+            continue
+        except errors.RevisionNotFoundError as error:
+            raise ConfigError(
+                f"{field}={reference}: {repository} has no revision {revision}"
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise ConfigError(
+                f"{field}={reference}: the hub has no repository {repository}, or it is private or "
+                "gated: check the name, or log in with `hf auth login`"
+            ) from error
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"{field}={reference}: {name}: {reason}") from error
+        return Located(path, {"repository": repository, "revision": path.parent.name})
+    raise ConfigError(f"{field}={reference}: {repository} has no {' or '.join(names)}")
