@@ -12,6 +12,8 @@ import numpy as np
 
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained
+from lts_jax.export import onnx_layers as layers
+from lts_jax.export.onnx_backbones import backbone
 from lts_jax.export.onnx_graph import Graph
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import Conventions
@@ -31,21 +33,21 @@ def make_onnx(trained: Trained, path: Path) -> None:
         raise ConfigError("--format=onnx needs a package: pip install onnx") from None
     experiment = trained.experiment
     model = experiment.model
-    for field, value, known in (
-        ("locate", model.locate, model.locate != "transformer"),
-        ("backbone", model.image_encoder, model.image_encoder == "darknet53"),
-        ("text", model.text_encoder, model.text_encoder == "gru"),
-    ):
-        if not known:
-            raise ConfigError(
-                f"model.{field}={value} has no ONNX graph here; --format=stablehlo exports it"
-            )
+    if model.locate == "transformer":
+        raise ConfigError(
+            "model.locate=transformer has no ONNX graph here; --format=stablehlo exports it"
+        )
     size, words = experiment.config.data.image_size, experiment.config.data.max_words
     graph = Graph(trained.arrays)
     image = graph.node("Cast", ["image"], to=onnx.TensorProto.FLOAT)
     image = graph.node("Div", [image, graph.constant(np.float32(255))])
-    features = _backbone(graph, graph.node("Transpose", [image], perm=[0, 3, 1, 2]), model)
-    of_words, sentence = _text(graph, words)
+    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
+    if model.image_encoder == "darknet53":
+        features = _darknet53(graph, image, model)
+    else:
+        features = backbone(graph, image, model, size)
+    text = _gru(graph, words) if model.text_encoder == "gru" else _bert(graph, words, model)
+    of_words, sentence = _only_real(graph, text, words)
     fused = _fusion(graph, features, sentence, model)
     logits = _locate(graph, fused, of_words, sentence, model)
     if logits:
@@ -80,7 +82,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def _backbone(graph: Graph, x: str, model: LTS) -> list[str]:
+def _darknet53(graph: Graph, x: str, model: LTS) -> list[str]:
     """The taps at strides 8, 16 and 32, of `[B, 3, H, W]` in [0, 1]."""
     slope, epsilon, mean, std = model.backbone_conventions
     conv = partial(graph.conv, negative_slope=slope, epsilon=epsilon)
@@ -101,8 +103,48 @@ def _backbone(graph: Graph, x: str, model: LTS) -> list[str]:
     return [taps[2], taps[3], x]
 
 
-def _text(graph: Graph, words: int) -> tuple[str, str]:
+def _bert(graph: Graph, words: int, model: LTS) -> str:
+    """The tokens `[B, T, D]`."""
+    table = graph.floats(graph.array("text/embed/embedding"))
+    x = graph.node("Gather", [table, "tokens"], axis=0)
+    position = graph.array("text/position/embedding")[:words]
+    x = graph.node("Add", [x, graph.floats(position + graph.array("text/segment/embedding")[0])])
+    norm = partial(layers.layer_norm, graph, epsilon=1e-12)
+    x = norm(x, "text/embed_norm")
+    padding = graph.node(
+        "Where",
+        [
+            graph.node("Unsqueeze", [_valid(graph, words), graph.ints(1, 2)]),
+            graph.constant(np.float32(0)),
+            graph.constant(np.finfo(np.float32).min),
+        ],
+    )  # [B, 1, 1, T]
+    for i in range(model.bert_layers):
+        layer = f"text/layer{i}"
+        y = layers.attention(graph, x, layer, (0, words), [padding])
+        x = norm(graph.node("Add", [x, y]), f"{layer}/attention_norm")
+        y = layers.mlp(graph, x, layer)
+        x = norm(graph.node("Add", [x, y]), f"{layer}/mlp_norm")
+    return x
+
+
+def _valid(graph: Graph, words: int) -> str:
+    """Which of the words are real, `[B, T]`."""
+    step = graph.constant(np.arange(words, dtype=np.int32))
+    return graph.node("Less", [step, graph.node("Unsqueeze", ["length", graph.ints(1)])])
+
+
+def _only_real(graph: Graph, states: str, words: int) -> tuple[str, str]:
     """h_t `[B, T, D]`, zero at pads, and f_text `[B, D]`."""
+    valid = graph.node("Unsqueeze", [_valid(graph, words), graph.ints(2)])
+    states = graph.node("Where", [valid, states, graph.constant(np.float32(0))])
+    total = graph.node("ReduceSum", [states, graph.ints(1)], keepdims=0)
+    length = graph.node("Unsqueeze", ["length", graph.ints(1)])
+    return states, graph.node("Div", [total, graph.node("Cast", [length], to=1)])
+
+
+def _gru(graph: Graph, words: int) -> str:
+    """The states `[B, T, D]`."""
     table = graph.floats(graph.array("text/embed/embedding"))
     x = graph.node("Gather", [table, "tokens"], axis=0)
     x = graph.node("Transpose", [x], perm=[1, 0, 2])  # the GRU has time first
@@ -130,13 +172,7 @@ def _text(graph: Graph, words: int) -> tuple[str, str]:
         linear_before_reset=1,
     )  # [T, 2, B, D / 2]
     states = graph.node("Transpose", [states], perm=[2, 0, 1, 3])
-    states = graph.node("Reshape", [states, graph.ints(0, words, 2 * size)])
-    step = graph.constant(np.arange(words, dtype=np.int32))
-    length = graph.node("Unsqueeze", ["length", graph.ints(1)])
-    valid = graph.node("Unsqueeze", [graph.node("Less", [step, length]), graph.ints(2)])
-    states = graph.node("Where", [valid, states, graph.constant(np.float32(0))])
-    total = graph.node("ReduceSum", [states, graph.ints(1)], keepdims=0)
-    return states, graph.node("Div", [total, graph.node("Cast", [length], to=1)])
+    return graph.node("Reshape", [states, graph.ints(0, words, 2 * size)])
 
 
 def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS) -> str:
@@ -147,7 +183,9 @@ def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS) -> str
         text = graph.node("Unsqueeze", [graph.leaky(text), graph.ints(2, 3)])
         x = graph.node("Mul", [x, text])
     for stride, tap in ((16, features[1]), (8, features[0])):
-        coarse = graph.double(graph.conv(x, f"fusion/up{stride}"))
+        coarse = graph.conv(x, f"fusion/up{stride}")
+        if not model.image_encoder.endswith("dilated"):  # else all features are of one size
+            coarse = graph.double(coarse)
         x = graph.node("Concat", [coarse, graph.conv(tap, f"fusion/image{stride}")], axis=1)
     return x
 

@@ -19,10 +19,10 @@ from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.depthwise import DepthwiseConv
 from lts_jax.models.layers import Dtype, norm_act, rematerialized
 
-_EPSILON = 1e-3
+EPSILON = 1e-3
 _STEM = 32
 # Of each stage: channels at the published width, kernel, stride, factor of expansion.
-_STAGES = (
+STAGES = (
     (16, 3, 1, 1),
     (24, 3, 2, 6),
     (40, 5, 2, 6),
@@ -55,7 +55,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 f"]:
         """Maps `[B, H, W, C]` to `[B, H/stride, W/stride, features]`."""
-        conv = partial(ConvNorm, epsilon=_EPSILON, dtype=self.dtype)
+        conv = partial(ConvNorm, epsilon=EPSILON, dtype=self.dtype)
         y = x
         if self.expansion > 1:
             expand = conv(x.shape[-1] * self.expansion, activation=nn.relu6, name="expand")
@@ -68,7 +68,7 @@ class Block(nn.Module):
             train=train,
             dtype=self.dtype,
             name="depthwise_norm",
-            epsilon=_EPSILON,
+            epsilon=EPSILON,
             activation=nn.relu6,
         )
         y = conv(self.features, activation=identity, name="project")(y, train=train)
@@ -104,7 +104,7 @@ class EfficientNetLite0(nn.Module):
             3,
             stride=2,
             activation=nn.relu6,
-            epsilon=_EPSILON,
+            epsilon=EPSILON,
             same=True,
             dtype=self.dtype,
             name="stem",
@@ -112,7 +112,7 @@ class EfficientNetLite0(nn.Module):
         x = run(stem, x, train=train)
         ends = []
         rates = drop_rates(self.drop_path, self.stage_sizes)
-        for i, (features, kernel, stride, expansion) in enumerate(_STAGES):
+        for i, (features, kernel, stride, expansion) in enumerate(STAGES):
             for j, rate in enumerate(rates[i]):
                 block = Block(
                     max(4, round(features * self.width / _STEM)),

@@ -46,7 +46,7 @@ class WindowAttention(nn.Module):
         scores = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
         offsets = (2 * self.window - 1) ** 2
         table = self.param("bias_table", nn.initializers.truncated_normal(0.02), (offsets, heads))
-        scores += table[_offsets(self.window)].transpose(2, 0, 1)
+        scores += table[table_rows(self.window)].transpose(2, 0, 1)
         if regions is not None:
             apart = jnp.array(regions)[:, :, None] != jnp.array(regions)[:, None, :]
             scores += jnp.where(apart, -100.0, 0.0)[:, None]
@@ -86,8 +86,8 @@ class Block(nn.Module):
             y = jnp.roll(y, (-shift, -shift), (1, 2))
         y = y.reshape(b, rows, n, columns, n, c).transpose(0, 1, 3, 2, 4, 5)
         attention = WindowAttention(n, self.dtype, name="attention")
-        regions = _regions(rows, columns, n, shift) if shift else None
-        y = attention(y.reshape(b, rows * columns, n * n, c), regions)
+        numbers = regions(rows, columns, n, shift) if shift else None
+        y = attention(y.reshape(b, rows * columns, n * n, c), numbers)
         y = y.reshape(b, rows, columns, n, n, c).transpose(0, 1, 3, 2, 4, 5)
         y = y.reshape(b, rows * n, columns * n, c)
         if shift:
@@ -148,14 +148,14 @@ def _merge_patches(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*c"]:
     return x.reshape(b, h // 2, w // 2, 4 * c)
 
 
-def _offsets(window: int) -> Int[np.ndarray, "l l"]:
+def table_rows(window: int) -> Int[np.ndarray, "l l"]:
     """The row of the table of biases for each two cells of a window."""
     at = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
     rows, columns = at[:, :, None] - at[:, None, :] + window - 1
     return rows * (2 * window - 1) + columns
 
 
-def _regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray, "n l"]:
+def regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray, "n l"]:
     """Numbers the parts that a shift has brought into one window."""
 
     def along(windows: int) -> Int[np.ndarray, " n"]:

@@ -30,6 +30,14 @@ from lts_jax.state import train_state
 from lts_jax.steps import original_size
 from tests.lts_jax.helpers.tiny import TINY
 
+SWIN = {"backbone": "swin_tiny", "backbone_width": 8, "backbone_stages": (2, 2, 1, 1)}
+BERT = {
+    "text": "bert",
+    "bert_hidden": 8,
+    "bert_layers": 2,
+    "bert_heads": 2,
+    "bert_intermediate": 16,
+}
 BLOCKED = ("flax", "lts_jax", "tfds_refcoco", "orbax", "cv2", "tensorflow_datasets", "optax")
 # What a user has: the folder, jax or onnxruntime, numpy, and something that reads an image.
 SCRIPT = """
@@ -148,11 +156,22 @@ def ours(trained, images, sentences):
         {"locate": "none", "segment": False},
         {"segment": False, "neck": False},
         {"neck": False, "backbone_conventions": "timm"},
+        {**SWIN, **BERT, "locate": "word_filter"},
+        {**SWIN, "backbone": "swin_tiny_window12"},
+        {"backbone": "convnext_tiny", "backbone_width": 8, "backbone_stages": (1, 2, 1, 1), **BERT},
+        {"backbone": "resnet50", "backbone_width": 4, "backbone_stages": (1, 1, 2, 1)},
+        {"backbone": "resnet50_dilated", "backbone_width": 4, "backbone_stages": (1, 1, 1, 2)},
+        {
+            "backbone": "efficientnet_lite0",
+            "backbone_width": 8,
+            "backbone_stages": (1, 2, 1, 1, 2, 1, 1),
+        },
     ],
 )
 def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    trained = make_trained([f"w{i}" for i in range(9)], **changes)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] if "text" in changes else []
+    trained = make_trained([*special, *(f"w{i}" for i in range(9))], **changes)
     write_folder(trained, "onnx", tmp_path / "x")
     session = onnxruntime.InferenceSession(tmp_path / "x" / "model.onnx")
     names = [output.name for output in session.get_outputs()]
