@@ -66,6 +66,7 @@ def convert_darknet(args: argparse.Namespace) -> None:
 
 def look_up_vectors(args: argparse.Namespace) -> None:
     """Looks a dataset's words up in a file of vectors, and prints how many it has."""
+    from lts_jax.data.vocabulary import Vocabulary
     from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
     from lts_jax.pretrained import word_vectors
@@ -77,6 +78,8 @@ def look_up_vectors(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)
     experiment = Experiment(config, one_device())
     vocabulary = experiment.vocabulary
+    if not isinstance(vocabulary, Vocabulary):
+        raise ConfigError("model.text=bert has vectors of its own: set model.text=gru")
     vectors = word_vectors.cached_vectors(
         args.file, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()
     )

@@ -183,8 +183,8 @@ class Experiment:
             if name in LTS.__dataclass_fields__
         }
         fields["dtype"] = _DTYPES[self.config.model.dtype]
-        fields["text_encoder"], backbone = self.config.model.text, self.config.model.backbone
-        fields["image_encoder"] = backbone
+        fields["text_encoder"] = self.config.model.text
+        fields["image_encoder"] = backbone = self.config.model.backbone
         fields["backbone_width"] = fields["backbone_width"] or BACKBONES[backbone].width
         fields["backbone_stages"] = fields["backbone_stages"] or BACKBONES[backbone].stages
         fields["backbone_conventions"] = CONVENTIONS[self.config.model.backbone_conventions]
@@ -199,7 +199,7 @@ class Experiment:
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer."""
         train = self.config.train
-        frozen = [*self.frozen, *(["words"] if "text" in self.frozen else [])]
+        frozen = self.frozen + ["words"] * ("text" in self.frozen)
         return optimizer.make_optimizer(
             self.schedule,
             train.lr_multipliers.to_dict(),

@@ -43,14 +43,15 @@ class BertLayer(nn.Module):
         )
         query = query * query.shape[-1] ** -0.5
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        scores = jnp.where(valid[:, None, None], scores, jnp.finfo(scores.dtype).min)
+        scores = jnp.where(valid[:, None, None], scores, -1e30)
         weights = drop(jax.nn.softmax(scores).astype(value.dtype))
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         y = drop(dense(d, axis=(-2, -1), name="out")(y))
         x = norm(name="attention_norm")(x + y)
         y = nn.gelu(dense(self.intermediate, name="expand")(x), approximate=False)
         y = drop(dense(d, name="reduce")(y))
-        return norm(name="mlp_norm")(x + y)
+        out: jax.Array = norm(name="mlp_norm")(x + y)
+        return out
 
 
 class BertEncoder(nn.Module):

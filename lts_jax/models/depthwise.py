@@ -54,17 +54,19 @@ class DepthwiseConv(nn.Module):
 @partial(jax.jit, static_argnums=(2, 3))
 def convolve_depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Convolves `[B, H, W, C]` with `[k, k, C]`, each channel with its own kernel."""
-    return _convolve(x, kernel, stride, padding)
+    y: jax.Array = _convolve(x, kernel, stride, padding)
+    return y
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    return lax.platform_dependent(
+    y: jax.Array = lax.platform_dependent(
         x,
         kernel,
         cpu=partial(_by_taps, stride=stride, padding=padding),
         default=partial(_by_xla, stride=stride, padding=padding),
     )
+    return y
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> Any:

@@ -147,7 +147,8 @@ class LTS(nn.Module):
 
     def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
-        return self.backbone(image, train=train)
+        features: ImageFeatures = self.backbone(image, train=train)
+        return features
 
     def encode_text(
         self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False

@@ -13,12 +13,12 @@ class Averaged(NamedTuple):
     Attributes:
       trained: the parameters that the gradients are taken at.
       inner: state of the optimizer.
-      count: updates so far, int32.
+      updates: their number so far, int32.
     """
 
     trained: Any
     inner: optax.OptState
-    count: jax.Array
+    updates: jax.Array
 
 
 def average_weights(
@@ -41,7 +41,7 @@ def average_weights(
         assert isinstance(state, Averaged)
         updates, inner = optimizer.update(gradients, state.inner, state.trained)
         trained = optax.apply_updates(state.trained, updates)
-        count = state.count + 1
+        count = state.updates + 1
         kept = jnp.minimum(decay, (1 + count) / (10 + count))
         moves = jax.tree.map(lambda new, old: (1 - kept) * (new - old), trained, params)
         return moves, Averaged(trained, inner, count)

@@ -107,6 +107,7 @@ def fill(
         sources["text_weights"] = source
         logger.info("text: %s file %s", source["format"], source["file"])
     if config.model.word_vectors:
+        assert isinstance(vocabulary, Vocabulary)  # see `check_config`
         path = Path(config.model.word_vectors)
         vectors = word_vectors.cached_vectors(
             path, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()

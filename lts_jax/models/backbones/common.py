@@ -67,7 +67,6 @@ class ConvNorm(nn.Module):
             x = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
         else:
             pad = self.dilation * (self.kernel // 2)
-            options = {} if self.same else {"conv_general_dilated": convolve}
             x = nn.Conv(
                 self.features,
                 (self.kernel, self.kernel),
@@ -76,8 +75,8 @@ class ConvNorm(nn.Module):
                 kernel_dilation=self.dilation,
                 use_bias=False,
                 dtype=self.dtype,
+                conv_general_dilated=None if self.same else convolve,
                 name="conv",
-                **options,
             )(x)
         return norm_act(
             x, train=train, dtype=self.dtype, epsilon=self.epsilon, activation=self.activation

@@ -152,7 +152,8 @@ def table_rows(window: int) -> Int[np.ndarray, "l l"]:
     """The row of the table of biases for each two cells of a window."""
     at = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
     rows, columns = at[:, :, None] - at[:, None, :] + window - 1
-    return rows * (2 * window - 1) + columns
+    table: Int[np.ndarray, "l l"] = rows * (2 * window - 1) + columns
+    return table
 
 
 def regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray, "n l"]:
@@ -163,6 +164,6 @@ def regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray,
         last = windows * window - window
         return (at >= last).astype(int) + (at >= last + window - shift)
 
-    numbers = 3 * along(rows)[:, None] + along(columns)
+    numbers: Int[np.ndarray, "..."] = 3 * along(rows)[:, None] + along(columns)
     numbers = numbers.reshape(rows, window, columns, window).transpose(0, 2, 1, 3)
     return numbers.reshape(rows * columns, window * window)
