@@ -91,12 +91,11 @@ class Experiment:
     @cached_property
     def vocabulary(self) -> Vocabulary | WordPieces:
         """The words of the training split, or those of the checkpoint; BERT's are its pieces."""
-        model = self.config.model
-        kind = WordPieces if model.text == "bert" else Vocabulary
+        kind = WordPieces if self.config.model.text == "bert" else Vocabulary
         if self.words is not None:
             return kind(self.words)
-        if model.text_weights:
-            return WordPieces(one_after_another(lambda: read_word_pieces(model.text_weights)))
+        if weights := self.config.model.text_weights:
+            return WordPieces(one_after_another(lambda: read_word_pieces(weights)))
         return kind.build(self.train_split.index.text, self.config.data.min_count)
 
     @cached_property

@@ -44,9 +44,10 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", init, (k, k, 1, c))
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         total = k - self.stride
-        y = convolve_depthwise(x, kernel[:, :, 0], self.stride, (total // 2, total - total // 2))
+        pads = (total // 2, total - total // 2)
+        y: jax.Array = convolve_depthwise(x, kernel[:, :, 0], self.stride, pads)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (c,)).astype(y.dtype)
+            y += self.param("bias", nn.initializers.zeros_init(), (c,)).astype(y.dtype)
         return y
 
 

@@ -164,6 +164,6 @@ def regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray,
         last = windows * window - window
         return (at >= last).astype(int) + (at >= last + window - shift)
 
-    numbers: Int[np.ndarray, "..."] = 3 * along(rows)[:, None] + along(columns)
+    numbers: Int[np.ndarray, ...] = 3 * along(rows)[:, None] + along(columns)
     numbers = numbers.reshape(rows, window, columns, window).transpose(0, 2, 1, 3)
     return numbers.reshape(rows * columns, window * window)
