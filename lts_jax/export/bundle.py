@@ -108,7 +108,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "image": "RGB, uint8; scaling to [0, 1], mean and std are part of the network",
         "mean": mean,
         "std": std,
-        "backbone": {"name": config.model.backbone, **conventions},
+        "backbone": conventions,
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",
