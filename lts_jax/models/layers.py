@@ -106,10 +106,11 @@ def norm_act(
         dtype=dtype,
         name=name,
     )
-    return (nn.remat(call, policy=_is_sum) if train else call)(norm, x)
+    return (nn.remat(call, policy=is_sum) if train else call)(norm, x)
 
 
-def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
+def is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What `nn.remat` keeps of a normalization: the sums over the batch."""
     return bool(primitive.name == "reduce_sum")
 
 

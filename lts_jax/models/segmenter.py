@@ -15,6 +15,7 @@ from lts_jax.models.layers import (
     Dtype,
     batch_norm_act,
     for_sentences,
+    is_sum,
 )
 
 
@@ -123,9 +124,5 @@ def _mask(norm: nn.Module, score: nn.Module, x: jax.Array, *, train: bool) -> ja
         logits: jax.Array = score(norm(x, train=train))
         return logits
 
-    logits: jax.Array = (nn.remat(call, policy=_is_sum) if train else call)(norm, score, x)
+    logits: jax.Array = (nn.remat(call, policy=is_sum) if train else call)(norm, score, x)
     return logits
-
-
-def _is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
-    return bool(primitive.name == "reduce_sum")
