@@ -73,11 +73,12 @@ class Photos:
                     "same_category": len(objects),
                     "category": names[objects[target[i]]["category_id"]],
                     "text": " ".join(rng.choice(WORDS, rng.integers(1, 9))),
+                    "kind": "",
                 }
                 for name, value in row.items():
                     columns.setdefault(name, []).append(value)
         arrays: dict[str, Any] = {k: np.array(v) for k, v in columns.items()}
-        arrays |= {"text": columns["text"], "category": columns["category"]}
+        arrays |= {name: columns[name] for name in ("text", "category", "kind")}
         self.index = types.SimpleNamespace(**arrays)
         self.counts = types.SimpleNamespace(images=images)
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m tfds_refcoco build|generate|check|stats|show ...`."""
+"""Command line: `python -m tfds_refcoco build|generate|expressions|check|...`."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ import numpy as np
 
 from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.expressions import command as expressions
 from tfds_refcoco.inspection.summary import summary
 from tfds_refcoco.raw.sources import SOURCES
 from tfds_refcoco.records.reader import open_dataset
@@ -202,6 +203,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     generator = command("generate", _generate, "write the raw files of the set shapes")
     generator.add_argument("--out", type=_local_path, required=True)
     generator.add_argument("--seed", type=int, default=0)
+
+    expressions.add_arguments(command("expressions", expressions.run, expressions.DESCRIPTION))
 
     checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")
     checker.add_argument("--out", type=_local_path, required=True, help="folder they were built in")

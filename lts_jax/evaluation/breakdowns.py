@@ -38,12 +38,13 @@ class Facts(NamedTuple):
     area: np.ndarray  # int [N], pixels of the truth
     category: np.ndarray  # str [N], of the first target, "" where there is none
     same_category: np.ndarray  # int [N], objects of that category in the image
+    kind: np.ndarray  # str [N], what the set calls expressions of their kind, or ""
 
 
 def facts(split: Split) -> Facts:
     """Reads what the break-downs need of every sentence."""
     index = split.index
-    return Facts(index.area, np.array(index.category), index.same_category)
+    return Facts(index.area, np.array(index.category), index.same_category, np.array(index.kind))
 
 
 def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list[dict[str, Any]]]:
@@ -55,8 +56,9 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
       scores: what they scored.
 
     Returns:
-      By kind of group ("length", "size", "words", "same_category", "category") a list of `group`,
-      `sentences`, `images`, the metrics and their 95 % `intervals`. A sentence is in one group of a
+      By kind of group ("length", "size", "words", "same_category", "category", "kind") a list of
+      `group`, `sentences`, `images`, the metrics and their 95 % `intervals`; no group of "kind" if
+      the set names none. A sentence is in one group of a
       kind, but for "words": there it is in as many as it has kinds of words, or in "none of these".
     """
     words = [tokenize(text) for text in texts]
@@ -88,6 +90,7 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
         "category": {
             name or _NONE: found.category == name for name in np.unique(found.category).tolist()
         },
+        "kind": {name: found.kind == name for name in np.unique(found.kind).tolist() if name},
     }
     groups["words"]["none of these"] = ~np.any(list(groups["words"].values()), axis=0)
     result = {

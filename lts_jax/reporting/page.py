@@ -27,6 +27,7 @@ _KINDS = {
     "size": ("Size of the object", "COCO's: small below 32², medium below 96² pixels."),
     "words": ("Words", "Sentences with a word of place, of colour, of relation."),
     "same_category": ("Rivals", "Objects of the target's category in the image, itself included."),
+    "kind": ("Kind of expression", "As the data set names it."),
     "category": ("Category", "The most frequent ones."),
 }
 _DASH = "\N{EN DASH}"
@@ -222,4 +223,5 @@ def _break_down_tables(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
             ],
         }
         for kind, (title, _) in _KINDS.items()
+        if any(e.analysis["breakdowns"][kind] for e in evaluated)
     ]

@@ -16,7 +16,7 @@ from tfds_refcoco.raw.types import SPLITS, RawImage, RawObject, RawSentence
 
 
 @dataclass
-class _Instances:
+class Instances:
     """instances.json by id: images, (position, annotation) and names of categories."""
 
     file: RawFile
@@ -56,7 +56,7 @@ def read_coco(
     """
     instances_file = find_annotations(root, source, "instances.json")
     refs_file = find_annotations(root, source, source.refs)
-    instances = _read_instances(instances_file, problems)
+    instances = read_instances(instances_file, problems)
     refs = read_json(refs_file) if source.generalized else read_pickle(refs_file)
     if not isinstance(refs, list) or not refs:
         raise DataError(f"{refs_file}: expected a non-empty list of refs; fetch it again.")
@@ -110,10 +110,15 @@ def read_json(file: RawFile, fix: str = "fetch it again") -> object:
     return content
 
 
-def _read_instances(file: RawFile, problems: Problems) -> _Instances:
+def read_instances(file: RawFile, problems: Problems) -> Instances:
+    """Returns instances.json by id; of annotations, the ids alone are checked.
+
+    Raises:
+      DataError: it is no such file, or a field is absent, mistyped or given twice.
+    """
     content = read_json(file)
     top = f"{file}: top level"
-    read = _Instances(file)
+    read = Instances(file)
     for i, row in enumerate(fields.field(content, "images", list, top)):
         where = f"{file}: images[{i}]"
         with problems.skipping():
@@ -143,7 +148,7 @@ def _read_instances(file: RawFile, problems: Problems) -> _Instances:
 def _add_ref(
     ref: Any,
     where: str,
-    instances: _Instances,
+    instances: Instances,
     generalized: bool,
     groups: dict[int, _Group],
     seen: tuple[set[int], set[int]],
@@ -183,14 +188,17 @@ def _add_ref(
             optional = generalized and "raw" not in sentence
             raw = sent if optional else fields.text(sentence, "raw", place)
             fields.unique(sent_ids, sent_id, f"{place}.sent_id")
-            kept.append((sent_id, sent, raw))
+            kind = fields.text(sentence, "kind", place) if "kind" in sentence else ""
+            kept.append((sent_id, sent, raw, kind))
     if not kept:
         return
     group = groups.setdefault(image_id, _Group())
     group.objects |= objects
     position = {ann_id: i for i, ann_id in enumerate(group.objects)}
     targets = tuple(position[ann_id] for ann_id in objects)
-    group.sentences += [RawSentence(i, ref_id, sent, raw, targets) for i, sent, raw in kept]
+    group.sentences += [
+        RawSentence(i, ref_id, sent, raw, targets, kind) for i, sent, raw, kind in kept
+    ]
 
 
 def _ann_ids(ref: Any, where: str, generalized: bool) -> list[int]:
@@ -209,7 +217,7 @@ def _ann_ids(ref: Any, where: str, generalized: bool) -> list[int]:
 
 
 def _object(
-    ann_id: int, image_id: int, ref_where: str, instances: _Instances, generalized: bool
+    ann_id: int, image_id: int, ref_where: str, instances: Instances, generalized: bool
 ) -> RawObject:
     if ann_id not in instances.annotations:
         raise DataError(f"{ref_where}.ann_id: {ann_id} is not in {instances.file}.")

@@ -36,9 +36,14 @@ def read_custom(
     """
     file = find_annotations(root, SOURCES["custom"], "custom.json")
     content = read_json(file, "fix it")
-    fields.only(content, ("images",), f"{file}: top level")
+    fields.only(content, ("images", "image_dir"), f"{file}: top level")
+    folders = [root]
+    if "image_dir" in content:  # relative to custom.json, or absolute
+        folders.append(root / fields.text(content, "image_dir", f"{file}: top level"))
+        if not folders[1].is_dir():
+            raise DataError(f"{file}: top level.image_dir: {folders[1]} is no folder.")
     rows = fields.field(content, "images", list, f"{file}: top level")
-    reader = _Reader(root, _Numbers(rows), problems)
+    reader = _Reader(folders, _Numbers(rows), problems)
     found: dict[str, list[RawImage]] = {split: [] for split in SPLITS}
     named: Counter[str] = Counter()
     for number, row in enumerate(rows):
@@ -83,8 +88,8 @@ def _list(row: Any, name: str) -> list[Any]:
 class _Reader:
     """Reads images, and sees that no id is given twice."""
 
-    def __init__(self, root: Path, numbers: _Numbers, problems: Problems) -> None:
-        self.root, self.numbers, self.problems = root, numbers, problems
+    def __init__(self, folders: list[Path], numbers: _Numbers, problems: Problems) -> None:
+        self.folders, self.numbers, self.problems = folders, numbers, problems
         self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.given}
         self.listings: dict[Path, dict[str, RawFile]] = {}  # of folders, by name
 
@@ -92,7 +97,7 @@ class _Reader:
         """Reads the image `number` of the file."""
         fields.only(row, ("file", "split", "id", "objects", "sentences"), where)
         name = fields.text(row, "file", where)
-        file = self._inside(name, f"{where}.file")
+        file = self._inside(name, f"{where}.file", self.folders)
         image_id = self._id("image", row, where, number)
         picture = open_image(file, file.read(MAX_IMAGE), STORED)
         width, height = picture.size
@@ -102,7 +107,7 @@ class _Reader:
         for i, item in enumerate(rows):
             with self.problems.skipping():
                 place = f"{where}.objects[{i}]"
-                fields.only(item, ("mask", "category", "id"), place)
+                fields.only(item, ("mask", "category", "same_category", "id"), place)
                 ann_id = self._id("object", item, place, self.numbers.first[number]["object"] + i)
                 objects[i] = self._object(item, ann_id, names, place, height, width)
         position = {i: k for k, i in enumerate(objects)}
@@ -111,7 +116,7 @@ class _Reader:
         for i, item in enumerate(fields.field(row, "sentences", list, where)):
             place = f"{where}.sentences[{i}]"
             with self.problems.skipping():
-                fields.only(item, ("text", "objects", "id"), place)
+                fields.only(item, ("text", "objects", "kind", "id"), place)
                 text = fields.sentence(item, "text", place)
                 for target in (targets := fields.numbers(item, "objects", place)):
                     if target not in position:
@@ -124,7 +129,8 @@ class _Reader:
                 sent_id = self._id("sentence", item, place, default)
                 # A ref is what sentences of the same objects share; it is named by the first.
                 ref_id = refs.setdefault(key, sent_id)
-                sentences.append(RawSentence(sent_id, ref_id, text, text, key))
+                kind = fields.text(item, "kind", place) if "kind" in item else ""
+                sentences.append(RawSentence(sent_id, ref_id, text, text, key, kind))
         if not sentences:
             raise DataError(f"{where}.sentences: the image has no sentence.")
         return RawImage(
@@ -162,9 +168,23 @@ class _Reader:
             bbox=(x, y, w, h),
             area=float(area),
             iscrowd=0,
-            same_category=names[category] if category else 0,
+            same_category=self._same_category(row, names, category, where),
             segmentation=rle | {"counts": counts.decode("ascii")},
         )
+
+    def _same_category(
+        self, row: dict[str, Any], names: Counter[str], category: str, where: str
+    ) -> int:
+        listed = names[category] if category else 0
+        if "same_category" not in row:
+            return listed
+        value = fields.number(row, "same_category", where)
+        if not max(listed, 1) <= value < 1 << 31:
+            raise DataError(
+                f"{where}.same_category: {value}; it counts the objects of its category in the "
+                f"image, of which {max(listed, 1)} are listed."
+            )
+        return value
 
     def _mask(self, mask: dict[str, Any], where: str, height: int, width: int) -> bytes:
         fields.only(mask, (*_MASK_KINDS, "value"), where)
@@ -180,7 +200,7 @@ class _Reader:
             raise DataError(f"{where}: {error}") from error
 
     def _png(self, mask: dict[str, Any], where: str, height: int, width: int) -> NDArray[np.bool]:
-        file = self._inside(fields.text(mask, "png", where), f"{where}.png")
+        file = self._inside(fields.text(mask, "png", where), f"{where}.png", self.folders[:1])
         try:
             with Image.open(io.BytesIO(file.read(MAX_IMAGE)), formats=STORED) as picture:
                 if picture.format != "PNG" or len(picture.getbands()) != 1:
@@ -202,22 +222,30 @@ class _Reader:
         )
         return inside
 
-    def _inside(self, name: str, where: str) -> RawFile:
+    def _inside(self, name: str, where: str, folders: list[Path]) -> RawFile:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
-            raise DataError(f"{where}: {name!r} is no path below the folder of custom.json.")
-        file = RawFile(self.root / path)
-        if file.path.is_file():
-            return file
-        folder = self.root  # a name may be written in another Unicode form than the disk's
+            raise DataError(
+                f"{where}: {name!r} is no path below the folder of custom.json, or below its "
+                "image_dir."
+            )
+        for folder in folders:
+            if (folder / path).is_file():
+                return RawFile(folder / path)
+        for folder in folders:  # a name may be written in another Unicode form than the disk's
+            file = self._normalized(folder, path)
+            if file.is_file():
+                return RawFile(file)
+        rule = "paths are relative to custom.json" + ", or to image_dir" * (len(folders) > 1)
+        raise DataError(f"{where}: {folders[-1] / path} is missing; {rule}.")
+
+    def _normalized(self, folder: Path, path: PurePosixPath) -> Path:
         for part in path.parts:
             listed = self.listings.get(folder)
             if listed is None:
                 listed = self.listings[folder] = open_folder(folder)
             folder = listed[normalize(part)].path if normalize(part) in listed else folder / part
-        if not folder.is_file():
-            raise DataError(f"{where}: {file} is missing; paths are relative to custom.json.")
-        return RawFile(folder)
+        return folder
 
     def _id(self, kind: str, row: Any, where: str, default: int) -> int:
         if self.numbers.given[kind] and "id" not in row:

@@ -14,10 +14,10 @@ from tfds_refcoco.raw.types import RawImage
 STORED = ("JPEG", "PNG")  # what the image of a record may be
 # Recognized, so that a message can name them. No others are opened whatever a file is called:
 # Pillow hands PostScript to Ghostscript.
-_RECOGNIZED = (*STORED, "WEBP", "GIF", "BMP", "TIFF")
+RECOGNIZED = (*STORED, "WEBP", "GIF", "BMP", "TIFF")
 # Modes that decode to three channels as every reader of the records expects.
 _COLOR, _GRAY = ("RGB",), ("L",)
-_ORIENTATION = 0x0112  # an EXIF tag
+ORIENTATION = 0x0112  # an EXIF tag
 
 
 def read_image(image: RawImage) -> tuple[bytes, bool]:
@@ -61,8 +61,8 @@ def open_image(file: RawFile, data: bytes, formats: tuple[str, ...]) -> ImageFil
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=_RECOGNIZED)
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+            picture = Image.open(io.BytesIO(data), formats=RECOGNIZED)
+        orientation = picture.getexif().get(ORIENTATION, 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"{file}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down."

@@ -35,13 +35,18 @@ class RawObject:
 
 @dataclass(frozen=True)
 class RawSentence:
-    """One expression: `targets` are positions in the image's `objects`, none for no target."""
+    """One expression.
+
+    `targets` are positions in the image's `objects`, none for no target; `kind` is what the set
+    calls expressions of its kind, such as "relation", "" if it does not say.
+    """
 
     sent_id: int
     ref_id: int
     sent: str
     raw: str
     targets: tuple[int, ...]
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def decode_example(data: bytes) -> Record:
             "ref_id": int64("sentences/ref_id"),
             "sent": texts("sentences/sent"),
             "raw": texts("sentences/raw"),
+            "kind": texts("sentences/kind"),
         },
         "targets": {
             "sentence": int32("targets/sentence"),

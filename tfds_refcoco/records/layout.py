@@ -38,6 +38,7 @@ INTEGERS = {
     "area": np.int64,
     "same_category": np.int32,
 }
+TEXTS = ("category", "text", "kind")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Index:
       same_category: annotations in the image of the first target's category, 0 without one.
       category: name of the first target's category, "" without one.
       text: the cleaned sentence (`sent`).
+      kind: what the set calls expressions of its kind, such as "relation"; "" if it does not say.
     """
 
     record: NDArray[np.int64]
@@ -73,6 +75,7 @@ class Index:
     same_category: NDArray[np.int32]
     category: list[str]
     text: list[str]
+    kind: list[str]
 
     def __len__(self) -> int:
         return len(self.text)
@@ -191,18 +194,19 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
     file = index_path(path, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-        text, category = content["text"], content["category"]
+        texts = {name: content[name] for name in TEXTS}
+        text = texts["text"]
         arrays = {name: np.array(content[name], dtype) for name, dtype in INTEGERS.items()}
         least, most = (float(value) for value in content["area_ratio"])
         images, objects, refs = (int(content[name]) for name in ("images", "objects", "refs"))
         counts = Counts(images, objects, refs, len(text), least, most)
-        if any(len(column) != len(text) for column in (category, *arrays.values())):
+        if any(len(column) != len(text) for column in (*texts.values(), *arrays.values())):
             raise ValueError("the columns differ in length")
-        if not text or not all(isinstance(value, str) for value in (*text, *category)):
-            raise ValueError("text and category: expected texts")
+        if not text or not all(isinstance(v, str) for column in texts.values() for v in column):
+            raise ValueError(f"{', '.join(TEXTS)}: expected texts")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{file}: the sentence index is absent or damaged ({error!r}); build again with "
             "--overwrite."
         ) from error
-    return Index(text=text, category=category, **arrays), counts
+    return Index(**texts, **arrays), counts

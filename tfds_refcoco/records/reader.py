@@ -15,6 +15,7 @@ from tfds_refcoco.raw.sources import check_dataset
 from tfds_refcoco.records.layout import (
     INTEGERS,
     NAME,
+    TEXTS,
     Counts,
     Index,
     missing_files,
@@ -136,7 +137,7 @@ class Split:
         }
         columns["record"] = np.concatenate(shifted)
         self._check_numbers(columns["record"])
-        for name in ("category", "text"):
+        for name in TEXTS:
             columns[name] = [line for part, _ in parts for line in getattr(part, name)]
         all_counts = [counts for _, counts in parts]
         refs = sum(counts.refs for counts in all_counts)

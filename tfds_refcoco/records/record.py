@@ -42,6 +42,7 @@ def features() -> tfds.features.FeaturesDict:
                     "ref_id": np.int64,
                     "sent": tfds.features.Text(),
                     "raw": tfds.features.Text(),
+                    "kind": tfds.features.Text(),
                 }
             ),
             # A table, as TFDS has no sequence of sequences: which sentence means which objects.
@@ -108,7 +109,7 @@ def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, object],
         "width": image.width,
         "objects": list(objects.values()),
         "sentences": [
-            {"sent_id": s.sent_id, "ref_id": s.ref_id, "sent": s.sent, "raw": s.raw}
+            {name: getattr(s, name) for name in ("sent_id", "ref_id", "sent", "raw", "kind")}
             for s in sentences
         ],
         "targets": [

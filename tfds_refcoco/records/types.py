@@ -23,12 +23,17 @@ class Objects(TypedDict):
 
 
 class Sentences(TypedDict):
-    """The s sentences of an image, cleaned (`sent`) and as typed (`raw`)."""
+    """The s sentences of an image, cleaned (`sent`) and as typed (`raw`).
+
+    `kind` is what the set calls expressions of their kind, such as "relation"; "" if it does not
+    say.
+    """
 
     sent_id: NDArray[np.int64]  # [s]
     ref_id: NDArray[np.int64]  # [s]
     sent: list[str]
     raw: list[str]
+    kind: list[str]
 
 
 class Targets(TypedDict):

@@ -81,8 +81,8 @@ def _refs(
             "category_id": SHAPES.index(scene.things[referent.index].shape) + 1,
             "sent_ids": [],
             "sentences": [
-                {"sent_id": -1, "sent": sent, "raw": raw, "tokens": sent.split()}
-                for sent, raw in referent.sentences
+                {"sent_id": -1, "sent": sent, "raw": raw, "kind": kind, "tokens": sent.split()}
+                for sent, raw, kind in referent.sentences
             ],
         }
         for referent in referents

@@ -55,10 +55,10 @@ FULL_STOP = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Referent:
-    """One object referred to: its index in the scene and pairs (cleaned, raw) of sentences."""
+    """One object referred to: its index in the scene and (cleaned, raw, kind) of its sentences."""
 
     index: int
-    sentences: tuple[tuple[str, str], ...]
+    sentences: tuple[tuple[str, str, str], ...]
 
 
 def sample(rng: np.random.Generator, split: str) -> tuple[Scene, list[Referent]]:
@@ -83,16 +83,18 @@ def sample_referents(rng: np.random.Generator, scene: Scene) -> list[Referent]:
     return referents
 
 
-def _sentences(rng: np.random.Generator, scene: Scene, index: int) -> tuple[tuple[str, str], ...]:
+def _sentences(
+    rng: np.random.Generator, scene: Scene, index: int
+) -> tuple[tuple[str, str, str], ...]:
     """Sentences of different kinds for one object; none where nothing singles it out."""
     wanted = 1 + int(rng.choice(len(SENTENCES), p=SENTENCES))
-    sentences: list[tuple[str, str]] = []
+    sentences: list[tuple[str, str, str]] = []
     for number in _order(rng, tuple(KINDS.values())):
         kind = tuple(KINDS)[number]
         for program in _candidates(rng, scene, index, kind):
             if _good(program, scene, index, rng):
                 sent = verbalise(program, rng)
-                sentences.append((sent, _raw(sent, rng)))
+                sentences.append((sent, _raw(sent, rng), kind.__name__.lower()))
                 break
         if len(sentences) == wanted:
             break

@@ -11,7 +11,7 @@ from tfds_refcoco.records.layout import Counts, Index, picture_of, split_lengths
 from tfds_refcoco.records.reader import Split, sentence_mask
 from tfds_refcoco.records.types import Record
 
-Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str]  # as `Index`
+Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str, str]  # as `Index`
 
 
 def write_indices(path: Path, progress: bool) -> None:
@@ -63,4 +63,5 @@ def _row(record: Record, number: int, picture: int, i: int) -> Row:
         0 if first is None else int(objects["same_category"][first]),
         "" if first is None else objects["category"][first],
         sentences["sent"][i],
+        sentences["kind"][i],
     )

@@ -284,3 +284,37 @@ def test_a_byte_order_mark(custom):
 def test_a_missing_file_or_folder(tmp_path):
     with pytest.raises(DataError, match=r"custom\.json not found\. Tried:\n.*\nWrite it as"):
         read_raw(tmp_path, "custom")
+
+
+def test_images_may_be_elsewhere(custom, tmp_path):
+    root, content = custom
+    (tmp_path / "elsewhere").mkdir()
+    (root / "photos").rename(tmp_path / "elsewhere/photos")
+    for folder in ("../elsewhere", str(tmp_path / "elsewhere")):
+        content["image_dir"] = folder
+        assert [len(i) for i in read_raw(write(root, content), "custom").values()] == [1, 1]
+    content["images"][0]["file"] = "../photos/a.jpg"  # leads out of that folder, too
+    with pytest.raises(DataError, match="or below its image_dir"):
+        read_raw(write(root, content), "custom")
+    content["images"][0]["file"] = "photos/c.jpg"
+    with pytest.raises(DataError, match=r"elsewhere/photos/c.jpg is missing; .* or to image_dir"):
+        read_raw(write(root, content), "custom")
+    content["image_dir"] = "nowhere"
+    with pytest.raises(DataError, match=r"image_dir: .*nowhere is no folder"):
+        read_raw(write(root, content), "custom")
+
+
+def test_kinds_and_rivals(custom, tmp_path):
+    root, content = custom
+    first = content["images"][0]
+    first["sentences"][1]["kind"] = "relation"
+    first["objects"][0]["same_category"] = 5
+    tfds_refcoco.build("custom", tmp_path / "out", write(root, content), progress=False)
+    split = tfds_refcoco.open_dataset(tmp_path / "out", "custom").split("train")
+    record = split.record(0)
+    assert record["sentences"]["kind"] == split.index.kind == ["", "relation", "", ""]
+    assert record["objects"]["same_category"].tolist() == [5, 0, 2]
+    for value in (1, -1, 2**31):  # two dogs are listed
+        first["objects"][0]["same_category"] = value
+        with pytest.raises(DataError, match=f"same_category: {value}; it counts .* 2 are listed"):
+            read_raw(write(root, content), "custom")

@@ -114,7 +114,7 @@ def test_refs_have_the_fields_of_refcoco(raw):
         assert ref["sent_ids"] == [sentence["sent_id"] for sentence in ref["sentences"]]
         sent_ids += ref["sent_ids"]
         for sentence in ref["sentences"]:
-            assert set(sentence) == {"sent_id", "sent", "raw", "tokens"}
+            assert set(sentence) == {"sent_id", "sent", "raw", "kind", "tokens"}
             assert re.fullmatch(r"[a-z0-9]+( [a-z0-9]+)*", sentence["sent"])
             assert sentence["tokens"] == sentence["sent"].split()
             assert sentence["raw"].lower().removesuffix(".") == sentence["sent"]

@@ -57,7 +57,7 @@ def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
                 assert record[key] == getattr(image, key)
             sentences = record["sentences"]
             for i, sentence in enumerate(image.sentences):
-                for key in ("sent_id", "ref_id", "sent", "raw"):
+                for key in ("sent_id", "ref_id", "sent", "raw", "kind"):
                     assert sentences[key][i] == getattr(sentence, key)
             objects = record["objects"]
             for i, item in enumerate(image.objects):

@@ -1,0 +1,49 @@
+"""The command `expressions`: sentences for annotations that have none."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = "generate referring expressions for COCO annotations, as a custom.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--coco", type=Path, required=True, help="annotations, such as instances_train2017.json"
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of their images")
+    parser.add_argument("--out", type=Path, required=True, help="folder for custom.json")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--val", type=float, default=0.1, metavar="SHARE", help="of the images (default: 0.1)"
+    )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        metavar="FILE",
+        help='JSON with the nouns of your categories: {"traffic_cone": ["cone", "traffic cone"]}',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generates the expressions and prints how many there are of each kind."""
+    from tfds_refcoco.expressions.write import Summary, generate_expressions
+
+    made: Summary = generate_expressions(
+        args.coco, args.images, args.out, seed=args.seed, val=args.val, words=args.words
+    )
+    splits = list(made.kinds)
+    print(f"{'sentences':<24}" + "".join(f"{split:>9}" for split in splits))
+    for kind in sorted({kind for kinds in made.kinds.values() for kind in kinds}):
+        print(f"{kind:<24}" + "".join(f"{made.kinds[split][kind]:>9,}" for split in splits))
+    print(f"{'total':<24}" + "".join(f"{made.kinds[split].total():>9,}" for split in splits))
+    print(f"{'images':<24}" + "".join(f"{made.images[split]:>9,}" for split in splits))
+    print(
+        f"{made.objects:,} objects, {made.words / made.sentences:.2f} words a sentence; "
+        f"{made.left_out:,} images without a sentence"
+    )
+    if made.notes:
+        print(made.notes)
+    print(made.path)
+    print(f"Build it: python -m tfds_refcoco build --dataset custom --raw {args.out} --out data")
+    return 0

@@ -1,0 +1,181 @@
+"""Nouns: how people call the objects of a category, and what else a noun may mean.
+
+A noun is used for an object only if it is certainly right (`Vocabulary.names`). Everything that
+it may mean (`Vocabulary.denotes`) is a rival: "bike" is said of a bicycle or a motorcycle, "car"
+may be understood as one of the pickups that COCO calls trucks.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.coco import read_json
+from tfds_refcoco.raw.files import RawFile
+
+# COCO's 80 categories; the first noun is the usual one.
+COCO_NAMES = """
+person: person | bicycle: bike, bicycle | car: car, vehicle
+motorcycle: motorcycle, motorbike, bike | airplane: plane, airplane | bus: bus, vehicle
+train: train | truck: truck, vehicle | boat: boat | traffic light: traffic light, light
+fire hydrant: fire hydrant, hydrant | stop sign: stop sign | parking meter: parking meter, meter
+bench: bench | bird: bird, animal | cat: cat, kitty, animal | dog: dog, animal
+horse: horse, animal | sheep: sheep, animal | cow: cow, animal | elephant: elephant, animal
+bear: bear, animal | zebra: zebra, animal | giraffe: giraffe, animal | backpack: backpack, bag
+umbrella: umbrella | handbag: bag, handbag, purse | tie: tie, necktie | suitcase: suitcase, bag
+frisbee: frisbee, disc | skis: skis, pair of skis | snowboard: snowboard, board
+sports ball: ball | kite: kite | baseball bat: bat, baseball bat | baseball glove: glove, mitt
+skateboard: skateboard, board | surfboard: surfboard, board | tennis racket: racket, tennis racket
+bottle: bottle | wine glass: wine glass, glass | cup: cup | fork: fork, utensil
+knife: knife, utensil | spoon: spoon, utensil | bowl: bowl | banana: banana, fruit
+apple: apple, fruit | sandwich: sandwich, food | orange: orange, fruit
+broccoli: broccoli, vegetable | carrot: carrot, vegetable | hot dog: hot dog, food
+pizza: pizza, food | donut: donut, doughnut | cake: cake, food | chair: chair, seat
+couch: couch, sofa | potted plant: plant, potted plant | bed: bed | dining table: table
+toilet: toilet | tv: tv, screen, television | laptop: laptop, computer
+mouse: mouse, computer mouse | remote: remote, controller | keyboard: keyboard
+cell phone: phone, cell phone | microwave: microwave | oven: oven | toaster: toaster | sink: sink
+refrigerator: fridge, refrigerator | book: book | clock: clock | vase: vase
+scissors: scissors, pair of scissors | teddy bear: teddy bear, stuffed animal
+hair drier: hair dryer, blow dryer | toothbrush: toothbrush
+"""
+# Categories that a noun is not used for, but may be understood as.
+ALSO = {
+    "person": ("rider",),
+    "car": ("truck", "bus"),
+    "truck": ("car", "bus"),
+    "bus": ("truck", "train"),
+    "vehicle": ("motorcycle", "train"),
+    "bear": ("teddy bear",),
+    "animal": ("teddy bear",),
+    "light": ("stop sign",),
+    "glass": ("cup", "bottle", "vase"),
+    "wine glass": ("cup",),
+    "cup": ("wine glass", "bowl"),
+    "bottle": ("vase",),
+    "vase": ("bottle", "cup"),
+    "bowl": ("cup",),
+    "screen": ("laptop", "cell phone", "microwave"),
+    "tv": ("laptop",),
+    "television": ("laptop",),
+    "computer": ("tv", "keyboard"),
+    "phone": ("remote",),
+    "cell phone": ("remote",),
+    "remote": ("cell phone",),
+    "controller": ("cell phone",),
+    "seat": ("couch", "bench", "toilet"),
+    "chair": ("couch", "bench"),
+    "couch": ("chair", "bed"),
+    "sofa": ("chair", "bed"),
+    "plant": ("vase",),
+    "purse": ("backpack", "suitcase"),
+    "handbag": ("backpack", "suitcase"),
+    "backpack": ("handbag",),
+    "suitcase": ("handbag",),
+    "food": (
+        *("banana", "apple", "orange", "broccoli", "carrot", "donut", "bowl"),
+        *("sandwich", "hot dog", "pizza", "cake"),
+    ),
+    "fruit": ("broccoli", "carrot"),
+    "vegetable": ("banana", "apple", "orange"),
+    "cake": ("donut", "pizza", "sandwich"),
+    "sandwich": ("hot dog", "pizza", "cake"),
+    "hot dog": ("sandwich",),
+    "oven": ("microwave", "toaster"),
+    "board": ("skis",),
+    "mouse": ("remote",),
+    "disc": ("sports ball",),
+}
+PLURALS = ("scissors", "skis")  # nouns that look like several
+UNCOUNTED = (*PLURALS, "food", "broccoli")  # neither counted nor compared
+IRREGULAR = {"sheep": "sheep", "knife": "knives", "person": "people", "broccoli": "broccoli"}
+USUAL = 0.75  # chance of the usual noun
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The nouns of a set's categories.
+
+    Attributes:
+      names: by category the nouns that are right for its objects, the usual one first.
+      denotes: by noun the categories that it may mean.
+    """
+
+    names: Mapping[str, tuple[str, ...]]
+    denotes: Mapping[str, frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        denotes: defaultdict[str, set[str]] = defaultdict(set)
+        for category, nouns in self.names.items():
+            for noun in nouns:
+                denotes[noun] |= {category, *ALSO.get(noun, ())}
+        found = {noun: frozenset(of_noun) for noun, of_noun in denotes.items()}
+        object.__setattr__(self, "denotes", found)
+
+
+def coco_names() -> dict[str, tuple[str, ...]]:
+    """Returns the nouns of COCO's categories."""
+    found = {}
+    for entry in COCO_NAMES.replace("\n", "|").split("|"):
+        if entry.strip():
+            category, nouns = entry.split(":")
+            found[category.strip()] = tuple(noun.strip() for noun in nouns.split(","))
+    return found
+
+
+def make_vocabulary(categories: Iterable[str], words: Path | None = None) -> Vocabulary:
+    """Returns the nouns of `categories`: given ones, else COCO's, else the category's own name.
+
+    Args:
+      categories: names, such as "dining table" or "Traffic_Cone".
+      words: a JSON file, by category a list of nouns, the usual one first.
+
+    Raises:
+      DataError: `words` is not such a file, or names a category that is not there.
+    """
+    known = coco_names()
+    # "Traffic_Cone" is read as "traffic cone".
+    names = {c: known.get(_plain(c), (_plain(c),)) for c in categories}
+    if words is not None:
+        file = RawFile(words)
+        content = read_json(file, "fix it")
+        if not isinstance(content, dict):
+            raise DataError(f'{file}: expected {{"category": ["noun", ...]}}.')
+        for category in content:
+            if category not in names:
+                have = ", ".join(sorted(names))
+                raise DataError(f"{file}: {category!r} is no category of the set; it has {have}.")
+            nouns = fields.field(content, category, list, str(file))
+            if not nouns or not all(isinstance(noun, str) and noun.strip() for noun in nouns):
+                raise DataError(f"{file}.{category}: expected a list of nouns.")
+            names[category] = tuple(" ".join(noun.split()) for noun in nouns)
+    return Vocabulary(names)
+
+
+def plural(noun: str) -> str:
+    """Returns the plural of a noun, of its last word: "wine glasses"."""
+    *before, last = noun.split()
+    if noun in PLURALS or last in PLURALS:
+        return noun
+    if last in IRREGULAR:
+        last = IRREGULAR[last]
+    elif last.endswith(("s", "x", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = f"{last[:-1]}ies"
+    else:
+        last += "s"
+    return " ".join([*before, last])
+
+
+def with_article(noun: str) -> str:
+    """Returns the noun with "a" or "an"; without if it is a plural."""
+    if noun in PLURALS:
+        return noun
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _plain(category: str) -> str:
+    return " ".join(category.replace("_", " ").lower().split())

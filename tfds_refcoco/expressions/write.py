@@ -1,0 +1,192 @@
+"""Reads COCO annotations and writes a custom.json of generated expressions for them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from tfds_refcoco import masks
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.expressions.sample import Referent, sample_referents
+from tfds_refcoco.expressions.scene import Annotation, Scene, make_scene
+from tfds_refcoco.expressions.words import make_vocabulary
+from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.coco import Instances, read_instances
+from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val, digest
+from tfds_refcoco.raw.files import RawFile
+from tfds_refcoco.raw.images import STORED
+from tfds_refcoco.raw.problems import Problems
+
+VAL = 0.1  # share of the images
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was generated.
+
+    Attributes:
+      path: of custom.json.
+      images: by split the number of images that have a sentence.
+      kinds: by split and kind the number of sentences.
+      objects: referred to.
+      words: of all sentences.
+      left_out: images without any sentence.
+      notes: what else there is to say.
+    """
+
+    path: Path
+    images: Counter[str]
+    kinds: dict[str, Counter[str]]
+    objects: int
+    words: int
+    left_out: int
+    notes: str
+
+    @property
+    def sentences(self) -> int:
+        """Number of sentences."""
+        return sum(kinds.total() for kinds in self.kinds.values())
+
+
+def generate_expressions(
+    coco: Path,
+    image_dir: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    val: float = VAL,
+    words: Path | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Writes `out/custom.json`: sentences for the objects of a COCO annotation file.
+
+    Every sentence means one object alone. What is said of an image depends on the seed, its
+    annotations and its pixels, not on other images. Pictures of the same bytes are in one split.
+
+    Args:
+      coco: a file such as instances_train2017.json.
+      image_dir: folder of the images that it names; they are referenced, not copied.
+      out: folder that custom.json is written to.
+      seed: any integer.
+      val: share of the images, at least one, that the split `val` takes.
+      words: a JSON file of nouns by category, see `words.make_vocabulary`.
+      progress: whether to show a progress bar.
+
+    Raises:
+      DataError: a file is missing or a field is faulty; or nothing can be said of any image.
+    """
+    if not 0 < val < 1:
+        raise DataError(f"val: {val} is no share of the images between 0 and 1.")
+    if not coco.is_file():
+        raise DataError(f"{coco}: no such file.")
+    instances = read_instances(RawFile(coco), Problems())
+    vocabulary = make_vocabulary(instances.categories.values(), words)
+    by_image: defaultdict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for position, row in instances.annotations.values():
+        image_id = fields.number(row, "image_id", f"{coco}: annotations[{position}]")
+        if image_id not in instances.images:
+            raise DataError(f"{coco}: annotations[{position}].image_id: no image {image_id}.")
+        by_image[image_id].append((position, row))
+    files = _find_images(coco, image_dir, [instances.images[i] for i in by_image])
+    held_out = choose_val(list(files.values()), seed, val)
+    writer = CustomWriter(out)
+    images: Counter[str] = Counter()
+    kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    objects = count = left_out = 0
+    for image_id in tqdm(sorted(by_image), "expressions", unit="image", disable=not progress):
+        image = instances.images[image_id]
+        split = "val" if files[image["file_name"]] in held_out else "train"
+        size = image["width"], image["height"]
+        where = f"{coco}: image id {image_id}"
+        path, *_ = writer.image_size(files[image["file_name"]], size, where)
+        annotations = _annotations(by_image[image_id], instances, size)
+        scene = make_scene(annotations, *size, _pixels(path))
+        rng = np.random.default_rng(digest(f"{seed} {image_id}".encode()))
+        referents = sample_referents(rng, scene, vocabulary, held_back=split == "val")
+        if not referents:
+            left_out += 1
+            continue
+        counts = {a.ann_id: a.counts.decode("ascii") for a in annotations}
+        row = _row(referents, scene, counts)
+        writer.add(path, {"split": split, "id": image_id} | row)
+        images[split] += 1
+        kinds[split].update(sentence["kind"] for sentence in row["sentences"])
+        objects += len(row["objects"])
+        count += sum(len(sentence["text"].split()) for sentence in row["sentences"])
+    notes = writer.describe() if writer.notes else ""
+    return Summary(writer.write(), images, dict(kinds), objects, count, left_out, notes)
+
+
+def _find_images(coco: Path, image_dir: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Path]:
+    """Finds the images by the names that the annotations give them, with their folders or not."""
+    found, missing = {}, []
+    for row in rows:
+        name = row["file_name"].replace("\\", "/")
+        tried = [image_dir / name, image_dir / Path(name).name]
+        path = next((path for path in tried if path.is_file()), None)
+        if path is None:
+            missing.append(name)
+        else:
+            found[row["file_name"]] = path
+    if missing:
+        raise DataError(
+            f"{len(missing)} images named in {coco} are missing in {image_dir}, the first is "
+            f"{missing[0]}."
+        )
+    return found
+
+
+def _annotations(
+    rows: Sequence[tuple[int, dict[str, Any]]], instances: Instances, size: tuple[int, int]
+) -> list[Annotation]:
+    width, height = size
+    found = []
+    for position, row in rows:
+        where = f"{instances.file}: annotations[{position}]"
+        category = fields.number(row, "category_id", where)
+        if category not in instances.categories:
+            raise DataError(f"{where}.category_id: {category} is not among the categories.")
+        segmentation = fields.field(row, "segmentation", (list, dict), where)
+        try:
+            counts = masks.from_segmentation(segmentation, height, width)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        name, crowd = instances.categories[category], bool(row.get("iscrowd"))
+        found.append(Annotation(row["id"], name, counts, crowd))
+    return found
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path, formats=STORED) as picture:
+            return np.asarray(picture.convert("RGB"), np.uint8)
+    except Exception as error:  # decoders raise what they like
+        raise DataError(f"{path}: damaged ({error}); fetch the file again.") from error
+
+
+def _row(referents: Sequence[Referent], scene: Scene, counts: dict[int, str]) -> dict[str, Any]:
+    """The objects and sentences of an image, as in custom.json."""
+    alike = Counter(thing.category for thing in scene.things if not thing.crowd)
+    objects, sentences = [], []
+    for number, referent in enumerate(referents):
+        thing = scene.things[referent.index]
+        rle = {"size": [scene.height, scene.width], "counts": counts[thing.ann_id]}
+        objects.append(
+            {
+                "id": thing.ann_id,
+                "category": thing.category,
+                "same_category": alike[thing.category],
+                "mask": {"rle": rle},
+            }
+        )
+        sentences += [
+            {"text": expression.text, "objects": [number], "kind": expression.kind}
+            for expression in referent.expressions
+        ]
+    return {"objects": objects, "sentences": sentences}

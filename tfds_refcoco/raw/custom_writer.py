@@ -1,0 +1,168 @@
+"""Writes `custom.json`, which docs/data.md describes, for images that stay where they are."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.images import ORIENTATION, RECOGNIZED, STORED
+
+COPIES = "copies"  # folder of the images that records cannot hold as they are
+_MODES = ("RGB", "L")
+_CONVERTIBLE = ("RGBA", "LA", "P", "PA", "1", "CMYK", "YCbCr")
+
+
+class CustomWriter:
+    """Collects the images of a custom.json and writes it.
+
+    An image that records cannot hold as it is gets a copy as a PNG: one of another format, with
+    an EXIF orientation, a palette or transparency.
+
+    Args:
+      out: folder that custom.json is written to.
+
+    Attributes:
+      notes: what was changed or left out, and how often.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.notes: Counter[str] = Counter()
+        self._images: list[tuple[Path, dict[str, Any]]] = []
+        self._copied: dict[Path, Path] = {}
+
+    def image_size(
+        self, path: Path, size: tuple[int, int] | None, where: str
+    ) -> tuple[Path, int, int]:
+        """Returns the file to name in custom.json, and its width and height in pixels.
+
+        Args:
+          path: of the image.
+          size: width and height that the annotations were made for, if they say so. An image with
+            an EXIF orientation is taken to have been annotated upright, as tools show it, unless
+            this is the size of the pixels as they are stored.
+          where: names the annotation in messages.
+
+        Raises:
+          DataError: the image is missing, unreadable, of another size or of more than 8 bits.
+        """
+        try:
+            with Image.open(path, formats=RECOGNIZED) as picture:
+                stored = picture.size
+                rotated = picture.getexif().get(ORIENTATION, 1) not in (0, 1)
+                upright = stored
+                if rotated and picture.getexif()[ORIENTATION] >= 5:
+                    upright = stored[::-1]
+                fits = picture.format in STORED and picture.mode in _MODES
+                if not fits and picture.mode not in (*_MODES, *_CONVERTIBLE):
+                    raise DataError(
+                        f"{path}: its pixels are {picture.mode}, expected 8 bits; convert it."
+                    )
+        except FileNotFoundError as error:
+            raise DataError(f"{where}: the image {path} is missing.") from error
+        except DataError:
+            raise
+        except Exception as error:  # decoders raise what they like
+            raise DataError(f"{path}: not a readable image ({error}).") from error
+        if size is not None and size not in (stored, upright):
+            raise DataError(
+                f"{where}: made for {size[0]}x{size[1]} pixels, the image {path} has "
+                f"{upright[0]}x{upright[1]}."
+            )
+        turn = rotated and size in (None, upright)
+        if rotated or not fits:
+            why = "an EXIF orientation" if rotated else "a format, palette or transparency"
+            return self._copy(path, turn, why), *(upright if turn else stored)
+        return path, *stored
+
+    def _copy(self, path: Path, turn: bool, why: str) -> Path:
+        path = path.resolve()
+        if path not in self._copied:
+            # The whole path names it, as images of several folders may bear one name.
+            parts = [part for part in path.with_suffix(".png").parts if part != path.anchor]
+            name = self.out / COPIES / Path(*parts[-3:])
+            if name in self._copied.values():
+                name = name.with_stem(f"{name.stem}_{len(self._copied)}")
+            name.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path, formats=RECOGNIZED) as picture:
+                pixels = ImageOps.exif_transpose(picture) if turn else picture.copy()
+            gray = pixels.mode in ("L", "LA", "1")
+            Image.fromarray(_pixels(pixels.convert("L" if gray else "RGB"))).save(name)
+            self._copied[path] = name
+            self.notes[f"images were copied to {self.out / COPIES} as PNG, for {why}"] += 1
+        return self._copied[path]
+
+    def add(self, path: Path, row: dict[str, Any]) -> None:
+        """Adds an image.
+
+        Args:
+          path: as `image_size` returned it.
+          row: the other fields of the image, as in docs/data.md.
+        """
+        self._images.append((path.absolute(), row))
+
+    def write(self) -> Path:
+        """Writes custom.json, and returns its path.
+
+        Raises:
+          DataError: no image was added.
+        """
+        if not self._images:
+            raise DataError(f"{self.out}: there is nothing to write; {self.describe()}")
+        self.out.mkdir(parents=True, exist_ok=True)
+        copies = (self.out / COPIES).absolute()
+        outside = [path for path, _ in self._images if copies not in path.parents]
+        content: dict[str, Any] = {}
+        folder = self.out.absolute()
+        if outside:
+            folder = Path(os.path.commonpath([path.parent for path in outside]))
+            content["image_dir"] = str(folder)
+        rows = [
+            {"file": path.relative_to(self.out.absolute() if copies in path.parents else folder)}
+            | row
+            for path, row in self._images
+        ]
+        content["images"] = [row | {"file": row["file"].as_posix()} for row in rows]
+        target = self.out / "custom.json"
+        part = target.with_suffix(".part")
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        part.replace(target)
+        return target
+
+    def describe(self) -> str:
+        """Returns the notes as one text."""
+        return "; ".join(f"{n:,} {what}" for what, n in self.notes.items()) or "nothing was found"
+
+
+def _pixels(picture: Image.Image) -> Any:
+    """Returns the pixels alone: no tag, color profile or transparency is copied."""
+    import numpy as np
+
+    return np.asarray(picture)
+
+
+def choose_val(paths: Iterable[Path], seed: int, share: float) -> frozenset[Path]:
+    """Returns the images of `val`: those whose bytes, hashed with the seed, come first.
+
+    Files of the same bytes are on the same side.
+
+    Args:
+      paths: of all images.
+      seed: any integer.
+      share: of the pictures; at least one is chosen.
+    """
+    keys = {path: digest(str(seed).encode() + path.read_bytes()) for path in paths}
+    ranked = sorted(set(keys.values()))
+    first = frozenset(ranked[: max(1, round(share * len(ranked)))])
+    return frozenset(path for path, key in keys.items() if key in first)
+
+
+def digest(data: bytes) -> int:
+    """Returns a number from 0 to 2^64 - 1 that depends on every byte of `data`."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
