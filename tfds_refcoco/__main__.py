@@ -1,4 +1,4 @@
-"""Command line: `python -m tfds_refcoco build|generate|expressions|check|...`."""
+"""Command line: `python -m tfds_refcoco build|generate|import|expressions|...`."""
 
 import argparse
 import contextlib
@@ -15,6 +15,7 @@ import numpy as np
 from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.expressions import command as expressions
+from tfds_refcoco.importers import command as importers
 from tfds_refcoco.inspection.summary import summary
 from tfds_refcoco.raw.sources import SOURCES
 from tfds_refcoco.records.reader import open_dataset
@@ -204,6 +205,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     generator.add_argument("--out", type=_local_path, required=True)
     generator.add_argument("--seed", type=int, default=0)
 
+    importers.add_arguments(command("import", importers.run, importers.DESCRIPTION))
     expressions.add_arguments(command("expressions", expressions.run, expressions.DESCRIPTION))
 
     checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")

@@ -1,0 +1,204 @@
+"""A bad field of any format ends in one line that names file and field."""
+
+import json
+import pickle
+
+import pytest
+
+from tests.tfds_refcoco.importers.conftest import SIZE
+from tests.tfds_refcoco.importers.test_formats import cvat, label_studio
+
+W, H = SIZE
+
+
+def coco():
+    return {
+        "images": [{"id": 7, "file_name": "0.jpg", "width": W, "height": H}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [
+            {
+                "id": 11,
+                "image_id": 7,
+                "category_id": 1,
+                "segmentation": [[1, 1, 9, 1, 9, 9]],
+                "caption": "cup",
+            }
+        ],
+    }
+
+
+def fails(workshop, capsys, *arguments):
+    assert workshop.run(*arguments) == 1
+    error = capsys.readouterr().err.splitlines()
+    message = [line for line in error if line.startswith("error: ")]
+    assert len(message) == 1 and "Traceback" not in "".join(error)
+    assert not (workshop.out / "custom.json").exists()
+    return message[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["images"][0].update(file_name="9.jpg"),
+            "image id 7: the image '9.jpg' is not",
+        ),
+        (lambda c: c["images"][0].update(width=W + 1), f"made for {W + 1}x{H} pixels"),
+        (lambda c: c["annotations"][0].update(image_id=9), "annotations[0].image_id: no image"),
+        (lambda c: c["annotations"][0].update(category_id=0), "0 is not among the categories"),
+        (lambda c: c["annotations"][0].update(segmentation=[]), "[0].segmentation: it is empty"),
+        (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "at least three points"),
+        (lambda c: c["annotations"][0].update(caption=5), "caption: expected a text or a list"),
+        (lambda c: c["annotations"][0].pop("caption"), "no annotation has a field expression or"),
+        (
+            lambda c: c["annotations"][0].update(segmentation={"size": [H, W], "counts": [3]}),
+            "annotations[0]: RLE counts: the runs cover 3 pixels",
+        ),
+    ],
+)
+def test_coco(workshop, capsys, change, message):
+    content = coco()
+    change(content)
+    assert message in fails(workshop, capsys, "coco", workshop.write("a.json", content))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("e.csv", "ann_id,expression\n12,cup\n", "row 1: no annotation of"),
+        ("e.csv", "ann_id,expression\nx,cup\n", "row 1.ann_id: ['x'] is no id"),
+        ("e.csv", "id,words\n11,cup\n", "row 1: expected the columns ann_id (or image_id"),
+        ("e.json", [{"image_id": 8, "text": "a"}], "row 1: no image of"),
+        ("e.json", [{"ann_id": 11, "image_id": 8, "text": "a"}], "annotation 11 is of another"),
+        ("e.json", [{"ann_id": 11, "text": 4}], "row 1.text: expected a text or a list"),
+        ("e.json", [3], "row 1: expected a dictionary"),
+        ("e.json", "x", "expected a list, or a dictionary by annotation id"),
+        ("e.json", [{"ann_id": 11, "text": "a", "split": "dev2"}], "the split 'dev2' is none of"),
+        ("e.json", [], "there is nothing to write"),
+    ],
+)
+def test_expressions(workshop, capsys, name, rows, message):
+    rows = rows if name.endswith("csv") else json.dumps(rows)
+    arguments = ("coco", workshop.write("a.json", coco()), "--expressions")
+    assert message in fails(workshop, capsys, *arguments, workshop.write(name, rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ref: ref.update(image_id=9), "refs[0].image_id: 9 is not in"),
+        (lambda ref: ref.update(ann_id=9), "refs[0].ann_id: 9 is no annotation of image 7"),
+        (lambda ref: ref.pop("split"), "refs[0].split: the field is missing"),
+        (lambda ref: ref.update(sentences=[{"sent": " "}]), "sentences[0].sent: the sentence is"),
+    ],
+)
+def test_refer(workshop, capsys, change, message):
+    workshop.write("instances.json", coco())
+    ref = {"image_id": 7, "ann_id": 11, "split": "train", "sentences": [{"sent": "cup"}]}
+    change(ref)
+    (workshop.root / "refs(me).p").write_bytes(pickle.dumps([ref], 2))
+    assert message in fails(workshop, capsys, "refer", workshop.root)
+
+
+def test_refer_without_files(workshop, capsys):
+    assert "expected one refs file, found none" in fails(workshop, capsys, "refer", workshop.root)
+    (workshop.root / "refs(a).p").write_bytes(pickle.dumps([], 2))
+    assert "instances.json: no such file" in fails(workshop, capsys, "refer", workshop.root)
+    (workshop.root / "refs(b).p").touch()
+    assert "found refs(a).p, refs(b).p" in fails(workshop, capsys, "refer", workshop.root)
+
+
+def labelme(**shape):
+    points = [[1, 1], [9, 1], [9, 9]]
+    row = {"label": "cup", "points": points, "description": "cup", "shape_type": "polygon"} | shape
+    return {"shapes": [row], "imagePath": "images/0.jpg", "imageWidth": W, "imageHeight": H}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (labelme(points=[[1, "2"]]), "shapes[0].points: [1, '2'] is no pair"),
+        (labelme(points=[[1, 2]]), "shapes[0]: segmentation[0]: expected x, y pairs"),
+        (labelme(shape_type="circle"), "3 points, a circle has 2"),
+        (labelme(shape_type="mask", points=[[1, 2], [3, 4]], mask="!"), "mask: no PNG in base64"),
+        (labelme(label=3), "shapes[0].label: int, expected str"),
+        (labelme() | {"imagePath": "gone.jpg"}, "the image 'gone.jpg' is not in"),
+        (labelme() | {"imageWidth": 5}, f"made for 5x{H} pixels"),
+        (labelme(description=""), "1 images without a sentence were left out"),
+        ({"shapes": []}, "imagePath: the field is missing"),
+    ],
+)
+def test_labelme(workshop, capsys, content, message):
+    file = workshop.write("0.json", content)
+    assert message in fails(workshop, capsys, "labelme", file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (cvat(rle="3,4"), "mask 3: rle: the runs cover 7 pixels, the 20x16 mask has 320"),
+        (cvat(rle="a"), "mask 3: rle: invalid literal"),
+        (cvat(W="x"), "image sub/0.jpg: width: 'x' is no number"),
+        (cvat(H=H + 2), f"made for {W}x{H + 2} pixels"),
+        (cvat().replace("30,25;", "30;"), "polygon 1: points: expected pairs such as"),
+        (cvat().replace('xtl="40" ', ""), "box 2: the attribute xtl is missing"),
+        (cvat().replace("Expression", "remark"), "there are: remark, quality. Name it with --text"),
+        (cvat().replace("<image", "<track/><image", 1), "an export of videos"),
+        (cvat().replace("</annotations>", ""), "not readable XML"),
+        (cvat().replace("annotations", "others"), "<others>, expected <annotations>"),
+        (cvat().replace("<annotations>", "<!DOCTYPE a []><annotations>"), "it defines entities"),
+    ],
+)
+def test_cvat(workshop, capsys, text, message):
+    file = workshop.write("a.xml", text)
+    assert message in fails(workshop, capsys, "cvat", file)
+
+
+def test_another_attribute(workshop):
+    workshop.write("annotations.xml", cvat().replace("Expression", "remark"))
+    assert workshop.run("cvat", workshop.root, "--text", "Remark") == 0
+    assert "cup on the left" in workshop.result()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[0]["data"].update(image="/data/x/9.jpg"), "task 1: the image '9.jpg' is not"),
+        (lambda t: t[0].update(data={"a": 3}), "task 1: data: no field names an image"),
+        (lambda t: t[0].pop("annotations"), "task 1: no annotations; export as JSON, not"),
+        (lambda t: _result(t, 0).update(image_rotation=90), "image_rotation: the picture was"),
+        (lambda t: _result(t, 0).pop("original_width"), "original_width: the field is missing"),
+        (lambda t: _result(t, 0).update(original_width=9), "other regions were made for"),
+        (lambda t: _result(t, 0)["value"].update(points=[3]), "points: expected pairs"),
+        (lambda t: _result(t, 2)["value"].update(width="3"), "value.width: str, expected"),
+        (lambda t: _result(t, 4)["value"].update(format="png"), "format: 'png', expected rle"),
+        (lambda t: _result(t, 4)["value"]["rle"].__delitem__(slice(40, None)), "ends too early"),
+        (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 1), "values, a 60x40 image has"),
+        (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 256), "a number is no byte"),
+    ],
+)
+def test_label_studio(workshop, capsys, change, message):
+    tasks = label_studio()
+    change(tasks)
+    file = workshop.write("a.json", tasks)
+    assert message in fails(workshop, capsys, "label-studio", file)
+
+
+def _result(tasks, number):
+    return tasks[0]["annotations"][1]["result"][number]
+
+
+def test_flags(workshop, capsys):
+    file = workshop.write("a.json", coco())
+    for flags, message in (
+        (("--split", "a"), "--split a: expected OLD=NEW"),
+        (("--split", "a=b"), "--split a=b: expected OLD=NEW"),
+        (("--val", "1"), "val: 1.0 is no share"),
+        (("--images", "gone"), "--images: gone is no folder"),
+    ):
+        assert message in fails(workshop, capsys, "coco", file, *flags)
+    assert "goes with the format coco" in fails(
+        workshop, capsys, "labelme", file, "--expressions", file
+    )
+    assert "no such file" in fails(workshop, capsys, "cvat", workshop.root / "gone.xml")
+    assert "no such file" in fails(workshop, capsys, "label-studio", workshop.root)

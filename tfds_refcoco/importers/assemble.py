@@ -1,0 +1,161 @@
+"""From imported images to a custom.json: splits, ids, masks, and what could not be kept."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tfds_refcoco import masks
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject
+from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val
+from tfds_refcoco.raw.types import SPLITS
+
+_ALIASES = {
+    **{name: name for name in SPLITS},
+    **{"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"},
+    **{"testa": "testA", "testb": "testB"},
+}
+LEAVE_OUT = "-"  # a split that is renamed to this is left out
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported: custom.json, images and sentences by split, and what was not kept."""
+
+    path: Path
+    images: Counter[str]
+    sentences: Counter[str]
+    notes: list[str]
+
+
+def assemble(
+    images: Sequence[ImportedImage],
+    out: Path,
+    notes: Counter[str],
+    *,
+    splits: Mapping[str, str],
+    val: float,
+    seed: int,
+    progress: bool = True,
+) -> Imported:
+    """Writes `out/custom.json`.
+
+    Args:
+      images: as read from the tool's files.
+      out: folder of custom.json.
+      notes: what the reader could not keep, and how often; more is added.
+      splits: new names of splits; LEAVE_OUT leaves one out.
+      val: share of the images without a split that become `val`, the others become `train`.
+      seed: decides which.
+      progress: whether to show a progress bar.
+
+    Raises:
+      DataError: a mask or an image is faulty, a split has another name, or nothing is left.
+    """
+    if not 0 <= val < 1:
+        raise DataError(f"val: {val} is no share of the images from 0 to below 1.")
+    writer = CustomWriter(out)
+    writer.notes = notes
+    named = [image for image in images if image.sentences]
+    if len(named) < len(images):
+        notes["images without a sentence were left out"] += len(images) - len(named)
+    unsplit = [image.path for image in named if image.split is None]
+    held_out = choose_val(unsplit, seed, val) if unsplit and val else frozenset()
+    found: Counter[str] = Counter()
+    sentences: Counter[str] = Counter()
+    rows = []
+    for image in tqdm(named, "import", unit="image", disable=not progress):
+        split = _split(image, splits, held_out)
+        if split == LEAVE_OUT:
+            notes[f"images of the split {image.split} were left out"] += 1
+            continue
+        path, width, height = writer.image_size(image.path, image.size, image.where)
+        row = _row(image, height, width, notes)
+        if not row["sentences"]:
+            notes["images without a sentence were left out"] += 1
+            continue
+        found[split] += 1
+        sentences[split] += len(row["sentences"])
+        rows.append((path, {"split": split} | row))
+    _drop_partial_ids([row for _, row in rows], notes)
+    for path, row in rows:
+        writer.add(path, row)
+    return Imported(
+        writer.write(), found, sentences, [f"{number:,} {what}" for what, number in notes.items()]
+    )
+
+
+def _split(image: ImportedImage, splits: Mapping[str, str], held_out: frozenset[Path]) -> str:
+    if image.split is None:
+        return "val" if image.path in held_out else "train"
+    if image.split in splits:
+        return splits[image.split]
+    if image.split.lower() not in _ALIASES:
+        raise DataError(
+            f"{image.where}: the split {image.split!r} is none of {', '.join(SPLITS)}; name it "
+            f"anew with --split {image.split}=val, or leave it out with --split {image.split}=-."
+        )
+    return _ALIASES[image.split.lower()]
+
+
+def _row(image: ImportedImage, height: int, width: int, notes: Counter[str]) -> dict[str, Any]:
+    """The objects that sentences refer to, and these, as in custom.json."""
+    kept = []
+    for sentence in image.sentences:
+        if any(image.objects[i].crowd for i in sentence.targets):
+            notes["sentences about a crowd were left out"] += 1
+        else:
+            kept.append(sentence)
+    meant = sorted({i for sentence in kept for i in sentence.targets})
+    if unnamed := sum(not item.crowd for item in image.objects) - len(meant):
+        notes["objects without a sentence were left out and counted as rivals"] += unnamed
+    alike = Counter(item.category for item in image.objects if not item.crowd)
+    position = {i: k for k, i in enumerate(meant)}
+    row: dict[str, Any] = {
+        "objects": [_object(image.objects[i], alike, height, width) for i in meant],
+        "sentences": [
+            {"text": sentence.text, "objects": [position[i] for i in sentence.targets]}
+            | ({} if sentence.sent_id is None else {"id": sentence.sent_id})
+            for sentence in kept
+        ],
+    }
+    return row | ({} if image.image_id is None else {"id": image.image_id})
+
+
+def _object(item: ImportedObject, alike: Counter[str], height: int, width: int) -> dict[str, Any]:
+    try:
+        parts = [
+            masks.encode(part(height, width))
+            if callable(part)
+            else masks.from_segmentation(part, height, width)
+            for part in item.parts
+        ]
+        counts = masks.union(parts, height, width)
+        if not masks.area(counts, height, width):
+            raise DataError("the mask has no pixel inside the image.")
+    except DataError as error:
+        raise DataError(f"{item.where}: {error}") from error
+    mask = {"rle": {"size": [height, width], "counts": counts.decode("ascii")}}
+    row: dict[str, Any] = {"mask": mask}
+    if item.category:
+        row |= {"category": item.category, "same_category": alike[item.category]}
+    return row | ({} if item.ann_id is None else {"id": item.ann_id})
+
+
+def _drop_partial_ids(rows: Sequence[dict[str, Any]], notes: Counter[str]) -> None:
+    """Removes the ids of a kind unless each has one of its own, as custom.json wants it."""
+    kinds = {
+        "images": list(rows),
+        "objects": [item for row in rows for item in row["objects"]],
+        "sentences": [item for row in rows for item in row["sentences"]],
+    }
+    for kind, items in kinds.items():
+        ids = [item["id"] for item in items if "id" in item]
+        if ids and len(set(ids)) < len(items):
+            notes[f"ids of {kind} were not kept: some are missing or appear twice"] += len(ids)
+            for item in items:
+                item.pop("id", None)

@@ -1,0 +1,128 @@
+"""What all formats share: where images are, which field holds sentences, how shapes are drawn."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from tfds_refcoco.errors import DataError
+
+# Names of fields that people keep sentences in, the first one found is taken.
+TEXT_NAMES = (
+    *("expression", "expressions", "referring_expression", "referring expression", "sentence"),
+    *("sentences", "caption", "captions", "description", "text", "phrase"),
+)
+
+
+def find_image(name: str, folders: Iterable[Path], where: str) -> Path:
+    """Returns the image that annotations call `name`.
+
+    Folders and drives before the name are dropped one by one, as annotations are often made on
+    another machine; backslashes count as slashes.
+
+    Raises:
+      DataError: it is in none of the folders.
+    """
+    folders = list(dict.fromkeys(folders))
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
+    for first in range(len(parts)):
+        for folder in folders:
+            path = folder.joinpath(*parts[first:])
+            if path.is_file():
+                return path
+    looked = ", ".join(map(str, folders))
+    raise DataError(f"{where}: the image {name!r} is not in {looked}; give --images its folder.")
+
+
+def split_texts(value: object, where: str) -> list[str]:
+    """Returns the sentences in a field: those of a list, or the lines of a text."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        value = value.splitlines()
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"{where}: expected a text or a list of texts.")
+    return [text.strip() for text in value if text.strip()]
+
+
+def text_field(row: Mapping[str, object], name: str | None) -> str | None:
+    """Returns the name of the field of `row` that holds sentences, None if there is none.
+
+    Args:
+      row: fields of an object.
+      name: of the field, one of `TEXT_NAMES` if None; upper and lower case are the same.
+    """
+    lower = {key.lower(): key for key in row}
+    names = TEXT_NAMES if name is None else (name.lower(),)
+    return next((lower[n] for n in names if n in lower), None)
+
+
+def polygon(points: Sequence[Sequence[float]]) -> list[object]:
+    """Returns a COCO segmentation of one polygon of x, y pairs."""
+    return [[float(value) for point in points for value in point[:2]]]
+
+
+def rectangle(
+    x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0, pivot: str = "centre"
+) -> list[object]:
+    """Returns a COCO segmentation of a rectangle.
+
+    Args:
+      x0: left side.
+      y0: top.
+      x1: right side.
+      y1: bottom.
+      degrees: it is turned by, clockwise as seen.
+      pivot: what it is turned about, "centre" or "corner" (the top left one).
+    """
+    corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
+    centre = corners.mean(0) if pivot == "centre" else corners[0]
+    angle = np.radians(degrees)
+    turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
+    return polygon(((corners - centre) @ turn + centre).tolist())
+
+
+def ellipse(
+    cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0
+) -> Callable[[int, int], NDArray[np.bool]]:
+    """Returns what draws an ellipse: pixels whose centres are inside; turned clockwise."""
+
+    def draw(height: int, width: int) -> NDArray[np.bool]:
+        rows, columns = np.mgrid[:height, :width] + 0.5
+        angle = np.radians(degrees)
+        across = (columns - cx) * np.cos(angle) + (rows - cy) * np.sin(angle)
+        along = (rows - cy) * np.cos(angle) - (columns - cx) * np.sin(angle)
+        inside: NDArray[np.bool] = (across / rx) ** 2 + (along / ry) ** 2 <= 1
+        return inside
+
+    return draw
+
+
+def circle(cx: float, cy: float, radius: float) -> Callable[[int, int], NDArray[np.bool]]:
+    """Returns what draws a circle as labelme does, with Pillow."""
+
+    def draw(height: int, width: int) -> NDArray[np.bool]:
+        picture = Image.new("1", (width, height))
+        box = (cx - radius, cy - radius, cx + radius, cy + radius)
+        ImageDraw.Draw(picture).ellipse(box, outline=1, fill=1)
+        return np.asarray(picture, bool)
+
+    return draw
+
+
+def paste(
+    mask: NDArray[np.bool], left: int, top: int, where: str
+) -> Callable[[int, int], NDArray[np.bool]]:
+    """Returns what draws a mask of a part of the image; what lies outside is cut off."""
+
+    def draw(height: int, width: int) -> NDArray[np.bool]:
+        if left < 0 or top < 0 or left >= width or top >= height:
+            raise DataError(f"{where}: a mask at {left}, {top} is outside of the image.")
+        whole = np.zeros((height, width), bool)
+        part = mask[: height - top, : width - left]
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return whole
+
+    return draw

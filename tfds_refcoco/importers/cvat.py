@@ -1,0 +1,161 @@
+"""CVAT for images 1.1 (XML), and CVAT's COCO export."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers import common
+from tfds_refcoco.importers.coco import read_coco_export
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile
+
+_WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
+_SHAPES = ("polygon", "mask", "box", "ellipse")
+
+
+def read_cvat(
+    path: Path, image_dir: Path | None, text: str | None, notes: Counter[str]
+) -> list[ImportedImage]:
+    """Reads what CVAT exports.
+
+    Shapes of one label and one group are parts of one object. The subset of an image is its split.
+
+    Args:
+      path: annotations.xml, a JSON of the COCO export, or the folder of either.
+      image_dir: folder of the images; else they are sought beside the file and in `images`.
+      text: name of the attribute that holds expressions; one of `common.TEXT_NAMES` if None. Each
+        line of it is an expression.
+      notes: counts what is not kept.
+
+    Raises:
+      DataError: a file or field is faulty, or the export is one of videos.
+    """
+    if path.is_dir() and (path / "annotations.xml").is_file():
+        path = path / "annotations.xml"
+    if path.suffix.lower() != ".xml":
+        return read_coco_export(path, image_dir, None, text, notes)
+    root = _parse(path)
+    if root.find("track") is not None:
+        raise DataError(f"{path}: an export of videos; export the task as CVAT for images 1.1.")
+    folders = [image_dir] if image_dir else [path.parent / "images", path.parent]
+    found, names = [], Counter[str]()
+    for node in root.iter("image"):
+        where = f"{path}: image {node.get('name')}"
+        size = round(_number(node, "width", where)), round(_number(node, "height", where))
+        name = _required(node, "name", where)
+        subset = (node.get("subset") or "").strip()
+        split = None if subset.lower() in ("", "default") else subset
+        image = ImportedImage(common.find_image(name, folders, where), size, split, where)
+        _add_shapes(node, image, text, names, notes)
+        found.append(image)
+    if not any(image.sentences for image in found):
+        listed = ", ".join(names) or "none"
+        raise DataError(
+            f"{path}: no shape has an attribute {text or ' or '.join(common.TEXT_NAMES)}; there "
+            f"are: {listed}. Name it with --text."
+        )
+    return found
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    data = RawFile(path).read(MAX_ANNOTATIONS) if path.is_file() else None
+    if data is None:
+        raise DataError(f"{path}: no such file or folder.")
+    # Entities, which a document can define to grow without bound, are of no use here.
+    if re.search(rb"<!(DOCTYPE|ENTITY)", data):
+        raise DataError(f"{path}: refused: it defines entities, which CVAT never does.")
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not readable XML ({error}); export it again.") from error
+    if root.tag != "annotations":
+        raise DataError(f"{path}: <{root.tag}>, expected <annotations> of CVAT for images 1.1.")
+    return root
+
+
+def _add_shapes(
+    node: ElementTree.Element,
+    image: ImportedImage,
+    text: str | None,
+    names: Counter[str],
+    notes: Counter[str],
+) -> None:
+    groups: dict[tuple[str, str], int] = {}
+    for number, shape in enumerate(node):
+        where = f"{image.where}: {shape.tag} {number + 1}"
+        if shape.tag in _WITHOUT_AREA:
+            notes[f"shapes of the type {shape.tag} were left out: they have no area"] += 1
+            continue
+        if shape.tag not in _SHAPES:
+            raise DataError(f"{where}: <{shape.tag}> is no shape of CVAT for images 1.1.")
+        label = _required(shape, "label", where)
+        group = shape.get("group_id") or "0"
+        key = (label, group) if group != "0" else (label, f"shape {number}")
+        if key not in groups:
+            groups[key] = len(image.objects)
+            image.objects.append(ImportedObject([], label, where))
+        image.objects[groups[key]].parts.append(_part(shape, where))
+        attributes = {
+            _required(child, "name", where): (child.text or "") for child in shape.iter("attribute")
+        }
+        names.update(attributes.keys())
+        name = common.text_field(attributes, text)
+        if name is not None:
+            for sentence in common.split_texts(attributes[name], where):
+                image.sentences.append(ImportedSentence(sentence, (groups[key],)))
+        if others := len(attributes) - (name is not None):
+            notes["attributes of shapes were not kept"] += others
+
+
+def _part(shape: ElementTree.Element, where: str) -> Part:
+    def number(name: str) -> float:
+        return _number(shape, name, where)
+
+    turned = _number(shape, "rotation", where) if shape.get("rotation") else 0.0
+    match shape.tag:
+        case "polygon":
+            points = _required(shape, "points", where)
+            try:
+                pairs = [[float(v) for v in pair.split(",")] for pair in points.split(";")]
+            except ValueError as error:
+                raise DataError(f"{where}: points: {error}.") from error
+            if any(len(pair) != 2 for pair in pairs):
+                raise DataError(f"{where}: points: expected pairs such as 1.5,2;3,4;5,6.")
+            return common.polygon(pairs)
+        case "box":
+            sides = (number("xtl"), number("ytl"), number("xbr"), number("ybr"))
+            return common.rectangle(*sides, turned)
+        case "ellipse":
+            return common.ellipse(number("cx"), number("cy"), number("rx"), number("ry"), turned)
+    width, height = round(number("width")), round(number("height"))
+    try:
+        runs = [int(run) for run in _required(shape, "rle", where).split(",")]
+    except ValueError as error:
+        raise DataError(f"{where}: rle: {error}.") from error
+    if min(runs) < 0 or sum(runs) != width * height:
+        raise DataError(
+            f"{where}: rle: the runs cover {sum(runs)} pixels, the {width}x{height} mask has "
+            f"{width * height}."
+        )
+    # Rows of the box, the first run outside.
+    values = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return common.paste(values, round(number("left")), round(number("top")), where)
+
+
+def _required(node: ElementTree.Element, name: str, where: str) -> str:
+    value = node.get(name)
+    if value is None:
+        raise DataError(f"{where}: the attribute {name} is missing.")
+    return value
+
+
+def _number(node: ElementTree.Element, name: str, where: str) -> float:
+    value = _required(node, name, where)
+    try:
+        return float(value)
+    except ValueError as error:
+        raise DataError(f"{where}: {name}: {value!r} is no number.") from error

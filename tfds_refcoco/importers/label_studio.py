@@ -1,0 +1,224 @@
+"""Label Studio's JSON export: polygons, rectangles, ellipses and brush masks with texts."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers import common
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.coco import read_json
+from tfds_refcoco.raw.files import RawFile
+
+_GEOMETRY = ("polygon", "rectangle", "ellipse", "brush")
+_PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$", re.IGNORECASE)
+
+
+def read_label_studio(
+    path: Path, image_dir: Path | None, text: str | None, notes: Counter[str]
+) -> list[ImportedImage]:
+    """Reads a JSON export (not JSON-MIN).
+
+    The texts that were written for a region are its expressions. Of several annotations of a
+    task the first is read that was not cancelled.
+
+    Args:
+      path: of the file.
+      image_dir: folder of the images; else they are sought beside the file and in `images`.
+      text: name (`from_name`) of the text area that holds expressions; any if None.
+      notes: counts what is not kept.
+
+    Raises:
+      DataError: the file or a field is faulty.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; export the project as JSON.")
+    tasks = read_json(RawFile(path), "export it again")
+    if not isinstance(tasks, list):
+        raise DataError(f"{path}: expected a list of tasks; export the project as JSON.")
+    folders = [image_dir] if image_dir else [path.parent, path.parent / "images"]
+    found = []
+    for number, task in enumerate(tasks):
+        where = f"{path}: task {task.get('id', number) if isinstance(task, dict) else number}"
+        if not isinstance(task, dict) or "annotations" not in task:
+            raise DataError(f"{where}: no annotations; export as JSON, not as JSON-MIN or CSV.")
+        kept = [a for a in task["annotations"] if not a.get("was_cancelled")]
+        if len(kept) != len(task["annotations"]):
+            notes["cancelled annotations were left out"] += len(task["annotations"]) - len(kept)
+        if len(kept) > 1:
+            notes["further annotations of a task were left out"] += len(kept) - 1
+        if kept:
+            image = _find(fields.field(task, "data", dict, where), folders, where)
+            results = fields.field(kept[0], "result", list, where)
+            found.append(_image(image, results, text, where, notes))
+    return found
+
+
+def _find(data: dict[str, Any], folders: list[Path], where: str) -> Path:
+    """The image of a task: an address, an uploaded file or one of the local storage."""
+    for value in (data.get("image"), *data.values()):
+        if not isinstance(value, str):
+            continue
+        address = urlsplit(value)
+        local = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/a.jpg
+        name = unquote(local[0] if local else address.path)
+        if not _PICTURE.search(name):
+            continue
+        # Uploads get eight hexadecimal digits before their names.
+        plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)
+        try:
+            return common.find_image(name, folders, where)
+        except DataError:
+            return common.find_image(plain, folders, where)
+    raise DataError(f"{where}: data: no field names an image.")
+
+
+def _image(
+    path: Path, results: list[Any], text: str | None, where: str, notes: Counter[str]
+) -> ImportedImage:
+    image = ImportedImage(path, None, None, where)
+    regions: dict[str, list[dict[str, Any]]] = {}
+    for number, result in enumerate(results):
+        place = f"{where}: result[{number}]"
+        if not isinstance(result, dict):
+            raise DataError(f"{place}: expected a dictionary.")
+        if "id" not in result or "value" not in result:
+            notes[f"results of the type {result.get('type')} were not kept"] += 1
+            continue
+        if result.get("image_rotation"):
+            raise DataError(f"{place}.image_rotation: the picture was turned in the tool.")
+        regions.setdefault(str(result["id"]), []).append(result | {"where": place})
+    for of_region in regions.values():
+        _add_region(of_region, image, text, notes)
+    return image
+
+
+def _add_region(
+    results: list[dict[str, Any]], image: ImportedImage, text: str | None, notes: Counter[str]
+) -> None:
+    parts: dict[tuple[str, str], Part] = {}  # one geometry is repeated for labels and texts
+    label, texts = "", []
+    for result in results:
+        kind, place = str(result.get("type", "")), result["where"]
+        value = fields.field(result, "value", dict, place)
+        geometry = next((name for name in _GEOMETRY if kind.startswith(name)), None)
+        labels = value.get(kind if kind.endswith("labels") else "labels")
+        label = str(labels[0]) if labels else label
+        if labels and len(labels) > 1:
+            notes["further labels of a region were not kept"] += len(labels) - 1
+        if geometry:
+            size = _size(result, place)
+            if image.size not in (None, size):
+                raise DataError(f"{place}: {size} pixels, other regions were made for {image.size}")
+            image.size = size
+            key = geometry, repr(sorted((k, v) for k, v in value.items() if "labels" not in k))
+            parts[key] = _part(geometry, value, size, place)
+        elif kind == "textarea":
+            if text in (None, result.get("from_name")):
+                texts += common.split_texts(value.get("text"), f"{place}.value.text")
+            else:
+                notes["texts of other text areas were not kept"] += 1
+        elif kind != "labels":
+            notes[f"results of the type {kind} were not kept"] += 1
+    if parts:
+        position = len(image.objects)
+        image.objects.append(ImportedObject(list(parts.values()), label, results[0]["where"]))
+        image.sentences += [ImportedSentence(sentence, (position,)) for sentence in texts]
+    elif texts:
+        notes["texts without a region were not kept"] += len(texts)
+
+
+def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
+    return (
+        fields.number(result, "original_width", where),
+        fields.number(result, "original_height", where),
+    )
+
+
+def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: str) -> Part:
+    """Turns percents of the image's width and height into pixels."""
+    width, height = size
+
+    def pixels(name: str, extent: int) -> float:
+        number = fields.field(value, name, (int, float), f"{where}.value")
+        if not fields.is_finite(number):
+            raise DataError(f"{where}.value.{name}: {number} is no percentage.")
+        return float(number) * extent / 100
+
+    turned = float(value.get("rotation") or 0)
+    match geometry:
+        case "polygon":
+            points = fields.field(value, "points", list, f"{where}.value")
+            try:
+                pairs = [(x * width / 100, y * height / 100) for x, y in points]
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{where}.value.points: expected pairs of numbers.") from error
+            return common.polygon(pairs)
+        case "rectangle":
+            x, y = pixels("x", width), pixels("y", height)
+            right, bottom = x + pixels("width", width), y + pixels("height", height)
+            return common.rectangle(x, y, right, bottom, turned, pivot="corner")
+        case "ellipse":
+            x, y = pixels("x", width), pixels("y", height)
+            radii = pixels("radiusX", width), pixels("radiusY", height)
+            return common.ellipse(x, y, *radii, turned)
+    if value.get("format") != "rle":
+        raise DataError(f"{where}.value.format: {value.get('format')!r}, expected rle.")
+    mask = decode_brush(fields.numbers(value, "rle", f"{where}.value"), size, where)
+    return common.paste(mask, 0, 0, where)
+
+
+def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[np.bool]:
+    """Decodes a brush mask, bool [height, width]: what is not transparent.
+
+    The bytes are a stream of bits, the first one of a byte its highest: the number of values (32
+    bits); bits of a value, less one (5); four sizes of lengths in bits, each less one (4 each).
+    Then blocks: whether one value is repeated (1), which size (2), length less one (of that size),
+    and the value or the values. These are red, green, blue and alpha of each pixel, by rows.
+
+    Raises:
+      DataError: it is damaged, or for another size.
+    """
+    width, height = size
+    if any(not 0 <= byte < 256 for byte in rle):
+        raise DataError(f"{where}.value.rle: a number is no byte.")
+    data = bytes(rle)
+    position = 0  # bits
+
+    def read(count: int) -> int:
+        nonlocal position
+        first = position
+        position += count
+        last = -(-position // 8)
+        if last > len(data):
+            raise DataError(f"{where}.value.rle: it ends too early; export it again.")
+        bits = int.from_bytes(data[first // 8 : last], "big")
+        return (bits >> (8 * last - position)) & ((1 << count) - 1)
+
+    total = read(32)
+    if total != 4 * width * height:
+        raise DataError(
+            f"{where}.value.rle: {total} values, a {width}x{height} image has {4 * width * height}."
+        )
+    value_bits = read(5) + 1
+    sizes = [read(4) + 1 for _ in range(4)]
+    values = np.zeros(total, np.uint32)
+    done = 0
+    while done < total:
+        repeated = read(1)
+        end = done + read(sizes[read(2)]) + 1
+        if end > total:
+            raise DataError(f"{where}.value.rle: it has more values than the image.")
+        if repeated:
+            values[done:end] = read(value_bits)
+        else:
+            values[done:end] = [read(value_bits) for _ in range(end - done)]
+        done = end
+    alpha: NDArray[np.bool] = values.reshape(height, width, 4)[..., 3] > 0
+    return alpha

@@ -1,0 +1,117 @@
+"""labelme: one JSON file beside each image; a shape's description is its expression."""
+
+import base64
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers import common
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.coco import read_json
+from tfds_refcoco.raw.files import RawFile
+
+
+def read_labelme(
+    path: Path, image_dir: Path | None, text: str | None, notes: Counter[str]
+) -> list[ImportedImage]:
+    """Reads a folder of labelme's JSON files, or one of them.
+
+    Shapes of one label and one `group_id` are parts of one object.
+
+    Args:
+      path: of the folder, searched at any depth, or of the file.
+      image_dir: where images are sought if `imagePath`, which is relative to the JSON, is wrong.
+      text: name of the field of a shape that holds expressions, `description` if None; each line
+        is an expression. A name that no shape has as a field is sought in its `flags`.
+      notes: counts what is not kept.
+
+    Raises:
+      DataError: a file or field is faulty.
+    """
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise DataError(f"{path}: no JSON file of labelme there.")
+    return [_image(file, image_dir, text or "description", notes) for file in files]
+
+
+def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -> ImportedImage:
+    content = read_json(RawFile(file), "fix it")
+    where = str(file)
+    shapes = fields.field(content, "shapes", list, where)
+    name = fields.text(content, "imagePath", where)
+    folders = [file.parent, *([image_dir] if image_dir else [])]
+    relative = file.parent / name.replace("\\", "/")  # such as ../images/a.jpg
+    found = relative if relative.is_file() else common.find_image(name, folders, where)
+    assert isinstance(content, dict)
+    size = None
+    if content.get("imageWidth") is not None:
+        size = (
+            fields.number(content, "imageWidth", where),
+            fields.number(content, "imageHeight", where),
+        )
+    image = ImportedImage(found.resolve(), size, None, where)
+    groups: dict[tuple[str, Any], int] = {}
+    for number, shape in enumerate(shapes):
+        place = f"{where}: shapes[{number}]"
+        label = fields.text(shape, "label", place)
+        part = _part(shape, place, notes)
+        if part is None:
+            continue
+        group = shape.get("group_id")
+        key = (label, group) if group is not None else (label, f"shape {number}")
+        if key not in groups:
+            groups[key] = len(image.objects)
+            image.objects.append(ImportedObject([], label, place))
+        image.objects[groups[key]].parts.append(part)
+        for sentence in common.split_texts(shape.get(text), f"{place}.{text}"):
+            image.sentences.append(ImportedSentence(sentence, (groups[key],)))
+        if any((shape.get("flags") or {}).values()):
+            notes["flags of shapes were not kept"] += 1
+    return image
+
+
+def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None:
+    kind = shape.get("shape_type", "polygon")
+    points = fields.field(shape, "points", list, where)
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2 or not all(map(fields.is_finite, point)):
+            raise DataError(f"{where}.points: {point} is no pair of numbers.")
+    wanted = {"rectangle": 2, "circle": 2, "mask": 2}.get(kind)
+    if wanted and len(points) != wanted:
+        raise DataError(f"{where}.points: {len(points)} points, a {kind} has {wanted}.")
+    match kind:
+        case "polygon":
+            return common.polygon(points)
+        case "rectangle":
+            (x0, y0), (x1, y1) = points
+            return common.rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        case "circle":
+            (cx, cy), (x, y) = points
+            return common.circle(cx, cy, float(np.hypot(x - cx, y - cy)))
+        case "mask":
+            left, top = (round(value) for value in points[0])
+            return common.paste(_mask(shape, where), left, top, where)
+        case _:
+            notes[f"shapes of the type {kind} were left out: they have no area"] += 1
+            return None
+
+
+def _mask(shape: dict[str, Any], where: str) -> "np.ndarray[Any, np.dtype[np.bool]]":
+    """Decodes the mask of a box: a PNG in base64."""
+    try:
+        data = base64.b64decode(fields.text(shape, "mask", where), validate=True)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            values = np.asarray(picture)
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise what they like
+        raise DataError(f"{where}.mask: no PNG in base64 ({error}).") from error
+    if values.ndim != 2:
+        raise DataError(f"{where}.mask: expected a PNG with one channel.")
+    return values > 0

@@ -1,0 +1,119 @@
+"""The layout of RefCOCO under any name: instances.json and refs(*).p, as of RRSIS-D or RefClef."""
+
+from collections import Counter
+from pathlib import Path
+
+from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers.coco import segmentation_parts
+from tfds_refcoco.importers.common import find_image
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence
+from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.coco import Instances, read_instances, read_json
+from tfds_refcoco.raw.files import RawFile
+from tfds_refcoco.raw.pickles import read_pickle
+from tfds_refcoco.raw.problems import Problems
+
+
+def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[ImportedImage]:
+    """Reads a data set in RefCOCO's layout.
+
+    Args:
+      path: the refs file, or a folder with one; instances.json is beside it.
+      image_dir: folder of the images, at any depth; else sought around the annotations.
+      notes: counts what is not kept.
+
+    Raises:
+      DataError: a file or field is missing or faulty.
+    """
+    if path.is_dir():
+        files = [*path.glob("*refs*.p"), *path.glob("*refs*.json"), *path.glob("*refs*.pickle")]
+        if len(files) != 1:
+            names = ", ".join(sorted(file.name for file in files)) or "none"
+            raise DataError(f"{path}: expected one refs file, found {names}; name the file itself.")
+        path = files[0]
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder.")
+    instances_path = path.parent / "instances.json"
+    if not instances_path.is_file():
+        raise DataError(f"{instances_path}: no such file; it belongs beside {path.name}.")
+    instances = read_instances(RawFile(instances_path), Problems())
+    refs = read_json(RawFile(path)) if path.suffix == ".json" else read_pickle(RawFile(path))
+    if not isinstance(refs, list) or not refs:
+        raise DataError(f"{path}: expected a non-empty list of refs.")
+    folders = _folders(path.parent, image_dir)
+    rivals = _rivals(instances)
+    images: dict[tuple[str, int], ImportedImage] = {}
+    positions: dict[tuple[str, int], dict[int, int]] = {}
+    for number, ref in enumerate(refs):
+        where = f"{path}: refs[{number}]"
+        split = fields.text(ref, "split", where)
+        ann_ids = _ann_ids(ref, where)
+        image_id = fields.number(ref, "image_id", where)
+        if image_id not in instances.images:
+            raise DataError(f"{where}.image_id: {image_id} is not in {instances_path}.")
+        key = split, image_id
+        if key not in images:
+            row = instances.images[image_id]
+            place = f"{instances_path}: image id {image_id}"
+            file = find_image(row["file_name"], folders, place)
+            size = row["width"], row["height"]
+            images[key] = ImportedImage(file, size, split, place, image_id=image_id)
+            positions[key] = {}
+            for ann_id in rivals.get(image_id, ()):
+                positions[key][ann_id] = len(images[key].objects)
+                images[key].objects.append(_object(ann_id, instances))
+        for ann_id in ann_ids:
+            if ann_id not in positions[key]:
+                raise DataError(
+                    f"{where}.ann_id: {ann_id} is no annotation of image {image_id} in "
+                    f"{instances_path}."
+                )
+        targets = tuple(positions[key][ann_id] for ann_id in ann_ids)
+        sentences = fields.field(ref, "sentences", list, where)
+        if not sentences:
+            notes["refs without a sentence were left out"] += 1
+        for i, sentence in enumerate(sentences):
+            place = f"{where}.sentences[{i}]"
+            name = "sent" if isinstance(sentence, dict) and "sent" in sentence else "raw"
+            text = fields.sentence(sentence, name, place)
+            sent_id = fields.number(sentence, "sent_id", place) if "sent_id" in sentence else None
+            images[key].sentences.append(ImportedSentence(text, targets, sent_id))
+    return list(images.values())
+
+
+def _ann_ids(ref: object, where: str) -> list[int]:
+    value = fields.field(ref, "ann_id", (int, list), where)
+    ids = fields.numbers(ref, "ann_id", where) if isinstance(value, list) else [value]
+    return [] if ids == [-1] else ids  # as gRefCOCO writes that there is no target
+
+
+def _folders(parent: Path, image_dir: Path | None) -> list[Path]:
+    """The folders that images may be in; those below a folder are searched, too."""
+    roots = [image_dir] if image_dir else [parent, parent.parent / "images", parent / "images"]
+    found = []
+    for root in roots:
+        if image_dir and not root.is_dir():
+            raise DataError(f"{root}: no such folder.")
+        below = sorted(path for path in root.rglob("*") if path.is_dir()) if root.is_dir() else []
+        found += [root, *below]
+    return found
+
+
+def _rivals(instances: Instances) -> dict[int, list[int]]:
+    """Annotations by image."""
+    found: dict[int, list[int]] = {}
+    for ann_id, (position, row) in instances.annotations.items():
+        where = f"{instances.file}: annotations[{position}]"
+        found.setdefault(fields.number(row, "image_id", where), []).append(ann_id)
+    return found
+
+
+def _object(ann_id: int, instances: Instances) -> ImportedObject:
+    position, row = instances.annotations[ann_id]
+    where = f"{instances.file}: annotations[{position}]"
+    category = fields.number(row, "category_id", where)
+    if category not in instances.categories:
+        raise DataError(f"{where}.category_id: {category} is not among the categories.")
+    parts = segmentation_parts(row, where)
+    name = instances.categories[category]
+    return ImportedObject(parts, name, where, ann_id, bool(row.get("iscrowd")))
