@@ -24,6 +24,7 @@ class Scores(NamedTuple):
     union: np.ndarray  # int [N], pixels
     pointing: np.ndarray | None  # float [N], see `lts_jax.evaluation.metrics.summarize`
     area: np.ndarray | None = None  # int [N], pixels of the truth; None: each has a target
+    boxes: np.ndarray | None = None  # float [N], see `lts_jax.evaluation.metrics.box_iou`
 
     @property
     def generalized(self) -> bool:
@@ -34,13 +35,14 @@ class Scores(NamedTuple):
         """Selects sentences, by a mask or by number."""
         pointing = None if self.pointing is None else self.pointing[rows]
         area = None if self.area is None else self.area[rows]
+        boxes = None if self.boxes is None else self.boxes[rows]
         return Scores(
-            self.image_id[rows], self.intersection[rows], self.union[rows], pointing, area
+            self.image_id[rows], self.intersection[rows], self.union[rows], pointing, area, boxes
         )
 
     def summarize(self) -> metrics.Metrics:
         """The metrics, those of gRefCOCO included if there is a sentence without a target."""
-        found = metrics.summarize(self.intersection, self.union, self.pointing)
+        found = metrics.summarize(self.intersection, self.union, self.pointing, self.boxes)
         if self.area is not None and self.generalized:
             found |= metrics.summarize_generalized(self.intersection, self.union, self.area)
         return found
@@ -110,6 +112,9 @@ def _sums(scores: Scores) -> tuple[list[str], np.ndarray]:
     if scores.pointing is not None:
         known = ~np.isnan(scores.pointing)
         parts = {**parts, "pointing": (np.nan_to_num(scores.pointing), known)}
+    if scores.boxes is not None:
+        known = ~np.isnan(scores.boxes)
+        parts = {**parts, metrics.BOX_ACCURACY: (scores.boxes >= 0.5, known)}  # NaN is not
     if scores.area is not None and scores.generalized:
         target = scores.area > 0
         empty = scores.union - scores.area + scores.intersection == 0

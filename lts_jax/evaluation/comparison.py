@@ -82,7 +82,10 @@ def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
     if all("hit" in e for e in entries):
         pointing = np.array([np.nan if e["hit"] is None else e["hit"] for e in entries], float)
     area = np.array([e["area"] for e in entries]) if all("area" in e for e in entries) else None
-    return bootstrap.Scores(image_id, intersection, union, pointing, area)
+    boxes = None
+    if all("box_iou" in e for e in entries):
+        boxes = np.array([np.nan if e["box_iou"] is None else e["box_iou"] for e in entries], float)
+    return bootstrap.Scores(image_id, intersection, union, pointing, area, boxes)
 
 
 def print_comparison(found: dict[str, Any], examples: int) -> None:

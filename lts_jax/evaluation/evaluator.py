@@ -141,6 +141,7 @@ class Evaluator:
             hit=arrays.get("hit"),
             heatmap=arrays.get("heatmap"),
             curve=_curve(arrays["curve"]) if pictures else None,
+            boxes=arrays["boxes"],
         )
 
     def batches(self) -> Iterator[pipeline.EvalGroup]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation import results
+from lts_jax.evaluation import metrics, results
 from lts_jax.io.json_files import anything, list_of, read_json
 from tfds_refcoco import DataError, masks
 from tfds_refcoco.records.reader import Split, sentence_mask
@@ -107,6 +107,7 @@ def score(split: Split, predictions: Predictions) -> results.Found:
     predictions.check(index.sent_id, "+".join(split.names))
     n = len(index.sent_id)
     intersection, union, area = (np.zeros(n, np.int32) for _ in range(3))
+    boxes = np.zeros((n, 2, 4), np.int32)
     hit, counts = np.zeros(n, bool), []
     faults: list[str] = []
     number, record = -1, None
@@ -123,6 +124,7 @@ def score(split: Split, predictions: Predictions) -> results.Found:
             continue
         intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
         area[row] = truth.sum()
+        boxes[row] = metrics.box(mask), metrics.box(truth)
         counts.append(masks.encode(mask).decode("ascii"))
         if predictions.points:
             x, y = predictions.points[sent_id]
@@ -133,5 +135,11 @@ def score(split: Split, predictions: Predictions) -> results.Found:
     pointed = bool(predictions.points)
     points = np.array([predictions.points[int(i)] for i in index.sent_id]) if pointed else None
     return results.Found(
-        intersection, union, area, counts, point=points, hit=hit if pointed else None
+        intersection,
+        union,
+        area,
+        counts,
+        point=points,
+        hit=hit if pointed else None,
+        boxes=boxes,
     )

@@ -31,6 +31,8 @@ class Found:
         None without a heatmap.
       curve: float by name: `threshold`, and `oiou` and `miou` when binarised there; None where
         only masks are known.
+      boxes: int32 `[N, 2, 4]`, of the predicted mask and of the truth, see
+        `lts_jax.evaluation.metrics.box`; None if unknown.
     """
 
     intersection: np.ndarray
@@ -41,12 +43,14 @@ class Found:
     hit: np.ndarray | None = None
     heatmap: np.ndarray | None = None
     curve: Mapping[str, list[float]] | None = None
+    boxes: np.ndarray | None = None
 
     def scores(self, split: Split) -> bootstrap.Scores:
         """What the statistics take."""
         pointing = None if self.hit is None else metrics.hits(self.hit, self.area)
         image_id = split.index.image_id
-        return bootstrap.Scores(image_id, self.intersection, self.union, pointing, self.area)
+        boxes = None if self.boxes is None else metrics.box_iou(self.boxes, self.area)
+        return bootstrap.Scores(image_id, self.intersection, self.union, pointing, self.area, boxes)
 
 
 def summarize(split: Split, found: Found) -> dict[str, Any]:
@@ -86,6 +90,7 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
             "intersection": int(found.intersection[row]),
             "union": int(found.union[row]),
             "area": int(found.area[row]),
+            **_boxes(found, scores, row),
             **_pointing(found, row),
             "segmentation": {
                 "size": [int(index.height[row]), int(index.width[row])],
@@ -104,6 +109,13 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
         arrays = {"sent_id": index.sent_id, "heatmap": found.heatmap}
         write_arrays(out_dir / "heatmaps.npz", arrays)
     return summary
+
+
+def _boxes(found: Found, scores: bootstrap.Scores, row: int) -> dict[str, Any]:
+    """IoU of the masks' boxes; None where there is no target."""
+    if scores.boxes is None:
+        return {}
+    return {"box_iou": float(scores.boxes[row]) if found.area[row] else None}
 
 
 def _pointing(found: Found, row: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _positive(value: Any) -> None:
 
 
 def _scored(value: Any) -> None:
-    record(_SCORED, {"hit": optional(boolean), "area": natural})(value)
+    record(_SCORED, {"hit": optional(boolean), "area": natural, "box_iou": optional(share)})(value)
     if value["intersection"] > value["union"]:
         raise MismatchError(f"{value['intersection']} is larger than the union", "intersection")
 

@@ -165,7 +165,7 @@ def _summarize(
     """Mean, sample standard deviation and count per metric in percent; None where there is none."""
     summary: dict[str, dict[str, float | int | None] | None] = {}
     for name in METRIC_NAMES:
-        values = [result["splits"][split]["metrics"][name] for result in finished]
+        values = [result["splits"][split]["metrics"].get(name) for result in finished]
         values = [100 * value for value in values if value is not None]
         summary[name] = None
         if values:

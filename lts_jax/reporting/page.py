@@ -11,7 +11,7 @@ import jinja2
 
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import schema
-from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
+from lts_jax.evaluation.metrics import BOX_ACCURACY, GENERALIZED, METRIC_NAMES
 from lts_jax.evaluation.saved import Evaluated, evaluated_splits
 from lts_jax.io.json_files import read_json_lines
 from lts_jax.paper import numbers
@@ -32,7 +32,7 @@ _KINDS = {
 }
 _DASH = "\N{EN DASH}"
 _IOUS = ("oiou", "miou")
-_NAMES = {"oiou": "oIoU", "miou": "mIoU", **GENERALIZED}
+_NAMES = {"oiou": "oIoU", "miou": "mIoU", BOX_ACCURACY: "Acc@0.5 of boxes", **GENERALIZED}
 
 
 def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = None) -> str:

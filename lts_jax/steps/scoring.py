@@ -40,8 +40,9 @@ def score(
       pictures: whether to return what files and pictures need.
 
     Returns:
-      `intersection`, `union` and `area` (of the truth) int32 `[B]` in pixels, and `finite` bool
-      `[B]`, whether all logits are; with a locator also
+      `intersection`, `union` and `area` (of the truth) int32 `[B]` in pixels; `finite` bool `[B]`,
+      whether all logits are; `boxes` int32 `[B, 2, 4]`, x0, y0, x1, y1 of the predicted mask and of
+      the truth, the last ones exclusive, all 0 for an empty mask; with a locator also
       `point` int32 `[B, 2]`, column and row of the pixel under the last round's maximum, -1 in the
       letterbox's border, and `hit` bool `[B]`, whether it lies in the truth.
       With `pictures` also `prediction`, packed as `truth`; `curve` int32 `[B, 2, len(CURVE)]`,
@@ -59,6 +60,7 @@ def score(
         "union": area + _count(prediction) - intersection,
         "area": area,
         "finite": outputs.finite(),
+        "boxes": jnp.stack([_box(prediction), _box(inside)], axis=1),
     }
     if outputs.heatmap is not None:
         last = outputs.heatmap[:, -1]
@@ -95,6 +97,17 @@ def full_probability(
 
 def _count(mask: Bool[Array, "b h w"]) -> Int[Array, " b"]:
     return jnp.sum(mask, axis=(1, 2), dtype=jnp.int32)
+
+
+def _box(mask: Bool[Array, "b h w"]) -> Int[Array, "b 4"]:
+    def ends(axis: int) -> tuple[jax.Array, jax.Array]:
+        there = jnp.any(mask, axis=axis)
+        first = jnp.argmax(there, axis=1)
+        last = there.shape[1] - jnp.argmax(there[:, ::-1], axis=1)
+        return first, jnp.where(jnp.any(there, axis=1), last, 0)
+
+    (x0, x1), (y0, y1) = ends(1), ends(2)
+    return jnp.stack([x0, y0, x1, y1], axis=1).astype(jnp.int32)
 
 
 def score_step(

@@ -10,7 +10,8 @@ def make(seed, n=300, images=60, shift=0.0):
     union = rng.integers(100, 1000, n)
     share = np.clip(rng.beta(3, 2, n) + shift, 0, 1)
     image_id = np.sort(rng.integers(0, images, n)) * 7
-    return Scores(image_id, (union * share).astype(int), union, (rng.random(n) < 0.7) * 1.0)
+    pointing = (rng.random(n) < 0.7) * 1.0
+    return Scores(image_id, (union * share).astype(int), union, pointing, boxes=rng.random(n))
 
 
 def test_intervals_equal_drawing_sentence_by_sentence():

@@ -25,6 +25,19 @@ def run(tmp_path, name, ious, **extra):
     return tmp_path / name
 
 
+def test_boxes(tmp_path):
+    a = run(tmp_path, "a", [0.5, 0.5], box_iou=0.5)
+    b = run(tmp_path, "b", [0.5, 0.5], box_iou=0.49)
+    found = comparison.compare(comparison.read_run(a, "val"), comparison.read_run(b, "val"))
+    assert found["metrics"]["acc@0.5"]["a"] == 1 and found["metrics"]["acc@0.5"]["b"] == 0
+    old = comparison.read_run(run(tmp_path, "c", [0.5, 0.5]), "val")  # scored without boxes
+    found = comparison.compare(comparison.read_run(a, "val"), old)
+    assert found["metrics"]["acc@0.5"] is None
+    bad = run(tmp_path, "d", [0.5], box_iou="wide")
+    with pytest.raises(ConfigError, match="box_iou: 'wide', expected 0 to 1 or null"):
+        comparison.read_run(bad, "val")
+
+
 def test_two_runs(tmp_path, capsys):
     a = run(tmp_path, "a", [0.5] * 30 + [0.9], hit=True)
     b = run(tmp_path, "b", [0.8] * 30 + [0.1], hit=None)

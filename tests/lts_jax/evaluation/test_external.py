@@ -72,6 +72,15 @@ def test_equals_pycocotools(split, made, tmp_path, kind):
     assert summary["oiou"] == both.sum() / either.sum()
     assert summary["miou"] == np.mean(both / either)
     assert summary["pointing"] is None
+    right = []
+    for row, mask in enumerate(masks.values()):
+        record = split.record(int(split.index.record[row]))
+        counts = record["objects"]["mask"]
+        targets = record["targets"]
+        (target,) = targets["object"][targets["sentence"] == split.index.sentence[row]]
+        truth = coco.toBbox({"size": list(mask.shape), "counts": counts[target]})
+        right.append(coco.iou([coco.toBbox(rle(mask))], [truth], [0])[0, 0] >= 0.5)
+    assert summary["acc@0.5"] == np.mean(right)
     # What it writes, it scores alike.
     results.write(split, found, tmp_path / "out")
     again = score(split, Predictions(tmp_path / "out" / "predictions.json"))

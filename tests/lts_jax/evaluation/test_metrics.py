@@ -53,7 +53,17 @@ def check_against_pycocotools(out, truths):
         ious.append(coco.iou([ours], [theirs], [0])[0, 0] if either else 1.0)
     intersection, union = out["intersection"], out["union"]
     np.testing.assert_allclose(metrics.iou(intersection, union), ious, atol=1e-12)
-    scores = metrics.summarize(intersection, union, out["hit"])
+    boxes = metrics.box_iou(out["boxes"], out["area"])
+    for i, truth in enumerate(truths):
+        pair = [coco.toBbox(rle(m)) for m in (out["prediction"][i], truth)]
+        if truth.any():
+            expected = coco.iou([pair[0]], [pair[1]], [0])[0, 0] if pair[0].any() else 0.0
+            assert boxes[i] == pytest.approx(expected, abs=1e-12)
+        else:
+            assert np.isnan(boxes[i])
+    scores = metrics.summarize(intersection, union, out["hit"], boxes)
+    there = boxes[~np.isnan(boxes)]
+    assert scores["acc@0.5"] == (np.mean(there >= 0.5) if len(there) else None)
     assert scores["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
     assert scores["oiou"] == pytest.approx(sum(intersection.tolist()) / sum(union.tolist()))
     for x in (0.5, 0.6, 0.7, 0.8, 0.9):
@@ -163,7 +173,31 @@ def test_by_hand():
         "miou",
         *(f"prec@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)),
         "pointing",
+        "acc@0.5",
     ]
+    assert scores["acc@0.5"] is None
+
+
+def test_boxes_by_hand():
+    mask = np.zeros((6, 9), bool)
+    assert metrics.box(mask) == (0, 0, 0, 0)
+    mask[2, 3] = mask[4, 7] = True
+    assert metrics.box(mask) == (3, 2, 8, 5)
+    boxes = np.array(
+        [
+            [(0, 0, 4, 4), (0, 0, 4, 2)],  # 8 of 16: 0.5 itself is right
+            [(0, 0, 4, 4), (1, 0, 5, 2)],  # 6 of 18
+            [(0, 0, 4, 4), (4, 0, 8, 4)],  # side by side
+            [(0, 0, 0, 0), (4, 0, 8, 4)],  # nothing found
+            [(1, 1, 2, 2), (0, 0, 0, 0)],  # nothing to find
+        ]
+    )
+    found = metrics.box_iou(boxes, np.array([1, 1, 1, 1, 0]))
+    np.testing.assert_array_equal(found, [0.5, 6 / 18, 0, 0, np.nan])
+    scores = metrics.summarize(np.ones(5, int), np.ones(5, int), None, found)
+    assert scores["acc@0.5"] == 0.25
+    nothing = metrics.summarize(np.ones(1, int), np.ones(1, int), None, found[4:])
+    assert nothing["acc@0.5"] is None
 
 
 def test_everything_empty_is_perfect():

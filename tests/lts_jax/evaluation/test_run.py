@@ -24,6 +24,7 @@ def test_results_files(whole_run, shapes_data):
             "miou",
             *(f"prec@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)),
             "pointing",
+            "acc@0.5",
             "sentences",
             "images",
         ]
@@ -49,6 +50,7 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "intersection",
             "union",
             "area",
+            "box_iou",
             "point",
             "hit",
             "segmentation",
@@ -65,6 +67,9 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
         either = coco.area(coco.merge([ours, truth]))
         assert (prediction["intersection"], prediction["union"]) == (both, either)
         ious.append(both / either)
+        boxes = [coco.toBbox(ours), coco.toBbox(truth)]
+        of_boxes = coco.iou([boxes[0]], [boxes[1]], [0])[0, 0] if boxes[0].any() else 0
+        assert prediction["box_iou"] == pytest.approx(of_boxes, abs=1e-12)
         assert prediction["iou"] == pytest.approx(ious[-1], abs=1e-12)
     assert results["val"]["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
     assert sum(p["intersection"] for p in predictions) > 0
