@@ -171,11 +171,11 @@ def _noun_phrase(noun: Noun, category: str, rng: np.random.Generator, held_back:
     if colour is None:
         return word
     if category == "person":
-        usual = ("{n} in {c}", "{n} in {c}", "{n} wearing {c}")
-        phrases = ("{n} dressed in {c}", "{n} with {c} clothes") if held_back else usual
+        usual = "{n} in {c}|{n} in {c}|{n} wearing {c}"
+        phrases = "{n} dressed in {c}|{n} with {c} clothes" if held_back else usual
     else:
-        phrases = ("{c} colored {n}", "{n} that is {c}") if held_back else ("{c} {n}",)
-    return _pick(phrases, rng).format(n=word, c=colour)
+        phrases = "{c} colored {n}|{n} that is {c}" if held_back else "{c} {n}"
+    return _pick(phrases.split("|"), rng).format(n=word, c=colour)
 
 
 def _plural(noun: Noun, category: str) -> str:

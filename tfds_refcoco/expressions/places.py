@@ -130,7 +130,7 @@ def sized(found: Sequence[int], scene: Scene, biggest: bool) -> frozenset[int]:
         def side(thing: Thing) -> float:
             return max(thing.width * scene.width, thing.height * scene.height)
 
-        return min(side(a) / side(b), (a.area / b.area) ** 0.5)
+        return min(side(a) / side(b), float((a.area / b.area) ** 0.5))
 
     def beats(i: int, j: int) -> bool:
         pair = (things[i], things[j]) if biggest else (things[j], things[i])
@@ -153,7 +153,7 @@ def cornered(found: Sequence[int], scene: Scene, place: str) -> frozenset[int]:
     spans = {i: [_span(scene.things[i], side) for side in sides] for i in found}
 
     def distance(i: int) -> float:
-        return sum(centre**2 for _, centre, _ in spans[i]) ** 0.5
+        return float(sum(centre**2 for _, centre, _ in spans[i]) ** 0.5)
 
     bound = min((distance(i) for i in found), default=0.0) + CORNER_MARGIN
     best = frozenset(

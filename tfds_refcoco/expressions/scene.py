@@ -113,9 +113,9 @@ def make_scene(
         small = cv2.resize(
             pixels, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA
         )
-        small = np.asarray(small, np.uint8)
-        clear = colours.maps(small, colours.CLEAR)
-        possible = colours.maps(small, colours.POSSIBLE)
+        reduced: NDArray[np.uint8] = np.asarray(small, np.uint8)
+        clear = colours.maps(reduced, colours.CLEAR)
+        possible = colours.maps(reduced, colours.POSSIBLE)
     things: list[Thing] = []
     inside: list[NDArray[np.bool]] = []
     for annotation in annotations:

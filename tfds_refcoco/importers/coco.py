@@ -103,7 +103,7 @@ def _add_objects(instances: Instances, images: _Images) -> None:
 
 def segmentation_parts(row: Mapping[str, Any], where: str) -> list[Part]:
     """Returns the segmentation of an annotation: polygons, an RLE, or a list of RLEs."""
-    value = fields.field(dict(row), "segmentation", (list, dict), where)
+    value: Any = fields.field(dict(row), "segmentation", (list, dict), where)
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         return list(value)
     if not value:
@@ -117,16 +117,17 @@ def _add_own_sentences(
     names: Counter[str] = Counter()
     for ann_id, (position, row) in instances.annotations.items():
         where = f"{instances.file}: annotations[{position}]"
-        attributes = row.get("attributes") if isinstance(row.get("attributes"), dict) else {}
+        attributes: dict[str, Any] = row.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise DataError(f"{where}.attributes: expected a dictionary.")
         both = {**row, **attributes}
         names.update(both.keys())
         name = text_field(both, text)
         image, positions = images[row["image_id"]]
         for sentence in split_texts(both[name], f"{where}.{name}") if name else ():
             image.sentences.append(ImportedSentence(sentence, (positions[ann_id],)))
-        if isinstance(row.get("attributes"), dict):
-            spare = set(attributes) - {name, "occluded", "rotation"}
-            notes["attributes of objects were not kept"] += len(spare)
+        spare = set(attributes) - {name, "occluded", "rotation"}
+        notes["attributes of objects were not kept"] += len(spare)
     if not any(image.sentences for image, _ in images.values()):
         wanted = text or " or ".join(TEXT_NAMES)
         raise DataError(

@@ -82,8 +82,8 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
 
 
 def _ann_ids(ref: object, where: str) -> list[int]:
-    value = fields.field(ref, "ann_id", (int, list), where)
-    ids = fields.numbers(ref, "ann_id", where) if isinstance(value, list) else [value]
+    several = isinstance(fields.field(ref, "ann_id", (int, list), where), list)
+    ids = fields.numbers(ref, "ann_id", where) if several else [fields.number(ref, "ann_id", where)]
     return [] if ids == [-1] else ids  # as gRefCOCO writes that there is no target
 
 

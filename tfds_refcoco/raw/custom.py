@@ -38,7 +38,7 @@ def read_custom(
     content = read_json(file, "fix it")
     fields.only(content, ("images", "image_dir"), f"{file}: top level")
     folders = [root]
-    if "image_dir" in content:  # relative to custom.json, or absolute
+    if isinstance(content, dict) and "image_dir" in content:  # relative to custom.json, or absolute
         folders.append(root / fields.text(content, "image_dir", f"{file}: top level"))
         if not folders[1].is_dir():
             raise DataError(f"{file}: top level.image_dir: {folders[1]} is no folder.")

@@ -209,4 +209,5 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
             f"{file}: the sentence index is absent or damaged ({error!r}); build again with "
             "--overwrite."
         ) from error
-    return Index(**texts, **arrays), counts
+    names: dict[str, Any] = texts | arrays
+    return Index(**names), counts
