@@ -8,6 +8,7 @@ RELATIONS = ("with", "on", "next to", "left of", "right of", "above", "below")
 
 # Distances are fractions of the picture's diagonal.
 NEAR = 0.04  # "next to": no farther from the anchor
+LEVEL = 0.4  # of the taller box: so far apart are their bottoms at most; else one is behind
 NEARER = 0.13  # ... and rivals this much farther away
 REACH = 0.2  # left of, right of, above, below: no farther from the anchor
 ACROSS = 0.35  # of the smaller box: so much of it must lie beside the anchor
@@ -80,8 +81,11 @@ def _next_to(found: Sequence[int], scene: Scene, anchor: Thing) -> frozenset[int
         return frozenset()
     best = min(gaps, key=lambda i: gaps[i])
     contenders = frozenset(i for i in gaps if i == best or gaps[i] < gaps[best] + NEARER)
-    if len(contenders) == 1 and not (gaps[best] <= NEAR and _beside(scene.things[best], anchor, 0)):
-        return frozenset()
+    if len(contenders) == 1:
+        thing = scene.things[best]
+        level = abs(thing.box[3] - anchor.box[3]) <= LEVEL * max(thing.height, anchor.height)
+        if gaps[best] > NEAR or not level or not _beside(thing, anchor, 0):
+            return frozenset()
     return contenders
 
 

@@ -68,7 +68,10 @@ class MadeSplit:
         names += ("area", "same_category")
         arrays = dict(zip(names, np.array(columns).T, strict=True))
         self.index = types.SimpleNamespace(
-            text=self.text, category=["thing"] * len(columns), **arrays
+            text=self.text,
+            category=["thing"] * len(columns),
+            kind=[""] * len(columns),
+            **arrays,
         )
         self.names = ("made",)
         self.counts = types.SimpleNamespace(images=len(sentences), sentences=len(columns))
