@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw import fields
 
 # Names of fields that people keep sentences in, the first one found is taken.
 TEXT_NAMES = (
@@ -44,6 +45,8 @@ def split_texts(value: object, where: str) -> list[str]:
         value = value.splitlines()
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise DataError(f"{where}: expected a text or a list of texts.")
+    for text in value:
+        fields.text({"text": text}, "text", where)  # half of a surrogate pair is no text
     return [text.strip() for text in value if text.strip()]
 
 

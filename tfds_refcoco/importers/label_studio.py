@@ -48,9 +48,12 @@ def read_label_studio(
         where = f"{path}: task {task.get('id', number) if isinstance(task, dict) else number}"
         if not isinstance(task, dict) or "annotations" not in task:
             raise DataError(f"{where}: no annotations; export as JSON, not as JSON-MIN or CSV.")
-        kept = [a for a in task["annotations"] if not a.get("was_cancelled")]
-        if len(kept) != len(task["annotations"]):
-            notes["cancelled annotations were left out"] += len(task["annotations"]) - len(kept)
+        annotations = fields.field(task, "annotations", list, where)
+        if not all(isinstance(annotation, dict) for annotation in annotations):
+            raise DataError(f"{where}.annotations: expected a list of dictionaries.")
+        kept = [a for a in annotations if not a.get("was_cancelled")]
+        if len(kept) != len(annotations):
+            notes["cancelled annotations were left out"] += len(annotations) - len(kept)
         if len(kept) > 1:
             notes["further annotations of a task were left out"] += len(kept) - 1
         if kept:
@@ -109,9 +112,11 @@ def _add_region(
         value = fields.field(result, "value", dict, place)
         geometry = next((name for name in _GEOMETRY if kind.startswith(name)), None)
         labels = value.get(kind if kind.endswith("labels") else "labels")
-        label = str(labels[0]) if labels else label
-        if labels and len(labels) > 1:
-            notes["further labels of a region were not kept"] += len(labels) - 1
+        if labels:
+            names = common.split_texts(labels, f"{place}.value")
+            label = names[0] if names else label
+            if len(names) > 1:
+                notes["further labels of a region were not kept"] += len(names) - 1
         if geometry:
             size = _size(result, place)
             if image.size not in (None, size):
@@ -151,12 +156,14 @@ def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: st
             raise DataError(f"{where}.value.{name}: {number} is no percentage.")
         return float(number) * extent / 100
 
-    turned = float(value.get("rotation") or 0)
+    turned = value.get("rotation") or 0
+    if not fields.is_finite(turned):
+        raise DataError(f"{where}.value.rotation: {turned!r} is no angle.")
     match geometry:
         case "polygon":
             points = fields.field(value, "points", list, f"{where}.value")
             try:
-                pairs = [(x * width / 100, y * height / 100) for x, y in points]
+                pairs = [(float(x) * width / 100, float(y) * height / 100) for x, y in points]
             except (TypeError, ValueError) as error:
                 raise DataError(f"{where}.value.points: expected pairs of numbers.") from error
             return common.polygon(pairs)

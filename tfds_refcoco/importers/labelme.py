@@ -28,7 +28,7 @@ def read_labelme(
       path: of the folder, searched at any depth, or of the file.
       image_dir: where images are sought if `imagePath`, which is relative to the JSON, is wrong.
       text: name of the field of a shape that holds expressions, `description` if None; each line
-        is an expression. A name that no shape has as a field is sought in its `flags`.
+        is an expression.
       notes: counts what is not kept.
 
     Raises:
@@ -56,7 +56,7 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
             fields.number(content, "imageHeight", where),
         )
     image = ImportedImage(found.resolve(), size, None, where)
-    groups: dict[tuple[str, Any], int] = {}
+    groups: dict[tuple[str, str], int] = {}
     for number, shape in enumerate(shapes):
         place = f"{where}: shapes[{number}]"
         label = fields.text(shape, "label", place)
@@ -64,20 +64,23 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
         if part is None:
             continue
         group = shape.get("group_id")
-        key = (label, group) if group is not None else (label, f"shape {number}")
+        key = label, f"shape {number}" if group is None else f"group {group}"
         if key not in groups:
             groups[key] = len(image.objects)
             image.objects.append(ImportedObject([], label, place))
         image.objects[groups[key]].parts.append(part)
         for sentence in common.split_texts(shape.get(text), f"{place}.{text}"):
             image.sentences.append(ImportedSentence(sentence, (groups[key],)))
-        if any((shape.get("flags") or {}).values()):
+        flags = shape.get("flags") or {}
+        if not isinstance(flags, dict):
+            raise DataError(f"{place}.flags: expected a dictionary.")
+        if any(flags.values()):
             notes["flags of shapes were not kept"] += 1
     return image
 
 
 def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None:
-    kind = shape.get("shape_type", "polygon")
+    kind = fields.text({"shape_type": "polygon"} | shape, "shape_type", where)
     points = fields.field(shape, "points", list, where)
     for point in points:
         if not isinstance(point, list) or len(point) != 2 or not all(map(fields.is_finite, point)):
