@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Ranges = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
+GRAY = 4  # mean difference of a gray picture's channels, at most: JPEG's rounding
 # Ranges of hue (degrees; those below 0 are added to 360), saturation and value (0 to 1). What is
 # clear is far from every border between two names; what is possible overlaps with its neighbours.
 CLEAR: Mapping[str, Ranges] = {
@@ -37,11 +38,10 @@ POSSIBLE: Mapping[str, Ranges] = {
 
 def maps(pixels: NDArray[np.uint8], ranges: Mapping[str, Ranges]) -> NDArray[np.bool]:
     """Returns of RGB [h, w, 3] which pixels lie within each colour's ranges: [colours, h, w]."""
-    rgb = pixels.astype(np.float32) / 255
-    value = rgb.max(-1)
-    chroma = value - rgb.min(-1)
+    red, green, blue = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).astype(np.float32) / 255
+    value = np.maximum(np.maximum(red, green), blue)
+    chroma = value - np.minimum(np.minimum(red, green), blue)
     saturation = chroma / np.maximum(value, 1e-6)
-    red, green, blue = np.moveaxis(rgb, -1, 0)
     safe = np.maximum(chroma, 1e-6)
     hue = np.where(
         value == red,
@@ -67,5 +67,11 @@ def shares(of_colour: NDArray[np.bool], mask: NDArray[np.bool]) -> dict[str, flo
       of_colour: as `maps` returns it.
       mask: bool [h, w].
     """
-    inside = of_colour[:, mask].sum(1) / max(1, np.count_nonzero(mask))
+    inside = np.count_nonzero(of_colour[:, mask], axis=1) / max(1, np.count_nonzero(mask))
     return dict(zip(CLEAR, inside.tolist(), strict=True))
+
+
+def is_gray(pixels: NDArray[np.uint8]) -> bool:
+    """Whether RGB [h, w, 3] is a gray picture, a tinted one excepted: it has no colours to name."""
+    red, green, blue = (pixels[..., i].astype(np.int16) for i in range(3))
+    return bool((np.abs(red - green) + np.abs(green - blue)).mean() < GRAY)

@@ -18,7 +18,6 @@ SALIENT = 0.01  # share of the picture's pixels that a referent has at least
 SALIENT_SIDE = 0.05  # of the picture's shorter side: no side of its box is shorter
 ANCHOR = 0.003  # share of the picture that an object in a relation has at least
 TORSO = (0.18, 0.55)  # rows of a person's box that clothes are read from
-GRAY = 3  # mean difference of a picture's channels: below, it has no colours to name
 CONTACT = 2  # pixels between masks that touch, of a picture of 640
 _WORKING = 320  # longer side of what colours and contacts are measured on, pixels
 
@@ -110,7 +109,7 @@ def make_scene(
     """
     step = max(1, round(max(width, height) / _WORKING))
     clear = possible = None
-    if pixels is not None and np.ptp(pixels, axis=-1).mean() >= GRAY:
+    if pixels is not None and not colours.is_gray(pixels):
         small = cv2.resize(
             pixels, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA
         )

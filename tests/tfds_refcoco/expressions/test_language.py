@@ -1,7 +1,9 @@
 """What programs mean in scenes made by hand; boxes are fractions of a square picture."""
 
+import numpy as np
 import pytest
 
+from tfds_refcoco.expressions import colours
 from tfds_refcoco.expressions.language import (
     Category,
     Colour,
@@ -121,3 +123,28 @@ def test_colours():
     assert meant(Colour(noun), red, dull) == {0, 1}
     assert [certain(noun, cup, VOCABULARY) for cup in (red, dull, blue)] == [True, False, False]
     assert meant(Colour(noun), red, LEFT) == {0, 1}  # of which no colour is known
+
+
+def test_pixels_of_colours():
+    names = {
+        "red": (200, 20, 20),
+        "blue": (30, 60, 190),
+        "yellow": (240, 225, 40),
+        "green": (30, 140, 40),
+        "white": (245, 245, 245),
+        "black": (10, 10, 10),
+    }
+    pixels = np.array([[rgb] * 4 for rgb in (*names.values(), (128, 128, 128))], np.uint8)
+    of_colour = colours.maps(pixels, colours.CLEAR)
+    for row, name in enumerate(names):
+        mask = np.zeros(pixels.shape[:2], bool)
+        mask[row] = mask[len(names), :2] = True  # two of six pixels are gray
+        found = colours.shares(of_colour, mask)
+        assert found.pop(name) == pytest.approx(4 / 6) and not any(found.values())
+    assert not colours.is_gray(pixels)
+    assert colours.is_gray(np.repeat(pixels[..., :1], 3, axis=-1))
+    assert set(colours.CLEAR) == set(colours.POSSIBLE)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, 256, (50, 50, 3)).astype(np.uint8)
+    clear, possible = colours.maps(drawn, colours.CLEAR), colours.maps(drawn, colours.POSSIBLE)
+    assert not (clear & ~possible).any()  # what is clear is possible
