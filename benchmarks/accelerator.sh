@@ -65,9 +65,10 @@ bench() {
 }
 
 images=1500 sentences=10834 size=416 steps=5 repeats=5 lead=(--first 5 --steps 30)
-full=(--config refcoco) batch16='' batch32=''
+full=(--config refcoco) bf16=(--config.model.dtype=bfloat16) batch16='' batch32=''
 if [[ $dry_run ]]; then
   export JAX_PLATFORMS=cpu
+  bf16=() # CPUs take minutes for products in bfloat16
   images=6 sentences=30 size=64 steps=1 repeats=1 batch16=8 batch32=8 lead=(--first 2 --steps 2)
   full+=(
     --config.model.embed_dim=8 --config.model.gru_features=8 --config.model.backbone_width=4
@@ -75,7 +76,6 @@ if [[ $dry_run ]]; then
     --config.model.segmenter_features=8 '--config.model.segmenter_rates=(1,2,3)'
   )
 fi
-bf16=(--config.model.dtype=bfloat16)
 speed=(--size "$size" --steps "$steps" --repeats "$repeats")
 batch16=${batch16:-$("$python" -m benchmarks.accelerator batch --dtype bfloat16 | tail -1)}
 batch32=${batch32:-$("$python" -m benchmarks.accelerator batch --dtype float32 | tail -1)}

@@ -82,7 +82,7 @@ DEVICES: dict[str, GPU | TPU] = {
         cores=132,
         l2=50 * 2**20,
         clock=1.98,
-        **_HOPPER_RATES,
+        **_HOPPER_RATES,  # type: ignore[arg-type]
         **_HOPPER,  # type: ignore[arg-type]
     ),
     "h200": GPU(
@@ -93,7 +93,7 @@ DEVICES: dict[str, GPU | TPU] = {
         cores=132,
         l2=50 * 2**20,
         clock=1.98,
-        **_HOPPER_RATES,
+        **_HOPPER_RATES,  # type: ignore[arg-type]
         **_HOPPER,  # type: ignore[arg-type]
     ),
     "a100": GPU(
