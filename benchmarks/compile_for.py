@@ -115,7 +115,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     mesh = make_mesh(devices_of(args.device, args.devices))
     config = load_config(args.config, args.overrides)
     experiment = SyntheticExperiment(config, mesh)
-    flags = dict(flag.removeprefix("--").split("=", 1) for flag in args.flag)
+    flags: dict[str, Any] = {}
+    for flag in args.flag:
+        name, _, value = flag.removeprefix("--").partition("=")
+        flags[name] = {"true": True, "false": False}.get(value, value)
     result: dict[str, Any] = {
         "config": args.config,
         "overrides": args.overrides,
