@@ -22,7 +22,7 @@ from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.compiled import programs, report
 from benchmarks.compiled.devices import DEVICES, TPU
 from benchmarks.compiled.topology import SLICES, devices_of
-from benchmarks.network import SyntheticExperiment, out_of_memory
+from benchmarks.network import SyntheticExperiment, make_batch, out_of_memory
 from lts_jax.cli.arguments import positive
 from lts_jax.config.flags import load_config
 from lts_jax.distributed.mesh import make_mesh
@@ -57,7 +57,7 @@ def measure(
 
 
 def _operations(experiment: SyntheticExperiment, batch: int) -> int:
-    examples = programs.make_batch(experiment, batch, experiment.config.train.sentences_per_image)
+    examples = make_batch(experiment, batch, experiment.config.train.sentences_per_image)
     return flops.count(experiment.train_step, experiment.abstract_state, examples)
 
 

@@ -1,6 +1,7 @@
 """What the vendors publish about the devices that `benchmarks.compile_for` compiles for."""
 
 import dataclasses
+from typing import Any
 
 GIB = 2**30
 
@@ -69,9 +70,9 @@ class TPU(Device):
     megacore: bool = False
 
 
-_HOPPER = {"capability": (9, 0), "fpus": 128, "threads": 2048, "shared": 233472}
-_HOPPER_RATES = {"bfloat16": 989.4e12, "float32": 494.7e12, "link": 450e9}
-_AMPERE = {"capability": (8, 0), "fpus": 64, "threads": 2048, "shared": 167936}
+_HOPPER: dict[str, Any] = {"capability": (9, 0), "fpus": 128, "threads": 2048, "shared": 233472}
+_HOPPER_RATES: dict[str, Any] = {"bfloat16": 989.4e12, "float32": 494.7e12, "link": 450e9}
+_AMPERE: dict[str, Any] = {"capability": (8, 0), "fpus": 64, "threads": 2048, "shared": 167936}
 
 DEVICES: dict[str, GPU | TPU] = {
     "h100": GPU(
@@ -82,8 +83,8 @@ DEVICES: dict[str, GPU | TPU] = {
         cores=132,
         l2=50 * 2**20,
         clock=1.98,
-        **_HOPPER_RATES,  # type: ignore[arg-type]
-        **_HOPPER,  # type: ignore[arg-type]
+        **_HOPPER_RATES,
+        **_HOPPER,
     ),
     "h200": GPU(
         title="H200 SXM, 141 GB",
@@ -93,8 +94,8 @@ DEVICES: dict[str, GPU | TPU] = {
         cores=132,
         l2=50 * 2**20,
         clock=1.98,
-        **_HOPPER_RATES,  # type: ignore[arg-type]
-        **_HOPPER,  # type: ignore[arg-type]
+        **_HOPPER_RATES,
+        **_HOPPER,
     ),
     "a100": GPU(
         title="A100 SXM, 80 GB",
@@ -107,7 +108,7 @@ DEVICES: dict[str, GPU | TPU] = {
         cores=108,
         l2=40 * 2**20,
         clock=1.41,
-        **_AMPERE,  # type: ignore[arg-type]
+        **_AMPERE,
     ),
     "rtx4090": GPU(
         title="RTX 4090, 24 GB",

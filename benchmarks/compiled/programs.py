@@ -40,7 +40,7 @@ def lower(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     if name in ("encode", "score"):
         check_batch_size("--batch", batch, experiment.mesh)
         return _evaluation(name, experiment, batch)
-    mesh = make_mesh(experiment.mesh.devices.flat[:1])
+    mesh = make_mesh(experiment.mesh.devices.ravel()[:1].tolist())
     single = SyntheticExperiment(experiment.config, mesh)
     return _evaluation("encode" if name == "predict_image" else "refer", single, 1)
 
@@ -49,7 +49,9 @@ def _evaluation(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     mesh, model, data = experiment.mesh, experiment.model, experiment.config.data
     split = over_batch(mesh)
     state = _placed(experiment.abstract_network, replicated(mesh))
-    image = jax.ShapeDtypeStruct((batch, data.image_size, data.image_size, 3), jnp.uint8, split)
+    image = jax.ShapeDtypeStruct(
+        (batch, data.image_size, data.image_size, 3), jnp.uint8, sharding=split
+    )
     encode = partial(inference.encode, model)
     if name == "encode":
         return _on_mesh(encode, mesh).lower(state, image)
@@ -59,8 +61,8 @@ def _evaluation(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     sentences["image"] = examples["length"] * 0
     if name == "refer":
         return _on_mesh(partial(inference.refer, model), mesh).lower(state, features, sentences)
-    placement = jax.ShapeDtypeStruct((batch, 6), jnp.int32, split)
-    truth = jax.ShapeDtypeStruct((batch, SIDE, SIDE // 8), jnp.uint8, split)
+    placement = jax.ShapeDtypeStruct((batch, 6), jnp.int32, sharding=split)
+    truth = jax.ShapeDtypeStruct((batch, SIDE, SIDE // 8), jnp.uint8, sharding=split)
     batches: Mapping[str, Any] = sentences | {"truth": truth}
     step: Any = scoring.compile_score_step(
         model, experiment.config.eval.threshold, mesh, pictures=True

@@ -63,7 +63,7 @@ def convolve_map(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     taps = zip(
         _shifted(x, kernel.shape[0], dilation), wide.reshape(-1, wide.shape[-1]), strict=True
     )
-    total: jax.Array = sum(seen.astype(jnp.float32) * tap for seen, tap in taps)  # type: ignore
+    total: jax.Array = sum(seen.astype(jnp.float32) * tap for seen, tap in taps)
     return total.astype(x.dtype)
 
 

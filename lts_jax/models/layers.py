@@ -143,7 +143,8 @@ def _doubled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     b, h, w, _ = x.shape
     y = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda y: _halved(y, kernel), y)(x)[0]
+    doubled: jax.Array = jax.linear_transpose(lambda y: _halved(y, kernel), y)(x)[0]
+    return doubled
 
 
 def _doubled_backward(saved: Any, dy: jax.Array) -> Any:

@@ -114,7 +114,8 @@ class _Score(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (1,))
         kernel, bias = nn.dtypes.promote_dtype(kernel, bias, dtype=self.dtype)
         total = (x.astype(jnp.float32) * kernel[:, 0].astype(jnp.float32)).sum(-1)
-        return total.astype(self.dtype) + bias
+        logits: jax.Array = total.astype(self.dtype) + bias
+        return logits
 
 
 def _mask(norm: nn.Module, score: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:
