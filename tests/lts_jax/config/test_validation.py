@@ -14,6 +14,7 @@ from lts_jax.configs.fields import plain_config
 from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
+from lts_jax.models.batch_norm import BatchNormAct
 from tests.lts_jax.helpers.tiny import TINY
 
 
@@ -187,7 +188,10 @@ def smallest_norm(config):
     model = Experiment(config, one_device(), ["a"]).model
 
     def record(call, args, kwargs, context):
-        if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+        if (
+            isinstance(context.module, nn.BatchNorm | BatchNormAct)
+            and context.method_name == "__call__"
+        ):
             seen.append(math.prod(args[0].shape[:-1]))
         return call(*args, **kwargs)
 
