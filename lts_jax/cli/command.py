@@ -62,11 +62,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     name = parser.parse_args(arguments[:1] or ["--help"]).command
     if name == "data":
-        from tfds_refcoco.__main__ import main as data
-
+        try:
+            from tfds_refcoco.__main__ import main as data
+        except ModuleNotFoundError as error:
+            sys.exit(describe_missing(error))
         sys.exit(data(arguments[1:], prog=f"{prog} data"))
     configure_logging()
-    module = importlib.import_module(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
+    try:
+        module = importlib.import_module(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
+    except ModuleNotFoundError as error:
+        sys.exit(describe_missing(error))
     parser = argparse.ArgumentParser(
         prog=f"{prog} {name}",
         description=module.__doc__,

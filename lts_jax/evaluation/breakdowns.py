@@ -31,6 +31,9 @@ WORDS: Mapping[str, frozenset[str]] = {
     "relation": frozenset(_RELATION.split()),
 }
 
+KINDS = ("length", "size", "words", "same_category", "category", "kind")
+"""How sentences are grouped."""
+
 
 class Facts(NamedTuple):
     """What sentences are about, in the order of the split's index."""
@@ -56,10 +59,9 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
       scores: what they scored.
 
     Returns:
-      By kind of group ("length", "size", "words", "same_category", "category", "kind") a list of
-      `group`, `sentences`, `images`, the metrics and their 95 % `intervals`; no group of "kind" if
-      the set names none. A sentence is in one group of a
-      kind, but for "words": there it is in as many as it has kinds of words, or in "none of these".
+      By each of `KINDS` a list of `group`, `sentences`, `images`, the metrics and their 95 %
+      `intervals`; no group of "kind" if the set names none. A sentence is in one group of a kind,
+      but for "words": there it is in as many as it has kinds of words, or in "none of these".
     """
     words = [tokenize(text) for text in texts]
     length = np.array([max(1, len(of_one)) for of_one in words])

@@ -15,7 +15,6 @@ from lts_jax.distributed.processes import check_same_on_all, check_shared, in_fi
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.results import print_intervals, print_results
 from lts_jax.evaluation.schema import AGAIN, ANALYSIS
-from lts_jax.experiment import arithmetic
 from lts_jax.experiment.restore import restore
 from lts_jax.io.files import check_inside, only_run_in, write_json
 from lts_jax.io.json_files import read_json
@@ -49,7 +48,6 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     first = jax.process_index() == 0
     if first:
         logger.info("evaluating step %d, %s", trained.step, which)
-        arithmetic.warn_if_changed(workdir, arithmetic.describe())
     results, intervals = {}, {}
     for name, split in splits.items():
         out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name

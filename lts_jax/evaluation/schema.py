@@ -4,6 +4,7 @@ from typing import Any
 
 from lts_jax.config.flags import saved_config
 from lts_jax.errors import ConfigError
+from lts_jax.evaluation.breakdowns import KINDS
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.json_files import (
     MismatchError,
@@ -109,7 +110,7 @@ ANALYSIS = record(
     {
         "draws": _positive,
         "intervals": _INTERVALS,
-        "breakdowns": mapping_of(list_of(_GROUP)),
+        "breakdowns": record(dict.fromkeys(KINDS, list_of(_GROUP))),
         "precision_curve": _curve("iou", "share"),
         "threshold_curve": optional(_curve("threshold", "oiou", "miou")),
     }

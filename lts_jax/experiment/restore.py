@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -63,6 +64,8 @@ def restore(
       UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
     arithmetic.check()
+    if jax.process_index() == 0:
+        arithmetic.warn_if_changed(workdir, arithmetic.describe())
     if config is not None:
         check_config(config)
     with CheckpointReader(workdir) as checkpoints:

@@ -200,7 +200,7 @@ def _in_order(groups: list[str], by_split: Mapping[str, Mapping[str, Any]]) -> l
     rest = [name for name in groups if name not in longest]
 
     def number(name: str) -> tuple[int, str]:
-        first = name.split()[0]
+        first, *_ = name.split() or [""]
         return (int(first), name) if first.isdecimal() else (0, "")
 
     return sorted([*longest, *rest], key=number)

@@ -26,7 +26,7 @@ from tfds_refcoco.inspection.overlaps import (
 from tfds_refcoco.inspection.published import PUBLISHED
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.sources import SOURCES
-from tfds_refcoco.records.layout import INTEGERS, NAME, Index, read_build, read_index
+from tfds_refcoco.records.layout import INTEGERS, NAME, TEXTS, Index, read_build, read_index
 from tfds_refcoco.records.reader import Dataset, open_dataset
 from tfds_refcoco.records.types import Record
 from tfds_refcoco.writing.indexing import Row, index_rows
@@ -213,7 +213,8 @@ def _record(record: Record, number: int, index: Index, rows: slice) -> _Seen:
 
 def _rows(index: Index, rows: slice) -> list[Row]:
     columns = [getattr(index, name)[rows].tolist() for name in INTEGERS]
-    return list(zip(*columns, index.category[rows], index.text[rows], strict=True))
+    texts = [getattr(index, name)[rows] for name in TEXTS]
+    return list(zip(*columns, *texts, strict=True))
 
 
 def _image_fault(record: Record) -> str:
