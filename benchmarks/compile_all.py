@@ -45,8 +45,8 @@ def jobs() -> Iterator[Job]:
     bf16 = "--config.model.dtype=bfloat16"
     yield job("train/h100_bfloat16", "h100", "refcoco", 64, bf16)
     yield job("traffic/h100", "h100", "refcoco", 64, bf16, NO_TRITON)
-    yield job("train/v5e_bfloat16", "v5e", "refcoco", 32, bf16)
     yield job("programs/h100", "h100", "refcoco", 32, bf16, "--programs", *PROGRAMS)
+    yield job("train/v5e_bfloat16", "v5e", "refcoco", 32, bf16)
     for variant in ("lts", "transformer", "star"):
         for dtype in DTYPES:
             for way, fields in WAYS.items():
