@@ -40,7 +40,7 @@ def lower(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     if name in ("encode", "score"):
         check_batch_size("--batch", batch, experiment.mesh)
         return _evaluation(name, experiment, batch)
-    mesh = make_mesh(experiment.mesh.devices.ravel()[:1].tolist())
+    mesh = make_mesh(list(experiment.mesh.devices.flat[:1]))
     single = SyntheticExperiment(experiment.config, mesh)
     return _evaluation("encode" if name == "predict_image" else "refer", single, 1)
 

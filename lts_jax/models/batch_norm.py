@@ -67,8 +67,9 @@ def normalize_activate(
       slope: of LeakyReLU, for negative inputs; positive.
       dtype: of the result.
     """
-    outputs: tuple[jax.Array, jax.Array, jax.Array]
-    outputs = _forward(x, scale, bias, epsilon, slope, dtype)[0]
+    outputs: tuple[jax.Array, jax.Array, jax.Array] = _forward(
+        x, scale, bias, epsilon, slope, dtype
+    )[0]
     return outputs
 
 
