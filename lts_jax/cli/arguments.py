@@ -7,7 +7,7 @@ from lts_jax.config.flags import config_path
 
 CONFIG_HELP = (
     "name of a shipped config (refcoco, refcocoplus, refcocog, shapes, …) or path of a .py file; "
-    "NAME:VARIANT takes one of the paper's variants. Any field of it is set by "
+    "NAME:VARIANT takes one of its variants. Any field of it is set by "
     "--config.SECTION.FIELD=VALUE; lts_jax/configs/default.py describes them"
 )
 
