@@ -69,6 +69,7 @@ def test_every_job_is_written_to_a_file_of_its_own():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_dry_run(tmp_path, repo_root):
     pytest.importorskip("torch")
     script = repo_root / "benchmarks" / "accelerator.sh"
