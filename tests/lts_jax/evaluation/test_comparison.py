@@ -34,7 +34,7 @@ def test_boxes(tmp_path):
     found = comparison.compare(comparison.read_run(a, "val"), old)
     assert found["metrics"]["acc@0.5"] is None
     bad = run(tmp_path, "d", [0.5], box_iou="wide")
-    with pytest.raises(ConfigError, match="box_iou: 'wide', expected 0 to 1 or null"):
+    with pytest.raises(ConfigError, match="box_iou: 'wide', expected a number from 0 to 1"):
         comparison.read_run(bad, "val")
 
 
