@@ -59,9 +59,13 @@ def convert_darknet(args: argparse.Namespace) -> None:
         print(f"WARNING: {backbone.source['warning']}")
     save_backbone(out, backbone)
     conventions = backbone.source["conventions"]
-    needed = f" --config.model.backbone_conventions={'|'.join(conventions)}"
-    flag = "" if conventions == ["darknet"] else needed
-    print(f"wrote {out}; train with --config.model.backbone_weights={out}{flag}")
+    flags = f"--config.model.backbone_weights={out}"
+    if args.no_neck:
+        flags += " --config.model.neck=False"
+    if conventions != ["darknet"]:
+        each = (f"--config.model.backbone_conventions={name}" for name in conventions)
+        flags += f" {' or '.join(each)}"
+    print(f"wrote {out}; train with {flags}")
 
 
 def look_up_vectors(args: argparse.Namespace) -> None:

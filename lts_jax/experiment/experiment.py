@@ -95,7 +95,7 @@ class Experiment:
         if self.words is not None:
             return kind(self.words)
         if weights := self.config.model.text_weights:
-            return WordPieces(one_after_another(lambda: read_word_pieces(weights)))
+            return one_after_another(lambda: read_word_pieces(weights))
         return kind.build(self.train_split.index.text, self.config.data.min_count)
 
     @cached_property

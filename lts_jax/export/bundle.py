@@ -99,7 +99,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     """What turns an image and a sentence into the network's inputs, as plain data."""
     config = trained.experiment.config
     backbone = BACKBONES[config.model.backbone]
-    mean, std, conventions = backbone.mean, backbone.std, {}
+    mean, std, conventions = backbone.mean, backbone.std, {"epsilon": backbone.epsilon}
     if backbone.family == "darknet53":
         slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
         conventions = {"negative_slope": slope, "epsilon": epsilon}

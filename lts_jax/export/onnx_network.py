@@ -25,12 +25,10 @@ def make_onnx(trained: Trained, path: Path) -> None:
     """Writes the graph, with the inputs and outputs of `lts_jax.export.stablehlo.predictor`.
 
     Raises:
-      ConfigError: the locator is a transformer, or the package onnx is missing.
+      ConfigError: the locator is a transformer.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise ConfigError("--format=onnx needs a package: pip install onnx") from None
+    import onnx
+
     experiment = trained.experiment
     model = experiment.model
     if model.locate == "transformer":

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lts_jax.data.word_pieces import WordPieces
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained.hub import find_file
 from lts_jax.pretrained.named_tensors import Flat, load_network
@@ -29,17 +30,22 @@ _FIXED = {
 }
 
 
-def read_word_pieces(reference: str) -> list[str]:
-    """Reads the word pieces in the order of their ids.
+def read_word_pieces(reference: str) -> WordPieces:
+    """Reads the vocabulary.
 
     Raises:
-      ConfigError: there is no vocab.txt.
+      ConfigError: there is no vocab.txt, or it is not BERT's.
     """
     path = find_file(_FIELD, _beside(reference), ("vocab.txt",)).path
     try:
-        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        # Not `splitlines`, which splits at characters that are pieces in multilingual vocabularies.
+        words = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{_FIELD}={reference}: {path} cannot be read ({error})") from error
+    try:
+        return WordPieces(words)
+    except ValueError as error:
+        raise ConfigError(f"{_FIELD}={reference}: {path}: {error}") from error
 
 
 def load_bert(
@@ -80,9 +86,9 @@ def _beside(reference: str) -> str:
 def _check_sizes(reference: str, model: ConfigDict) -> None:
     path = find_file(_FIELD, _beside(reference), ("config.json",)).path
     try:
-        theirs = json.loads(path.read_text())
+        theirs = json.loads(path.read_text(encoding="utf-8-sig"))
         wrong = {k: theirs[v] for k, v in _SIZES.items() if model[k] != theirs[v]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{_FIELD}={reference}: {path} is not the config of a BERT ({error!r})"
         ) from error

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lts_jax.errors import ConfigError
+from lts_jax.pretrained.layout import untrained
 from lts_jax.pretrained.tables import TABLES, Table
 from lts_jax.pretrained.tensor_file import read_tensors
 
@@ -20,6 +21,9 @@ _LEAVES = {
     "mean": ("running_mean",),
     "var": ("running_var",),
 }
+# What `untrained` calls them. Tables may be zeros: of segments, where a BERT was trained with one,
+# and of Swin's relative positions.
+_JUDGED = {"kernel": "weights", "scale": "scale", "var": "var"}
 _LIMIT = 1e9  # an upper bound for weights and statistics: larger numbers mean damage
 
 Flat = dict[str, NDArray[np.float32]]
@@ -124,6 +128,8 @@ def _fit(
             f"{list(shape)}: the file is of a network of another size"
         )
     _check_finite(path, name, array)
+    if what := untrained(_JUDGED.get(leaf, leaf), array, constants=True):
+        raise ConfigError(f"{path}: tensor {name} {what}")
     if leaf == "var" and (array < 0).any():
         raise ConfigError(f"{path}: tensor {name} holds a negative variance: the file is damaged")
     return np.ascontiguousarray(array.reshape(shape), np.float32)

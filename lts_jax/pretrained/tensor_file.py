@@ -23,6 +23,8 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
             return {name: to_numpy(path, name, x) for name, x in load_tensors(path).items()}
         with safe_open(path, "numpy") as file:
             return {name: _widen(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except ConfigError:  # which is a ValueError
+        raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error
     except (SafetensorError, TypeError, ValueError, AttributeError) as error:

@@ -128,7 +128,7 @@ def fill(
         if not transfer.loaded:
             raise ConfigError(f"{field}: no array of it fits this network")
         if any("/backbone/" in path for path in transfer.loaded):
-            theirs_need = flatten(saved["config"]).get("model.backbone_conventions", "unknown")
+            theirs_need = flatten(saved["config"])["model.backbone_conventions"]
             _check_conventions(field, [theirs_need], config.model)
         flat = dict(transfer.variables)
         sources["start_from"] = {
@@ -170,7 +170,8 @@ def _read_backbone(
     stages = tuple(model.backbone_stages) or published.stages
     if published.family != "darknet53":
         arrays, source = load_network(path, published.family, stages, shapes)
-        return arrays, describe_file(path) | record | source
+        used = {"mean": published.mean, "std": published.std, "epsilon": published.epsilon}
+        return arrays, describe_file(path) | record | source | {"used_conventions": used}
     backbone = load_backbone(
         path, Network(model.backbone_width or published.width, stages, model.neck)
     )

@@ -7,12 +7,15 @@ from typing import Any
 from flax import linen as nn
 
 from lts_jax.models.backbones.common import IMAGENET
+from lts_jax.models.backbones.convnext import EPSILON as CONVNEXT_EPSILON
 from lts_jax.models.backbones.convnext import ConvNeXt
+from lts_jax.models.backbones.efficientnet import EPSILON as EFFICIENTNET_EPSILON
+from lts_jax.models.backbones.efficientnet import INPUT as EFFICIENTNET_INPUT
 from lts_jax.models.backbones.efficientnet import EfficientNetLite0
 from lts_jax.models.backbones.resnet import ResNet
 from lts_jax.models.backbones.swin import Swin
 from lts_jax.models.darknet53 import Darknet53
-from lts_jax.models.layers import Dtype
+from lts_jax.models.layers import EPSILON, Dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Backbone:
       options: further fields of the module.
       mean: of its input, R, G, B in [0, 1].
       std: that the input is divided by.
+      epsilon: of its norms; that of Darknet53 depends on its conventions.
       drops_paths: it has stochastic depth.
     """
 
@@ -38,6 +42,7 @@ class Backbone:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mean: Sequence[float] = IMAGENET[0]
     std: Sequence[float] = IMAGENET[1]
+    epsilon: float = EPSILON
     drops_paths: bool = True
 
     def make(
@@ -77,7 +82,16 @@ _DARKNET53 = Backbone(
     std=(1.0, 1.0, 1.0),
     drops_paths=False,
 )
-_CONVNEXT_TINY = Backbone("convnext", ConvNeXt, 96, (3, 3, 9, 3))
+_EFFICIENTNET_LITE0 = Backbone(
+    "efficientnet",
+    EfficientNetLite0,
+    32,
+    (1, 2, 2, 3, 3, 4, 1),
+    mean=EFFICIENTNET_INPUT[0],
+    std=EFFICIENTNET_INPUT[1],
+    epsilon=EFFICIENTNET_EPSILON,
+)
+_CONVNEXT_TINY = Backbone("convnext", ConvNeXt, 96, (3, 3, 9, 3), epsilon=CONVNEXT_EPSILON)
 _SWIN_TINY = Backbone("swin", Swin, 96, (2, 2, 6, 2), {"window": 7})
 _SWIN_BASE = dataclasses.replace(_SWIN_TINY, width=128, stages=(2, 2, 18, 2))
 _RESNET50 = Backbone("resnet", ResNet, 64, (3, 4, 6, 3), drops_paths=False)
@@ -85,7 +99,7 @@ _RESNET101 = dataclasses.replace(_RESNET50, stages=(3, 4, 23, 3))
 
 BACKBONES = {
     "darknet53": _DARKNET53,
-    "efficientnet_lite0": Backbone("efficientnet", EfficientNetLite0, 32, (1, 2, 2, 3, 3, 4, 1)),
+    "efficientnet_lite0": _EFFICIENTNET_LITE0,
     "convnext_tiny": _CONVNEXT_TINY,
     "convnext_small": dataclasses.replace(_CONVNEXT_TINY, stages=(3, 3, 27, 3)),
     "convnext_base": dataclasses.replace(_CONVNEXT_TINY, width=128, stages=(3, 3, 27, 3)),

@@ -12,7 +12,8 @@ from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.depthwise import DepthwiseConv
 from lts_jax.models.layers import Dtype, rematerialized
 
-_layer_norm = partial(nn.LayerNorm, epsilon=1e-6)
+EPSILON = 1e-6
+_layer_norm = partial(nn.LayerNorm, epsilon=EPSILON)
 
 
 class Block(nn.Module):

@@ -8,7 +8,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from lts_jax.models.backbones.common import (
-    IMAGENET,
     ConvNorm,
     drop_path,
     drop_rates,
@@ -20,6 +19,8 @@ from lts_jax.models.depthwise import DepthwiseConv
 from lts_jax.models.layers import Dtype, norm_act, rematerialized
 
 EPSILON = 1e-3
+INPUT = ((127 / 255,) * 3, (128 / 255,) * 3)
+"""Mean and divisor of RGB in [0, 1]: TensorFlow's networks take (x - 127) / 128 of 0 to 255."""
 _STEM = 32
 # Of each stage: channels at the published width, kernel, stride, factor of expansion.
 STAGES = (
@@ -98,7 +99,7 @@ class EfficientNetLite0(nn.Module):
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1]; H and W must be multiples of 32."""
         run = rematerialized(self.remat and train)
-        x = normalize(image, *IMAGENET)
+        x = normalize(image, *INPUT)
         stem = ConvNorm(
             self.width,
             3,

@@ -20,7 +20,7 @@ from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.experiment.restore import Trained
-from lts_jax.export.bundle import write_folder
+from lts_jax.export.bundle import preprocessing, write_folder
 from lts_jax.export.stablehlo import predictor
 from lts_jax.export.standalone import pixels
 from lts_jax.models.darknet53 import Conventions
@@ -223,6 +223,19 @@ def test_the_exports_have_the_conventions_of_the_weights(tmp_path):
     sizes = Network(TINY["backbone_width"], TINY["backbone_stages"], neck=False)
     backbone = load_backbone(tmp_path / "tensors" / "model.safetensors", sizes)
     assert backbone.source["conventions"] == ["timm"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "epsilon", "mean"),
+    [
+        ("convnext_tiny", (1, 1, 1, 1), 1e-6, 0.485),
+        ("efficientnet_lite0", (1, 1, 1, 0, 1, 0, 1), 1e-3, 127 / 255),
+    ],
+)
+def test_the_preprocessing_of_another_backbone(name, stages, epsilon, mean):
+    options = {"backbone_width": 8, "backbone_stages": stages, "neck": False}
+    spec = preprocessing(make_trained(["a"], backbone=name, **options))
+    assert spec["backbone"] == {"epsilon": epsilon} and spec["mean"][0] == mean
 
 
 def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_path):

@@ -26,10 +26,10 @@ def randomized(model, seed=0):
     return model.eval()
 
 
-def normalized(image):
+def normalized(image, mean=IMAGENET[0], std=IMAGENET[1]):
     """`[B, H, W, 3]` in [0, 1] as ImageNet's networks take it: `[B, 3, H, W]`."""
-    mean, std = IMAGENET
-    return torch.tensor(((image - mean) / std).transpose(0, 3, 1, 2))
+    normal = np.asarray((image - mean) / std, np.float32)
+    return torch.tensor(normal.transpose(0, 3, 1, 2))
 
 
 def count(model):

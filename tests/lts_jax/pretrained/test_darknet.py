@@ -12,7 +12,7 @@ import pytest
 from lts_jax.cli import command
 from lts_jax.errors import ConfigError
 from lts_jax.models.darknet53 import Darknet53
-from lts_jax.pretrained import darknet, layout
+from lts_jax.pretrained import backbone, darknet, layout
 from lts_jax.pretrained.backbone import load_backbone, save_backbone
 from lts_jax.pretrained.darknet import read_darknet, write_darknet
 from lts_jax.pretrained.layout import Network
@@ -156,6 +156,32 @@ def test_the_command_writes_safetensors(tiny, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "convolutions: 39" in printed and "WARNING: " in printed and f"wrote {own}" in printed
     assert_equal(load_backbone(own, TINY).variables, load_backbone(path, TINY).variables)
+
+
+@pytest.mark.parametrize(
+    ("conventions", "said"),
+    [
+        (["darknet"], ""),
+        (["timm"], " --config.model.backbone_conventions=timm"),
+        (
+            ["darknet", "timm"],
+            " --config.model.backbone_conventions=darknet"
+            " or --config.model.backbone_conventions=timm",
+        ),
+    ],
+)
+def test_the_command_names_the_flags_to_train_with(
+    conventions, said, tiny, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(layout, "Network", lambda neck: TINY._replace(neck=neck))
+    path, own = tmp_path / "x.weights", tmp_path / "own.safetensors"
+    write_darknet(path, tiny[1], 32_013_312)
+    network = load_backbone(path, TINY._replace(neck=False))
+    network.source["conventions"] = conventions
+    monkeypatch.setattr(backbone, "load_backbone", lambda *_: network)
+    command.main(["pretrained", "darknet", str(path), "--out", str(own), "--no_neck"])
+    flags = f"--config.model.backbone_weights={own} --config.model.neck=False{said}\n"
+    assert capsys.readouterr().out.endswith(f"train with {flags}")
 
 
 def count(arrays, convs):

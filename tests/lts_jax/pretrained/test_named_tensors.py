@@ -102,7 +102,8 @@ def test_efficientnet_with_its_real_weights(height, width):
     assert ours == torch_networks.count(theirs) - head
     image = picture(height, width)
     with torch.no_grad():
-        x = theirs._swish(theirs._bn0(theirs._conv_stem(torch_networks.normalized(image))))
+        x = torch_networks.normalized(image, 127 / 255, 128 / 255)  # TensorFlow's
+        x = theirs._swish(theirs._bn0(theirs._conv_stem(x)))
         outputs = []
         for block in theirs._blocks:
             x = block(x)
@@ -227,6 +228,14 @@ def without(state, part):
             "impossible",
         ),
         (
+            lambda s: s | {"encoder.stages.1.layers.0.pwconv1.weight": torch.zeros(64, 16)},
+            r"layers\.0\.pwconv1\.weight holds only zeros",
+        ),
+        (
+            lambda s: s | {"embeddings.layernorm.weight": torch.zeros(8)},
+            r"embeddings\.layernorm\.weight holds only zeros",
+        ),
+        (
             lambda s: s | {"embeddings.layernorm.bias": torch.ones(8, dtype=torch.int32)},
             "not floating point",
         ),
@@ -245,6 +254,26 @@ def test_missing_and_damaged_files(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"\x08" + bytes(20))
     with pytest.raises(ConfigError, match="is damaged"):
         load(tmp_path / "bad.safetensors", "convnext_tiny", NARROW["convnext"])
+
+
+def test_tables_of_zeros_are_accepted(tmp_path):
+    """Of a BERT that knows one segment, and of Swin's relative positions."""
+    config = transformers.BertConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        intermediate_size=40,
+        max_position_embeddings=16,
+    )
+    theirs = torch_networks.randomized(transformers.BertModel(config))
+    theirs.embeddings.token_type_embeddings.weight.data.zero_()
+    check_bert(theirs, save(theirs, tmp_path))
+    swin = torch_networks.randomized(torch_networks.make("swin_tiny", *NARROW["swin"]))
+    for name, x in swin.named_parameters():
+        if name.endswith("relative_position_bias_table"):
+            x.data.zero_()
+    load(save(swin, tmp_path), "swin_tiny", NARROW["swin"])
 
 
 def test_bfloat16_files(tmp_path):

@@ -13,6 +13,7 @@ from lts_jax.experiment import experiment
 from lts_jax.experiment.restore import restore
 from lts_jax.export.bundle import export_run
 from lts_jax.steps.averaging import Averaged
+from lts_jax.training import initialization
 from lts_jax.training.loop import train
 
 BERT = {
@@ -135,3 +136,19 @@ def test_the_state_has_two_copies_of_the_weights_with_an_average(make_config):
     assert isinstance(state.opt_state, Averaged)
     trees = jax.tree.structure(state.params), jax.tree.structure(state.opt_state.trained)
     assert trees[0] == trees[1]
+
+
+def test_the_record_of_another_backbone_has_its_input_and_epsilon(
+    tiny_config_factory, tmp_path, monkeypatch
+):
+    config = tiny_config_factory()
+    config.model.backbone = "efficientnet_lite0"
+    config.model.backbone_weights = str(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    monkeypatch.setattr(initialization, "load_network", lambda *_: ({}, {"loaded": 0}))
+    _, source = initialization._read_backbone(config.model, {})
+    assert source["used_conventions"] == {
+        "mean": (127 / 255,) * 3,
+        "std": (128 / 255,) * 3,
+        "epsilon": 1e-3,
+    }
