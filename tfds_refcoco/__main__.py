@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.expressions import command as expressions
+from tfds_refcoco.flags import local_path, not_negative, positive
 from tfds_refcoco.importers import command as importers
 from tfds_refcoco.inspection.summary import summary
 from tfds_refcoco.raw.sources import SOURCES
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tfds_ref
       raise SystemExit, as always with argparse.
     """
     prepare_streams()
+    # No command opens a window, and the backend of a notebook may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     args = _parser(prog).parse_args(arguments)
     try:
         with _log_to_stderr(), _interruptible():
@@ -162,12 +166,20 @@ def _show(args: argparse.Namespace) -> int:
     else:
         numbers = random.Random(args.seed).sample(range(len(split)), min(args.number, len(split)))
     args.to.mkdir(parents=True, exist_ok=True)
+    faults = []
     for number in sorted(numbers):
-        record = split.record(number)
+        try:
+            record = split.record(number)
+            picture = draw_record(record)
+        except DataError as error:
+            faults.append(f"record {number}: {error}")
+            continue
         path = args.to / f"{args.dataset}_{args.split}_{number:05d}_{record['image_id']}.png"
-        draw_record(record).save(path)
+        picture.save(path)
         print(path)
-    return 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return int(bool(faults))
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -184,15 +196,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     builder = command("build", _build, "write a data set in records")
     builder.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     builder.add_argument(
-        "--raw", type=_local_path, help="folder of the raw files or zips; not needed for shapes"
+        "--raw", type=local_path, help="folder of the raw files or zips; not needed for shapes"
     )
-    builder.add_argument("--out", type=_local_path, required=True, help="folder to build in")
+    builder.add_argument("--out", type=local_path, required=True, help="folder to build in")
     builder.add_argument("--overwrite", action="store_true", help="replace a set already built")
     builder.add_argument(
         "--split", action="append", metavar="NAME", help="build this split alone; may be repeated"
     )
     builder.add_argument(
-        "--max-images", type=_positive, metavar="N", help="the first N images of each split alone"
+        "--max-images", type=positive, metavar="N", help="the first N images of each split alone"
     )
     builder.add_argument(
         "--skip-bad", action="store_true", help="leave faulty items out and list them"
@@ -202,27 +214,27 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
 
     generator = command("generate", _generate, "write the raw files of the set shapes")
-    generator.add_argument("--out", type=_local_path, required=True)
-    generator.add_argument("--seed", type=int, default=0)
+    generator.add_argument("--out", type=local_path, required=True)
+    generator.add_argument("--seed", type=not_negative, default=0)
 
     importers.add_arguments(command("import", importers.run, importers.DESCRIPTION))
     expressions.add_arguments(command("expressions", expressions.run, expressions.DESCRIPTION))
 
     checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")
-    checker.add_argument("--out", type=_local_path, required=True, help="folder they were built in")
+    checker.add_argument("--out", type=local_path, required=True, help="folder they were built in")
     checker.add_argument(
         "--dataset", action="append", choices=tuple(SOURCES), help="all that are built if not given"
     )
     checker.add_argument(
         "--leak-free",
-        type=_local_path,
+        type=local_path,
         metavar="FILE",
         help="instead write the images of a train split that no set's val or test splits hold",
     )
     checker.add_argument("--train-of", metavar="DATASET", help="whose train split that is")
     checker.add_argument(
         "--held-out",
-        type=_local_path,
+        type=local_path,
         action="append",
         metavar="FILE",
         help="further images held out",
@@ -231,31 +243,19 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     stats = command("stats", _stats, "print lengths, words and objects of a built set")
     shower = command("show", _show, "draw records of a built set")
     for reader in (stats, shower):
-        reader.add_argument("--out", type=_local_path, required=True, help="folder it was built in")
+        reader.add_argument("--out", type=local_path, required=True, help="folder it was built in")
         reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     stats.add_argument("--json", action="store_true")
     shower.add_argument(
-        "number", type=_positive, nargs="?", default=8, help="of records, chosen by seed"
+        "number", type=positive, nargs="?", default=8, help="of records, chosen by seed"
     )
     shower.add_argument("--split", default="val")
     shower.add_argument("--image-id", type=int, help="draw this image instead")
     shower.add_argument(
-        "--to", type=_local_path, default=Path("pictures"), help="folder of the pictures"
+        "--to", type=local_path, default=Path("pictures"), help="folder of the pictures"
     )
     shower.add_argument("--seed", type=int, default=0)
     return parser
-
-
-def _local_path(text: str) -> Path:
-    if "://" in text:  # of which Python would make a local folder
-        raise argparse.ArgumentTypeError(f"{text} is no path of this machine: copy or mount it")
-    return Path(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def _download(field: str, reference: str, names: Sequence[str]) -> Located:
     # It takes 0.3 s to import, and only these files need it.
     import huggingface_hub
     from huggingface_hub import errors
+    from huggingface_hub.utils import disable_progress_bars
 
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -58,6 +59,7 @@ def _download(field: str, reference: str, names: Sequence[str]) -> Located:
             f"{field}={reference} must be hf://owner/name or hf://owner/name@revision"
         )
     repository, revision = match.groups()
+    disable_progress_bars()  # stderr escapes the characters that move the cursor
     for name in names:
         try:
             path = Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))

@@ -1,5 +1,6 @@
 """The command line, and what importing the package costs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,32 @@ def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
         main(["build", "--dataset", "shapes", "--out", "gs://b/data"])
     assert "--out: gs://b/data is no path of this machine" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "coco", "gs://b/a.json", "--out", "o"],
+        ["import", "coco", "a.json", "--out", "gs://b/o"],
+        ["expressions", "--coco", "a.json", "--images", "gs://b/i", "--out", "o"],
+    ],
+)
+def test_no_command_takes_a_bucket(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "is no path of this machine" in capsys.readouterr().err
+
+
+def test_a_negative_seed(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["generate", "--out", str(tmp_path), "--seed", "-1"])
+    assert "--seed: '-1' is no whole number from 0 on" in capsys.readouterr().err
+
+
+def test_a_backend_of_a_notebook_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://none")
+    main(["check", "--out", str(tmp_path)])
+    assert os.environ["MPLBACKEND"] == "agg"
 
 
 def test_another_command_gives_its_own_name(capsys):

@@ -1,7 +1,8 @@
 """The command `expressions`: sentences for annotations that have none."""
 
 import argparse
-from pathlib import Path
+
+from tfds_refcoco.flags import local_path
 
 DESCRIPTION = "generate referring expressions for COCO annotations, as a custom.json"
 
@@ -9,17 +10,20 @@ DESCRIPTION = "generate referring expressions for COCO annotations, as a custom.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument(
-        "--coco", type=Path, required=True, help="annotations, such as instances_train2017.json"
+        "--coco",
+        type=local_path,
+        required=True,
+        help="annotations, such as instances_train2017.json",
     )
-    parser.add_argument("--images", type=Path, required=True, help="folder of their images")
-    parser.add_argument("--out", type=Path, required=True, help="folder for custom.json")
+    parser.add_argument("--images", type=local_path, required=True, help="folder of their images")
+    parser.add_argument("--out", type=local_path, required=True, help="folder for custom.json")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--val", type=float, default=0.1, metavar="SHARE", help="of the images (default: 0.1)"
     )
     parser.add_argument(
         "--words",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help='JSON with the nouns of your categories: {"traffic_cone": ["cone", "traffic cone"]}',
     )

@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tfds_refcoco import masks
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.expressions.sample import Referent, sample_referents
 from tfds_refcoco.expressions.scene import Annotation, Scene, make_scene
@@ -19,7 +20,7 @@ from tfds_refcoco.expressions.words import make_vocabulary
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import Instances, read_instances
 from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val, digest
-from tfds_refcoco.raw.files import RawFile
+from tfds_refcoco.raw.files import RawFile, find_file
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.problems import Problems
 
@@ -99,7 +100,13 @@ def generate_expressions(
     images: Counter[str] = Counter()
     kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     objects = count = left_out = 0
-    for image_id in tqdm(sorted(by_image), "expressions", unit="image", disable=not progress):
+    for image_id in tqdm(
+        sorted(by_image),
+        "expressions",
+        unit="image",
+        disable=not progress,
+        file=progress_stream(),
+    ):
         image = instances.images[image_id]
         split = "val" if files[image["file_name"]] in held_out else "train"
         size = image["width"], image["height"]
@@ -128,8 +135,7 @@ def _find_images(coco: Path, image_dir: Path, rows: Sequence[dict[str, Any]]) ->
     found, missing = {}, []
     for row in rows:
         name = row["file_name"].replace("\\", "/")
-        tried = [image_dir / name, image_dir / Path(name).name]
-        path = next((path for path in tried if path.is_file()), None)
+        path = find_file(image_dir, name) or find_file(image_dir, Path(name).name)
         if path is None:
             missing.append(name)
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tfds_refcoco import masks
+from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject
 from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val
@@ -68,7 +69,7 @@ def assemble(
     found: Counter[str] = Counter()
     sentences: Counter[str] = Counter()
     rows = []
-    for image in tqdm(named, "import", unit="image", disable=not progress):
+    for image in tqdm(named, "import", unit="image", disable=not progress, file=progress_stream()):
         split = _split(image, splits, held_out)
         if split == LEAVE_OUT:
             notes[f"images of the split {image.split} were left out"] += 1

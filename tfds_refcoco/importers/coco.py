@@ -170,7 +170,11 @@ def _rows(path: Path, text: str | None) -> Iterator[_Row]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8.") from error
         delimiter = "\t" if "\t" in content.partition("\n")[0] else ","
-        rows: Any = list(csv.DictReader(io.StringIO(content), delimiter=delimiter))
+        rows: Any
+        try:
+            rows = list(csv.DictReader(io.StringIO(content), delimiter=delimiter))
+        except csv.Error as error:
+            raise DataError(f"{path}: not readable CSV ({error}); save it again.") from error
     else:
         rows = read_json(file, "fix it")
     if isinstance(rows, dict):  # {annotation id: text or list of texts}

@@ -2,9 +2,9 @@
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.flags import local_path
 
 DESCRIPTION = "make a custom.json of the annotations of another tool or data set"
 FORMATS = ("coco", "refer", "labelme", "cvat", "label-studio")
@@ -13,11 +13,11 @@ FORMATS = ("coco", "refer", "labelme", "cvat", "label-studio")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("format", choices=FORMATS)
-    parser.add_argument("input", type=Path, help="file or folder of the annotations")
-    parser.add_argument("--out", type=Path, required=True, help="folder for custom.json")
-    parser.add_argument("--images", type=Path, help="folder of the images")
+    parser.add_argument("input", type=local_path, help="file or folder of the annotations")
+    parser.add_argument("--out", type=local_path, required=True, help="folder for custom.json")
+    parser.add_argument("--images", type=local_path, help="folder of the images")
     parser.add_argument(
-        "--expressions", type=Path, metavar="FILE", help="coco: CSV or JSON by annotation id"
+        "--expressions", type=local_path, metavar="FILE", help="coco: CSV or JSON by annotation id"
     )
     parser.add_argument("--text", metavar="NAME", help="field that holds the expressions")
     parser.add_argument(

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import fields
+from tfds_refcoco.raw.files import find_file
 
 # Names of fields that people keep sentences in, the first one found is taken.
 TEXT_NAMES = (
@@ -30,8 +31,7 @@ def find_image(name: str, folders: Iterable[Path], where: str) -> Path:
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
     for first in range(len(parts)):
         for folder in folders:
-            path = folder.joinpath(*parts[first:])
-            if path.is_file():
+            if path := find_file(folder, "/".join(parts[first:])):
                 return path
     looked = ", ".join(map(str, folders))
     raise DataError(f"{where}: the image {name!r} is not in {looked}; give --images its folder.")

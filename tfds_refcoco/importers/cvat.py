@@ -11,6 +11,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
 from tfds_refcoco.importers.coco import read_coco_export
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile
 
 _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -45,7 +46,7 @@ def read_cvat(
     found, names = [], Counter[str]()
     for node in root.iter("image"):
         where = f"{path}: image {node.get('name')}"
-        size = round(_number(node, "width", where)), round(_number(node, "height", where))
+        size = _size(node, where)
         name = _required(node, "name", where)
         subset = (node.get("subset") or "").strip()
         split = None if subset.lower() in ("", "default") else subset
@@ -131,7 +132,7 @@ def _part(shape: ElementTree.Element, where: str) -> Part:
             return common.rectangle(*sides, turned)
         case "ellipse":
             return common.ellipse(number("cx"), number("cy"), number("rx"), number("ry"), turned)
-    width, height = round(number("width")), round(number("height"))
+    width, height = _size(shape, where)
     try:
         runs = [int(run) for run in _required(shape, "rle", where).split(",")]
     except ValueError as error:
@@ -153,9 +154,20 @@ def _required(node: ElementTree.Element, name: str, where: str) -> str:
     return value
 
 
+def _size(node: ElementTree.Element, where: str) -> tuple[int, int]:
+    """Reads width and height in pixels."""
+    size = []
+    for name in ("width", "height"):
+        size.append(fields.side(round(_number(node, name, where)), f"{where}: {name}"))
+    return size[0], size[1]
+
+
 def _number(node: ElementTree.Element, name: str, where: str) -> float:
     value = _required(node, name, where)
     try:
-        return float(value)
+        number = float(value)
     except ValueError as error:
         raise DataError(f"{where}: {name}: {value!r} is no number.") from error
+    if not fields.is_finite(number):
+        raise DataError(f"{where}: {name}: {value!r} is no number of pixels or degrees.")
+    return number

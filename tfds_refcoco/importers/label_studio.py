@@ -140,10 +140,11 @@ def _add_region(
 
 
 def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
-    return (
-        fields.number(result, "original_width", where),
-        fields.number(result, "original_height", where),
+    width, height = (
+        fields.side(fields.number(result, name, where), f"{where}.{name}")
+        for name in ("original_width", "original_height")
     )
+    return width, height
 
 
 def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: str) -> Part:
@@ -215,7 +216,7 @@ def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[n
         )
     value_bits = read(5) + 1
     sizes = [read(4) + 1 for _ in range(4)]
-    values = np.zeros(total, np.uint32)
+    values = np.zeros(total, bool)  # whether they are above 0
     done = 0
     while done < total:
         repeated = read(1)
@@ -223,9 +224,9 @@ def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[n
         if end > total:
             raise DataError(f"{where}.value.rle: it has more values than the image.")
         if repeated:
-            values[done:end] = read(value_bits)
+            values[done:end] = read(value_bits) > 0
         else:
-            values[done:end] = [read(value_bits) for _ in range(end - done)]
+            values[done:end] = [read(value_bits) > 0 for _ in range(end - done)]
         done = end
-    alpha: NDArray[np.bool] = values.reshape(height, width, 4)[..., 3] > 0
+    alpha: NDArray[np.bool] = values.reshape(height, width, 4)[..., 3]
     return alpha

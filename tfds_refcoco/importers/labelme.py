@@ -14,7 +14,7 @@ from tfds_refcoco.importers import common
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
-from tfds_refcoco.raw.files import RawFile
+from tfds_refcoco.raw.files import RawFile, find_file
 
 
 def read_labelme(
@@ -46,8 +46,8 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
     shapes = fields.field(content, "shapes", list, where)
     name = fields.text(content, "imagePath", where)
     folders = [file.parent, *([image_dir] if image_dir else [])]
-    relative = file.parent / name.replace("\\", "/")  # such as ../images/a.jpg
-    found = relative if relative.is_file() else common.find_image(name, folders, where)
+    relative = find_file(file.parent, name.replace("\\", "/"))  # such as ../images/a.jpg
+    found = relative or common.find_image(name, folders, where)
     assert isinstance(content, dict)
     size = None
     if content.get("imageWidth") is not None:

@@ -195,6 +195,9 @@ def _record(record: Record, number: int, index: Index, rows: slice) -> _Seen:
         if objects["iscrowd"][i]:  # drawn roughly: their areas are off by up to a third
             continue
         area = float(objects["area"][i])
+        if not area > 0:  # NaN is not, either
+            seen.faults["areas"].append(f"{place}: its area is {area}")
+            continue
         seen.ratios.append(pixels / area)
         if abs(pixels - area) > AREA_SHARE * area + AREA_PIXELS:
             seen.faults["areas"].append(

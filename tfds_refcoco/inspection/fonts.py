@@ -16,10 +16,10 @@ ADVICE = "install a font that has them, such as Noto Sans CJK, to see them in pi
 
 
 def choose(text: str, size: int) -> tuple[Font, str]:
-    """Returns a font and what to draw with it.
+    r"""Returns a font and what to draw with it.
 
     Where no font of this machine has all glyphs of the text, those that are missing become code
-    points, such as \\\\u4eba, and a warning says so, once for all texts.
+    points, such as \u4eba, and a warning says so, once for all texts.
 
     Args:
       text: to be drawn, in one line: blanks and control characters become single blanks.

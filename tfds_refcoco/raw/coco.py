@@ -127,8 +127,7 @@ def read_instances(file: RawFile, problems: Problems) -> Instances:
                 raise DataError(f"{where}.id: {image_id} appears twice.")
             fields.text(row, "file_name", where)
             for name in ("height", "width"):
-                if not 0 < fields.number(row, name, where) < 1 << 15:
-                    raise DataError(f"{where}.{name}: {row[name]} is no size in pixels.")
+                fields.side(fields.number(row, name, where), f"{where}.{name}")
             read.images[image_id] = row
     for i, row in enumerate(fields.field(content, "annotations", list, top)):
         with problems.skipping():

@@ -14,7 +14,7 @@ from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json, read_split
-from tfds_refcoco.raw.files import MAX_IMAGE, RawFile, normalize, open_folder
+from tfds_refcoco.raw.files import MAX_IMAGE, RawFile, find_file
 from tfds_refcoco.raw.images import STORED, open_image
 from tfds_refcoco.raw.problems import Problems
 from tfds_refcoco.raw.sources import SOURCES, find_annotations
@@ -91,7 +91,6 @@ class _Reader:
     def __init__(self, folders: list[Path], numbers: _Numbers, problems: Problems) -> None:
         self.folders, self.numbers, self.problems = folders, numbers, problems
         self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.given}
-        self.listings: dict[Path, dict[str, RawFile]] = {}  # of folders, by name
 
     def image(self, row: Any, number: int, where: str) -> RawImage:
         """Reads the image `number` of the file."""
@@ -230,22 +229,10 @@ class _Reader:
                 "image_dir."
             )
         for folder in folders:
-            if (folder / path).is_file():
-                return RawFile(folder / path)
-        for folder in folders:  # a name may be written in another Unicode form than the disk's
-            file = self._normalized(folder, path)
-            if file.is_file():
+            if file := find_file(folder, str(path)):
                 return RawFile(file)
         rule = "paths are relative to custom.json" + ", or to image_dir" * (len(folders) > 1)
         raise DataError(f"{where}: {folders[-1] / path} is missing; {rule}.")
-
-    def _normalized(self, folder: Path, path: PurePosixPath) -> Path:
-        for part in path.parts:
-            listed = self.listings.get(folder)
-            if listed is None:
-                listed = self.listings[folder] = open_folder(folder)
-            folder = listed[normalize(part)].path if normalize(part) in listed else folder / part
-        return folder
 
     def _id(self, kind: str, row: Any, where: str, default: int) -> int:
         if self.numbers.given[kind] and "id" not in row:

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.files import write_text
 from tfds_refcoco.raw.images import ORIENTATION, RECOGNIZED, STORED
 
 COPIES = "copies"  # folder of the images that records cannot hold as they are
@@ -51,6 +52,7 @@ class CustomWriter:
 
         Raises:
           DataError: the image is missing, unreadable, of another size or of more than 8 bits.
+          OSError: its copy cannot be written.
         """
         try:
             with Image.open(path, formats=RECOGNIZED) as picture:
@@ -90,10 +92,14 @@ class CustomWriter:
             if name in self._copied.values():
                 name = name.with_stem(f"{name.stem}_{len(self._copied)}")
             name.parent.mkdir(parents=True, exist_ok=True)
-            with Image.open(path, formats=RECOGNIZED) as picture:
-                pixels = ImageOps.exif_transpose(picture) if turn else picture.copy()
-            gray = pixels.mode in ("L", "LA", "1")
-            Image.fromarray(_pixels(pixels.convert("L" if gray else "RGB"))).save(name)
+            try:
+                with Image.open(path, formats=RECOGNIZED) as picture:
+                    pixels = ImageOps.exif_transpose(picture) if turn else picture.copy()
+                gray = pixels.mode in ("L", "LA", "1")
+                pixels = pixels.convert("L" if gray else "RGB")
+            except Exception as error:  # decoders raise what they like
+                raise DataError(f"{path}: damaged ({error}).") from error
+            Image.fromarray(_pixels(pixels)).save(name)
             self._copied[path] = name
             self.notes[f"images were copied to {self.out / COPIES} as PNG, for {why}"] += 1
         return self._copied[path]
@@ -111,7 +117,8 @@ class CustomWriter:
         """Writes custom.json, and returns its path.
 
         Raises:
-          DataError: no image was added.
+          DataError: no image was added, or the name of a file or folder is not UTF-8.
+          OSError: it cannot be written; a custom.json that was there before stays as it was.
         """
         if not self._images:
             raise DataError(f"{self.out}: there is nothing to write; {self.describe()}")
@@ -129,10 +136,15 @@ class CustomWriter:
             for path, row in self._images
         ]
         content["images"] = [row | {"file": row["file"].as_posix()} for row in rows]
+        for name in (content.get("image_dir", ""), *(row["file"] for row in content["images"])):
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{name}: its name is not UTF-8, which custom.json cannot hold; rename it."
+                ) from error
         target = self.out / "custom.json"
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-        part.replace(target)
+        write_text(target, json.dumps(content, ensure_ascii=False, indent=1))
         return target
 
     def describe(self) -> str:

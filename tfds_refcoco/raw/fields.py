@@ -5,6 +5,7 @@ from typing import TypeVar
 from tfds_refcoco.errors import DataError
 
 _Kind = TypeVar("_Kind")
+MAX_SIDE = 1 << 15  # pixels; what needs more does not fit in memory
 
 
 def field(
@@ -30,6 +31,13 @@ def number(row: object, name: str, where: str) -> int:
     bits = 31 if name == "category_id" else 63  # as in the features of a record
     if not -(1 << bits) <= value < 1 << bits:
         raise DataError(f"{where}.{name}: the number does not fit in {bits + 1} bits.")
+    return value
+
+
+def side(value: int, where: str) -> int:
+    """Returns the width or height of an image, in pixels; raises DataError."""
+    if not 0 < value < MAX_SIDE:
+        raise DataError(f"{where}: {value} is no size from 1 to {MAX_SIDE - 1:,} pixels.")
     return value
 
 

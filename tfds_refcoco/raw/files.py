@@ -4,13 +4,14 @@ Nothing is unpacked: a file in a zip is read where it lies. Zips are not trusted
 that points outside of it is refused, and so is an entry that unpacks to more than such a file has.
 """
 
+import secrets
 import stat
 import unicodedata
 import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tfds_refcoco.errors import DataError
 
@@ -92,6 +93,48 @@ def open_folder(folder: Path) -> dict[str, RawFile]:
         return {}
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}).") from error
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Returns the file `name` below a folder, in whichever Unicode form; None if there is none."""
+    path = folder / name
+    if path.is_file():
+        return path
+    if name.isascii():  # which has one form only
+        return None
+    for part in PurePosixPath(name).parts:
+        folder = _listing(folder).get(normalize(part), folder / part)
+    return folder if folder.is_file() else None
+
+
+def _listing(folder: Path) -> dict[str, Path]:
+    try:
+        return _list_once(folder, folder.stat().st_mtime_ns)
+    except (OSError, ValueError):  # it is not there, or its name holds a NUL
+        return {}
+
+
+# Each name in another form would list the folder anew.
+@lru_cache(maxsize=64)
+def _list_once(folder: Path, modified: int) -> dict[str, Path]:
+    return {name: file.path for name, file in open_folder(folder).items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the complete file, in UTF-8, or none.
+
+    Raises:
+      OSError: it cannot be written; a file that was there before stays as it was.
+    """
+    # The name is unique, as another process may write the same file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:  # a full disk's does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def open_zip(path: Path, folder: str) -> dict[str, RawFile]:

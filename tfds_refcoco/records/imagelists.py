@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.files import write_text
 
 _MAX_BYTES = 1 << 26
 
@@ -43,11 +44,4 @@ def write_ids(path: Path, ids: Iterable[int], notes: Iterable[str]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [*(f"# {note}" for note in notes), *map(str, ids)]
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:  # a full disk's does not name the file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, "\n".join(lines) + "\n")

@@ -1,8 +1,8 @@
 """Where a built data set lies on disk, and its sentence index.
 
-    <out>/tfds_refcoco/<dataset>/2.0.0/     dataset_info.json, features.json, array_record shards
-    <out>/tfds_refcoco/<dataset>/2.0.0/index/<split>.json
-    <out>/tfds_refcoco/<dataset>/2.0.0/build.json
+    <out>/tfds_refcoco/<dataset>/3.0.0/     dataset_info.json, features.json, array_record shards
+    <out>/tfds_refcoco/<dataset>/3.0.0/index/<split>.json
+    <out>/tfds_refcoco/<dataset>/3.0.0/build.json
 
 The index holds one row per sentence, so that training starts without scanning the records.
 build.json says how the set was built: with which options, from which annotation files (their
@@ -23,7 +23,7 @@ from tfds_refcoco.raw.types import SPLITS
 from tfds_refcoco.records.types import BuildInfo
 
 NAME = "tfds_refcoco"
-VERSION = "2.0.0"
+VERSION = "3.0.0"
 _MOST_RECORDS = 1 << 28  # of a shard; more are a damaged number
 INTEGERS = {
     "record": np.int64,

@@ -57,7 +57,7 @@ def check_features(path: Path) -> None:
     TFDS imports whatever module features.json names: no file of a data set may choose that.
 
     Raises:
-      DataError: it is unreadable, or names other features or classes.
+      DataError: it is unreadable, lacks a feature, or names other features or classes.
     """
     file = path / "features.json"
     try:
@@ -66,9 +66,14 @@ def check_features(path: Path) -> None:
         raise DataError(f"{file}: unreadable ({error}); build again with --overwrite.") from error
     expected = dict(_classes(json_format.MessageToDict(features().to_proto())))
     for place in sorted(found.keys() | expected.keys()):
-        if found.get(place) != expected.get(place):
+        if found.get(place) is None:
             raise DataError(
-                f"{file}: refused: {place or 'the top level'} is {found.get(place)!r}, not "
+                f"{file}: built by another version, without {place or 'a class at the top level'}; "
+                "build the data set again with --overwrite."
+            )
+        if found[place] != expected.get(place):
+            raise DataError(
+                f"{file}: refused: {place or 'the top level'} is {found[place]!r}, not "
                 f"{expected.get(place)!r}, and TFDS would import what it names; build the data set "
                 "again with --overwrite, from raw files that you trust."
             )

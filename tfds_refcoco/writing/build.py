@@ -33,7 +33,7 @@ def build(
     skip_bad: bool = False,
     beam: str | None = None,
 ) -> Path:
-    """Builds `dataset` under `out` and returns its folder, `out/tfds_refcoco/<dataset>/2.0.0`.
+    """Builds `dataset` under `out` and returns its folder, `out/tfds_refcoco/<dataset>/3.0.0`.
 
     The set appears at once when it is whole; a build that is killed leaves nothing behind that
     could be taken for it. Of several processes that build the same set one builds and the others

@@ -36,6 +36,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
     VERSION = tfds.core.Version(VERSION)
     RELEASE_NOTES = {  # noqa: RUF012 (typed by the base class)
         "2.0.0": "Any number of targets for a sentence: `targets`.",
+        "3.0.0": "What kind of expression a sentence is: `kind`.",
         "1.0.0": "First release.",
     }
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in SOURCES]  # noqa: RUF012

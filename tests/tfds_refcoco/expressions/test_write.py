@@ -1,6 +1,7 @@
 """The command `expressions`: what it writes, and what it refuses."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -191,6 +192,21 @@ def test_what_a_noun_may_mean():
 def test_faults_are_named(coco, tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         generate(coco(change), tmp_path)
+
+
+@pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_in_another_unicode_form(coco, tmp_path, capfd, disk, text):
+    path = coco()
+    content = json.loads(path.read_text())
+    photo = content["images"][0]
+    new = "é.jpg"
+    photos = tmp_path / "photos"
+    (photos / photo["file_name"]).rename(photos / unicodedata.normalize(disk, new))
+    photo["file_name"] = unicodedata.normalize(text, new)
+    path.write_text(json.dumps(content))
+    flags = ["--coco", str(path), "--images", str(photos), "--out", str(tmp_path / "raw")]
+    assert main(["expressions", *flags]) == 0
+    assert "\\r" not in capfd.readouterr().err  # the progress bar moves the cursor
 
 
 def test_wrong_flags(coco, tmp_path, capsys):

@@ -1,7 +1,10 @@
 """A bad field of any format ends in one line that names file and field."""
 
 import json
+import os
 import pickle
+import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +142,13 @@ def test_labelme(workshop, capsys, content, message):
         (cvat(rle="3,4"), "mask 3: rle: the runs cover 7 pixels, the 20x16 mask has 320"),
         (cvat(rle="a"), "mask 3: rle: invalid literal"),
         (cvat(W="x"), "image sub/0.jpg: width: 'x' is no number"),
+        (cvat(W="nan"), "width: 'nan' is no number of pixels"),
+        (cvat(H="inf"), "height: 'inf' is no number of pixels"),
+        (cvat(W=1 << 15), "width: 32768 is no size from 1 to 32,767 pixels"),
+        (
+            cvat(rle="1000000000000").replace('width="20" ', 'width="62500000000" '),
+            "mask 3: width: '62500000000' is no number of pixels",
+        ),
         (cvat(H=H + 2), f"made for {W}x{H + 2} pixels"),
         (cvat().replace("30,25;", "30;"), "polygon 1: points: expected pairs such as"),
         (cvat().replace('xtl="40" ', ""), "box 2: the attribute xtl is missing"),
@@ -168,6 +178,10 @@ def test_another_attribute(workshop):
         (lambda t: t[0].pop("annotations"), "task 1: no annotations; export as JSON, not"),
         (lambda t: _result(t, 0).update(image_rotation=90), "image_rotation: the picture was"),
         (lambda t: _result(t, 0).pop("original_width"), "original_width: the field is missing"),
+        (
+            lambda t: _result(t, 0).update(original_width=1 << 15),
+            "original_width: 32768 is no size from 1 to 32,767 pixels",
+        ),
         (lambda t: _result(t, 0).update(original_width=9), "other regions were made for"),
         (lambda t: _result(t, 0)["value"].update(points=[3]), "points: expected pairs"),
         (lambda t: _result(t, 2)["value"].update(width="3"), "value.width: str, expected"),
@@ -186,6 +200,57 @@ def test_label_studio(workshop, capsys, change, message):
 
 def _result(tasks, number):
     return tasks[0]["annotations"][1]["result"][number]
+
+
+def test_a_damaged_csv(workshop, capsys):
+    file = workshop.write("a.json", coco())
+    rows = workshop.write("a.csv", f"ann_id,expression\n11,{'a' * 200_000}\n")
+    message = fails(workshop, capsys, "coco", file, "--expressions", rows)
+    assert "a.csv: not readable CSV (field larger than" in message
+
+
+def test_a_damaged_picture_that_needs_a_copy(workshop, capsys):
+    path = workshop.photo("images/0.bmp", 0)
+    path.write_bytes(path.read_bytes()[:500])
+    content = coco()
+    content["images"][0]["file_name"] = "0.bmp"
+    file = workshop.write("a.json", content)
+    assert "images/0.bmp: damaged (" in fails(workshop, capsys, "coco", file)
+
+
+def test_a_folder_that_is_not_utf8(workshop, capsys):
+    folder = workshop.root / os.fsdecode(b"caf\xe9")
+    (workshop.root / "images").rename(folder)
+    file = workshop.write("a.json", coco())
+    message = fails(workshop, capsys, "coco", file, "--images", folder)
+    assert "caf\\udce9: its name is not UTF-8, which custom.json cannot hold" in message
+
+
+def test_a_full_disk(workshop, capsys, monkeypatch):
+    def full(self, text, **_):
+        with self.open("w") as file:
+            file.write(text[:5])
+        raise OSError(28, "No space left on device")
+
+    file = workshop.write("a.json", coco())
+    monkeypatch.setattr(Path, "write_text", full)
+    message = fails(workshop, capsys, "coco", file)
+    assert "No space left" in message and "raw/custom.json" in message
+    assert not list(workshop.out.iterdir())
+
+
+@pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_in_another_unicode_form(workshop, capfd, disk, text):
+    """macOS writes é as two characters, and other systems read that as another name."""
+    path = workshop.root / "images" / unicodedata.normalize(disk, "é/0.jpg")
+    path.parent.mkdir()
+    (workshop.root / "images/0.jpg").rename(path)
+    content = coco()
+    content["images"][0]["file_name"] = unicodedata.normalize(text, "é/0.jpg")
+    assert workshop.run("coco", workshop.write("a.json", content)) == 0
+    assert "\\r" not in capfd.readouterr().err  # the progress bar moves the cursor
+    content = labelme() | {"imagePath": unicodedata.normalize(text, "../images/é/0.jpg")}
+    assert workshop.run("labelme", workshop.write("labels/0.json", content)) == 0
 
 
 def test_flags(workshop, capsys):

@@ -73,7 +73,7 @@ def test_counts_of_a_part(write_raw, tmp_path):
 
 def _rewrite(out, change, split="val"):
     """Changes the first record of a split and writes its shard anew."""
-    path = out / "tfds_refcoco/refcoco_unc/2.0.0"
+    path = out / "tfds_refcoco/refcoco_unc/3.0.0"
     source = tfds.builder_from_directory(path).as_data_source(
         split, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -112,7 +112,10 @@ EMPTY = masks.encode(np.zeros((30, 40), np.uint8))
         ("masks", _set("targets", 0, "sentence", -1), r"targets\.sentence names what is not"),
         ("areas", _set("objects", 1, "mask", EMPTY), "the mask has 0 pixels, its area is 80"),
         ("areas", _set("objects", 1, "area", 95.0), "the mask has 80 pixels, its area is 95"),
+        ("areas", _set("objects", 1, "area", 0.0), "annotation id 21: its area is 0.0"),
+        ("areas", _set("objects", 1, "area", float("nan")), "its area is nan"),
         ("index", _set("sentences", 2, "sent", "other"), "the index says otherwise"),
+        ("index", _set("sentences", 2, "kind", "other"), "the index says otherwise"),
         ("index", _set("sentences", 2, "ref_id", 7), "the index says otherwise"),
     ],
 )
@@ -143,7 +146,7 @@ def _add_row(content):
     ],
 )
 def test_a_damaged_index(out, change, message):
-    path = out / "tfds_refcoco/refcoco_unc/2.0.0/index/train.json"
+    path = out / "tfds_refcoco/refcoco_unc/3.0.0/index/train.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -160,7 +163,7 @@ def test_a_damaged_index(out, change, message):
     ],
 )
 def test_a_damaged_shard(out, damage, capsys):
-    (shard,) = (out / "tfds_refcoco/refcoco_unc/2.0.0").glob("*-val.array_record-*")
+    (shard,) = (out / "tfds_refcoco/refcoco_unc/3.0.0").glob("*-val.array_record-*")
     shard.write_bytes(damage(shard.read_bytes()))
     assert main(["check", "--out", str(out)]) == 1
     printed = capsys.readouterr().out
@@ -169,7 +172,7 @@ def test_a_damaged_shard(out, damage, capsys):
 
 
 def test_no_record_can_be_read(out, capsys):
-    for shard in (out / "tfds_refcoco/refcoco_unc/2.0.0").glob("*.array_record-*"):
+    for shard in (out / "tfds_refcoco/refcoco_unc/3.0.0").glob("*.array_record-*"):
         shard.write_bytes(b"")
     assert main(["check", "--out", str(out)]) == 1
     printed = capsys.readouterr().out
@@ -178,7 +181,7 @@ def test_no_record_can_be_read(out, capsys):
 
 
 def test_no_index_can_be_read(out, capsys):
-    for file in (out / "tfds_refcoco/refcoco_unc/2.0.0/index").glob("*.json"):
+    for file in (out / "tfds_refcoco/refcoco_unc/3.0.0/index").glob("*.json"):
         file.write_text("{")
     assert main(["check", "--out", str(out)]) == 1
     printed = capsys.readouterr().out

@@ -8,9 +8,11 @@ from PIL import Image
 
 import tfds_refcoco
 from tfds_refcoco.__main__ import main
+from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection.show import draw_record
 from tfds_refcoco.inspection.stats import describe
 from tfds_refcoco.masks import decode
+from tfds_refcoco.records.reader import Split
 
 
 @pytest.fixture
@@ -59,6 +61,22 @@ def test_commands(out, tmp_path, capsys):
     for number in ("0", "-3", "x"):
         with pytest.raises(SystemExit):
             main(["show", number, *arguments])
+
+
+def test_a_bad_record_does_not_end_show(out, tmp_path, monkeypatch, capsys):
+    read = Split.record
+
+    def record(self, number):
+        if number == 0:
+            raise DataError("damaged.")
+        return read(self, number)
+
+    monkeypatch.setattr(Split, "record", record)
+    flags = ["--dataset", "refcoco_unc", "--split", "train", "--to", str(tmp_path / "pictures")]
+    assert main(["show", "--out", str(out), *flags]) == 1
+    said = capsys.readouterr()
+    assert said.out.endswith("refcoco_unc_train_00001_1.png\n")
+    assert said.err == "error: record 0: damaged.\n"
 
 
 def test_a_picture(mini_refcoco, tmp_path):

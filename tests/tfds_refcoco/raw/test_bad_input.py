@@ -259,8 +259,8 @@ def test_a_full_disk(raw_set, write_raw, tmp_path, small_disk, capsys):
         assert [path.name for path in disk.iterdir()] == [".building-refcoco_unc.lock"]
     disk = small_disk(1_000_000)
     assert main([*command, str(disk)]) == 0
-    before = (disk / "tfds_refcoco/refcoco_unc/2.0.0/build.json").stat().st_ino
+    before = (disk / "tfds_refcoco/refcoco_unc/3.0.0/build.json").stat().st_ino
     assert main([*command, str(disk), "--overwrite"]) == 1  # there is no room for a second one
     assert "space" in capsys.readouterr().err
-    assert (disk / "tfds_refcoco/refcoco_unc/2.0.0/build.json").stat().st_ino == before
+    assert (disk / "tfds_refcoco/refcoco_unc/3.0.0/build.json").stat().st_ino == before
     tfds_refcoco.open_dataset(disk, "refcoco_unc").split("train").record(1)

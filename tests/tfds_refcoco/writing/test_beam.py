@@ -30,7 +30,7 @@ def test_several_workers_write_the_same_bytes(beam, write_raw, tmp_path, repo_ro
     command += ["--raw", str(root), "--out", str(out), f"--beam={WORKERS}"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert contents(plain) == contents(out / "tfds_refcoco/refcoco_unc/2.0.0")
+    assert contents(plain) == contents(out / "tfds_refcoco/refcoco_unc/3.0.0")
 
 
 @pytest.mark.slow

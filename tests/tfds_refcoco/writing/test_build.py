@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of
 def mini_built(mini_refcoco, tmp_path_factory):
     out = tmp_path_factory.mktemp("mini")
     path = tfds_refcoco.build("refcoco_unc", out, mini_refcoco, progress=False)
-    assert path == out / "tfds_refcoco/refcoco_unc/2.0.0"
+    assert path == out / "tfds_refcoco/refcoco_unc/3.0.0"
     return out
 
 
@@ -75,7 +75,7 @@ def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
 
 def test_tfds_reads_it_without_our_code(mini_built):
     # In a fresh interpreter that cannot import this package.
-    path = mini_built / "tfds_refcoco/refcoco_unc/2.0.0"
+    path = mini_built / "tfds_refcoco/refcoco_unc/3.0.0"
     code = (
         "import sys, tensorflow_datasets as tfds\n"
         f"builder = tfds.builder_from_directory({str(path)!r})\n"
