@@ -198,7 +198,7 @@ def test_faults_are_named(coco, tmp_path, change, message):
 def test_names_in_another_unicode_form(coco, tmp_path, capfd, disk, text):
     path = coco()
     content = json.loads(path.read_text())
-    photo = content["images"][0]
+    photo = content["images"][1]
     new = "é.jpg"
     photos = tmp_path / "photos"
     (photos / photo["file_name"]).rename(photos / unicodedata.normalize(disk, new))
