@@ -4,111 +4,20 @@ import dataclasses
 import functools
 import itertools
 import json
-import types
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from PIL import Image
 
-from lts_jax.data import buckets, examples, image_ops, pipeline
-from lts_jax.data.vocabulary import Vocabulary
-from lts_jax.distributed.mesh import make_mesh, put_batch, replicated
-from lts_jax.errors import NonFiniteOutputError
-from lts_jax.evaluation.evaluator import Evaluator
-from lts_jax.io import drawing
-from lts_jax.models import LTS
-from lts_jax.state import train_state
+from lts_jax.data import buckets, examples, image_ops
+from lts_jax.distributed.mesh import put_batch
 from lts_jax.steps import inference, scoring
-from lts_jax.steps.optimizer import make_optimizer
 from tests.lts_jax.helpers import independent
-from tests.lts_jax.helpers.tiny import TINY
+from tests.lts_jax.helpers.made_split import SENTENCES, SIDE, B, MadeSplit, make_evaluator
 from tfds_refcoco import masks
 
-WORDS = ("left", "man", "red", "cup", "second", "from", "the", "top")
-SIZES = [(50, 40), (33, 64), (1, 37), (64, 1), (45, 45)]
-B = 8  # images and sentences in a step
-SIDE = 64
 NEAR = 1e-5  # a probability so close to the threshold may fall on either side
-
-# Sentences of each image. One has more than a batch; of the second set, there are more images than
-# a group holds, so that the last group is filled up.
-SENTENCES = {"few": (1, 2, 3, 20, 1), "many": (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)}
-
-
-class MadeSplit:
-    """What evaluation reads of a Split, over random images and masks of odd sizes."""
-
-    def __init__(self, sentences, sizes=SIZES):
-        rng = np.random.default_rng(0)
-        self.records, columns, self.text = [], [], []
-        for number, count in enumerate(sentences):
-            h, w = sizes[number % len(sizes)]
-            noise = rng.integers(0, 256, (h // 8 + 1, w // 8 + 1, 3), dtype=np.uint8)
-            jpeg = cv2.imencode(".jpg", cv2.resize(noise, (w, h)))[1].tobytes()
-            objects = [masks.encode(rng.random((h, w)) < p) for p in (0.1, 0.6)]
-            target = rng.integers(0, 2, count)
-            self.records.append(
-                {
-                    "image": jpeg,
-                    "height": h,
-                    "width": w,
-                    "objects": {"mask": objects},
-                    "targets": {"sentence": np.arange(count), "object": target},
-                }
-            )
-            for i in range(count):
-                area = masks.area(objects[target[i]], h, w)
-                columns.append((number, i, len(columns), 2 * number + target[i], 7, h, w, area, 2))
-                self.text.append(" ".join(rng.choice(WORDS, rng.integers(1, 6))))
-        names = ("record", "sentence", "sent_id", "ref_id", "image_id", "height", "width")
-        names += ("area", "same_category")
-        arrays = dict(zip(names, np.array(columns).T, strict=True))
-        self.index = types.SimpleNamespace(
-            text=self.text,
-            category=["thing"] * len(columns),
-            kind=[""] * len(columns),
-            **arrays,
-        )
-        self.names = ("made",)
-        self.counts = types.SimpleNamespace(images=len(sentences), sentences=len(columns))
-
-    def record(self, number):
-        return self.records[number]
-
-
-@functools.cache
-def make_model(**parts):
-    """The network with random parameters, so large that masks depend on the sentence."""
-    model = LTS(vocab_size=len(WORDS) + 2, **(TINY | parts))
-    optimizer = make_optimizer(optax.constant_schedule(0.0))
-    state = jax.jit(lambda: train_state.init_state(model, optimizer, 0, SIDE, 6))()
-    larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
-    return model, state.replace(params=larger)
-
-
-def make_evaluator(split, n_devices=1, threshold=0.5, **parts):
-    if jax.device_count() < n_devices:
-        pytest.skip(f"{jax.device_count()} devices here, {n_devices} wanted")
-    model, state = make_model(**parts)
-    mesh = make_mesh(jax.devices()[:n_devices])
-    preprocessing = examples.Preprocessing(Vocabulary(WORDS), SIDE, max_words=6)
-    evaluator = Evaluator(
-        model,
-        split,
-        preprocessing,
-        inference.compile_encode_step(model, mesh),
-        scoring.compile_score_step(model, threshold, mesh),
-        scoring.compile_score_step(model, threshold, mesh, pictures=True),
-        pipeline.rows_by_image(split),
-        batch_size=B,
-        mesh=mesh,
-        threads=2,
-    )
-    return evaluator, model, jax.device_put(state, replicated(mesh))
 
 
 @functools.cache
@@ -236,50 +145,6 @@ def test_each_image_is_decoded_and_encoded_once(name, monkeypatch):
     assert set(encoded[n:]) <= {encoded[n - 1]}
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("bfloat16", 3e38)])
-def test_outputs_that_are_not_finite_are_an_error(dtype, value):
-    """Else each mask would be empty, and the score 0.00: bfloat16 overflows as float32 does."""
-    split = MadeSplit(SENTENCES["few"])
-    evaluator, _, state = make_evaluator(split, dtype=jnp.dtype(dtype))
-    harmed = jax.tree.map(lambda p: p, state.params)
-    kernel = harmed["segmenter"]["mask"]["kernel"]
-    harmed["segmenter"]["mask"]["kernel"] = jnp.full_like(kernel, value)
-    said = rf"not finite for \d+ of {len(split.index.text)} sentences .* \(model\.dtype={dtype}\)"
-    with pytest.raises(NonFiniteOutputError, match=said):
-        evaluator.scores(state.replace(params=harmed))
-
-
-def test_a_lost_or_repeated_sentence_is_an_error():
-    split = MadeSplit((2, 3))
-    evaluator, _, state = make_evaluator(split)
-    for groups in (evaluator.groups[:1], [*evaluator.groups, np.array([4])]):
-        with pytest.raises(RuntimeError, match="lost or repeated"):
-            dataclasses.replace(evaluator, groups=groups).scores(state)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "parts",
-    [{"locate": "none"}, {"locate": "transformer", "rounds": 2}, {"locate": "word_filter"}],
-    ids=lambda parts: parts["locate"],
-)
-def test_report_of_other_networks(parts, tmp_path):
-    split = MadeSplit((2, 3))
-    evaluator, _, state = make_evaluator(split, **parts)
-    scores = evaluator.report(state, tmp_path, 2)
-    located = parts["locate"] != "none"
-    assert json.loads((tmp_path / "metrics.json").read_text()) == scores
-    assert (scores["pointing"] is not None) == located
-    assert (tmp_path / "gallery.png").stat().st_size > 0
-    assert (tmp_path / "maps.png").exists() == located
-    if located:
-        # Image, then heatmaps, and 4 heads in 2 rounds or as many words as the longer sentence.
-        drawn = [split.text[0], split.text[-1]]
-        panels = 2 + 8 if "rounds" in parts else 1 + max(len(text.split()) for text in drawn)
-        with Image.open(tmp_path / "maps.png") as picture:
-            assert picture.width == (1 + panels) * (drawing.PANEL + drawing.MARGIN) + 12
-
-
 @pytest.mark.slow
 def test_any_number_of_devices_gives_the_same():
     split = MadeSplit(SENTENCES["many"])
@@ -312,16 +177,3 @@ def test_images_larger_than_the_usual_canvas():
     assert sums["differing"] <= sums["near"] <= 1e-4 * sums["pixels"]
     scores = evaluator.scores(state)
     assert scores["miou"] == pytest.approx(sums["miou"], abs=1e-4)
-
-
-@pytest.mark.slow
-def test_the_curve_is_what_other_thresholds_would_give():
-    split = MadeSplit(SENTENCES["few"])
-    evaluator, _, state = make_evaluator(split)
-    curve = evaluator.find(state, pictures=True).curve
-    assert curve["threshold"][4] == 0.25 and len(curve["oiou"]) == 19
-    for threshold in (0.25, 0.5):
-        at = curve["threshold"].index(threshold)
-        scores = make_evaluator(split, threshold=threshold)[0].scores(state)
-        assert scores["oiou"] == curve["oiou"][at]
-        assert scores["miou"] == pytest.approx(curve["miou"][at], abs=1e-12)

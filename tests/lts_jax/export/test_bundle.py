@@ -3,31 +3,22 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
-import optax
 import pytest
 
 import tfds_refcoco
-from lts_jax.configs import mini_refcoco as mini_refcoco_config
-from lts_jax.configs.fields import plain_config
 from lts_jax.data import image_ops, pipeline
 from lts_jax.data.vocabulary import Vocabulary
-from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
-from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import Trained
 from lts_jax.export.bundle import preprocessing, write_folder
 from lts_jax.export.stablehlo import predictor
-from lts_jax.export.standalone import pixels
 from lts_jax.models.darknet53 import Conventions
 from lts_jax.pretrained.backbone import load_backbone
 from lts_jax.pretrained.layout import Network
-from lts_jax.state import train_state
 from lts_jax.steps import original_size
+from tests.lts_jax.helpers.random_network import make_trained
 from tests.lts_jax.helpers.tiny import TINY
 
 SWIN = {"backbone": "swin_tiny", "backbone_width": 8, "backbone_stages": (2, 2, 1, 1)}
@@ -55,35 +46,6 @@ for i in range(int(data["n"])):
 np.savez(OUTPUTS, **out)
 assert not [name for name in BLOCKED if sys.modules.get(name) is not None]
 """
-
-
-def make_trained(words, **changes):
-    """A network of random numbers, drawn so that its maps have contrast; nothing is compiled."""
-    config = mini_refcoco_config.get_config()
-    config.model.update(TINY)
-    config.model.update(changes)
-    config.data.image_size = 96
-    experiment = Experiment(config, one_device(), list(words))
-    shapes = jax.eval_shape(
-        lambda: train_state.init_state(experiment.model, optax.adam(1.0), 0, 96, 15)
-    )
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            values = rng.uniform(0.5, 2, x.shape)
-        elif name in ("bias", "mean"):
-            values = rng.normal(0, 0.3, x.shape)
-        else:
-            gain = 2.5 if "segmenter" in str(path) and "mask" in str(path) else 1.0
-            values = rng.normal(0, gain * np.prod(x.shape[:-1]) ** -0.5, x.shape)
-        return values.astype(np.float32)
-
-    variables = {"params": shapes.params, "batch_stats": shapes.batch_stats}
-    drawn = jax.tree_util.tree_map_with_path(draw, variables)
-    state = train_state.TrainState(step=np.int32(7), **drawn, opt_state=())
-    return Trained(experiment, state, 7, plain_config(config), {})
 
 
 @pytest.fixture(scope="module")
@@ -258,64 +220,3 @@ def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_pa
         result = exported.call(weights, inputs)
         for name, value in expected.items():
             np.testing.assert_allclose(result[name], value, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_pixels_equal_opencvs_to_the_bit():
-    rng = np.random.default_rng(0)
-    for h, w in ((480, 640), (427, 640), (333, 500), (640, 480), (375, 500), (100, 60), (640, 1)):
-        image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-        for size, resize in ((416, "letterbox"), (96, "letterbox"), (320, "squash")):
-            placement = image_ops.place(h, w, size, resize)
-            spec = {"image_size": size, "resize": resize, "border": image_ops.GRAY}
-            square, box = pixels.fit(image, spec)
-            assert box == placement
-            expected = image_ops.fit_image(image, placement, size)
-            difference = np.abs(square.astype(int) - expected)
-            assert difference.max() <= 1 and (difference > 0).mean() < 5e-3, (h, w, size)
-            if max(h, w) >= size:  # photographs are made smaller
-                assert difference.max() == 0, (h, w, size)
-            grid = rng.uniform(0, 1, (1, size // 4, size // 4)).astype(np.float32)
-            placed = np.array(placement, np.int32)[None]
-            full = original_size.to_original_size(grid, placed, (h, w), 4)[0]
-            np.testing.assert_allclose(pixels.unfit(grid[0], box, spec), full, atol=2e-4)
-    assert cv2.__version__.startswith("4.")
-
-
-def test_the_loader_is_thirty_lines():
-    lines = Path(pixels.__file__).with_name("loader.py").read_text(encoding="utf-8").splitlines()
-    assert len([line for line in lines if line.strip()]) <= 30
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((9, 9, 3)),
-        np.zeros((9, 9, 3), np.int64),
-        np.zeros((9, 9), np.uint8),
-        np.zeros((9, 9, 4), np.uint8),
-        np.zeros((0, 9, 3), np.uint8),
-    ],
-)
-def test_only_an_rgb_image_of_bytes_is_taken(image):
-    spec = {"image_size": 96, "resize": "letterbox", "border": 128}
-    with pytest.raises(ValueError, match=r"RGB, uint8 \[h, w, 3\], not (float|u?int)\d+ \("):
-        pixels.fit(image, spec)
-
-
-def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
-    trained = make_trained(["a"], segment=False, neck=False)
-    write_folder(trained, "stablehlo", tmp_path / "x")
-    given = []
-
-    def jit(_function):
-        return lambda weights, inputs: given.append(weights) or {"mask": np.zeros((1, 12, 12))}
-
-    monkeypatch.setattr(jax, "jit", jit)
-    monkeypatch.syspath_prepend(str(tmp_path / "x"))
-    from loader import load
-
-    segment = load(tmp_path / "x")
-    for _ in range(2):
-        assert segment(np.zeros((40, 60, 3), np.uint8), "a").shape == (40, 60)
-    assert all(isinstance(x, jax.Array) for x in given[0].values()) and given[0] is given[1]

@@ -5,6 +5,7 @@ import pytest
 from lts_jax.pretrained.backbone import Backbone, load_backbone
 from lts_jax.pretrained.darknet import write_darknet
 from tests.lts_jax.helpers import yolov3
+from tests.lts_jax.helpers.yolov3 import TINY
 
 # Twelve blocks: names must be sorted as numbers.
 NETWORK = yolov3.MINI._replace(stages=(1, 2, 12, 2, 4))
@@ -22,3 +23,9 @@ def reference(arrays, tmp_path_factory) -> Backbone:
     path = tmp_path_factory.mktemp("reference") / "w"
     write_darknet(path, yolov3.numbers(arrays))
     return load_backbone(path, NETWORK)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    arrays = yolov3.draw(yolov3.all_convs(TINY))
+    return arrays, yolov3.numbers(arrays)

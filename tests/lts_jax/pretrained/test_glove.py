@@ -11,27 +11,7 @@ import pytest
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.errors import ConfigError
 from lts_jax.pretrained import glove, word_vectors
-
-WORDS = ("man", "left", "blue", "zebra-less", "café")
-VECTORS = np.random.default_rng(0).normal(0, 0.4, (4, 50)).round(5).astype(np.float32)
-KNOWN = ("man", "left", "blue", "café")
-
-
-def line(word, values):
-    return f"{word} {' '.join(f'{x:.5f}' for x in values)}\n"
-
-
-TEXT = "".join(line(w, v) for w, v in zip(KNOWN, VECTORS, strict=True))
-
-
-def read(path, size=50, words=WORDS):
-    return glove.read_vectors(path, words, size, progress=False)
-
-
-def write(tmp_path, text, name="glove.txt"):
-    path = tmp_path / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
+from tests.lts_jax.helpers.vector_files import KNOWN, TEXT, VECTORS, WORDS, line, read, write
 
 
 def test_every_form_gives_the_same(tmp_path):
@@ -172,74 +152,6 @@ def test_memory_is_bounded_by_what_is_kept(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4e6 and vectors.found.sum() == 4, (path, peak)
-
-
-def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
-    path = write(tmp_path, TEXT + "x 1\n")
-    cache = tmp_path / "cache"
-    first = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-    reads, really_read = [], glove.read_vectors
-
-    def counted(*args, **kwargs):
-        reads.append(args)
-        return really_read(*args, **kwargs)
-
-    monkeypatch.setattr(word_vectors, "read_vectors", counted)
-    second = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-    assert not reads and second.odd == first.odd == {glove.TOO_FEW: 1}
-    assert (second.sha256, second.lines) == (first.sha256, 5)
-    np.testing.assert_array_equal(second.vectors, first.vectors)
-    np.testing.assert_array_equal(second.found, first.found)
-    word_vectors.cached_vectors(path, WORDS[:2], 50, cache, progress=False)  # another vocabulary
-    assert len(reads) == 1
-    write(tmp_path, TEXT)  # another file
-    word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-    assert len(reads) == 2
-    for entry in cache.iterdir():
-        entry.write_bytes(b"damaged")
-    assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).found.sum() == 4
-
-
-def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
-    """Neither writes to the other's temporary file."""
-    path, cache, names = write(tmp_path, TEXT), tmp_path / "cache", []
-    replace = type(path).replace
-
-    def seen(self, target):
-        names.append(self.name)
-        return replace(self, target)
-
-    monkeypatch.setattr(type(path), "replace", seen)
-    for _ in range(2):
-        word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-        for entry in cache.iterdir():
-            entry.unlink()
-    assert len(set(names)) == 2
-
-
-def test_a_cache_that_cannot_be_written(tmp_path, caplog):
-    (tmp_path / "file").write_text("")
-    path, cache = write(tmp_path, TEXT), tmp_path / "file" / "cache"
-    vectors = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-    assert vectors.found.sum() == 4
-    assert f"not cached: cannot write {cache}" in caplog.text
-
-
-def test_a_written_vocabulary_keeps_the_files_hash(tmp_path):
-    path = write(tmp_path, TEXT)
-    source = word_vectors.describe_vectors(path, read(path))
-    word_vectors.write_vectors(tmp_path / "own.npz", read(path), WORDS, source)
-    for _ in range(2):  # the second time out of the cache
-        own = word_vectors.cached_vectors(
-            tmp_path / "own.npz", WORDS, 50, tmp_path / "cache", progress=False
-        )
-        np.testing.assert_array_equal(own.vectors, VECTORS)
-        assert own.origin == source and len(source["sha256"]) == 64
-        assert word_vectors.describe_vectors(tmp_path / "own.npz", own)["origin"] == source
-    for bad in ([1], "x" * 20_000):
-        word_vectors.write_vectors(tmp_path / "bad.npz", read(path), WORDS, bad)
-        with pytest.raises(ConfigError, match="tensor source cannot be read"):
-            read(tmp_path / "bad.npz")
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])

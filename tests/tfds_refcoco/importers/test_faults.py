@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tfds_refcoco.helpers.annotations import cvat, label_studio
 from tests.tfds_refcoco.importers.conftest import SIZE
-from tests.tfds_refcoco.importers.test_formats import cvat, label_studio
 
 W, H = SIZE
 

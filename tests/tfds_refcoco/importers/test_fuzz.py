@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from tests.tfds_refcoco.helpers.annotations import cvat, label_studio
 from tests.tfds_refcoco.importers.test_faults import coco, labelme
-from tests.tfds_refcoco.importers.test_formats import cvat, label_studio
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import coco as coco_format
 from tfds_refcoco.importers import cvat as cvat_format
