@@ -51,7 +51,7 @@ def _download(field: str, reference: str, names: Sequence[str]) -> Located:
     # It takes 0.3 s to import, and only these files need it.
     import huggingface_hub
     from huggingface_hub import errors
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     match = _REFERENCE.fullmatch(reference)
     if match is None:
