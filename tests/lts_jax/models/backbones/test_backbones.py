@@ -41,6 +41,7 @@ def test_taps(name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
     image = np.random.default_rng(0).uniform(0, 1, (2, 64, 64, 3)).astype(np.float32)
