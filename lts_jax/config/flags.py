@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import re
 import reprlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     path, variant = config_path(name)
     arguments = ["lts", f"--config={path}" + (f":{variant}" if variant else ""), *overrides]
+    # ml_collections loads each file into the module of the one before, where it has one.
+    sys.modules.pop("config_config", None)
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", flag_values=values, sys_argv=arguments, lock_config=True

@@ -16,6 +16,7 @@ from lts_jax.errors import ConfigError
     ],
 )
 def test_a_config_file_that_is_none(tmp_path, text, said):
+    load_config("shapes")  # nothing of it is taken for the next file's
     path = tmp_path / "c.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
