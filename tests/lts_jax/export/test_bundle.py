@@ -151,6 +151,7 @@ def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
             np.testing.assert_allclose(result[name], value, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_exports_have_the_conventions_of_the_weights(tmp_path):
     """Each of the three is in both graphs, and named for those who take the arrays alone."""
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -72,6 +72,7 @@ def test_it_saves_by_time_and_stops_when_told(monkeypatch):
     assert stop.exit_status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [0, 1])
 def test_processes_stop_and_save_behind_the_same_step(repo_root, told):
     """One of two is told to stop, and only the first one's clock asks for checkpoints."""

@@ -44,6 +44,7 @@ def test_names_of_zips_and_of_the_folder_in_them(write_raw, tmp_path, folder, to
     assert len(read_raw(zipped, "refcocoplus_unc")["train"]) == 2
 
 
+@pytest.mark.slow
 def test_zip64(write_raw, tmp_path):
     """Tools that stream do not know the sizes before, and reserve eight bytes for them."""
     zipped = tmp_path / "zipped"

@@ -71,6 +71,7 @@ def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
         assert relative_error(b.astype(jnp.float32), a) <= 0.05
 
 
+@pytest.mark.slow
 def test_stochastic_depth_acts_in_training_alone():
     model = narrow("convnext_tiny", drop_path=0.9)
     image = np.random.default_rng(0).uniform(0, 1, (8, 32, 32, 3)).astype(np.float32)
