@@ -97,7 +97,7 @@ def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
 def measure(config_file: str, overrides: Sequence[str], first: int, steps: int) -> dict[str, Any]:
     """Trains for a while and returns the idle share of each device."""
     config = load_config(config_file, overrides)
-    config.eval.every_epochs = 1e6
+    config.eval.every_epochs = 1e5
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
         try:
