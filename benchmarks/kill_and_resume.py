@@ -96,7 +96,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
 def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
     """Trains for so many minutes with random kills; returns the memory over time."""
     fields = {
-        "train.epochs": 1e6,
+        "train.epochs": 1e5,
         "train.drop_epochs": "()",
         "eval.every_epochs": 100.0,
         "checkpoint.every_minutes": 0.25,
