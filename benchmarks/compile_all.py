@@ -1,4 +1,4 @@
-"""Compiles what the documentation's tables are made of; run again, it goes on where it was stopped.
+"""Compiles what the documentation's tables are made of; run again, it continues where it stopped.
 
     nice python -m benchmarks.compile_all --out docs/results/compiled
 

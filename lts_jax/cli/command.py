@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import lts_jax
 from lts_jax.config.flags import split_overrides
@@ -62,16 +63,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     name = parser.parse_args(arguments[:1] or ["--help"]).command
     if name == "data":
-        try:
-            from tfds_refcoco.__main__ import main as data
-        except ModuleNotFoundError as error:
-            sys.exit(describe_missing(error))
-        sys.exit(data(arguments[1:], prog=f"{prog} data"))
+        data = _load("tfds_refcoco.__main__")
+        sys.exit(data.main(arguments[1:], prog=f"{prog} data"))
     configure_logging()
-    try:
-        module = importlib.import_module(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
-    except ModuleNotFoundError as error:
-        sys.exit(describe_missing(error))
+    module = _load(f"lts_jax.cli.{'evaluate' if name == 'eval' else name}")
     parser = argparse.ArgumentParser(
         prog=f"{prog} {name}",
         description=module.__doc__,
@@ -97,3 +92,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")
+
+
+def _load(name: str) -> ModuleType:
+    """Imports the module of a command; ends the process by one line if a package is missing."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        sys.exit(describe_missing(error))

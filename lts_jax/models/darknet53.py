@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.layers import EPSILON, NEGATIVE_SLOPE, ConvNormAct, Dtype, rematerialized
+from lts_jax.models.layers import (
+    EPSILON,
+    IMAGENET,
+    NEGATIVE_SLOPE,
+    ConvNormAct,
+    Dtype,
+    normalize,
+    rematerialized,
+)
 
 
 class Conventions(NamedTuple):
@@ -30,7 +38,7 @@ class Conventions(NamedTuple):
 CONVENTIONS = {
     "darknet": Conventions(),
     "ultralytics_2020": Conventions(epsilon=1e-4),
-    "timm": Conventions(0.01, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "timm": Conventions(0.01, mean=IMAGENET[0], std=IMAGENET[1]),
 }
 """Of `model.backbone_conventions`. Darknet's epsilon is that of its GPU code."""
 
@@ -87,15 +95,11 @@ class Darknet53(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
         """Encodes `[B, H, W, 3]` RGB in [0, 1]; H and W must be multiples of 32."""
-        _, h, w, c = image.shape
-        if c != 3 or h % 32 or w % 32:
-            raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
         run = rematerialized(self.remat and train)
         slope, epsilon, mean, std = self.conventions
         conv = partial(ConvNormAct, dtype=self.dtype, negative_slope=slope, epsilon=epsilon)
         residual = partial(Residual, dtype=self.dtype, negative_slope=slope, epsilon=epsilon)
-        if (mean, std) != Conventions()[2:]:
-            image = (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
+        image = normalize(image, mean, std)
         x = run(conv(self.width, 3, name="stem"), image, train=train)
         taps = []
         for i, blocks in enumerate(self.stage_sizes, start=1):

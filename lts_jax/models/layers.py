@@ -1,13 +1,14 @@
 """Layers shared by the parts of the network."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Float
 
 from lts_jax.models.batch_norm import BatchNormAct
 from lts_jax.models.convolution import convolve
@@ -26,8 +27,28 @@ batch_norm_act = functools.partial(
 """Darknet's, then g; momentum 0.9 is what torch calls 0.1."""
 
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's pixels: R, G, B in [0, 1]."""
+
+
+def normalize(
+    image: Float[Array, "b h w 3"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "b h w 3"]:
+    """Subtracts the mean of RGB in [0, 1] and divides by the standard deviation, unless 0 and 1.
+
+    Raises:
+      ValueError: the image is not `[B, H, W, 3]`, H and W multiples of 32.
+    """
+    _, h, w, c = image.shape
+    if c != 3 or h % 32 or w % 32:
+        raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
+    if not any(mean) and set(std) == {1}:
+        return image
+    return (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
+
+
 class ConvNormAct(nn.Module):
-    """Convolution without bias → BatchNorm → LeakyReLU.
+    """Convolution without bias → BatchNorm → LeakyReLU, or another activation.
 
     Attributes:
       features: output channels.
@@ -37,6 +58,8 @@ class ConvNormAct(nn.Module):
       dtype: of the computation; parameters and statistics stay float32.
       negative_slope: of LeakyReLU.
       epsilon: that BatchNorm adds to a variance.
+      activation: in the place of LeakyReLU.
+      same: pad as TensorFlow does, which differs from PyTorch for a stride of 2.
     """
 
     features: int
@@ -46,25 +69,29 @@ class ConvNormAct(nn.Module):
     dtype: Dtype = jnp.float32
     negative_slope: float = NEGATIVE_SLOPE
     epsilon: float = EPSILON
+    activation: Callable[[jax.Array], jax.Array] | None = None
+    same: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps `[B, H, W, C]` to `[B, H/stride, W/stride, features]`."""
-        if self.kernel == 1 and self.stride == 1:
+        if self.kernel == 1:
+            if self.stride > 1:
+                x = x[:, :: self.stride, :: self.stride]
             # The same function; XLA's CPU matrix product is faster than its 1×1 convolution.
             x = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
         else:
-            # Darknet and torch pad both sides; "SAME" pads a stride-2 kernel on one side only.
+            # Darknet and torch pad both sides; TensorFlow a stride-2 kernel on one side only.
             pad = self.dilation * (self.kernel // 2)
             x = nn.Conv(
                 self.features,
                 (self.kernel, self.kernel),
                 strides=self.stride,
-                padding=((pad, pad), (pad, pad)),
+                padding="SAME" if self.same else ((pad, pad), (pad, pad)),
                 kernel_dilation=self.dilation,
                 use_bias=False,
                 dtype=self.dtype,
-                conv_general_dilated=convolve,
+                conv_general_dilated=None if self.same else convolve,
                 name="conv",
             )(x)
         return norm_act(
@@ -73,6 +100,7 @@ class ConvNormAct(nn.Module):
             dtype=self.dtype,
             negative_slope=self.negative_slope,
             epsilon=self.epsilon,
+            activation=self.activation,
         )
 
 

@@ -121,7 +121,12 @@ def _list_once(folder: Path, modified: int) -> dict[str, Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the complete file, in UTF-8, or none.
+    """As `write_bytes`, of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes the complete file or none.
 
     Raises:
       OSError: it cannot be written; a file that was there before stays as it was.
@@ -129,7 +134,7 @@ def write_text(path: Path, text: str) -> None:
     # The name is unique, as another process may write the same file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:  # a full disk's does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from error

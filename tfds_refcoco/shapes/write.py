@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tfds_refcoco.console import progress_stream
+from tfds_refcoco.raw.files import write_bytes
 from tfds_refcoco.shapes.processes import make_scenes
 from tfds_refcoco.shapes.scene import OBJECTS, SHAPES
 
@@ -79,20 +80,8 @@ def generate(
             for number, shape in enumerate(SHAPES, 1)
         ],
     }
-    _write(out_dir / "instances.json", json.dumps(instances).encode())
-    _write(out_dir / "refs(unc).p", pickle.dumps(refs, protocol=2))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes the complete file or none."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:  # a full disk's does not name the file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(out_dir / "instances.json", json.dumps(instances).encode())
+    write_bytes(out_dir / "refs(unc).p", pickle.dumps(refs, protocol=2))
 
 
 def _number(refs: list[dict[str, Any]]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from flax import linen as nn
 
-from lts_jax.models.backbones.common import IMAGENET
 from lts_jax.models.backbones.convnext import EPSILON as CONVNEXT_EPSILON
 from lts_jax.models.backbones.convnext import ConvNeXt
 from lts_jax.models.backbones.efficientnet import EPSILON as EFFICIENTNET_EPSILON
@@ -15,7 +14,7 @@ from lts_jax.models.backbones.efficientnet import EfficientNetLite0
 from lts_jax.models.backbones.resnet import ResNet
 from lts_jax.models.backbones.swin import Swin
 from lts_jax.models.darknet53 import Darknet53
-from lts_jax.models.layers import EPSILON, Dtype
+from lts_jax.models.layers import EPSILON, IMAGENET, Dtype
 
 
 @dataclasses.dataclass(frozen=True)

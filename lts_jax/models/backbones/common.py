@@ -1,6 +1,7 @@
-"""What the backbones share: the input, a convolution with BatchNorm, patches, stochastic depth."""
+"""What the backbones share: a convolution with BatchNorm, patches, stochastic depth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.convolution import convolve
-from lts_jax.models.layers import EPSILON, Dtype, norm_act
-
-Activation = Callable[[jax.Array], jax.Array]
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of ImageNet's pixels: R, G, B in [0, 1]."""
-
-
-def normalize(
-    image: Float[Array, "b h w 3"], mean: Sequence[float], std: Sequence[float]
-) -> Float[Array, "b h w 3"]:
-    """Subtracts the mean of RGB in [0, 1] and divides by the standard deviation.
-
-    Raises:
-      ValueError: the image is not `[B, H, W, 3]`, H and W multiples of 32.
-    """
-    _, h, w, c = image.shape
-    if c != 3 or h % 32 or w % 32:
-        raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
-    return (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
+from lts_jax.models.layers import ConvNormAct, Dtype
 
 
 def identity(x: jax.Array) -> jax.Array:
@@ -36,51 +17,8 @@ def identity(x: jax.Array) -> jax.Array:
     return x
 
 
-class ConvNorm(nn.Module):
-    """Convolution without bias → BatchNorm → activation.
-
-    Attributes:
-      features: output channels.
-      kernel: side of the square kernel, odd.
-      stride: 1 or 2.
-      dilation: rate of an atrous kernel.
-      activation: after BatchNorm.
-      epsilon: that BatchNorm adds to a variance.
-      same: pad as TensorFlow does, which differs from PyTorch for a stride of 2.
-      dtype: of the computation.
-    """
-
-    features: int
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    activation: Activation = nn.relu
-    epsilon: float = EPSILON
-    same: bool = False
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 f"]:
-        """Maps `[B, H, W, C]` to `[B, H/stride, W/stride, features]`."""
-        if self.kernel == 1:
-            x = x[:, :: self.stride, :: self.stride]
-            x = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
-        else:
-            pad = self.dilation * (self.kernel // 2)
-            x = nn.Conv(
-                self.features,
-                (self.kernel, self.kernel),
-                strides=self.stride,
-                padding="SAME" if self.same else ((pad, pad), (pad, pad)),
-                kernel_dilation=self.dilation,
-                use_bias=False,
-                dtype=self.dtype,
-                conv_general_dilated=None if self.same else convolve,
-                name="conv",
-            )(x)
-        return norm_act(
-            x, train=train, dtype=self.dtype, epsilon=self.epsilon, activation=self.activation
-        )
+ConvNorm = partial(ConvNormAct, activation=nn.relu)
+"""Convolution without bias → BatchNorm → ReLU, or another activation."""
 
 
 class PatchConv(nn.Module):

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.backbones.common import IMAGENET, PatchConv, drop_path, drop_rates, normalize
+from lts_jax.models.backbones.common import PatchConv, drop_path, drop_rates
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.depthwise import DepthwiseConv
-from lts_jax.models.layers import Dtype, rematerialized
+from lts_jax.models.layers import IMAGENET, Dtype, normalize, rematerialized
 
 EPSILON = 1e-6
 _layer_norm = partial(nn.LayerNorm, epsilon=EPSILON)

@@ -12,11 +12,10 @@ from lts_jax.models.backbones.common import (
     drop_path,
     drop_rates,
     identity,
-    normalize,
 )
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.depthwise import DepthwiseConv
-from lts_jax.models.layers import Dtype, norm_act, rematerialized
+from lts_jax.models.layers import Dtype, norm_act, normalize, rematerialized
 
 EPSILON = 1e-3
 INPUT = ((127 / 255,) * 3, (128 / 255,) * 3)

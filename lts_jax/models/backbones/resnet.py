@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lts_jax.models.backbones.common import IMAGENET, ConvNorm, identity, normalize
+from lts_jax.models.backbones.common import ConvNorm, identity
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.layers import Dtype, rematerialized
+from lts_jax.models.layers import IMAGENET, Dtype, normalize, rematerialized
 
 
 class Bottleneck(nn.Module):

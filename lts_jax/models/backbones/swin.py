@@ -9,9 +9,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from lts_jax.models.backbones.common import IMAGENET, PatchConv, drop_path, drop_rates, normalize
+from lts_jax.models.backbones.common import PatchConv, drop_path, drop_rates
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.layers import Dtype, rematerialized
+from lts_jax.models.layers import IMAGENET, Dtype, normalize, rematerialized
 
 _HEAD = 32  # channels of an attention head
 _layer_norm = partial(nn.LayerNorm, epsilon=1e-5)

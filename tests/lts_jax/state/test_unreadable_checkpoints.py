@@ -104,7 +104,7 @@ def fill_with_zeros(path):
 
 @pytest.mark.parametrize("harm", [truncate, empty, fill_with_zeros, flip, os.unlink])
 def test_a_damaged_array(tmp_path, harm, capsys):
-    """A run goes on from the checkpoint before, and an evaluation takes the next best."""
+    """A run resumes from the checkpoint before, and an evaluation takes the next best."""
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in ((1, 0.3), (2, 0.4)):
             checkpoints.save(step, large_state(step), make_iterator(), RUN, ["a"])

@@ -227,13 +227,13 @@ def test_a_folder_that_is_not_utf8(workshop, capsys):
 
 
 def test_a_full_disk(workshop, capsys, monkeypatch):
-    def full(self, text, **_):
-        with self.open("w") as file:
-            file.write(text[:5])
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:5])
         raise OSError(28, "No space left on device")
 
     file = workshop.write("a.json", coco())
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     message = fails(workshop, capsys, "coco", file)
     assert "No space left" in message and "raw/custom.json" in message
     assert not list(workshop.out.iterdir())

@@ -20,12 +20,12 @@ def test_a_list_that_cannot_be_written_is_not_half_written(tmp_path, monkeypatch
     path = tmp_path / "ids.txt"
     write_ids(path, [1], [])
 
-    def full(self, text, **_):
-        with self.open("w") as file:
-            file.write(text[:5])
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:5])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left.*ids\.txt"):
         write_ids(path, range(1000), [])
     assert read_ids(path) == {1}
