@@ -6,6 +6,7 @@ import difflib
 import re
 import reprlib
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lts_jax.errors import ConfigError
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
 _TRACEBACK = "Error whilst parsing config file"
 _OVERRIDE = re.compile(r"--?(no)?config\.(?P<field>[^=]+)(?P<value>=.*)?", re.DOTALL)
+_LOADING = threading.Lock()  # the tables load configs in threads
 _ERRORS = (
     flags.Error,
     AttributeError,
@@ -117,14 +119,16 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     path, variant = config_path(name)
     arguments = ["lts", f"--config={path}" + (f":{variant}" if variant else ""), *overrides]
-    # ml_collections loads each file into the module of the one before, where it has one.
-    sys.modules.pop("config_config", None)
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", flag_values=values, sys_argv=arguments, lock_config=True
     )
     try:
-        _refuse(values(arguments)[1:])
+        with _LOADING:
+            # ml_collections loads each file into the module of the one before, where it has one.
+            sys.modules.pop("config_config", None)
+            rest = values(arguments)[1:]
+        _refuse(rest)
         config = _split_lists(holder.value)
         check_config(config)
     except ConfigError as error:

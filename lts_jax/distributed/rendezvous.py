@@ -43,6 +43,7 @@ def meet(coordinator: str, processes: int, process: int, wait_s: float) -> None:
 def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> None:
     """Waits, in the first process, for the others, and tells each of them the outcome."""
     present: dict[int, socket.socket] = {}
+    connections: list[socket.socket] = []
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(_listen(port))
@@ -76,7 +77,8 @@ def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> Non
             elif process in present and _is_open(present[process]):
                 outcome = f"two processes were started with --process_id={process}"
             present[process] = connection
-        for connection in present.values():
+            connections.append(connection)
+        for connection in connections:
             with contextlib.suppress(OSError):
                 connection.sendall(f"{outcome}\n".encode())
                 connection.recv(1)  # they close first: the port is free at once

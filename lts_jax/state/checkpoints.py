@@ -19,6 +19,11 @@ from lts_jax.state.fingerprint import LARGEST, fingerprint, json_checksum
 from lts_jax.state.train_state import TrainState
 
 LATEST_KEPT = 2  # the second is for the day on which the first is damaged
+_LEAST_SLICE = 2**20
+"""Bytes of an array for each device that has a copy, from which they write it together.
+
+Orbax cuts every array by default: eight devices take 3,000 small programs a save, and compile them.
+"""
 
 
 class Checkpoints(CheckpointReader):
@@ -42,7 +47,13 @@ class Checkpoints(CheckpointReader):
         check_path(workdir)
         folder = (workdir / "checkpoints").resolve()
         self._read_back = False
-        self._writer = ocp.CheckpointManager(folder, options=options, **item_options())
+        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
+        registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        items = item_options()
+        items["item_handlers"]["state"] = ocp.PyTreeCheckpointHandler(
+            type_handler_registry=registry
+        )
+        self._writer = ocp.CheckpointManager(folder, options=options, **items)
         super().__init__(workdir)
 
     @property
@@ -99,7 +110,7 @@ class Checkpoints(CheckpointReader):
         checksums["iterator"] = json_checksum(iterator.get_state())
         items = described | {"checksums": checksums}
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.PyTreeSave(state),
             iterator=grain.checkpoint.CheckpointSave(iterator),
             **{name: ocp.args.JsonSave(value) for name, value in items.items()},
         )

@@ -87,21 +87,17 @@ def trained_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> Path:
     """The workdir of a tiny run that was evaluated; not trained, which would compile for long."""
-    import jax
-
     from lts_jax.evaluation.run import evaluate
     from lts_jax.experiment.experiment import Experiment
     from lts_jax.state.checkpoints import Checkpoints
     from lts_jax.training.logs import MetricWriter
+    from tests.lts_jax.helpers.drawn import draw_state
 
     def make(workdir: Path) -> None:
         config = tiny_config_factory()
         config.eval.batch_size = 3  # on each device; all images of testB
         experiment = Experiment.from_config(config)
-        state = experiment.initial_state()
-        # Larger weights, so that masks depend on the sentence.
-        larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
-        state = state.replace(params=larger)
+        state = draw_state(experiment.abstract_state, step=7)
         run = experiment.describe(experiment.train_split)
         with Checkpoints(workdir) as checkpoints:
             words = experiment.vocabulary.words

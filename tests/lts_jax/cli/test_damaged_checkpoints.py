@@ -5,6 +5,7 @@ import shutil
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,6 +149,7 @@ def test_weights_that_no_training_leaves(run, tmp_path, monkeypatch, value, caps
         described, variables = reader.read_run(7), reader.read_variables(7)
     params = jax.tree.map(lambda p: np.full_like(p, value), variables["params"])
     state = TrainState(np.int32(1), params, variables["batch_stats"], ())
+    state = jax.tree.map(jnp.asarray, state)
     unseen = lambda tree: fingerprint(tree)._replace(finite=True, plausible=True)  # noqa: E731
     with monkeypatch.context() as patch:
         for module in (checkpoints, checkpoint_reader):

@@ -55,8 +55,9 @@ def one_by_one(name):
     return found
 
 
-@pytest.mark.parametrize("n_devices", [1, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param("few", marks=pytest.mark.slow), "many"])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_devices", [1, 8])
+@pytest.mark.parametrize("name", ["few", "many"])
 def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path):
     split = MadeSplit(SENTENCES[name])
     expected = one_by_one(name)

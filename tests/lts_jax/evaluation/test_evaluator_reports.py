@@ -14,7 +14,13 @@ from lts_jax.io import drawing
 from tests.lts_jax.helpers.made_split import SENTENCES, MadeSplit, make_evaluator
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("bfloat16", 3e38)])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", np.nan),
+        pytest.param("bfloat16", 3e38, marks=pytest.mark.slow),
+    ],
+)
 def test_outputs_that_are_not_finite_are_an_error(dtype, value):
     """Else each mask would be empty, and the score 0.00: bfloat16 overflows as float32 does."""
     split = MadeSplit(SENTENCES["few"])

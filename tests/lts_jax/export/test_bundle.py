@@ -201,6 +201,7 @@ def test_the_preprocessing_of_another_backbone(name, stages, epsilon, mean):
     assert spec["backbone"] == {"epsilon": epsilon} and spec["mean"][0] == mean
 
 
+@pytest.mark.slow
 def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_path):
     trained = make_trained(["a", "b"], locate="transformer")
     with pytest.raises(ConfigError, match=r"transformer has no ONNX graph here.*stablehlo"):

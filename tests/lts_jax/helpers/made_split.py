@@ -17,6 +17,7 @@ from lts_jax.models import LTS
 from lts_jax.state import train_state
 from lts_jax.steps import inference, scoring
 from lts_jax.steps.optimizer import make_optimizer
+from tests.lts_jax.helpers.drawn import draw_state
 from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco import masks
 
@@ -73,12 +74,11 @@ class MadeSplit:
 
 @functools.cache
 def make_model(**parts):
-    """The network with random parameters, so large that masks depend on the sentence."""
+    """The network with random parameters."""
     model = LTS(vocab_size=len(WORDS) + 2, **(TINY | parts))
     optimizer = make_optimizer(optax.constant_schedule(0.0))
-    state = jax.jit(lambda: train_state.init_state(model, optimizer, 0, SIDE, 6))()
-    larger = jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
-    return model, state.replace(params=larger)
+    shapes = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, SIDE, 6))
+    return model, draw_state(shapes, mask_gain=3.0)  # masks depend on the sentence
 
 
 def make_evaluator(split, n_devices=1, threshold=0.5, **parts):

@@ -10,6 +10,7 @@ from lts_jax.distributed.mesh import one_device
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.experiment.restore import Trained
 from lts_jax.state import train_state
+from tests.lts_jax.helpers.drawn import draw_variables
 from tests.lts_jax.helpers.tiny import TINY
 
 
@@ -23,20 +24,7 @@ def make_trained(words, **changes):
     shapes = jax.eval_shape(
         lambda: train_state.init_state(experiment.model, optax.adam(1.0), 0, 96, 15)
     )
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            values = rng.uniform(0.5, 2, x.shape)
-        elif name in ("bias", "mean"):
-            values = rng.normal(0, 0.3, x.shape)
-        else:
-            gain = 2.5 if "segmenter" in str(path) and "mask" in str(path) else 1.0
-            values = rng.normal(0, gain * np.prod(x.shape[:-1]) ** -0.5, x.shape)
-        return values.astype(np.float32)
-
     variables = {"params": shapes.params, "batch_stats": shapes.batch_stats}
-    drawn = jax.tree_util.tree_map_with_path(draw, variables)
+    drawn = draw_variables(variables, mask_gain=2.5)
     state = train_state.TrainState(step=np.int32(7), **drawn, opt_state=())
     return Trained(experiment, state, 7, plain_config(config), {})

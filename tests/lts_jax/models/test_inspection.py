@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models import LTS, refer_with_maps
+from tests.lts_jax.helpers.drawn import draw_variables
 from tests.lts_jax.helpers.tiny import TINY
 
 IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 96, 3)).astype(np.float32)
@@ -14,15 +15,18 @@ CELLS = 8 * 12
 def run(**fields):
     model = LTS(vocab_size=9, **TINY, **fields)
 
+    shapes = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False)
+    )
+
     @jax.jit
-    def everything():
-        variables = model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False)
+    def everything(variables):
         image = model.apply(variables, IMAGE, train=False, method="encode_image")
         text = model.apply(variables, TOKENS, LENGTHS, method="encode_text")
         expected = model.apply(variables, image, text, train=False, method="refer")
         return expected, refer_with_maps(model, variables, image, text)
 
-    expected, (outputs, maps) = everything()
+    expected, (outputs, maps) = everything(draw_variables(shapes))
     np.testing.assert_allclose(outputs.mask, expected.mask, rtol=1e-6)
     return outputs, maps
 

@@ -5,7 +5,7 @@ import pytest
 
 from lts_jax.models import LTS
 from lts_jax.models.segmenter import Segmenter
-from tests.lts_jax.helpers.oracles import batch_norm_variables
+from tests.lts_jax.helpers.drawn import draw_variables
 from tests.lts_jax.helpers.tiny import TINY
 
 IMAGE = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
@@ -16,8 +16,8 @@ LENGTHS = np.array([3, 2], np.int32)
 @pytest.fixture(scope="module")
 def variables():
     model = LTS(vocab_size=9, **TINY)
-    return batch_norm_variables(
-        jax.jit(lambda: model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False))()
+    return draw_variables(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False))
     )
 
 

@@ -103,7 +103,8 @@ def test_a_missing_file_of_a_repository(hub):
         find_file("model.text_weights", "hf://owner/good", ("config.json",))
 
 
-def test_no_network(hub):
+def test_no_network(hub, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between its attempts
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ConfigError, match="the hub cannot be reached") as error:

@@ -172,6 +172,7 @@ def drawn(browser):
     return [e.text for e in browser.find_elements("css selector", ".card b")]
 
 
+@pytest.mark.slow
 def test_in_a_browser(page, browser, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page, encoding="utf-8")

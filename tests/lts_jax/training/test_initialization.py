@@ -8,6 +8,7 @@ from functools import partial
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -150,8 +151,8 @@ def test_start_from_a_run_whose_best_checkpoint_is_damaged(tmp_path, capsys):
     run = {"config": {}, "data": {}, "weights": {}}
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in ((1, 0.3), (2, 0.9)):
-            value = {"w": np.full(3, float(step), np.float32)}
-            state = train_state.TrainState(np.int32(step), value, value, ())
+            value = {"w": jnp.full(3, float(step))}
+            state = train_state.TrainState(jnp.int32(step), value, value, ())
             batches = iter(grain.MapDataset.range(9).to_iter_dataset())
             checkpoints.save(step, state, batches, run, ["a"])
             checkpoints.score(step, {"oiou": oiou})
