@@ -8,6 +8,7 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
@@ -47,8 +48,11 @@ class Checkpoints(CheckpointReader):
         check_path(workdir)
         folder = (workdir / "checkpoints").resolve()
         self._read_back = False
-        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
-        registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        handlers = ocp.type_handlers
+        registry = handlers.create_type_handler_registry(
+            (jax.Array, handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)),
+            (np.ndarray, handlers.NumpyHandler()),  # weights that came from files
+        )
         items = item_options()
         items["item_handlers"]["state"] = ocp.PyTreeCheckpointHandler(
             type_handler_registry=registry

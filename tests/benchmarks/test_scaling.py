@@ -9,6 +9,7 @@ from benchmarks import scaling
 from lts_jax.distributed.mesh import BATCH, make_mesh
 
 
+@pytest.mark.eight_devices
 def test_bytes_of_a_compiled_program():
     """Two arrays that are summed over the devices, whatever else travels not at all."""
     mesh = make_mesh(jax.devices()[:8])
@@ -45,7 +46,7 @@ def test_a_ring():
     assert all(a["efficiency"] > b["efficiency"] for a, b in pairwise(rows))
 
 
-@pytest.mark.slow
+@pytest.mark.eight_devices
 def test_gradients_are_what_a_step_sums():
     """XLA's program for eight devices, of a small network: the rest are BatchNorm's sums."""
     stages = "--config.model.backbone_stages=(1,0,0,0,0)"

@@ -58,7 +58,7 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
         config.train.drop_epochs = (0.45,)
         config.train.log_every = 1
         config.eval.every_epochs = 0.15
-        config.eval.batch_size = 16
+        config.eval.batch_size = 8
         config.eval.gallery = 2
         return config
 

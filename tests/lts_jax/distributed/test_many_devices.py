@@ -32,7 +32,7 @@ from tests.lts_jax.helpers.recorded import as_flags, on_two_processes, record
 STEPS, MIDDLE = 20, 10
 NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0)  # never the best
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(jax.device_count() < 8, reason="8 wanted")]
+pytestmark = pytest.mark.eight_devices
 
 
 class Runs:

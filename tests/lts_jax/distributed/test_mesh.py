@@ -7,7 +7,7 @@ from lts_jax.distributed.mesh import check_batch_size, make_mesh, over_shards
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import only_run_in
 
-pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="8 devices wanted")
+pytestmark = pytest.mark.eight_devices
 
 
 def test_a_batch_must_divide_over_devices_and_parts():

@@ -55,8 +55,13 @@ def one_by_one(name):
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n_devices", [1, 8])
+@pytest.mark.parametrize(
+    "n_devices",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        pytest.param(8, marks=pytest.mark.eight_devices),
+    ],
+)
 @pytest.mark.parametrize("name", ["few", "many"])
 def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path):
     split = MadeSplit(SENTENCES[name])
@@ -146,7 +151,7 @@ def test_each_image_is_decoded_and_encoded_once(name, monkeypatch):
     assert set(encoded[n:]) <= {encoded[n - 1]}
 
 
-@pytest.mark.slow
+@pytest.mark.eight_devices
 def test_any_number_of_devices_gives_the_same():
     split = MadeSplit(SENTENCES["many"])
     found = {}

@@ -7,7 +7,6 @@ import cv2
 import jax
 import numpy as np
 import optax
-import pytest
 
 from lts_jax.data import examples, pipeline
 from lts_jax.data.vocabulary import Vocabulary
@@ -82,8 +81,6 @@ def make_model(**parts):
 
 
 def make_evaluator(split, n_devices=1, threshold=0.5, **parts):
-    if jax.device_count() < n_devices:
-        pytest.skip(f"{jax.device_count()} devices here, {n_devices} wanted")
     model, state = make_model(**parts)
     mesh = make_mesh(jax.devices()[:n_devices])
     preprocessing = examples.Preprocessing(Vocabulary(WORDS), SIDE, max_words=6)

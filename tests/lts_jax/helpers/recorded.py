@@ -100,9 +100,10 @@ def on_two_processes(
       What each printed, and the sent_ids of each batch of both together.
     """
     out.mkdir()
+    xla = os.environ["XLA_FLAGS"]  # the last of a flag counts
     flags = {
         "PYTHONPATH": str(repo_root),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{xla} --xla_force_host_platform_device_count={devices}",
     }
     statuses, said = on_both(
         repo_root,

@@ -125,10 +125,9 @@ def test_accumulated_with_a_frozen_backbone():
     )
 
 
+@pytest.mark.eight_devices
 def test_accumulation_needs_no_traffic_but_for_sums():
     """Every device has its share of each part already."""
-    if jax.device_count() < 2:
-        pytest.skip("2 devices wanted")
     mesh = make_mesh(jax.devices()[:2])
     optimizer = make_optimizer(optax.constant_schedule(1e-3))
     state = jax.eval_shape(lambda: train_state.init_state(SMALLER, optimizer, 0, SIZE, 5))

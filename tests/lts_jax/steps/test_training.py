@@ -16,6 +16,7 @@ from lts_jax.steps import inference, original_size
 from lts_jax.steps.optimizer import make_optimizer
 from lts_jax.steps.scoring import compile_score_step, score_step
 from lts_jax.steps.training import StepSettings, compile_train_step
+from tests.lts_jax.helpers.drawn import draw_state
 from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.tiny import TINY
 
@@ -39,13 +40,9 @@ def make_batch(n=8):
 
 def run(n_devices, n_steps, optimizer=OPTIMIZER):
     """Trains on one batch over a mesh of some of the simulated devices."""
-    if jax.device_count() < n_devices:
-        pytest.skip(f"{jax.device_count()} devices here, {n_devices} wanted")
     mesh = make_mesh(jax.devices()[:n_devices])
-    state = jax.jit(
-        lambda: train_state.init_state(MODEL, optimizer, 0, 64, 5),
-        out_shardings=replicated(mesh),
-    )()
+    shapes = jax.eval_shape(lambda: train_state.init_state(MODEL, optimizer, 0, 64, 5))
+    state = jax.device_put(draw_state(shapes), replicated(mesh))
     step = compile_train_step(StepSettings(MODEL, optimizer, 0.1, mesh))
     batch = put_batch(make_batch(), mesh)
     losses = []
@@ -62,7 +59,7 @@ def test_a_batch_is_learned():
     assert losses[-1] < 0.2 * losses[0]
 
 
-@pytest.mark.slow
+@pytest.mark.eight_devices
 def test_eight_devices_equal_one():
     one, losses_one = run(1, 1)
     eight, losses_eight = run(8, 1)
@@ -79,6 +76,7 @@ def test_eight_devices_equal_one():
         assert relative_error(ours, theirs) < 1e-3
 
 
+@pytest.mark.eight_devices
 def test_batch_size_must_divide_over_the_devices():
     mesh = make_mesh()
     with pytest.raises(ValueError, match=r"train\.batch_size=18 .* 8 devices: take 16 or 24"):
@@ -101,11 +99,8 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
     of = np.array([1, 0, 0, 1], np.int32)
     batch = {k: make_batch(4)[k] for k in ("tokens", "length")} | {"image": of}
     truth = np.random.default_rng(1).integers(0, 2, (4, 64, 64)).astype(bool)
-    state = jax.jit(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))()
-    # Larger weights, so that the masks depend on the sentence and are far from the threshold.
-    state = state.replace(
-        params=jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
-    )
+    shapes = jax.eval_shape(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))
+    state = draw_state(shapes, mask_gain=3.0)  # masks that depend on the sentence
 
     features = jax.jit(partial(inference.encode, model))(state, images)
     score = jax.jit(partial(score_step, model=model, threshold=0.5, pictures=True))
@@ -136,13 +131,11 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
         assert out["hit"].shape == (4,) and out["point"].shape == (4, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.eight_devices
 def test_scoring_needs_no_traffic_between_devices():
     """A sentence's image is encoded on its own device."""
-    if jax.device_count() < 8:
-        pytest.skip("8 devices wanted")
     mesh = make_mesh()
-    state = jax.jit(lambda: train_state.init_state(MODEL, OPTIMIZER, 0, 64, 5))()
+    state = draw_state(jax.eval_shape(lambda: train_state.init_state(MODEL, OPTIMIZER, 0, 64, 5)))
     batch = {k: make_batch()[k] for k in ("tokens", "length")}
     batch |= {"image": np.zeros(8, np.int32), "truth": np.zeros((8, 64, 8), np.uint8)}
     features = inference.compile_encode_step(MODEL, mesh)(state, make_batch()["image"])
@@ -156,23 +149,25 @@ def test_scoring_needs_no_traffic_between_devices():
         assert traffic not in program
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "options", "devices"),
     [
-        ({}, {}, 1),
-        ({"segmenter_rates": (2, 3, 4), "remat": True}, {}, 1),
-        ({}, {"accumulate": 2}, 1),
-        ({}, {"freeze_backbone": True}, 4),
-        ({"locate": "none"}, {}, 1),
-        ({"fuse": False, "locate": "transformer"}, {}, 1),
-        ({"locate": "word_filter", "rounds": 2, "segment": False}, {}, 2),
+        pytest.param({}, {}, 1, marks=pytest.mark.slow),
+        pytest.param({"segmenter_rates": (2, 3, 4), "remat": True}, {}, 1, marks=pytest.mark.slow),
+        pytest.param({}, {"accumulate": 2}, 1, marks=pytest.mark.slow),
+        pytest.param({}, {"freeze_backbone": True}, 4, marks=pytest.mark.eight_devices),
+        pytest.param({"locate": "none"}, {}, 1, marks=pytest.mark.slow),
+        pytest.param({"fuse": False, "locate": "transformer"}, {}, 1, marks=pytest.mark.slow),
+        pytest.param(
+            {"locate": "word_filter", "rounds": 2, "segment": False},
+            {},
+            2,
+            marks=pytest.mark.eight_devices,
+        ),
     ],
     ids=str,
 )
 def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options, devices):
-    if jax.device_count() < devices:
-        pytest.skip(f"{jax.device_count()} devices here, {devices} wanted")
     batch = make_batch(16)
     batch["truth4"][3:9, 2:7] = 1  # other truths about one image
     batch["truth8"] = batch["truth4"][:, ::2, ::2]
@@ -188,7 +183,8 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
         step = compile_train_step(StepSettings(model, OPTIMIZER, 0.1, mesh, **options))
 
         def train(batch):
-            state = jax.jit(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))()
+            shapes = jax.eval_shape(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))
+            state = draw_state(shapes)
             state = jax.tree.map(lambda x: x.astype(float) if x.dtype == np.float32 else x, state)
             state = jax.device_put(state, replicated(mesh))
             return step(state, put_batch(batch, mesh))
@@ -208,11 +204,9 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
             assert error < 1e-8 * np.linalg.norm(y) + least, jax.tree_util.keystr(path)
 
 
-@pytest.mark.slow
+@pytest.mark.eight_devices
 def test_images_and_their_sentences_are_on_one_device():
     """Repeating an image for its sentences moves nothing; gradients and statistics are summed."""
-    if jax.device_count() < 8:
-        pytest.skip("8 devices wanted")
     state = jax.eval_shape(lambda: train_state.init_state(MODEL, OPTIMIZER, 0, 64, 5))
     step = compile_train_step(StepSettings(MODEL, OPTIMIZER, 0.1, make_mesh(), accumulate=2))
     batch = make_batch(32) | {"image": make_batch(16)["image"]}

@@ -6,6 +6,7 @@ import re
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ import tfds_refcoco
 from lts_jax.data.sampler import TrainingOrder
 from lts_jax.errors import ConfigError, NonFiniteLossError
 from lts_jax.evaluation.run import evaluate
+from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import only_run_in
 from lts_jax.training import loop, setup
 from tests.lts_jax.helpers import recorded
@@ -86,10 +88,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ):
     batches: list = []
     recorded.record(monkeypatch.setattr, batches)
+    monkeypatch.setattr(Experiment, "schedule", staticmethod(optax.constant_schedule(1e30)))
     config = tiny_config_factory()
     config.train.sentences_per_image = per_image
     config.train.batch_size = n = 8 * per_image
-    config.train.learning_rate = 1e30
     config.train.log_every = 1000
     config.eval.every_epochs = 1.0
     config.train.epochs = 2.0
