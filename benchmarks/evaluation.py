@@ -37,7 +37,7 @@ from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
 from lts_jax.steps import inference, scoring
 from tfds_refcoco import DataError
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 WAYS = ("shared", "per sentence")
 NEAR = 1e-5  # a probability this close to the threshold may fall on either side

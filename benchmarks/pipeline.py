@@ -31,7 +31,7 @@ from lts_jax.data import examples, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 PACKAGES = ("numpy", "opencv-python-headless", "grain", "array-record", "tensorflow-datasets")
 OURS = "ours"
@@ -52,10 +52,9 @@ def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
     if way == OURS:
         dataset = pipeline.train_batches(
             split,
+            pipeline.training_order(split),
             preprocessing,
             batch_size=args.batch_size,
-            seed=0,
-            epoch_unit="sentences",
             threads=args.workers,
         )
         return iter(dataset)
@@ -95,7 +94,7 @@ def cpu_seconds() -> float:
 def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) -> dict[str, Any]:
     """Reads epochs, and returns this process's memory, MB, at regular intervals."""
     split, _ = open_train(args)
-    per_epoch = pipeline.epoch_length(split, "sentences") // args.batch_size
+    per_epoch = pipeline.training_order(split).epoch_length // args.batch_size
     every = max(1, per_epoch // notes)
     batches, noted = open_batches(OURS, args), []
     start = time.perf_counter()

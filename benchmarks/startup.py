@@ -53,8 +53,8 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     done("data set and index")
     vocabulary = experiment.vocabulary
     done("vocabulary")
-    best = config.eval.best_split
-    splits = {config.data.train_split: split, best: experiment.dataset.split(best)}
+    best = {name: experiment.dataset.split(name) for name in experiment.best_splits}
+    splits = {config.data.train_split: split} | best
     log_data(experiment.dataset, splits, vocabulary)
     done("table of the data")
     experiment.describe(split)

@@ -13,6 +13,7 @@ from lts_jax.configs.fields import (
     RATES,
     SEED,
     SPLITS,
+    WEIGHTS,
     Field,
     Scope,
     make_config,
@@ -44,7 +45,13 @@ NETWORK, RESUME, MACHINE = Scope.NETWORK, Scope.RESUME, Scope.MACHINE
 FIELDS = {
     "seed": Field(0, "of the parameters and of the order of sentences", (SEED,)),
     # ---- data: the sentences, and how they become examples
-    "data.dataset": Field("refcoco_unc", "a dataset of tfds_refcoco"),
+    "data.dataset": Field("refcoco_unc", "a dataset of tfds_refcoco; a+b trains on several"),
+    "data.mix": Field(
+        (), "weight of each of several datasets in an epoch; (): by their sentences", (WEIGHTS,)
+    ),
+    "data.allow_leaks": Field(
+        False, "train on pictures, too, that one of several datasets holds out"
+    ),
     "data.dir": Field("data", "folder of the built datasets", scope=MACHINE),
     "data.raw": Field("", "raw folder to build a missing dataset from; '': none", scope=MACHINE),
     "data.train_split": Field("train", "split to train on; a+b joins two"),
@@ -214,7 +221,9 @@ FIELDS = {
     ),
     # ---- eval
     "eval.splits": Field(("val", "testA", "testB"), "of the final evaluation", (SPLITS,), RESUME),
-    "eval.best_split": Field("val", "chooses the best checkpoint, by oIoU"),
+    "eval.best_split": Field(
+        "val", "chooses the best checkpoint, by oIoU; a,b by the mean of two splits"
+    ),
     "eval.every_epochs": Field(
         1.0,
         "between evaluations of best_split, with a checkpoint; may be a fraction",

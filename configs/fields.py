@@ -69,13 +69,18 @@ RATES = Check(
     lambda x: all(_is_count(n) and n <= 1000 for n in x) and len(set(x)) == len(x) <= 20,
     "must be at most 20 positive whole numbers up to 1,000, each once",
 )
+WEIGHTS = Check(
+    lambda x: all(isinstance(n, int | float) and 0 < n <= 1e6 for n in x),
+    "must be positive numbers up to 1,000,000",
+)
 INCREASING = Check(
     lambda x: (
         all(isinstance(n, int | float) and 0 < n < math.inf for n in x) and sorted(set(x)) == x
     ),
     "must be positive numbers that increase",
 )
-_SPLIT = re.compile(r"\w[\w.-]*( *\+ *\w[\w.-]*)*")  # it names a folder of results
+_ONE = r"\w[\w.-]*(/\w[\w.-]*)?"
+_SPLIT = re.compile(rf"{_ONE}( *\+ *{_ONE})*")  # it names a folder of results
 SPLITS = Check(
     lambda x: (
         all(isinstance(name, str) and _SPLIT.fullmatch(name) for name in x)

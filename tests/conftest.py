@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 # Before JAX starts, and once: the workers of pytest-xdist inherit what the first process sets.
@@ -22,6 +23,8 @@ if "LTS_TEST_SETUP" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("LTS_TEST_CACHE") or _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+_MEMORY = 3 * 2**29
+"""Bytes from which a worker drops what it has compiled."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -60,8 +63,8 @@ def mini_refcoco(test_data: Path) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """Drops the programs that a module has compiled, which else fill a worker's memory."""
+    """Drops the compiled programs where they begin to fill a worker's memory."""
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and psutil.Process().memory_info().rss > _MEMORY:
         sys.modules["jax"].clear_caches()
         gc.collect()

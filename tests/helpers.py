@@ -1,11 +1,14 @@
 """What the workers of pytest-xdist share."""
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from tfds_refcoco.records.split import Split
 
 
 def made_once(
@@ -33,3 +36,32 @@ def made_once(
     copy = factory.mktemp(name) / name
     shutil.copytree(original, copy)
     return copy
+
+
+def write_custom(
+    raw: Path, split: Split, images: Mapping[str, Iterable[int]], *, sentences: int
+) -> None:
+    """Writes a raw folder of `custom` with pictures of another set's split.
+
+    Args:
+      raw: the folder, made here.
+      split: whose records are taken, with their objects.
+      images: record numbers by the name of the new split.
+      sentences: about each picture.
+    """
+    raw.mkdir()
+    rows = []
+    for name, numbers in images.items():
+        for number in numbers:
+            record = split.record(number)
+            file = f"{number}.jpg"
+            (raw / file).write_bytes(record["image"])
+            size = [record["height"], record["width"]]
+            counts = [mask.decode() for mask in record["objects"]["mask"]]
+            objects = [{"mask": {"rle": {"size": size, "counts": c}}} for c in counts]
+            texts = [
+                {"text": f"thing {k} of {number}", "objects": [k % len(objects)]}
+                for k in range(sentences)
+            ]
+            rows.append({"file": file, "split": name, "objects": objects, "sentences": texts})
+    (raw / "custom.json").write_text(json.dumps({"images": rows}))

@@ -117,8 +117,8 @@ def _generate(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tfds_refcoco.inspection import check
     from tfds_refcoco.inspection.findings import FAILED, format_findings
-    from tfds_refcoco.inspection.overlaps import leak_free
     from tfds_refcoco.records import imagelists
+    from tfds_refcoco.records.pictures import leak_free
 
     datasets = check.open_built(args.out, args.dataset or ())
     if not args.leak_free:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lts_jax.data import examples, pipeline
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 class Sample(NamedTuple):

@@ -43,6 +43,7 @@ def check_config(config: ConfigDict) -> None:
         for check in field.checks:
             if not check.accepts(values[name]):
                 raise ConfigError(f"{name}={values[name]!r} {check.message}")
+    _check_datasets(values)
     _check_backbone(values)
     _check_text(values)
     _check_parts(values)
@@ -99,6 +100,34 @@ def _check_normalized(values: Mapping[str, Any]) -> None:
         f"{'sentence' if per_image == 1 else 'image'}: take train.batch_size="
         f"{2 * parts * per_image}{fewer}"
     )
+
+
+def _check_datasets(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where fields do not suit the number of data sets."""
+    names = values["data.dataset"].split("+")
+    mix, splits = values["data.mix"], values["eval.splits"]
+    if mix and len(mix) != len(names):
+        raise ConfigError(
+            f"data.mix={mix} must have a weight for each of {', '.join(names)}, or be ()"
+        )
+    if mix and values["train.sentences_per_image"] > 1:
+        raise ConfigError(
+            f"data.mix={mix} needs train.sentences_per_image=1: an image's sentences may be of "
+            "several sets"
+        )
+    if len(names) == 1:
+        if values["data.allow_leaks"]:
+            raise ConfigError("data.allow_leaks is for several datasets, a+b")
+        return
+    for field in ("eval.splits", "eval.best_split"):
+        given = splits if field == "eval.splits" else values[field].split(",")
+        for split in given:
+            if "/" not in split:
+                raise ConfigError(
+                    f"{field}: name the set of {split!r}, as {names[0].strip()}/{split.strip()}"
+                )
+    if values["data.train_images"]:
+        raise ConfigError("data.train_images: an image id says nothing in several datasets")
 
 
 def _check_backbone(values: Mapping[str, Any]) -> None:

@@ -1,35 +1,42 @@
 """Builds the datasets of tfds_refcoco, and opens the part of one that is trained on."""
 
+import dataclasses
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 import tfds_refcoco
 from tfds_refcoco import DataError
 from tfds_refcoco.records.imagelists import read_ids
-from tfds_refcoco.records.reader import Dataset, Split
+from tfds_refcoco.records.joint import JointDataset
+from tfds_refcoco.records.reader import Dataset
+from tfds_refcoco.records.split import Split
+
+logger = logging.getLogger(__name__)
 
 
 def build_if_missing(name: str, folder: Path, raw: Path | None) -> None:
     """Builds a dataset that is not there, if that needs nothing of the user.
 
     Args:
-      name: a dataset of tfds_refcoco.
+      name: a dataset of tfds_refcoco; a+b is two.
       folder: of the built datasets.
       raw: folder of the raw files to build from, or None. `shapes` needs none.
 
     Raises:
       tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
     """
-    try:
-        tfds_refcoco.open_dataset(folder, name)
-    except DataError:
-        if name != "shapes" and raw is None:
-            raise
-        tfds_refcoco.build(name, folder, raw)
+    for part in name.split("+"):
+        try:
+            tfds_refcoco.open_dataset(folder, part)
+        except DataError:
+            if part != "shapes" and raw is None:
+                raise
+            tfds_refcoco.build(part, folder, raw)
 
 
-def open_train_split(dataset: Dataset, name: str, images: Path | None) -> Split:
+def open_train_split(dataset: Dataset | JointDataset, name: str, images: Path | None) -> Split:
     """Returns the split to train on.
 
     Args:
@@ -43,10 +50,26 @@ def open_train_split(dataset: Dataset, name: str, images: Path | None) -> Split:
     split = dataset.split(name)
     if images is None:
         return split
-    part = Split(split.path, split.names, frozenset(read_ids(images)))
+    ids = frozenset(read_ids(images))
+    part = Split(tuple(p._replace(only=ids) for p in split.parts))
     if not len(part.index):
         raise DataError(f"{images}: no image of {name} of {dataset.name} is listed there.")
     return part
+
+
+def describe_joint(dataset: Dataset | JointDataset) -> dict[str, Any]:
+    """What each of several sets gives to the training split; nothing where there is one set."""
+    if not isinstance(dataset, JointDataset):
+        return {}
+    return {"sets": {name: dataclasses.asdict(kept) for name, kept in dataset.kept.items()}}
+
+
+def warn_of_leaks(dataset: Dataset | JointDataset) -> None:
+    """Says how many pictures are trained on although a set holds them out, if any."""
+    sets = dataset.kept if isinstance(dataset, JointDataset) else {}
+    if leaked := {name: kept.leaked_images for name, kept in sets.items() if kept.leaked_images}:
+        listed = ", ".join(f"{n:,} of {name}" for name, n in leaked.items())
+        logger.warning("data.allow_leaks: trained on held-out images, %s", listed)
 
 
 def describe_split(split: Split) -> dict[str, Any]:

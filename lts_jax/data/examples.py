@@ -11,7 +11,8 @@ from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
 from tfds_refcoco import DataError
 from tfds_refcoco.masks import decode
-from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.reader import sentence_mask
+from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.types import Record
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
@@ -64,7 +65,7 @@ class Preprocessing:
     def train_batch(self, split: Split, rows: Sequence[int], per_image: int = 1) -> Batch:
         """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
 
-        Each image is that of `per_image` rows, one behind the other.
+        Each image is that of `per_image` rows, one behind the other, maybe of several sets.
 
         Returns:
           `image` uint8 `[K, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
@@ -79,8 +80,9 @@ class Preprocessing:
             **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
         }
         for i, row in enumerate(rows):
-            if i % per_image == 0:
+            if i == 0 or split.index.record[row] != split.index.record[rows[i - 1]]:
                 record = split.record(int(split.index.record[row]))
+            if i % per_image == 0:
                 _, placement = self.image(record, batch["image"][i // per_image])
             mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
             for k in (4, 8):

@@ -9,7 +9,7 @@ import numpy as np
 from lts_jax.config.validation import check_divides
 from lts_jax.data.examples import Batch, Preprocessing
 from lts_jax.data.sampler import EpochUnit, HostShare, TrainingOrder
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 class EvalGroup(NamedTuple):
@@ -22,71 +22,52 @@ class EvalGroup(NamedTuple):
     sentences: list[Batch]
 
 
+def training_order(
+    split: Split,
+    seed: int = 0,
+    unit: EpochUnit = "sentences",
+    per_image: int = 1,
+    mix: Sequence[float] = (),
+) -> TrainingOrder:
+    """The order in which the rows of a split's index are trained on; see `TrainingOrder`."""
+    dataset = split.dataset if mix else None
+    return TrainingOrder(split.index.ref_id, seed, unit, split.image, per_image, dataset, mix)
+
+
 def train_batches(
     split: Split,
+    order: TrainingOrder,
     preprocessing: Preprocessing,
     *,
     batch_size: int,
-    seed: int,
-    epoch_unit: EpochUnit,
     threads: int,
-    per_image: int = 1,
     host: int = 0,
     hosts: int = 1,
 ) -> grain.IterDataset:
     """Endless shuffled batches of training examples; a batch may span two epochs.
 
-    The order is `TrainingOrder`'s, a function of seed and epoch alone: the same for any number of
-    threads, and of hosts taken together, each of which reads nothing but its own examples. The
-    iterator's state is the number of batches taken, the same on every host.
+    They are the same for any number of threads, and of hosts taken together, each of which reads
+    nothing but its own examples. The iterator's state is the number of batches taken, the same on
+    every host.
 
     Args:
       split: the sentences.
+      order: of its rows.
       preprocessing: how they become examples.
       batch_size: sentences in a batch of all hosts together.
-      seed: of the order.
-      epoch_unit: see `TrainingOrder`.
       threads: that read and decode; each holds a batch.
-      per_image: sentences about each image, one behind the other; see `TrainingOrder`.
       host: number of this host, which gets the `host`-th part of each batch.
       hosts: their number.
 
     Raises:
       ConfigError: the batch does not divide over the hosts.
     """
-    over = f"{hosts} hosts"
+    per_image, over = order.per_image, f"{hosts} hosts"
     over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
     check_divides("train.batch_size", batch_size, hosts * per_image, over)
-    order = training_order(split, seed, epoch_unit, per_image)
     rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
     batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image))
     return batches.to_iter_dataset(_read_options(threads))
-
-
-def training_order(
-    split: Split, seed: int, epoch_unit: EpochUnit, per_image: int = 1
-) -> TrainingOrder:
-    """The order in which `train_batches` takes the rows of a split's index."""
-    # Not image_id: joined splits may both hold an image.
-    return TrainingOrder(split.index.ref_id, seed, epoch_unit, split.index.record, per_image)
-
-
-def rows_of_batch(
-    split: Split,
-    seed: int,
-    epoch_unit: EpochUnit,
-    batch_size: int,
-    number: int,
-    per_image: int = 1,
-) -> list[int]:
-    """Rows of the index in batch `number`, from 0, of all hosts together, as `train_batches`."""
-    order = training_order(split, seed, epoch_unit, per_image)
-    return HostShare(order, batch_size, host=0, hosts=1)[number]
-
-
-def epoch_length(split: Split, epoch_unit: EpochUnit, per_image: int = 1) -> int:
-    """Examples in an epoch."""
-    return training_order(split, 0, epoch_unit, per_image).epoch_length
 
 
 def rows_by_image(split: Split) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,10 @@ class TrainingOrder:
     that order; the last group of an image is filled up with its first things again, up to
     `per_image` times where it has fewer. Behind the 2 n numbers one for each group sorts these.
 
+    With a `mix` an epoch has as many things, but of each set by its weight: a set has them all
+    again and again, and the last time some of them at random. Those are chosen by the first
+    numbers, and n more ones shuffle.
+
     Safe to read from many threads.
 
     For example, five sentences about two images, `image = [0, 0, 0, 1, 1]`, with `per_image=2` make
@@ -35,6 +40,8 @@ class TrainingOrder:
       unit: of an epoch.
       image: int `[sentences]`, of each sentence its image, in any numbering; None is one for each.
       per_image: sentences in a group.
+      dataset: int `[sentences]`, of each sentence its set, if there is a `mix`.
+      mix: weight of each set, positive; () for each thing once. It needs `per_image=1`.
     """
 
     def __init__(
@@ -44,8 +51,10 @@ class TrainingOrder:
         unit: EpochUnit,
         image: np.ndarray | None = None,
         per_image: int = 1,
+        dataset: np.ndarray | None = None,
+        mix: Sequence[float] = (),
     ) -> None:
-        self._seed, self._per_image = seed, per_image
+        self._seed, self.per_image = seed, per_image
         # Rows by ref, ref after ref, and where each ref begins; a sentence is a ref of its own.
         if unit == "sentences":
             self._rows, self._starts = np.arange(len(ref_id)), np.arange(len(ref_id))
@@ -63,6 +72,12 @@ class TrainingOrder:
         inside = number[:, None] * per_image + np.arange(per_image)
         of_image, begins = (np.repeat(x, groups)[:, None] for x in (of_image, begins))
         self._groups = begins + inside % of_image
+        self._dataset, self._quotas = None, []
+        if dataset is not None and mix:
+            self._dataset = dataset[first]
+            # As many as there are, by the weights, whatever rounding does.
+            ends = np.round(np.cumsum(mix) / np.sum(mix) * len(first)).astype(int)
+            self._quotas = np.diff(ends, prepend=0).tolist()
         # Threads read ahead into the next epoch while others are in this one.
         self.epoch = functools.lru_cache(maxsize=4)(self._epoch)
 
@@ -83,8 +98,17 @@ class TrainingOrder:
         n = len(self._starts)
         generator = np.random.PCG64([self._seed, number])
         keys, choices = generator.random_raw(2 * n).reshape(2, n)
-        chosen = self._rows[self._starts + (choices % self._counts.astype(np.uint64)).astype(int)]
-        if self._per_image == 1:
+        things = np.arange(n)
+        if self._dataset is not None:
+            by_key = np.argsort(keys, kind="stable")
+            sets = self._dataset[by_key]
+            things = np.concatenate(
+                [np.resize(by_key[sets == k], quota) for k, quota in enumerate(self._quotas)]
+            )
+            keys = generator.random_raw(n)
+        places = (choices % self._counts[things].astype(np.uint64)).astype(int)
+        chosen = self._rows[self._starts[things] + places]
+        if self.per_image == 1:
             shuffled: np.ndarray = chosen[np.argsort(keys, kind="stable")]
             return shuffled
         by_image = chosen[np.lexsort((keys, self._image))]
@@ -106,7 +130,9 @@ class HostShare:
       hosts: their number.
     """
 
-    def __init__(self, order: TrainingOrder, batch_size: int, host: int, hosts: int) -> None:
+    def __init__(
+        self, order: TrainingOrder, batch_size: int, host: int = 0, hosts: int = 1
+    ) -> None:
         self._order, self._batch_size = order, batch_size
         self._share = range(host * batch_size // hosts, (host + 1) * batch_size // hosts)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lts_jax.evaluation import bootstrap
 from lts_jax.evaluation.bootstrap import Scores
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7), (8, 10), (11, None))  # words

@@ -26,7 +26,7 @@ from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import EncodeStep
 from lts_jax.steps.scoring import CURVE, ScoreStep
 from tfds_refcoco import masks
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 @dataclasses.dataclass(frozen=True)

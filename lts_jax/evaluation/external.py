@@ -16,7 +16,8 @@ from lts_jax.errors import ConfigError
 from lts_jax.evaluation import metrics, results
 from lts_jax.io.json_files import anything, list_of, read_json
 from tfds_refcoco import DataError, masks
-from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.reader import sentence_mask
+from tfds_refcoco.records.split import Split
 
 _MANY = 5  # ids and predictions listed in an error
 

@@ -12,7 +12,7 @@ from lts_jax.data.examples import Preprocessing
 from lts_jax.models import LTS, PreparedImage, refer_with_maps
 from lts_jax.state.train_state import TrainState, variables_of
 from lts_jax.steps.inference import Batch, encode
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 
 

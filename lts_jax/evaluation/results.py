@@ -12,7 +12,7 @@ from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_arrays, write_json
 from tfds_refcoco import masks
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import shared_values
+from lts_jax.data.datasets import warn_of_leaks
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.distributed.processes import check_same_on_all, check_shared, in_first_process
 from lts_jax.evaluation.evaluator import Evaluator
@@ -65,6 +66,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     if first:
         print_results(results)
         print_intervals(intervals)
+        warn_of_leaks(experiment.dataset)
     return results
 
 

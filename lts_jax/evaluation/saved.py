@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-import tfds_refcoco
 from lts_jax.data import image_ops
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import results, schema
 from lts_jax.io.array_files import read_arrays
 from lts_jax.io.json_files import read_json
 from tfds_refcoco import DataError, masks
-from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.joint import open_datasets
+from tfds_refcoco.records.reader import sentence_mask
+from tfds_refcoco.records.split import Split
 
 
 class Sentence:
@@ -94,7 +95,7 @@ class Evaluated:
         run = read_json(folder / "run.json", schema.RUN, schema.AGAIN)
         predictions = read_json(folder / "predictions.json", schema.PREDICTIONS, schema.AGAIN)
         data = run["config"]["data"]
-        dataset = tfds_refcoco.open_dataset(data_dir or Path(data["dir"]), data["dataset"])
+        dataset = open_datasets(data_dir or Path(data["dir"]), data["dataset"], data["train_split"])
         split = dataset.split(name)
         index = split.index
         same = [p["sent_id"] for p in predictions] == index.sent_id.tolist()
@@ -151,15 +152,21 @@ def evaluated_splits(workdir: Path) -> tuple[list[str], list[str]]:
     Raises:
       ConfigError: none is complete.
     """
-    folders = sorted(path for path in (workdir / "eval").glob("*") if path.is_dir())
-    complete = [folder.name for folder in folders if (folder / "run.json").exists()]
+    root = workdir / "eval"
+    parents = {path.parent for path in root.rglob("*") if path.is_dir()}
+    folders = {  # of several data sets a split has its set's name, and a folder in it
+        path.relative_to(root).as_posix(): path
+        for path in sorted(root.rglob("*"))
+        if path.is_dir() and path not in parents
+    }
+    complete = [name for name, folder in folders.items() if (folder / "run.json").exists()]
     if not complete:
-        started = ", ".join(folder.name for folder in folders)
+        started = ", ".join(folders)
         why = f"the evaluation of {started} was interrupted" if started else "nothing evaluated"
         raise ConfigError(f"{workdir}/eval: {why}; lts eval --workdir {workdir}")
     wanted: list[str] = []
     for name in complete:
         run = read_json(workdir / "eval" / name / "run.json", schema.RUN, schema.AGAIN)
         wanted += run["config"]["eval"]["splits"]
-    names = list(dict.fromkeys([*wanted, *(folder.name for folder in folders)]))
+    names = list(dict.fromkeys([*wanted, *folders]))
     return [n for n in names if n in complete], [n for n in names if n not in complete]

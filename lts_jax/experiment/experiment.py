@@ -14,11 +14,11 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import tfds_refcoco
 from lts_jax.config.validation import check_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
 from lts_jax.data.examples import Preprocessing
+from lts_jax.data.sampler import HostShare, TrainingOrder
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import make_mesh, over_shards
@@ -31,9 +31,9 @@ from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained.bert import read_word_pieces
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
-from tfds_refcoco.records.reader import Dataset, Split
-
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+from tfds_refcoco.records.joint import JointDataset, open_datasets
+from tfds_refcoco.records.reader import Dataset
+from tfds_refcoco.records.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +77,17 @@ class Experiment:
         one_after_another(lambda: datasets.build_if_missing(data.dataset, Path(data.dir), raw))
 
     @cached_property
-    def dataset(self) -> Dataset:
-        """The dataset; raises tfds_refcoco.DataError if it is missing or damaged."""
-        return tfds_refcoco.open_dataset(Path(self.config.data.dir), self.config.data.dataset)
+    def dataset(self) -> Dataset | JointDataset:
+        """The dataset, or several; raises tfds_refcoco.DataError if one is missing or damaged."""
+        data = self.config.data
+        return open_datasets(
+            Path(data.dir), data.dataset, data.train_split, allow_leaks=data.allow_leaks
+        )
+
+    @property
+    def best_splits(self) -> list[str]:
+        """The splits whose mean oIoU chooses the best checkpoint."""
+        return [name.strip() for name in self.config.eval.best_split.split(",")]
 
     @cached_property
     def train_split(self) -> Split:
@@ -110,17 +118,26 @@ class Experiment:
             hide_sentence=data.hide_sentence,
         )
 
+    @cached_property
+    def training_order(self) -> TrainingOrder:
+        """The rows of the training split's index, in the order of training."""
+        train = self.config.train
+        return pipeline.training_order(
+            self.train_split,
+            self.config.seed,
+            train.epoch_unit,
+            train.sentences_per_image,
+            self.config.data.mix,
+        )
+
     def train_batches(self) -> grain.DatasetIterator:
         """Returns this process's part of the endless training batches."""
-        train = self.config.train
         batches = pipeline.train_batches(
             self.train_split,
+            self.training_order,
             self.preprocessing,
-            batch_size=train.batch_size,
-            seed=self.config.seed,
-            epoch_unit=train.epoch_unit,
+            batch_size=self.config.train.batch_size,
             threads=self.config.data.threads,
-            per_image=train.sentences_per_image,
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
@@ -128,28 +145,15 @@ class Experiment:
 
     def sentence_ids(self, step: int) -> list[int]:
         """Returns the `sent_id`s of the batch of a step, counted from 1."""
-        train = self.config.train
-        rows = pipeline.rows_of_batch(
-            self.train_split,
-            self.config.seed,
-            train.epoch_unit,
-            train.batch_size,
-            step - 1,
-            train.sentences_per_image,
-        )
-        ids: list[int] = self.train_split.index.sent_id[rows].tolist()
-        return ids
+        rows = HostShare(self.training_order, self.config.train.batch_size)[step - 1]
+        return [int(i) for i in self.train_split.index.sent_id[rows]]
 
     # ---- Schedule
 
     @cached_property
     def steps_per_epoch(self) -> float:
         """Training steps in an epoch."""
-        train = self.config.train
-        examples = pipeline.epoch_length(
-            self.train_split, train.epoch_unit, train.sentences_per_image
-        )
-        return float(examples / train.batch_size)
+        return self.training_order.epoch_length / float(self.config.train.batch_size)
 
     @cached_property
     def timetable(self) -> Timetable:
@@ -181,7 +185,7 @@ class Experiment:
             for name, value in self.config.model.items()
             if name in LTS.__dataclass_fields__
         }
-        fields["dtype"] = _DTYPES[self.config.model.dtype]
+        fields["dtype"] = jnp.dtype(self.config.model.dtype)
         fields["text_encoder"] = self.config.model.text
         fields["image_encoder"] = backbone = self.config.model.backbone
         fields["backbone_width"] = fields["backbone_width"] or BACKBONES[backbone].width
@@ -290,7 +294,7 @@ class Experiment:
         words = self.vocabulary.words
         return {
             "config": plain_config(self.config),
-            "data": datasets.describe_split(split),
+            "data": datasets.describe_split(split) | datasets.describe_joint(self.dataset),
             "vocabulary": {
                 "words": len(words),
                 "sha256": hashlib.sha256("\n".join(words).encode()).hexdigest(),

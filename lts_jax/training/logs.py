@@ -17,7 +17,9 @@ from lts_jax.evaluation.schema import log_line
 from lts_jax.io.console import format_table
 from lts_jax.io.files import name_in_errors, write_text
 from lts_jax.io.json_files import read_json_lines
-from tfds_refcoco.records.reader import Dataset, Split
+from tfds_refcoco.records.joint import JointDataset
+from tfds_refcoco.records.reader import Dataset
+from tfds_refcoco.records.split import Split
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +163,9 @@ class Progress:
 
 
 def log_data(
-    dataset: Dataset, splits: Mapping[str, Split], vocabulary: Vocabulary | WordPieces
+    dataset: Dataset | JointDataset,
+    splits: Mapping[str, Split],
+    vocabulary: Vocabulary | WordPieces,
 ) -> None:
     """Logs what splits hold, by name, and how much of it the vocabulary knows."""
     rows = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import shared_values
@@ -19,7 +20,7 @@ from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
 from lts_jax.experiment.arithmetic import warn_if_changed
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
-from lts_jax.state.checkpoint_files import check_path
+from lts_jax.state.checkpoint_files import BEST_METRIC, check_path
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.divergence import LossGuard
@@ -94,9 +95,11 @@ def train_loop(
     progress = Progress(total, config.train.batch_size)
     guard = LossGuard(experiment.sentence_ids, lambda: checkpoints.latest_step)
     pace = Pace(stop, config.checkpoint.every_minutes)
-    split = experiment.dataset.split(config.eval.best_split)
-    evaluator = Evaluator.from_experiment(experiment, split)
-    validation = Validation(experiment, evaluator, checkpoints, writer, progress, stop)
+    evaluators = {
+        name: Evaluator.from_experiment(experiment, experiment.dataset.split(name))
+        for name in experiment.best_splits
+    }
+    validation = Validation(experiment, evaluators, checkpoints, writer, progress, stop)
     if start and timetable.evaluates_after(start) and not checkpoints.scored(start):
         validation.evaluate(start, state)
     for step in range(start + 1, total + 1):
@@ -128,7 +131,7 @@ class Validation:
     """Evaluates `eval.best_split` during training, which scores the step's checkpoint."""
 
     experiment: Experiment
-    evaluator: Evaluator
+    evaluators: dict[str, Evaluator]
     checkpoints: Checkpoints
     writer: MetricWriter
     progress: Progress
@@ -138,14 +141,17 @@ class Validation:
         """Evaluates a state that was just saved."""
         self.stop.evaluating(lambda: self.checkpoints.saving)
         experiment = self.experiment
-        name = experiment.config.eval.best_split
         with self.progress.paused():
             network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
-            metrics = self.evaluator.scores(network)
-            names = (*METRIC_NAMES, *GENERALIZED)
-            known = {k: metrics[k] for k in names if metrics.get(k) is not None}
-            shown = [k for k in ("oiou", "miou", "pointing") if k in known]
-            line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
-            logger.info("step %d  %s: %s", step, name, line)
-            self.writer.write(step, {f"{name}/{k}": v for k, v in known.items()})
-            self.checkpoints.score(step, metrics)
+            of_splits = {name: x.scores(network) for name, x in self.evaluators.items()}
+            scalars: dict[str, float] = {}
+            for name, metrics in of_splits.items():
+                names = (*METRIC_NAMES, *GENERALIZED)
+                known = {k: metrics[k] for k in names if metrics.get(k) is not None}
+                shown = [k for k in ("oiou", "miou", "pointing") if k in known]
+                line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
+                logger.info("step %d  %s: %s", step, name, line)
+                scalars |= {f"{name}/{k}": v for k, v in known.items()}
+            self.writer.write(step, scalars)
+            score = {BEST_METRIC: float(np.mean([x[BEST_METRIC] for x in of_splits.values()]))}
+            self.checkpoints.score(step, metrics if len(of_splits) == 1 else of_splits | score)

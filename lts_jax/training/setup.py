@@ -9,6 +9,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_data, check_same_run
+from lts_jax.data.datasets import describe_joint, warn_of_leaks
 from lts_jax.distributed.mesh import check_batch_size
 from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import ConfigError
@@ -18,7 +19,7 @@ from lts_jax.state.fallback import read_newest
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.initialization import fill
 from lts_jax.training.logs import log_data
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,18 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     """
     config, dataset = experiment.config, experiment.dataset
     name = config.data.train_split + (" (listed)" if config.data.train_images else "")
-    evaluated = [config.eval.best_split, *config.eval.splits]
+    evaluated = [*experiment.best_splits, *config.eval.splits]
     splits = {name: experiment.train_split} | {name: dataset.split(name) for name in evaluated}
     log_data(dataset, splits, experiment.vocabulary)
-    _check_targets(experiment.train_split, dataset.split(config.eval.best_split), config.data)
+    for name, kept in describe_joint(dataset).get("sets", {}).items():
+        logger.info(
+            "%s: %d images, %d sentences trained on; %d and %d left out, as a set holds them out",
+            *(name, kept["images"], kept["sentences"]),
+            *(kept["dropped_images"], kept["dropped_sentences"]),
+        )
+    warn_of_leaks(dataset)
+    for name in experiment.best_splits:
+        _check_targets(experiment.train_split, dataset.split(name), config.data)
     train = config.train
     check_batch_size(
         "train.batch_size",

@@ -8,7 +8,7 @@ import numpy as np
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection.findings import NOTE, OK, SKIPPED, Finding, judge
 from tfds_refcoco.inspection.published import DISJOINT_BY_IMAGE
-from tfds_refcoco.records.layout import read_build
+from tfds_refcoco.records.pictures import image_ids, pictures, same_ids
 from tfds_refcoco.records.reader import Dataset
 
 _NAMED = 8  # shared pictures named in a finding
@@ -83,12 +83,6 @@ def find_overlap(held_out: Dataset, training: Dataset) -> Finding:
     return Finding(training.name, what, NOTE, summary, tuple(details))
 
 
-def _same_ids(one: Dataset, other: Dataset) -> bool:
-    """Whether the image ids of the two sets mean the same images."""
-    own = {"shapes", "custom"}
-    return one.name == other.name or not own & {one.name, other.name}
-
-
 def _shared(
     one: Dataset, its: Sequence[str], other: Dataset, others: Sequence[str]
 ) -> set[tuple[str, int]]:
@@ -98,7 +92,7 @@ def _shared(
       ("id", image id) of an image that they share by its id, ("picture", `Index.picture`) of one
       that they share by its bytes alone.
     """
-    ids = image_ids(one, its) & image_ids(other, others) if _same_ids(one, other) else set()
+    ids = image_ids(one, its) & image_ids(other, others) if same_ids(one, other) else set()
     mine, theirs = pictures(one, its), pictures(other, others)
     by_bytes = {mine[picture] for picture in mine.keys() & theirs.keys()} - ids
     return {("id", i) for i in ids} | {("picture", i) for i in by_bytes}
@@ -128,52 +122,3 @@ def _name(built: Dataset, split: str, number: int) -> str:
     except (DataError, IndexError):  # a damaged set is another finding
         return f"record {number}"
     return f"{record['file_name']} (image id {record['image_id']})"
-
-
-def image_ids(built: Dataset, splits: Sequence[str]) -> set[int]:
-    """Returns the ids of the images of the splits."""
-    return set().union(*(built.split(name).index.image_id.tolist() for name in splits))
-
-
-def pictures(built: Dataset, splits: Sequence[str]) -> dict[int, int]:
-    """Returns an image id for each picture, see `Index.picture`, of the splits."""
-    indices = [built.split(name).index for name in splits]
-    return {
-        picture: image_id
-        for index in indices
-        for picture, image_id in zip(index.picture.tolist(), index.image_id.tolist(), strict=True)
-    }
-
-
-def leak_free(
-    training: Dataset, others: Sequence[Dataset], held_out: set[int]
-) -> tuple[list[int], list[str]]:
-    """Returns the ids of train's images that no set holds out, and doubts about that.
-
-    An image is held out if its bytes are, under whatever id, or its id in a set of COCO's.
-
-    Args:
-      training: has a split train.
-      others: whose every other split is held out; may hold `training` itself.
-      held_out: further ids.
-
-    Raises:
-      DataError: there is no split train, or nothing is left of it.
-    """
-    if "train" not in training.splits:
-        raise DataError(f"{training.path}: no split train was built.")
-    index = training.split("train").index
-    dropped, doubts = set(held_out), []
-    for other in others:
-        splits = [name for name in other.splits if name != "train"]
-        if _same_ids(other, training):
-            dropped |= image_ids(other, splits)
-        theirs = list(pictures(other, splits))
-        dropped |= set(index.image_id[np.isin(index.picture, theirs)].tolist())
-        said = read_build(other.path)
-        if said["options"]["splits"] or said["options"]["max_images"] or said["skipped"]:
-            doubts.append(f"{other.name} was built in part: more of its images may be held out")
-    kept = image_ids(training, ("train",)) - dropped
-    if not kept:
-        raise DataError(f"{training.name}: every image of train is held out somewhere.")
-    return sorted(kept), doubts

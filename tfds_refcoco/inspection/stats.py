@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tfds_refcoco.records.reader import Dataset, Split
+from tfds_refcoco.records.reader import Dataset
+from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 
 _LONG = (15, 20)  # words, at which LTS cuts sentences of RefCOCO and of RefCOCOg

@@ -8,7 +8,8 @@ from tqdm import tqdm
 from tfds_refcoco import masks
 from tfds_refcoco.console import progress_stream
 from tfds_refcoco.records.layout import Counts, Index, picture_of, split_lengths, write_index
-from tfds_refcoco.records.reader import Split, sentence_mask
+from tfds_refcoco.records.reader import sentence_mask
+from tfds_refcoco.records.split import Part, Split
 from tfds_refcoco.records.types import Record
 
 Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str, str]  # as `Index`
@@ -17,7 +18,7 @@ Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str, str
 def write_indices(path: Path, progress: bool) -> None:
     """Writes the index of each split of the build at `path`."""
     for name in split_lengths(path):
-        split = Split(path, (name,))
+        split = Split((Part(path, name),))
         rows: list[Row] = []
         ratios: list[float] = []
         numbers = range(len(split))

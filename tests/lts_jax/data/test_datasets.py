@@ -34,8 +34,10 @@ def test_training_on_listed_images(tiny_config_factory, tmp_path):
     assert part.index.sent_id.tolist() == whole.index.sent_id[rows].tolist()
     assert part.index.text == [whole.index.text[i] for i in rows]
     assert (part.counts.images, part.counts.sentences) == (2, len(rows))
-    assert pipeline.epoch_length(part, "sentences") == len(rows)
-    assert pipeline.epoch_length(part, "refs") == len(set(part.index.ref_id.tolist()))
+    assert pipeline.training_order(part).epoch_length == len(rows)
+    assert pipeline.training_order(part, unit="refs").epoch_length == len(
+        set(part.index.ref_id.tolist())
+    )
     for row in range(len(rows)):  # the index still names the right records
         record = part.record(int(part.index.record[row]))
         assert record["sentences"]["sent"][part.index.sentence[row]] == part.index.text[row]

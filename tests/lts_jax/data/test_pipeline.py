@@ -5,10 +5,10 @@ import pytest
 
 from lts_jax.data import buckets, pipeline
 from lts_jax.data.examples import Preprocessing, read_mask
-from lts_jax.data.sampler import TrainingOrder
+from lts_jax.data.sampler import HostShare, TrainingOrder
 from lts_jax.data.vocabulary import UNKNOWN, Vocabulary
 from lts_jax.errors import ConfigError
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +21,12 @@ def make_preprocessing(split, **changes):
     return Preprocessing(vocabulary, image_size=64, max_words=12, **changes)
 
 
-def loader(split, *, seed=0, unit="sentences", threads=2, batch_size=4, **of_host):
+def loader(split, *, seed=0, unit="sentences", per_image=1, threads=2, batch_size=4, **of_host):
     return pipeline.train_batches(
         split,
+        pipeline.training_order(split, seed, unit, per_image),
         make_preprocessing(split),
         batch_size=batch_size,
-        seed=seed,
-        epoch_unit=unit,
         threads=threads,
         **of_host,
     )
@@ -89,7 +88,7 @@ def test_sentences_of_an_image_share_it(train, unit):
     n = order.epoch_length // 12 + 2
     options = {"seed": 4, "unit": unit, "batch_size": 12, "per_image": 3}
     for number, batch in enumerate(batches(train, n, **options)):
-        rows = pipeline.rows_of_batch(train, 4, unit, 12, number, per_image=3)
+        rows = HostShare(order, 12)[number]
         assert rows == [order[12 * number + i] for i in range(12)]
         assert len(batch["image"]) == 4
         expected = [preprocessing.train_batch(train, [row]) for row in rows]
@@ -120,7 +119,7 @@ def test_hosts_together_read_what_one_reads(train, hosts, per_image):
 
 def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
     read = []
-    train = Split(train.path, train.names)  # threads of other tests may still read the other one
+    train = Split(train.parts)  # threads of other tests may still read the other one
     record = train.record
     monkeypatch.setattr(train, "record", lambda n: read.append(n) or record(n))
     dataset = loader(train, batch_size=12, host=2, hosts=3, threads=1)
@@ -139,7 +138,7 @@ def test_a_batch_that_does_not_divide_over_the_hosts_is_an_error(train):
 
 
 def test_an_epoch_of_refs_has_one_sentence_of_each(train):
-    n = pipeline.epoch_length(train, "refs")
+    n = pipeline.training_order(train, unit="refs").epoch_length
     assert n == train.counts.refs == len(np.unique(train.index.ref_id))
     refs_of = {}
     vocabulary = Vocabulary.build(train.index.text)
@@ -159,7 +158,7 @@ def test_an_epoch_of_refs_has_one_sentence_of_each(train):
 @pytest.mark.parametrize("unit", ["sentences", "refs"])
 def test_iterator_goes_on_from_its_state(train, unit):
     first = iter(loader(train, seed=3, unit=unit, threads=3, batch_size=12))
-    per_epoch = pipeline.epoch_length(train, unit) // 12
+    per_epoch = pipeline.training_order(train, unit=unit).epoch_length // 12
     for _ in range(per_epoch - 1):
         next(first)
     state = first.get_state()

@@ -103,3 +103,36 @@ def test_hosts_in_a_row_are_the_batches_of_one(hosts):
     for batch in range(5):
         together = [row for share in shares for row in share[batch]]
         assert together == [order[batch * 12 + i] for i in range(12)]
+
+
+DATASET = (REF_ID > 7).astype(int)  # refs 2, 3 and 7 in eight sentences, refs 9 and 11 in three
+
+
+def stated_mix(seed, epoch, unit, mix):
+    """The same for sets: each has its share, of things in the order of the first draws."""
+    draws = np.random.PCG64([seed, epoch])
+    refs = REF_ID if unit == "refs" else np.arange(len(REF_ID))
+    things = [np.flatnonzero(refs == ref).tolist() for ref in sorted(set(refs.tolist()))]
+    keys, choices = draws.random_raw(2 * len(things)).reshape(2, -1).tolist()
+    of_set = {0: [], 1: []}
+    for _, thing in sorted(zip(keys, things, strict=True)):
+        of_set[int(DATASET[thing[0]])].append(thing)
+    first = round(len(things) * mix[0] / sum(mix))
+    taken = list(itertools.islice(itertools.cycle(of_set[0]), first))
+    taken += itertools.islice(itertools.cycle(of_set[1]), len(things) - first)
+    rows = [thing[choice % len(thing)] for thing, choice in zip(taken, choices, strict=True)]
+    return [rows[i] for i in np.argsort(draws.random_raw(len(rows)))]
+
+
+@pytest.mark.parametrize("unit", ["sentences", "refs"])
+@pytest.mark.parametrize("mix", [(1, 1), (0.1, 0.9), (5.0, 1e-3), (8, 3)])
+def test_order_of_a_mix_is_the_stated_one(unit, mix):
+    order = TrainingOrder(REF_ID, 5, unit, IMAGE, dataset=DATASET, mix=mix)
+    n = order.epoch_length
+    assert n == (11 if unit == "sentences" else 5)
+    expected = [row for epoch in range(5) for row in stated_mix(5, epoch, unit, mix)]
+    assert [order[i] for i in range(len(expected))] == expected
+    # A set's sentences come equally often, but for one.
+    if unit == "sentences":
+        times = np.bincount(expected[:n], minlength=n)
+        assert all(np.ptp(times[k == DATASET]) <= 1 for k in (0, 1))

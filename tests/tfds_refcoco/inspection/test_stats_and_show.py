@@ -12,7 +12,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.inspection.show import draw_record
 from tfds_refcoco.inspection.stats import describe
 from tfds_refcoco.masks import decode
-from tfds_refcoco.records.reader import Split
+from tfds_refcoco.records.split import Split
 
 
 @pytest.fixture

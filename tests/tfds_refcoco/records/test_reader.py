@@ -37,7 +37,7 @@ def test_index_agrees_with_the_records(built):
 
 def test_records_are_what_tfds_reads(built):
     split = built.split("train")
-    source = tfds.builder_from_directory(split.path).as_data_source(
+    source = tfds.builder_from_directory(built.path).as_data_source(
         "train", decoders={"image": tfds.decode.SkipDecoding()}
     )
     for number, expected in enumerate(source):

@@ -1,0 +1,49 @@
+"""Batches of several sets, whose pictures are in part the same."""
+
+import numpy as np
+import pytest
+
+import tfds_refcoco
+from lts_jax.data import pipeline
+from lts_jax.data.sampler import HostShare
+from tests.helpers import write_custom
+from tests.lts_jax.data.test_pipeline import assert_same, make_preprocessing
+from tfds_refcoco.records.joint import open_datasets
+
+
+@pytest.fixture(scope="module")
+def train(shapes_dir, tmp_path_factory):
+    """The train split of `shapes`, and 5 of its pictures with sentences of a custom set."""
+    out = tmp_path_factory.mktemp("joint") / "data"
+    (out / "tfds_refcoco").mkdir(parents=True)
+    (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")
+    shapes = tfds_refcoco.open_dataset(out, "shapes")
+    write_custom(out / "raw", shapes.split("train"), {"train": range(3, 8)}, sentences=4)
+    tfds_refcoco.build("custom", out, out / "raw", progress=False)
+    return open_datasets(out, "shapes+custom").split("train")
+
+
+def test_sentences_of_both_sets_share_a_picture(train):
+    preprocessing = make_preprocessing(train)
+    order = pipeline.training_order(train, seed=2, per_image=3)
+    batches = iter(pipeline.train_batches(train, order, preprocessing, batch_size=12, threads=2))
+    mixed = 0
+    for number in range(2 * order.epoch_length // 12):
+        rows, batch = HostShare(order, 12)[number], next(batches)
+        assert len(batch["image"]) == 4
+        alone = [preprocessing.train_batch(train, [row]) for row in rows]
+        assert_same(
+            [batch | {"image": np.repeat(batch["image"], 3, axis=0)}],
+            [{name: np.concatenate([one[name] for one in alone]) for name in batch}],
+        )
+        mixed += sum(len(set(of)) > 1 for of in np.split(train.dataset[rows], 4))
+    assert mixed > 2
+
+
+def test_each_sentence_once_an_epoch_and_by_weight(train):
+    n = len(train.index)
+    order = pipeline.training_order(train)
+    assert sorted(order[i] for i in range(n)) == list(range(n))
+    order = pipeline.training_order(train, mix=(1.0, 3.0))
+    of_custom = sum(int(train.dataset[order[i]]) for i in range(n))
+    assert order.epoch_length == n and of_custom == n - round(n / 4)

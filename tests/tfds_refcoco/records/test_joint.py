@@ -1,0 +1,111 @@
+"""Several sets as one: what is left out, and what the sentences are."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import tfds_refcoco
+from tfds_refcoco import DataError
+from tfds_refcoco.records.joint import Kept, open_datasets
+
+BOX = [[2, 3, 12, 3, 12, 11, 2, 11]]
+
+
+@pytest.fixture
+def two(raw_set, tmp_path):
+    """refcoco_unc with train 0, 1 and val 2, three sentences about each picture.
+
+    And custom, with one about each: train 2, 1, 9 and val 0, under other names.
+    """
+    raw, out = raw_set.write(tmp_path / "raw"), tmp_path / "data"
+    photos = raw / "images" / "train2014"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    images = []
+    for number, split in ((2, "train"), (1, "train"), (9, "train"), (0, "val")):
+        name = f"{number}.jpg"
+        if number == 9:
+            whole = (photos / "COCO_train2014_000000000001.jpg").read_bytes()
+            (mine / name).write_bytes(whole[:-2] + b"\xff\xfe\x00\x04hi\xff\xd9")  # a comment
+        else:
+            (mine / name).write_bytes((photos / f"COCO_train2014_{number:012d}.jpg").read_bytes())
+        images.append(
+            {
+                "file": name,
+                "split": split,
+                "objects": [{"mask": {"polygons": BOX}, "category": "thing"}],
+                "sentences": [{"text": f"thing {number}", "objects": [0]}],
+            }
+        )
+    (mine / "custom.json").write_text(json.dumps({"images": images}))
+    tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
+    tfds_refcoco.build("custom", out, mine, progress=False)
+    return out
+
+
+def test_what_one_holds_out_no_other_trains_on(two):
+    joint = open_datasets(two, "refcoco_unc+custom")
+    train = joint.split("train")
+    names = [train.record(int(n))["file_name"] for n in np.unique(train.index.record)]
+    assert names == ["COCO_train2014_000000000001.jpg", "1.jpg", "9.jpg"]
+    assert train.names == ("refcoco_unc/train", "custom/train")
+    assert joint.kept == {
+        "refcoco_unc": Kept(1, 3, 1, 3, 0),
+        "custom": Kept(2, 2, 1, 1, 0),
+    }
+    assert train.counts.sentences == len(train.index) == 5
+    assert train.counts.images == 2  # the picture that both have counts once
+
+
+def test_held_out_pictures_on_demand(two):
+    joint = open_datasets(two, "refcoco_unc+custom", allow_leaks=True)
+    assert joint.split("train").counts.images == 4
+    assert joint.kept == {"refcoco_unc": Kept(2, 6, 0, 0, 1), "custom": Kept(3, 3, 0, 0, 1)}
+
+
+def test_rows_are_those_of_the_sets(two):
+    joint = open_datasets(two, "custom+refcoco_unc")
+    train = joint.split("train")
+    index = train.index
+    assert train.dataset.tolist() == [0, 0, 1, 1, 1]
+    assert [train.datasets[i] for i in (0, 1)] == ["custom", "refcoco_unc"]
+    own = tfds_refcoco.open_dataset(two, "refcoco_unc").split("train").index
+    assert index.text[2:] == own.text[3:]
+    np.testing.assert_array_equal(index.sent_id[2:], own.sent_id[3:])
+    # One object of one set is no object of the other, whatever their numbers.
+    assert len(set(index.ref_id[:2]) | set(index.ref_id[2:])) == 2 + len(set(own.ref_id[3:]))
+    # Picture 1 is one image, with sentences of both sets.
+    assert train.image.tolist() == [1, 2, 1, 1, 1]
+    again = pickle.loads(pickle.dumps(train))
+    assert again.index.text == index.text and again.names == train.names
+
+
+def test_other_splits_have_their_sets_name(two):
+    joint = open_datasets(two, "refcoco_unc+custom")
+    assert joint.splits == (
+        "refcoco_unc/train",
+        "refcoco_unc/val",
+        "custom/train",
+        "custom/val",
+    )
+    assert joint.split("custom/val").index.text == ["thing 0"]
+    both = joint.split("custom/val+refcoco_unc/val")
+    assert both.counts.sentences == 4 and both.index.text[0] == "thing 0"
+    for name, said in (
+        ("val", "has no split 'val', it has train of all, and refcoco_unc/train, refcoco_unc/val"),
+        ("custom/test", "has no split 'custom/test'"),
+        ("custom/val+custom/val", "names a split twice"),
+    ):
+        with pytest.raises(DataError, match=said):
+            joint.split(name)
+    with pytest.raises(DataError, match="names a set twice"):
+        open_datasets(two, "custom+custom")
+    with pytest.raises(DataError, match="shapes is not built"):
+        open_datasets(two, "custom+shapes")
+
+
+def test_a_set_of_which_nothing_is_left(two):
+    with pytest.raises(DataError, match="refcoco_unc: every image of val is held out somewhere"):
+        open_datasets(two, "refcoco_unc+custom", "val").split("val")
