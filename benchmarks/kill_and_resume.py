@@ -42,8 +42,8 @@ SAMPLE_S = 5.0
 PACKAGES = ("jax", "orbax-checkpoint", "grain")
 SPEEDS = ("train/steps_per_second", "train/sentences_per_second")
 BELONGS = re.compile(
-    r"(eval/\w+/)?\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
-    r"|eval/\w+/(metrics|predictions|analysis|run)\.json|eval/\w+/(gallery\.png|heatmaps\.npz)"
+    r"(eval/(\w+/)+)?\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
+    r"|eval/(\w+/)+(metrics|predictions|analysis|run)\.json|eval/(\w+/)+(gallery\.png|heatmaps\.npz)"
 )
 
 
@@ -166,7 +166,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     (step_a, leaves_a), (step_b, leaves_b) = last_state(a), last_state(b)
     same = [x.tobytes() == y.tobytes() for x, y in zip(leaves_a, leaves_b, strict=True)]
     lines_a, lines_b = scalars(a), scalars(b)
-    names = sorted(p.relative_to(a) for p in a.glob("eval/*/*.json") if p.name != "run.json")
+    names = sorted(p.relative_to(a) for p in a.glob("eval/**/*.json") if p.name != "run.json")
     return {
         "last_step": [step_a, step_b],
         "arrays": len(same),

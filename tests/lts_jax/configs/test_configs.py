@@ -16,8 +16,8 @@ from lts_jax.configs.variants import OURS, VARIANTS
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.experiment.experiment import Experiment
 
-CONFIGS = ("mini_refcoco", "refcoco", "refcocog", "refcocoplus", "shapes")
-FULL_SIZE = ("refcoco", "refcocog", "refcocoplus")
+CONFIGS = ("joint", "mini_refcoco", "refcoco", "refcocog", "refcocoplus", "shapes")
+FULL_SIZE = ("joint", "refcoco", "refcocog", "refcocoplus")
 
 # Parameters by part at full size with a vocabulary of 100 words, added up by hand:
 BACKBONE = 56_322_784  # Darknet53 41,609,928 - 1,025,000 (its classifier), neck 15,737,856
@@ -73,7 +73,7 @@ def test_parameters_are_counted_for_every_variant():
     ("name", "variant"),
     [
         pytest.param(name, variant, marks=[] if quick else [pytest.mark.slow])
-        for name in CONFIGS
+        for name in ("mini_refcoco", "refcoco", "shapes")
         for variant in VARIANTS
         for quick in [variant == "lts" or (name == "refcoco" and variant in GOLDEN)]
     ],
@@ -99,10 +99,20 @@ def test_config_builds_its_network(name, variant):
         assert outputs.heatmap is None
     else:
         assert outputs.heatmap.shape == (2, config.model.rounds, size // 8, size // 8)
-    if name in FULL_SIZE:
+    if name == "refcoco":
         of_words = words if variant == "word_filter" else 0
         counted = parameter_overview.count_parameters(variables["params"])
         assert counted == PARAMETERS[variant] + of_words
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_configs_of_full_size_have_one_network(name, variant):
+    config, refcoco = load(name, variant), load("refcoco", variant)
+    check_config(config)
+    assert fields(config) == fields(refcoco)
+    assert config.model == refcoco.model
+    assert config.data.image_size == refcoco.data.image_size
 
 
 @pytest.mark.parametrize("variant", OURS)

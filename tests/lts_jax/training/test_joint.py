@@ -1,0 +1,92 @@
+"""Training on several sets: killed at random, on one and on two processes, and going on."""
+
+import json
+import random
+import signal
+import socket
+import sys
+
+import pytest
+
+import tfds_refcoco
+from benchmarks.kill_and_resume import Life, compare, log
+from tests.helpers import write_custom
+from tests.lts_jax.helpers.recorded import as_flags
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def joint_config(shapes_dir, tiny_config_factory, tmp_path_factory):
+    """`shapes`, and a custom set that holds four of its pictures out and trains on others."""
+    out = tmp_path_factory.mktemp("joint") / "data"
+    (out / "tfds_refcoco").mkdir(parents=True)
+    (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")
+    shapes = tfds_refcoco.open_dataset(out, "shapes").split("train")
+    write_custom(out / "raw", shapes, {"train": range(8), "val": range(20, 24)}, sentences=3)
+    tfds_refcoco.build("custom", out, out / "raw", progress=False)
+    config = tiny_config_factory()
+    config.data.dir = str(out)
+    config.data.dataset = "shapes+custom"
+    config.data.threads = 1
+    config.eval.splits = ("custom/val",)
+    config.eval.best_split = "shapes/val,custom/val"
+    config.train.epochs = 0.5
+    config.train.drop_epochs = (0.4,)
+    config.eval.every_epochs = 0.25
+    config.checkpoint.every_minutes = 1e-6  # after every step
+    return config
+
+
+@pytest.fixture
+def lives(joint_config, repo_root, monkeypatch):
+    """Starts the run in a workdir, on some processes."""
+    monkeypatch.chdir(repo_root)
+
+    def start(workdir, processes):
+        command = [sys.executable, "-m", "lts_jax.main", "--config=configs/shapes.py"]
+        command += [f"--workdir={workdir}", *as_flags(joint_config)]
+        if processes == 1:
+            return [Life(command, log(workdir))]
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        command += [f"--coordinator=localhost:{port}", f"--num_processes={processes}"]
+        return [
+            Life([*command, f"--process_id={k}"], log(workdir).with_suffix(f".{k}.txt"))
+            for k in range(processes)
+        ]
+
+    return start
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_at_random_and_resumed(lives, tmp_path, processes):
+    whole, often = tmp_path / "whole", tmp_path / "often"
+    for life in lives(whole, processes):
+        assert life.end()[0] == 0, life.said
+    rng = random.Random(processes)
+    for said in ("step 3/", "first step in"):
+        running = lives(often, processes)
+        assert running[0].wait_for(said), running[0].said
+        assert not running[0].ended_after(rng.uniform(0, 1.5)), running[0].said
+        for life in running:
+            life.end(signal.SIGKILL)
+    running = lives(often, processes)
+    for life in running:
+        assert life.end()[0] == 0, life.said
+    assert "resumed from step" in running[0].said
+    found = compare(whole, often)
+    assert found.pop("stray_files") == [] and found.pop("evaluation_files") == 3
+    assert found.pop("last_step")[0] > 5
+    assert all(found.values()), found
+
+    run = json.loads((often / "run.json").read_text())
+    assert run["data"]["sets"]["shapes"]["dropped_images"] == 4
+    assert run["data"]["sets"]["custom"]["dropped_images"] == 0
+    lines = [json.loads(line) for line in (often / "metrics.jsonl").read_text().splitlines()]
+    assert all(
+        ("shapes/val/oiou" in line) == ("custom/val/oiou" in line) for line in lines
+    ) and any("custom/val/oiou" in line for line in lines)
+    assert (often / "eval" / "custom" / "val" / "metrics.json").exists()
