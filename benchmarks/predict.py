@@ -29,7 +29,7 @@ def of_command(workdir: Path, image: Path) -> dict[str, Any]:
     """Times the command with an empty and with a filled compilation cache."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lts_jax", "predict", f"--out={folder}/out"]
+        command = [sys.executable, "-m", "lts_jax", "predict", f"--out={folder}/out", "--overwrite"]
         command += [f"--workdir={workdir}", f"--image={image}", f"--text={TEXTS[0]}"]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         for name in ("empty cache", "filled cache"):

@@ -56,6 +56,7 @@ def make_report(
         "paper_dataset": numbers.FAMILY_NAMES[family],
         "comparable": own and not partial,
         "partial_splits": partial,
+        "leaks": config.data.allow_leaks,
         "splits": list(config.eval.splits),
         "epochs": config.train.epochs,
         "rows": [],
@@ -106,6 +107,8 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
         "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
     ]
+    if report["leaks"]:
+        notes.append("Trained on images that one of the data sets holds out (data.allow_leaks).")
     if report["partial_splits"]:
         notes.append(
             f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated with "

@@ -62,7 +62,7 @@ def test_real_runs(repo_root, shapes_dir, tmp_path):
             *sizes,
         ),
     ]
-    out = command(repo_root, *args, XLA_FLAGS="--xla_backend_optimization_level=0")
+    out = command(repo_root, *args)
     assert out.returncode == 0, out.stderr + out.stdout
     workdir = tmp_path / "lts" / "seed0"
     saved = json.loads((workdir / "eval" / "val" / "run.json").read_text())["config"]
@@ -75,7 +75,7 @@ def test_real_runs(repo_root, shapes_dir, tmp_path):
     assert f"| lts | 1 | {100 * metrics['oiou']:.2f} |" in (tmp_path / "table1.md").read_text()
 
     log = (workdir / "log.txt").stat()
-    out = command(repo_root, *args, XLA_FLAGS="--xla_backend_optimization_level=0")
+    out = command(repo_root, *args)
     assert out.returncode == 0, out.stderr + out.stdout
     assert "1 of 1 runs are finished" in out.stdout
     assert (workdir / "log.txt").stat() == log

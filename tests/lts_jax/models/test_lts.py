@@ -96,5 +96,7 @@ def test_segmenter_works_on_any_features():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2, 10, 7, 23)).astype(np.float32)
     prior = rng.uniform(size=(2, 10, 7)).astype(np.float32)
-    mask, _ = Segmenter().init_with_output(jax.random.key(0), features, prior, train=False)
+    mask, _ = jax.eval_shape(
+        lambda: Segmenter().init_with_output(jax.random.key(0), features, prior, train=False)
+    )
     assert mask.shape == (2, 20, 14)

@@ -12,6 +12,7 @@ from lts_jax.state import train_state
 from lts_jax.steps import losses
 from lts_jax.steps.optimizer import make_optimizer
 from lts_jax.steps.training import StepSettings, compile_train_step
+from tests.lts_jax.helpers.drawn import draw_state
 from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.tiny import TINY
 
@@ -37,10 +38,8 @@ def make_batch(n):
 
 def compiled(model, optimizer, n, **fields):
     """The state before, and the train step."""
-    state = jax.jit(
-        lambda: train_state.init_state(model, optimizer, 0, SIZE, 5),
-        out_shardings=replicated(MESH),
-    )()
+    shapes = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, SIZE, 5))
+    state = jax.device_put(draw_state(shapes), replicated(MESH))
     step = compile_train_step(StepSettings(model, optimizer, 0.1, MESH, **fields))
     return state, step.lower(state, put_batch(make_batch(n), MESH)).compile()
 

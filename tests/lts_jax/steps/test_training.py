@@ -21,6 +21,7 @@ from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.tiny import TINY
 
 MODEL = LTS(vocab_size=9, **TINY)
+SHALLOW = {"backbone_stages": (0, 0, 1, 0, 0), "neck": False}  # compiles in half the time
 OPTIMIZER = make_optimizer(optax.constant_schedule(1e-3))
 QUICK = make_optimizer(optax.constant_schedule(1e-2))
 
@@ -99,8 +100,11 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
     of = np.array([1, 0, 0, 1], np.int32)
     batch = {k: make_batch(4)[k] for k in ("tokens", "length")} | {"image": of}
     truth = np.random.default_rng(1).integers(0, 2, (4, 64, 64)).astype(bool)
-    shapes = jax.eval_shape(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))
-    state = draw_state(shapes, mask_gain=3.0)  # masks that depend on the sentence
+    state = jax.jit(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))()
+    # Larger weights, so that the masks depend on the sentence and are far from the threshold.
+    state = state.replace(
+        params=jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
+    )
 
     features = jax.jit(partial(inference.encode, model))(state, images)
     score = jax.jit(partial(score_step, model=model, threshold=0.5, pictures=True))
@@ -179,7 +183,7 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
     mesh = make_mesh(jax.devices()[:devices])
     # In float32, rounding alone changes single gradients by more than a wrong formula might.
     with jax.enable_x64(True), mock.patch.object(jnp, "float32", jnp.float64):
-        model = LTS(vocab_size=9, **(TINY | parts), dtype=jnp.float64)
+        model = LTS(vocab_size=9, **(TINY | SHALLOW | parts), dtype=jnp.float64)
         step = compile_train_step(StepSettings(model, OPTIMIZER, 0.1, mesh, **options))
 
         def train(batch):

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.layers import Dtype
+from tests.lts_jax.helpers.drawn import draw_variables
 from tests.lts_jax.helpers.oracles import relative_error
 
 STAGES = {
@@ -46,7 +47,9 @@ def test_taps(name):
 def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
     image = np.random.default_rng(0).uniform(0, 1, (2, 64, 64, 3)).astype(np.float32)
     plain = narrow(name)
-    variables = plain.init(jax.random.key(0), image, train=False)
+    variables = draw_variables(
+        jax.eval_shape(lambda: plain.init(jax.random.key(0), image, train=False))
+    )
 
     def gradients(model):
         def loss(params):
