@@ -48,7 +48,7 @@ def load(config: ConfigDict, workdir: Path | None) -> Trained:
     if workdir is not None:
         return restore(workdir, make_mesh(), config=config)
     experiment = Experiment(config, make_mesh())
-    return Trained(experiment, experiment.initial_state().network(), 0, {}, {})
+    return Trained(experiment, experiment.initial_state().network(), 0, {}, {}, {})
 
 
 class FirstImages:

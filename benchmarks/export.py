@@ -55,7 +55,7 @@ def make_network(config_file: str, overrides: Sequence[str]) -> Trained:
         )
 
     state = state.replace(batch_stats=statistics_of(variables_of(state), inputs))
-    return Trained(experiment, state, step=0, config={}, weights={})
+    return Trained(experiment, state, step=0, config={}, data={}, weights={})
 
 
 def inputs_of(experiment: Experiment, batch: int, seed: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ TensorBoard shows, and the evaluations; stray files in the workdir are listed. `
 evaluates and saves for so many minutes with random kills, and measures the process's memory.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -186,7 +187,14 @@ def last_state(workdir: Path) -> tuple[int, list[np.ndarray]]:
     """Returns the newest checkpoint's step and arrays."""
     with CheckpointReader(workdir) as checkpoints:
         step = checkpoints.steps[-1]
-    state = ocp.StandardCheckpointer().restore(checkpoints.folder / str(step) / "state")
+    folder = checkpoints.folder / str(step) / "state"
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        tree = handler.metadata(folder).tree
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)  # its devices need not be here
+        args = ocp.args.PyTreeRestore(
+            item=tree, restore_args=jax.tree.map(lambda _: as_numpy, tree)
+        )
+        state = handler.restore(folder, args=args)
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 

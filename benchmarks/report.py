@@ -159,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "step": 1,
         "config": plain_config(config),
         "data": {},
+        "trained_on": {},
         "versions": {"lts_jax": "0", "jax": "0"},
         "devices": "none",
     }

@@ -70,7 +70,7 @@ RATES = Check(
     "must be at most 20 positive whole numbers up to 1,000, each once",
 )
 WEIGHTS = Check(
-    lambda x: all(isinstance(n, int | float) and 0 < n <= 1e6 for n in x),
+    lambda x: all(type(n) in (int, float) and 0 < n <= 1e6 for n in x),
     "must be positive numbers up to 1,000,000",
 )
 INCREASING = Check(

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.configs.default import FIELDS
-from lts_jax.configs.fields import flatten, plain_config
+from lts_jax.configs.fields import SPLITS, flatten, plain_config
 from lts_jax.errors import ConfigError
 
 _TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
@@ -104,28 +104,23 @@ def _check_normalized(values: Mapping[str, Any]) -> None:
 
 def _check_datasets(values: Mapping[str, Any]) -> None:
     """Raises ConfigError where fields do not suit the number of data sets."""
-    names = values["data.dataset"].split("+")
-    mix, splits = values["data.mix"], values["eval.splits"]
-    if mix and len(mix) != len(names):
-        raise ConfigError(
-            f"data.mix={mix} must have a weight for each of {', '.join(names)}, or be ()"
-        )
-    if mix and values["train.sentences_per_image"] > 1:
-        raise ConfigError(
-            f"data.mix={mix} needs train.sentences_per_image=1: an image's sentences may be of "
-            "several sets"
-        )
+    names = [name.strip() for name in values["data.dataset"].split("+")]
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"data.dataset={values['data.dataset']} must be data sets, each once")
+    best = [name.strip() for name in values["eval.best_split"].split(",")]
+    if not SPLITS.accepts(best):
+        raise ConfigError(f"eval.best_split={values['eval.best_split']} {SPLITS.message}")
     if len(names) == 1:
-        if values["data.allow_leaks"]:
-            raise ConfigError("data.allow_leaks is for several datasets, a+b")
         return
-    for field in ("eval.splits", "eval.best_split"):
-        given = splits if field == "eval.splits" else values[field].split(",")
-        for split in given:
-            if "/" not in split:
+    for field, splits in (("eval.splits", values["eval.splits"]), ("eval.best_split", best)):
+        for split in splits:
+            sets = {part.strip().partition("/")[0] for part in split.split("+") if "/" in part}
+            if len(sets) != 1 or split.count("/") <= split.count("+"):
                 raise ConfigError(
-                    f"{field}: name the set of {split!r}, as {names[0].strip()}/{split.strip()}"
+                    f"{field}: {split!r} must be of one set, and name it, as {names[0]}/val"
                 )
+            if not sets <= set(names):
+                raise ConfigError(f"{field}: {split!r} is of none of {', '.join(names)}")
     if values["data.train_images"]:
         raise ConfigError("data.train_images: an image id says nothing in several datasets")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def build_if_missing(name: str, folder: Path, raw: Path | None) -> None:
     Raises:
       tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
     """
-    for part in name.split("+"):
+    for part in map(str.strip, name.split("+")):
         try:
             tfds_refcoco.open_dataset(folder, part)
         except DataError:
@@ -61,15 +62,33 @@ def describe_joint(dataset: Dataset | JointDataset) -> dict[str, Any]:
     """What each of several sets gives to the training split; nothing where there is one set."""
     if not isinstance(dataset, JointDataset):
         return {}
-    return {"sets": {name: dataclasses.asdict(kept) for name, kept in dataset.kept.items()}}
+    sets = {name: dataclasses.asdict(kept) for name, kept in dataset.kept.items()}
+    return {"sets": sets, "doubts": dataset.doubts}
 
 
-def warn_of_leaks(dataset: Dataset | JointDataset) -> None:
-    """Says how many pictures are trained on although a set holds them out, if any."""
-    sets = dataset.kept if isinstance(dataset, JointDataset) else {}
-    if leaked := {name: kept.leaked_images for name, kept in sets.items() if kept.leaked_images}:
-        listed = ", ".join(f"{n:,} of {name}" for name, n in leaked.items())
-        logger.warning("data.allow_leaks: trained on held-out images, %s", listed)
+def log_joint(described: Mapping[str, Any]) -> None:
+    """Logs what `describe_joint` returned: what was left out, and what was not."""
+    for name, kept in described.get("sets", {}).items():
+        logger.info(
+            "%s: %d images, %d sentences trained on; %d and %d left out, as a set holds them out",
+            *(name, kept["images"], kept["sentences"]),
+            *(kept["dropped_images"], kept["dropped_sentences"]),
+        )
+    for doubt in described.get("doubts", []):
+        logger.warning("%s", doubt)
+    warn_of_leaks(described)
+
+
+def warn_of_leaks(described: Mapping[str, Any]) -> None:
+    """Logs how many images were trained on although a set holds them out, if any."""
+    if leaked := leaks(described):
+        logger.warning("data.allow_leaks: trained on held-out images, %s", leaked)
+
+
+def leaks(described: Mapping[str, Any]) -> str:
+    """Lists the images that were trained on although a set holds them out; "" if none."""
+    counts = {k: kept["leaked_images"] for k, kept in described.get("sets", {}).items()}
+    return ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
 
 
 def describe_split(split: Split) -> dict[str, Any]:

@@ -80,10 +80,13 @@ class Preprocessing:
             **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
         }
         for i, row in enumerate(rows):
-            if i == 0 or split.index.record[row] != split.index.record[rows[i - 1]]:
-                record = split.record(int(split.index.record[row]))
+            number = int(split.index.record[row])
             if i % per_image == 0:
-                _, placement = self.image(record, batch["image"][i // per_image])
+                records = {number: split.record(number)}
+                _, placement = self.image(records[number], batch["image"][i // per_image])
+            elif number not in records:
+                records[number] = split.record(number)
+            record = records[number]
             mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
             for k in (4, 8):
                 batch[f"truth{k}"][i] = image_ops.fit_mask(mask, placement, size, k)

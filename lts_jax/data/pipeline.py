@@ -9,6 +9,7 @@ import numpy as np
 from lts_jax.config.validation import check_divides
 from lts_jax.data.examples import Batch, Preprocessing
 from lts_jax.data.sampler import EpochUnit, HostShare, TrainingOrder
+from lts_jax.errors import ConfigError
 from tfds_refcoco.records.split import Split
 
 
@@ -29,7 +30,16 @@ def training_order(
     per_image: int = 1,
     mix: Sequence[float] = (),
 ) -> TrainingOrder:
-    """The order in which the rows of a split's index are trained on; see `TrainingOrder`."""
+    """The order in which the rows of a split's index are trained on; see `TrainingOrder`.
+
+    Raises:
+      ConfigError: `mix` does not suit the split's data sets.
+    """
+    if mix and (len(mix) != len(split.datasets) or per_image > 1):
+        raise ConfigError(
+            f"data.mix={tuple(mix)} must have a weight for each of {', '.join(split.datasets)}; it "
+            "needs train.sentences_per_image=1: an image's sentences may be of several sets"
+        )
     dataset = split.dataset if mix else None
     return TrainingOrder(split.index.ref_id, seed, unit, split.image, per_image, dataset, mix)
 

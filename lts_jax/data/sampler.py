@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from lts_jax.errors import ConfigError
+
 EpochUnit = Literal["sentences", "refs"]
 
 
@@ -78,6 +80,8 @@ class TrainingOrder:
             # As many as there are, by the weights, whatever rounding does.
             ends = np.round(np.cumsum(mix) / np.sum(mix) * len(first)).astype(int)
             self._quotas = np.diff(ends, prepend=0).tolist()
+            if 0 in self._quotas:
+                raise ConfigError(f"data.mix={tuple(mix)} leaves nothing of a set in an epoch")
         # Threads read ahead into the next epoch while others are in this one.
         self.epoch = functools.lru_cache(maxsize=4)(self._epoch)
 

@@ -21,9 +21,16 @@ def read_run(path: Path, split: str) -> list[dict[str, Any]]:
     Raises:
       ConfigError: there are none, they were not scored, or a number is none or there twice.
     """
-    tried = [path / "eval" / split / "predictions.json", path / "predictions.json"]
+    # Of several data sets a split has its set's name, which a run on that set alone lacks.
+    names = [split, *([split.rpartition("/")[2]] if "/" in split else [])]
+    tried = [path / "eval" / name / "predictions.json" for name in names]
+    tried.append(path / "predictions.json")
     file = next((p for p in tried if p.exists()), tried[0]) if path.is_dir() else path
-    if file == tried[0] and file.exists() and not file.with_name("run.json").exists():
+    root = path / "eval"
+    others = sorted(p.parent.relative_to(root).as_posix() for p in root.rglob("run.json"))
+    if not file.exists() and others:
+        raise ConfigError(f"{path} has no evaluation of {split}; --split takes {', '.join(others)}")
+    if file in tried[:-1] and not file.with_name("run.json").exists():
         raise ConfigError(f"{file.parent}: the evaluation was interrupted; {schema.AGAIN}")
     fix = "no scored predictions: lts eval and lts score --out DIR make them"
     entries: list[dict[str, Any]] = read_json(file, schema.SCORED, fix)

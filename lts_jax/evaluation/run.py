@@ -53,7 +53,8 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     for name, split in splits.items():
         out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
         check_inside(workdir, out_dir)
-        run = {"step": trained.step} | experiment.describe(split, trained.weights)
+        run = experiment.describe(split, trained.weights)
+        run |= {"step": trained.step, "trained_on": trained.data}
         check_same_on_all({"step": trained.step} | shared_values(run))
         with only_run_of_all_in(out_dir):
             evaluator = Evaluator.from_experiment(experiment, split)
@@ -66,7 +67,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     if first:
         print_results(results)
         print_intervals(intervals)
-        warn_of_leaks(experiment.dataset)
+        warn_of_leaks(trained.data)
     return results
 
 

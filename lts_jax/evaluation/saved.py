@@ -153,12 +153,9 @@ def evaluated_splits(workdir: Path) -> tuple[list[str], list[str]]:
       ConfigError: none is complete.
     """
     root = workdir / "eval"
-    parents = {path.parent for path in root.rglob("*") if path.is_dir()}
-    folders = {  # of several data sets a split has its set's name, and a folder in it
-        path.relative_to(root).as_posix(): path
-        for path in sorted(root.rglob("*"))
-        if path.is_dir() and path not in parents
-    }
+    # Of several data sets a split has its set's name, and a folder in it.
+    files = [*root.rglob(".lock"), *root.rglob("run.json")]
+    folders = {file.parent.relative_to(root).as_posix(): file.parent for file in sorted(files)}
     complete = [name for name, folder in folders.items() if (folder / "run.json").exists()]
     if not complete:
         started = ", ".join(folders)

@@ -94,6 +94,7 @@ RUN = record(
         "step": natural,
         "config": config,
         "data": mapping,
+        "trained_on": mapping,
         "devices": text,
         "versions": record({"jax": text, "lts_jax": text}),
     }

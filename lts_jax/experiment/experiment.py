@@ -281,24 +281,19 @@ class Experiment:
         threshold = self.config.eval.threshold
         return scoring.compile_score_step(self.model, threshold, self.local_mesh, pictures=True)
 
-    # ---- Provenance
-
     def describe(self, split: Split, weights: dict[str, Any] | None = None) -> dict[str, Any]:
         """Returns everything that a reader needs to repeat the run.
 
         Args:
           split: that it trains on, or that is evaluated.
-          weights: where the network's first weights came from, see
-            `lts_jax.training.initialization`.
+          weights: where the first weights came from, see `lts_jax.training.initialization`.
         """
         words = self.vocabulary.words
+        digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
         return {
             "config": plain_config(self.config),
-            "data": datasets.describe_split(split) | datasets.describe_joint(self.dataset),
-            "vocabulary": {
-                "words": len(words),
-                "sha256": hashlib.sha256("\n".join(words).encode()).hexdigest(),
-            },
+            "data": datasets.describe_split(split),
+            "vocabulary": {"words": len(words), "sha256": digest},
             "weights": weights or {},
             **provenance.describe(),
         }

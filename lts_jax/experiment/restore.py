@@ -31,6 +31,7 @@ class Trained:
       state: its parameters and BatchNorm statistics; the optimizer's part is `()`.
       step: of the checkpoint.
       config: that it was trained with, as JSON has it.
+      data: that it was trained on, see `Experiment.describe`.
       weights: where its first weights came from.
     """
 
@@ -38,6 +39,7 @@ class Trained:
     state: TrainState
     step: int
     config: dict[str, Any]
+    data: dict[str, Any]
     weights: dict[str, Any]
 
     @cached_property
@@ -77,7 +79,9 @@ def restore(
             check_same_model(saved["config"], used, workdir)
             experiment = Experiment(used, mesh, saved["vocabulary"])
             state = checkpoints.restore_network(step, experiment.abstract_network)
-            return Trained(experiment, state, step, saved["config"], saved["weights"])
+            return Trained(
+                experiment, state, step, saved["config"], saved["data"], saved["weights"]
+            )
 
         return read_chosen(checkpoints, step, read)[1]
 

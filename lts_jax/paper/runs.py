@@ -124,7 +124,8 @@ def read_result(run: Run) -> dict[str, Any] | None:
     )
     if not (finished and agreeing):
         return None
-    return {key: saved[0][key] for key in ("step", "devices", "versions")} | {"splits": splits}
+    kept = ("step", "trained_on", "devices", "versions")
+    return {key: saved[0][key] for key in kept} | {"splits": splits}
 
 
 def why_unfinished(run: Run) -> str:

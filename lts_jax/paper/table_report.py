@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lts_jax.data.datasets import leaks
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation.metrics import METRIC_NAMES
 from lts_jax.paper import numbers
@@ -56,7 +57,7 @@ def make_report(
         "paper_dataset": numbers.FAMILY_NAMES[family],
         "comparable": own and not partial,
         "partial_splits": partial,
-        "leaks": config.data.allow_leaks,
+        "leaks": _leaks(results),
         "splits": list(config.eval.splits),
         "epochs": config.train.epochs,
         "rows": [],
@@ -108,7 +109,7 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
     ]
     if report["leaks"]:
-        notes.append("Trained on images that one of the data sets holds out (data.allow_leaks).")
+        notes.append(f"Trained on held-out images (data.allow_leaks): {report['leaks']}.")
     if report["partial_splits"]:
         notes.append(
             f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated with "
@@ -190,14 +191,25 @@ def _distinct(values: Iterable[str]) -> str:
 
 def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None]) -> list[str]:
     """Splits with another number of sentences than was published, where that is known."""
-    known = PUBLISHED.get(dataset, {})
-    published = {split: counts.sentences for split, counts in known.items() if counts.sentences}
+    published = {
+        prefix + split: counts.sentences
+        for name in dataset.split("+")
+        for prefix in ("", f"{name.strip()}/")  # of several data sets, a split has its set's name
+        for split, counts in PUBLISHED.get(name.strip(), {}).items()
+        if counts.sentences
+    }
     counted = {
         split: value["metrics"]["sentences"]
         for result in results.values()
         for split, value in (result or {"splits": {}})["splits"].items()
     }
     return [split for split, n in counted.items() if n != published.get(split, n)]
+
+
+def _leaks(results: Mapping[Path, dict[str, Any] | None]) -> str:
+    """The held-out images that runs trained on; "" if there are none."""
+    found = (result["trained_on"] for result in results.values() if result)
+    return next((listed for data in found if (listed := leaks(data))), "")
 
 
 def _check_same_data(results: Mapping[Path, dict[str, Any] | None]) -> None:

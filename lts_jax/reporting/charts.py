@@ -57,9 +57,10 @@ def lines(
         figure = Figure((_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         for i, curve in enumerate(curves):
-            colour = COLOURS[i % len(COLOURS)]
+            colour, style = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
             marker = "o" if len(curve.x) < 25 else None
-            axes.plot(curve.x, curve.y, color=colour, label=curve.name, marker=marker, ms=3, lw=1.5)
+            (drawn,) = axes.plot(curve.x, curve.y, color=colour, ls=style, lw=1.5)
+            drawn.set(label=curve.name, marker=marker, markersize=3)
         if mark is not None:
             axes.axvline(mark, color="#5b6570", ls="--", lw=1)
             axes.annotate(
@@ -74,7 +75,9 @@ def lines(
         axes.set_ylabel(y_label)
         if log:
             axes.set_yscale("log")
-        if len(curves) > 1:
+        if len(curves) > 3:
+            _plain(figure.legend(loc="outside lower center", ncols=2))
+        elif len(curves) > 1:
             _plain(axes.legend())
         return _svg(figure)
 
@@ -103,21 +106,28 @@ def intervals(
                 [max(0.0, 100 * high - v) for v, (_, high) in zip(values, spans, strict=True)],
             ]
             colour = COLOURS[i % len(COLOURS)]
-            axes.errorbar(values, y, xerr=errors, fmt="o", ms=4, lw=1.3, color=colour, label=split)
+            marker = "o" if i < len(COLOURS) else "s"
+            axes.errorbar(
+                values, y, xerr=errors, fmt=marker, ms=4, lw=1.3, color=colour, label=split
+            )
         counts = [
             " · ".join(str(f[name]["sentences"]) if name in f else "0" for f in by_split.values())
             for name in groups
         ]
         shown_names = [_shortened(name) for name in groups]
         labels = [
-            f"{name}\n({count})" if n > 1 and len(name) > 9 else f"{name} ({count})"
+            name
+            if n > 3  # too many numbers for a label
+            else f"{name}\n({count})"
+            if n > 1 and len(name) > 9
+            else f"{name} ({count})"
             for name, count in zip(shown_names, counts, strict=True)
         ]
         axes.set_yticks(range(len(groups)), labels, parse_math=False)
         axes.set_ylim(len(groups) - 0.4, -0.6)
         axes.set_xlabel("mIoU, %" if metric == "miou" else metric)
         if n > 1:
-            _plain(figure.legend(loc="outside lower center", ncols=n))
+            _plain(figure.legend(loc="outside lower center", ncols=min(n, 2)))
         return _svg(figure)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from lts_jax.data.datasets import leaks
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import schema
 from lts_jax.evaluation.metrics import BOX_ACCURACY, GENERALIZED, METRIC_NAMES
@@ -71,6 +72,7 @@ def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = 
     return template.render(
         title=workdir.resolve().name,
         run=run,
+        leaks=leaks(run["trained_on"]),
         steps=steps,
         missing=missing,
         table=table,
@@ -148,12 +150,12 @@ def _training(workdir: Path) -> list[Chart]:
     scores = {
         name: f"{split} {_NAMES.get(metric, metric)}"
         for name in series
-        for split, _, metric in [name.partition("/")]
+        for split, _, metric in [name.rpartition("/")]
         if metric in ("oiou", "miou", "pointing")
     }
     if any(len(series[name][0]) > 1 for name in scores):
         svg = charts.lines(curves(scores, 100), x_label="step", y_label="%")
-        found.append(Chart("Scores during training", "Of the split that chooses the best.", svg))
+        found.append(Chart("Scores during training", "Of what chooses the best checkpoint.", svg))
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import shared_values
+from lts_jax.data.datasets import describe_joint
 from lts_jax.distributed.mesh import local_copy, put_batch
 from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import Stopped
@@ -60,6 +61,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     experiment = Experiment.from_config(config)
     experiment.build_dataset()
     run = experiment.describe(experiment.train_split)
+    run["data"] |= describe_joint(experiment.dataset)
     log_setup(experiment, run)
     check_same_on_all(shared_values(run))
     batches = experiment.train_batches()
@@ -152,6 +154,10 @@ class Validation:
                 line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
                 logger.info("step %d  %s: %s", step, name, line)
                 scalars |= {f"{name}/{k}": v for k, v in known.items()}
+            if len(of_splits) > 1:
+                mean = float(np.mean([x[BEST_METRIC] for x in of_splits.values()]))
+                logger.info("step %d  mean: %s %.4f", step, BEST_METRIC, mean)
+                scalars[f"mean/{BEST_METRIC}"] = mean
+                metrics = of_splits | {BEST_METRIC: mean}
             self.writer.write(step, scalars)
-            score = {BEST_METRIC: float(np.mean([x[BEST_METRIC] for x in of_splits.values()]))}
-            self.checkpoints.score(step, metrics if len(of_splits) == 1 else of_splits | score)
+            self.checkpoints.score(step, metrics)

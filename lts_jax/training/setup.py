@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import grain
+import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_data, check_same_run
-from lts_jax.data.datasets import describe_joint, warn_of_leaks
+from lts_jax.data.datasets import log_joint
 from lts_jax.distributed.mesh import check_batch_size
 from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import ConfigError
@@ -36,13 +37,11 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     evaluated = [*experiment.best_splits, *config.eval.splits]
     splits = {name: experiment.train_split} | {name: dataset.split(name) for name in evaluated}
     log_data(dataset, splits, experiment.vocabulary)
-    for name, kept in describe_joint(dataset).get("sets", {}).items():
-        logger.info(
-            "%s: %d images, %d sentences trained on; %d and %d left out, as a set holds them out",
-            *(name, kept["images"], kept["sentences"]),
-            *(kept["dropped_images"], kept["dropped_sentences"]),
-        )
-    warn_of_leaks(dataset)
+    log_joint(run["data"])
+    for split_name in dict.fromkeys(evaluated):
+        pictures = np.unique(splits[split_name].index.picture)
+        if shared := np.isin(pictures, experiment.train_split.index.picture).sum():
+            logger.warning("%s: %d of %d images are trained on", split_name, shared, len(pictures))
     for name in experiment.best_splits:
         _check_targets(experiment.train_split, dataset.split(name), config.data)
     train = config.train

@@ -1,17 +1,16 @@
 """Several built sets as one, to train on all of them."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.records.pictures import leak_free
+from tfds_refcoco.records.pictures import doubts_about, held_out_rows
 from tfds_refcoco.records.reader import Dataset, open_dataset
 from tfds_refcoco.records.split import Part, Split
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,11 @@ class JointDataset:
         self.splits = tuple(f"{s.name}/{split}" for s in sets for split in s.splits)
 
     def split(self, name: str) -> Split:
-        """Returns the joint training split, or a set's own: `a/val`, or in a row `a/val+b/val`.
+        """Returns the joint training split, or a set's own: `a/val`, or in a row `a/val+a/testA`.
 
         Raises:
-          DataError: no split of that name was built, or one is named twice.
+          DataError: no split of that name was built, one is named twice, or several are of
+            different sets.
         """
         if name == self._train:
             return self._joint[0]
@@ -69,13 +69,11 @@ class JointDataset:
                 f"split: {self.name} has no split {unknown[0]!r}, it has {self._train} of all, and "
                 f"{', '.join(self.splits)}."
             )
-        if len(set(names)) < len(names):
-            raise DataError(f"split: {name!r} names a split twice.")
-        parts: list[Part] = []
-        for part in names:
-            dataset, _, split = part.partition("/")
-            parts += self._sets[dataset].split(split).parts
-        return Split(tuple(parts))
+        sets = {part.partition("/")[0] for part in names}
+        if len(sets) > 1:
+            raise DataError(f"split: {name!r} is of several sets, whose ids may be the same.")
+        dataset = self._sets[sets.pop()]
+        return dataset.split("+".join(part.partition("/")[2] for part in names))
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -83,25 +81,32 @@ class JointDataset:
         return self._joint[1]
 
     @cached_property
+    def doubts(self) -> list[str]:
+        """Why more pictures may be held out than are found."""
+        return [doubt for dataset in self._sets.values() for doubt in doubts_about(dataset)]
+
+    @cached_property
     def _joint(self) -> tuple[Split, dict[str, Kept]]:
+        held_out = held_out_rows(tuple(self._sets.values()), self._train)
         parts: list[Part] = []
         kept = {}
         for name, dataset in self._sets.items():
-            whole = dataset.split(self._train)
-            ids, doubts = leak_free(dataset, tuple(self._sets.values()), train=self._train)
-            for doubt in doubts:
-                logger.warning("%s", doubt)
-            only = frozenset(ids)
-            of_set = tuple(part._replace(only=only) for part in whole.parts)
-            counts = Split(of_set).counts
-            leaked = whole.counts.images - counts.images
+            whole, rows = dataset.split(self._train), held_out[name]
+            # All rows of an image are held out, or none.
+            left = frozenset(whole.index.image_id[~rows].tolist())
+            leaked, total = len(np.unique(whole.index.image_id[rows])), len(rows)
             if self._allow_leaks:
                 parts += whole.parts
-                kept[name] = Kept(whole.counts.images, whole.counts.sentences, 0, 0, leaked)
-            else:
-                parts += of_set
-                dropped = whole.counts.sentences - counts.sentences
-                kept[name] = Kept(counts.images, counts.sentences, leaked, dropped, 0)
+                kept[name] = Kept(len(left) + leaked, total, 0, 0, leaked)
+                continue
+            if not left:
+                raise DataError(
+                    f"{name}: every image of {self._train} is held out by one of {self.name}; "
+                    "data.allow_leaks=True trains on them."
+                )
+            parts += [part._replace(only=left) for part in whole.parts]
+            dropped = int(rows.sum())
+            kept[name] = Kept(len(left), total - dropped, leaked, dropped, 0)
         return Split(tuple(parts)), kept
 
 

@@ -127,6 +127,32 @@ def test_parts_that_do_not_go_together(name, changes, said):
         check_config(variant(name, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data.dataset": "a+b"}, r"eval\.splits: 'val' must be of one set, and name it, as a/val"),
+        ({"eval.splits": ("a/val", "b/val")}, "eval.best_split: 'val' must be of one set"),
+        ({"eval.splits": ("a/val+b/val",)}, "'a/val\\+b/val' must be of one set"),
+        ({"eval.splits": ("a/val+testA",)}, "'a/val\\+testA' must be of one set"),
+        ({"eval.splits": ("c/val",)}, "eval.splits: 'c/val' is of none of a, b"),
+        ({"data.dataset": "a+ a"}, "data.dataset=a\\+ a must be data sets, each once"),
+        ({"data.dataset": "a+"}, "must be data sets, each once"),
+        ({"eval.best_split": "a/val,,b/val"}, r"eval\.best_split=a/val,,b/val must be one or more"),
+        ({"data.mix": (1, 0)}, r"data\.mix=\[1, 0\] must be positive"),
+        ({"data.mix": (1, True)}, r"data\.mix=\[1, True\] must be positive"),
+        ({"data.train_images": "ids.txt"}, "an image id says nothing in several datasets"),
+    ],
+)
+def test_several_data_sets(changes, said):
+    good = {"data.dataset": "a + b", "eval.splits": ("a/val+a/testA", "b/val")}
+    good |= {"eval.best_split": "a/val, b/val", "data.mix": (1, 2.5)}
+    check_config(variant("lts", **good))
+    if "data.dataset" in changes or changes.get("eval.splits") == ("a/val", "b/val"):
+        good = {"data.dataset": "a+b"}
+    with pytest.raises(ConfigError, match=said):
+        check_config(variant("lts", **good | changes))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_is_none(seed):
     config = default.get_config()

@@ -6,6 +6,7 @@ import pytest
 import tfds_refcoco
 from lts_jax.data import pipeline
 from lts_jax.data.sampler import HostShare
+from lts_jax.errors import ConfigError
 from tests.helpers import write_custom
 from tests.lts_jax.data.test_pipeline import assert_same, make_preprocessing
 from tfds_refcoco.records.joint import open_datasets
@@ -47,3 +48,13 @@ def test_each_sentence_once_an_epoch_and_by_weight(train):
     order = pipeline.training_order(train, mix=(1.0, 3.0))
     of_custom = sum(int(train.dataset[order[i]]) for i in range(n))
     assert order.epoch_length == n and of_custom == n - round(n / 4)
+
+
+def test_a_mix_that_suits_no_split(train):
+    for mix, per_image, said in (
+        ((1.0,), 1, "must have a weight for each of shapes, custom"),
+        ((1.0, 2.0), 2, "needs train.sentences_per_image=1"),
+        ((1e-6, 1.0), 1, "leaves nothing of a set in an epoch"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            pipeline.training_order(train, per_image=per_image, mix=mix)

@@ -125,7 +125,7 @@ def stated_mix(seed, epoch, unit, mix):
 
 
 @pytest.mark.parametrize("unit", ["sentences", "refs"])
-@pytest.mark.parametrize("mix", [(1, 1), (0.1, 0.9), (5.0, 1e-3), (8, 3)])
+@pytest.mark.parametrize("mix", [(1, 1), (0.3, 0.7), (4.0, 1), (8, 3)])
 def test_order_of_a_mix_is_the_stated_one(unit, mix):
     order = TrainingOrder(REF_ID, 5, unit, IMAGE, dataset=DATASET, mix=mix)
     n = order.epoch_length

@@ -55,6 +55,7 @@ def write_results(workdir, config, oiou, step=10, data="0123", pointing=0.8):
         "step": step,
         "config": plain_config(config),
         "data": {"sha256": data},
+        "trained_on": {},
         "versions": {"jax": "0.10.0", "lts_jax": "0.1.0"},
         "devices": "1 × cpu (cpu)",
     }

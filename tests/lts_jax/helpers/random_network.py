@@ -27,4 +27,4 @@ def make_trained(words, **changes):
     variables = {"params": shapes.params, "batch_stats": shapes.batch_stats}
     drawn = draw_variables(variables, mask_gain=2.5)
     state = train_state.TrainState(step=np.int32(7), **drawn, opt_state=())
-    return Trained(experiment, state, 7, plain_config(config), {})
+    return Trained(experiment, state, 7, plain_config(config), {}, {})

@@ -91,7 +91,8 @@ def test_missing_evaluations(tmp_path, trained_run):
 def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
-    (run / "eval" / "testB").mkdir()  # killed before it wrote; testA was not begun
+    (run / "eval" / "testB").mkdir()
+    (run / "eval" / "testB" / ".lock").touch()  # killed before it wrote; testA was not begun
     page = make_report(run, "lts", most=3)
     said = "not in the report: the evaluation of testA, testB is not complete"
     assert f"WARNING: {said}" in capsys.readouterr().err

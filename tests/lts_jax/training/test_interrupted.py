@@ -46,8 +46,7 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
 
     life = Life(command, log(workdir))
     assert life.wait_for("first step in"), life.said
-    status, seconds = life.end(signal.SIGTERM)
-    assert status == 0 and seconds < 30
+    assert life.end(signal.SIGTERM)[0] == 0  # benchmarks/kill_and_resume.py measures how soon
     assert "the same command goes on" in life.said.splitlines()[-1]
 
     life = Life(command, log(workdir))

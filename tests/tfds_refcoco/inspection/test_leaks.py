@@ -13,6 +13,7 @@ from tfds_refcoco.inspection import overlaps
 from tfds_refcoco.inspection.findings import NOTE
 from tfds_refcoco.inspection.overlaps import find_pretrained
 from tfds_refcoco.inspection.published import PUBLISHED
+from tfds_refcoco.records import pictures
 from tfds_refcoco.records.imagelists import read_ids, write_ids
 
 
@@ -99,14 +100,16 @@ def test_published_lists(test_data, monkeypatch):
     assert finding.status == NOTE and finding.summary.startswith("1,860 images held out there")
     assert "(val 918, testA 454, testB 488)" in finding.summary
     monkeypatch.setattr(
-        overlaps,
+        pictures,
         "read_build",
         lambda _: {"options": {"splits": [], "max_images": 0}, "skipped": []},
     )
-    kept, doubts = overlaps.leak_free(refcocog, [refcoco, refcocog], set())
+    kept, doubts = pictures.leak_free(refcocog, [refcoco, refcocog], set())
     assert len(kept) == 21_899 - 1_860 and not doubts
+    rows = pictures.held_out_rows([refcoco, refcocog], "train")
+    assert rows["refcocog_umd"].sum() == 1_860 and not rows["refcoco_unc"].any()
     everything = lists["val_test_union"]
-    assert not everything & set(overlaps.leak_free(refcocog, [refcoco], everything)[0])
+    assert not everything & set(pictures.leak_free(refcocog, [refcoco], everything)[0])
 
 
 @pytest.mark.parametrize(

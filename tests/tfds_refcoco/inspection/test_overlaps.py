@@ -8,8 +8,9 @@ from PIL import Image
 
 import tfds_refcoco
 from tfds_refcoco.__main__ import main
-from tfds_refcoco.inspection import check, overlaps
+from tfds_refcoco.inspection import check
 from tfds_refcoco.inspection.findings import FAILED, NOTE, OK
+from tfds_refcoco.records import pictures
 from tfds_refcoco.records.imagelists import read_ids
 
 
@@ -101,6 +102,6 @@ def test_other_pictures_with_the_same_ids_are_not_reported(raw_set, write_raw, o
     for what in ("refcoco_unc in train", "custom in train"):
         assert _finding(out, what).status == OK
     refcoco, custom = check.open_built(out)
-    ids = overlaps.image_ids(refcoco, ("val",)) & overlaps.image_ids(custom, ("train",))
+    ids = pictures.image_ids(refcoco, ("val",)) & pictures.image_ids(custom, ("train",))
     assert ids == {2}
-    assert overlaps.leak_free(custom, [refcoco, custom], set())[0] == [0, 1, 2]
+    assert pictures.leak_free(custom, [refcoco, custom], set())[0] == [0, 1, 2]

@@ -9,6 +9,7 @@ import pytest
 import tfds_refcoco
 from tfds_refcoco import DataError
 from tfds_refcoco.records.joint import Kept, open_datasets
+from tfds_refcoco.records.pictures import held_out_rows
 
 BOX = [[2, 3, 12, 3, 12, 11, 2, 11]]
 
@@ -91,12 +92,12 @@ def test_other_splits_have_their_sets_name(two):
         "custom/val",
     )
     assert joint.split("custom/val").index.text == ["thing 0"]
-    both = joint.split("custom/val+refcoco_unc/val")
-    assert both.counts.sentences == 4 and both.index.text[0] == "thing 0"
+    assert joint.split("custom/val + custom/train").counts.sentences == 4
     for name, said in (
         ("val", "has no split 'val', it has train of all, and refcoco_unc/train, refcoco_unc/val"),
         ("custom/test", "has no split 'custom/test'"),
         ("custom/val+custom/val", "names a split twice"),
+        ("custom/val+refcoco_unc/val", "is of several sets, whose ids may be the same"),
     ):
         with pytest.raises(DataError, match=said):
             joint.split(name)
@@ -107,5 +108,40 @@ def test_other_splits_have_their_sets_name(two):
 
 
 def test_a_set_of_which_nothing_is_left(two):
-    with pytest.raises(DataError, match="refcoco_unc: every image of val is held out somewhere"):
+    with pytest.raises(DataError, match="refcoco_unc: every image of val is held out by one of"):
         open_datasets(two, "refcoco_unc+custom", "val").split("val")
+    joint = open_datasets(two, "refcoco_unc+custom", "val", allow_leaks=True)
+    assert joint.split("val").counts.images == 2
+    assert [kept.leaked_images for kept in joint.kept.values()] == [1, 1]
+
+
+def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_path):
+    """Another copy of a held-out picture: refcocoplus has it by its id, custom that very file."""
+    for ref in raw_set.refs:
+        ref["split"] = "val" if ref["image_id"] == 1 else "train"
+    raw = raw_set.write(tmp_path / "raw2", folder="refcoco+")
+    photo = raw / "images" / "train2014" / "COCO_train2014_000000000002.jpg"
+    photo.write_bytes(photo.read_bytes()[:-2] + b"\xff\xfe\x00\x04me\xff\xd9")
+    tfds_refcoco.build("refcocoplus_unc", two, raw, progress=False)
+    mine = tmp_path / "mine"
+    (mine / "2.jpg").write_bytes(photo.read_bytes())
+    tfds_refcoco.build("custom", two, mine, overwrite=True, progress=False)
+    custom, refcoco, plus = (
+        tfds_refcoco.open_dataset(two, name)
+        for name in ("custom", "refcoco_unc", "refcocoplus_unc")
+    )
+    assert custom.split("train").index.text == ["thing 2", "thing 1", "thing 9"]
+    held_out = held_out_rows([custom, refcoco], "train")
+    assert held_out["custom"].tolist() == [False] * 3
+    held_out = held_out_rows([custom, refcoco, plus], "train")
+    assert held_out["custom"].tolist() == [True, True, False]
+    assert held_out["refcocoplus_unc"].all()
+
+
+def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
+    raw, out = raw_set.write(tmp_path / "raw"), tmp_path / "data"
+    raw_set.write(tmp_path / "raw2", folder="refcoco+")
+    tfds_refcoco.build("refcoco_unc", out, raw, splits=("train",), progress=False)
+    tfds_refcoco.build("refcocoplus_unc", out, tmp_path / "raw2", progress=False)
+    joint = open_datasets(out, "refcoco_unc+refcocoplus_unc")
+    assert joint.doubts == ["refcoco_unc was built in part: more of its images may be held out"]
