@@ -58,7 +58,7 @@ def lines(
         axes = figure.subplots()
         for i, curve in enumerate(curves):
             colour, style = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
-            marker = "o" if len(curve.x) < 25 else None
+            marker = "o" if len(curve.x) < 25 else ""
             (drawn,) = axes.plot(curve.x, curve.y, color=colour, ls=style, lw=1.5)
             drawn.set(label=curve.name, marker=marker, markersize=3)
         if mark is not None:
