@@ -73,6 +73,7 @@ def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = 
         title=workdir.resolve().name,
         run=run,
         leaks=leaks(run["trained_on"]),
+        doubts=run["trained_on"].get("doubts", []),
         steps=steps,
         missing=missing,
         table=table,
