@@ -23,7 +23,8 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
     for kind in ("safetensors", "onnx"):
         command.main(["export", str(run), "--format", kind])
         folder = run / "export" / kind
-        assert f"wrote {folder}: " in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert f"wrote {folder}: " in said.out and said.err == ""
         spec = json.loads((folder / "preprocessing.json").read_text())
         assert (spec["image_size"], spec["max_words"], spec["threshold"]) == (64, 12, 0.25)
         with Checkpoints(run) as checkpoints:

@@ -248,3 +248,18 @@ def test_rows_of_joined_splits_are_grouped_by_record(shapes_data):
     np.testing.assert_array_equal(np.concatenate(groups), np.arange(len(split.index)))
     for rows in groups:
         assert len(set(split.index.record[rows])) == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("error", [SystemExit, MemoryError, OSError])
+def test_a_reader_that_dies_ends_the_batches(train, monkeypatch, error):
+    read, calls = Preprocessing.train_batch, itertools.count()
+
+    def train_batch(*args):
+        if next(calls) > 3:
+            raise error("in a thread")
+        return read(*args)
+
+    monkeypatch.setattr(Preprocessing, "train_batch", train_batch)
+    with pytest.raises(error, match="in a thread"):
+        batches(train, 20)

@@ -222,6 +222,12 @@ def test_a_line_ends_where_json_ends_it(tmp_path):
     assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].phrases == [parse(text)] * 2
 
 
+def test_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "jobs.jsonl").write_text('{"image": "a.png", "text": "cup"}', encoding="utf-8-sig")
+    assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].phrases == [parse("cup")]
+
+
 def test_the_package_is_light(repo_root):
     code = "import sys, lts_jax; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=repo_root, check=True)

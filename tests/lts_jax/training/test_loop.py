@@ -1,7 +1,9 @@
 """Whole runs: a tiny network on a small generated set, through the real loop."""
 
+import itertools
 import json
 import shutil
+import time
 
 import grain
 import jax
@@ -9,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from benchmarks import kill_and_resume
 from lts_jax.configs import mini_refcoco as mini_refcoco_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.evaluation.run import evaluate
@@ -116,6 +119,16 @@ def test_bfloat16_trains(tiny_config_factory, tmp_path):
     losses = [line["train/loss"] for line in metrics_lines(tmp_path) if "train/loss" in line]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
     assert {x.dtype.name for x in final_params(tmp_path)[1]} <= {"float32", "int32"}
+
+
+@pytest.mark.slow
+def test_a_clock_that_goes_backwards(whole_run, tiny_config_factory, tmp_path, monkeypatch):
+    start, calls = time.time(), itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: start - 10 * next(calls))
+        loop.train_and_evaluate(tiny_config_factory(), tmp_path)
+    found = kill_and_resume.compare(whole_run[0], tmp_path)
+    assert found.pop("stray_files") == [] and all(found.values()), found
 
 
 @pytest.mark.slow
