@@ -4,9 +4,16 @@ import json
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax.traverse_util import flatten_dict
 
 import tfds_refcoco
+from lts_jax.configs.default import FIELDS
+from lts_jax.models import LTS
+from lts_jax.models.darknet53 import Conventions
+from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.raw.read import read_raw
 
 
@@ -51,3 +58,21 @@ def test_the_schema_of_own_data(repo_root, tmp_path):
     (tmp_path / "custom.json").write_text(json.dumps(content))
     (image,) = read_raw(tmp_path, "custom")["train"]
     assert [sentence.targets for sentence in image.sentences] == [(0,), (0, 1), ()]
+
+
+def test_where_the_paper_is_silent(repo_root):
+    """Rows of the README's table against the network."""
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", readme, re.MULTILINE))
+    assert rows["Weight decay"] == "none" and FIELDS["train.weight_decay"].default == 0
+    assert rows["BatchNorm"].startswith("epsilon 1e-5; running statistics move by 0.1 of the batch")
+    assert (Conventions().epsilon, Conventions().negative_slope) == (1e-5, 0.1)
+    assert rows["Biases"].startswith("on the sentence's projection (Eq. 5), the word filter's")
+    model = LTS(vocab_size=9, **TINY, locate="word_filter")
+    inputs = jnp.zeros((1, 64, 64, 3)), jnp.ones((1, 4), jnp.int32), jnp.ones(1, jnp.int32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=False))
+    params = flatten_dict(shapes["params"])
+    with_kernel = {path[:-1] for path in params if path[-1] == "kernel"}
+    biased = {path[:-1] for path in params if path[-1] == "bias"} & with_kernel
+    found = {"/".join(path) for path in biased if path[0] != "text"}
+    assert found == {"fusion/text", "round0/locator/regression", "segmenter/mask"}

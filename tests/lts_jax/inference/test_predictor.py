@@ -13,8 +13,11 @@ from pycocotools import mask as coco
 import lts_jax
 from lts_jax.data.image_files import read_photo
 from lts_jax.errors import ConfigError
+from lts_jax.experiment.experiment import Experiment
 from lts_jax.inference import batch
 from lts_jax.inference.predictor import parse
+from lts_jax.state.checkpoints import Checkpoints
+from tests.lts_jax.helpers.drawn import draw_state
 from tfds_refcoco import DataError
 
 RNG = np.random.default_rng(0)
@@ -220,6 +223,24 @@ def test_a_line_ends_where_json_ends_it(tmp_path):
     line = json.dumps({"image": "a.png", "text": text}, ensure_ascii=False)
     (tmp_path / "jobs.jsonl").write_text(f"{line}\n{line}", encoding="utf-8")
     assert batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))[0].phrases == [parse(text)] * 2
+
+
+@pytest.mark.slow
+def test_conventions_of_the_run(tiny_config_factory, tmp_path):
+    """The same weights with timm's slope and normalization of the image see something else."""
+    heatmaps = []
+    for name in ("darknet", "timm"):
+        config = tiny_config_factory()
+        config.model.backbone_conventions = name
+        experiment = Experiment.from_config(config)
+        run = experiment.describe(experiment.train_split)
+        with Checkpoints(tmp_path / name) as checkpoints:
+            state, batches = draw_state(experiment.abstract_state), experiment.train_batches()
+            checkpoints.save(1, state, batches, run, experiment.vocabulary.words)
+            checkpoints.score(1, {"oiou": 0.5})
+        (found,) = lts_jax.Predictor(tmp_path / name)(PIXELS, "red star")
+        heatmaps.append(found.heatmap)
+    assert np.abs(heatmaps[0] - heatmaps[1]).max() > 1e-3
 
 
 def test_a_byte_order_mark(tmp_path):
