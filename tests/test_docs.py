@@ -75,4 +75,4 @@ def test_where_the_paper_is_silent(repo_root):
     with_kernel = {path[:-1] for path in params if path[-1] == "kernel"}
     biased = {path[:-1] for path in params if path[-1] == "bias"} & with_kernel
     found = {"/".join(path) for path in biased if path[0] != "text"}
-    assert found == {"fusion/text", "round0/locator/regression", "segmenter/mask"}
+    assert found == {"fusion/text", "locator/round0/regress", "segmenter/mask"}
