@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import tfds_refcoco
 from tfds_refcoco.records.split import Split
 
 
@@ -38,17 +39,27 @@ def made_once(
     return copy
 
 
-def write_custom(
-    raw: Path, split: Split, images: Mapping[str, Iterable[int]], *, sentences: int
+def add_custom(
+    out: Path, shapes_dir: Path, images: Mapping[str, Iterable[int]], *, sentences: int
 ) -> None:
-    """Writes a raw folder of `custom` with pictures of another set's split.
+    """Makes a data folder with the `shapes` of another one, and `custom` of some of its pictures.
 
     Args:
-      raw: the folder, made here.
-      split: whose records are taken, with their objects.
-      images: record numbers by the name of the new split.
-      sentences: about each picture.
+      out: the folder, made here.
+      shapes_dir: the other one.
+      images: record numbers in the train split of `shapes` by the name of the split in `custom`.
+      sentences: about each picture of `custom`.
     """
+    (out / "tfds_refcoco").mkdir(parents=True)
+    (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")
+    train = tfds_refcoco.open_dataset(out, "shapes").split("train")
+    _write_custom(out / "raw", train, images, sentences)
+    tfds_refcoco.build("custom", out, out / "raw", progress=False)
+
+
+def _write_custom(
+    raw: Path, split: Split, images: Mapping[str, Iterable[int]], sentences: int
+) -> None:
     raw.mkdir()
     rows = []
     for name, numbers in images.items():

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-import tfds_refcoco
 from lts_jax.data import pipeline
 from lts_jax.data.sampler import HostShare
 from lts_jax.errors import ConfigError
-from tests.helpers import write_custom
+from tests.helpers import add_custom
 from tests.lts_jax.data.test_pipeline import assert_same, make_preprocessing
 from tfds_refcoco.records.joint import open_datasets
 
@@ -16,11 +15,7 @@ from tfds_refcoco.records.joint import open_datasets
 def train(shapes_dir, tmp_path_factory):
     """The train split of `shapes`, and 5 of its pictures with sentences of a custom set."""
     out = tmp_path_factory.mktemp("joint") / "data"
-    (out / "tfds_refcoco").mkdir(parents=True)
-    (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")
-    shapes = tfds_refcoco.open_dataset(out, "shapes")
-    write_custom(out / "raw", shapes.split("train"), {"train": range(3, 8)}, sentences=4)
-    tfds_refcoco.build("custom", out, out / "raw", progress=False)
+    add_custom(out, shapes_dir, {"train": range(3, 8)}, sentences=4)
     return open_datasets(out, "shapes+custom").split("train")
 
 

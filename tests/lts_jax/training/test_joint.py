@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-import tfds_refcoco
 from benchmarks.kill_and_resume import Life, compare, log
 from lts_jax.reporting.page import make_report
-from tests.helpers import write_custom
+from tests.helpers import add_custom
 from tests.lts_jax.helpers.recorded import as_flags
 
 pytestmark = pytest.mark.slow
@@ -21,11 +20,7 @@ pytestmark = pytest.mark.slow
 def joint_config(shapes_dir, tiny_config_factory, tmp_path_factory):
     """`shapes`, and a custom set that holds four of its pictures out and trains on others."""
     out = tmp_path_factory.mktemp("joint") / "data"
-    (out / "tfds_refcoco").mkdir(parents=True)
-    (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")
-    shapes = tfds_refcoco.open_dataset(out, "shapes").split("train")
-    write_custom(out / "raw", shapes, {"train": range(8), "val": range(20, 24)}, sentences=3)
-    tfds_refcoco.build("custom", out, out / "raw", progress=False)
+    add_custom(out, shapes_dir, {"train": range(8), "val": range(20, 24)}, sentences=3)
     config = tiny_config_factory()
     config.data.dir = str(out)
     config.data.dataset = "shapes+custom"
