@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lts_jax.config.flags import load_config
 from lts_jax.configs.fields import plain_config
+from lts_jax.data.datasets import build_if_missing
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import write_json, write_text
 from lts_jax.paper import numbers
@@ -74,6 +75,7 @@ def make_table(
 
     Raises:
       ConfigError: a config makes no sense, or a run's workdir holds a run with another one.
+      tfds_refcoco.DataError: the dataset is neither built nor can be built.
       RunError: a run has failed; what is there is written and printed first.
     """
     check_path(workdir)
@@ -108,6 +110,9 @@ def make_table(
         for path, run in runs.items():
             if results[path] is None and path.exists():
                 logger.warning("%s is left out: %s", path, why_unfinished(run))
+    # Before the runs, so that a missing dataset is one error and not one for each run.
+    for data in {str(run.config.data): run.config.data for run in missing}.values():
+        build_if_missing(data.dataset, Path(data.dir), Path(data.raw) if data.raw else None)
     found = sum(result is not None for result in results.values())
     logger.info("%d of %d runs are finished", found, len(runs))
     try:

@@ -114,10 +114,11 @@ def trained_run(
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
     """Takes the place of the processes that the tables' command starts."""
-    from lts_jax.paper import runs
+    from lts_jax.paper import runs, tables
     from tests.lts_jax.helpers.fake_runs import FakeRuns
 
     monkeypatch.chdir(repo_root)
     fake = FakeRuns()
+    monkeypatch.setattr(tables, "build_if_missing", lambda *_: None)
     monkeypatch.setattr(runs.Children, "call", lambda _, command, log: fake.call(command, log))
     return fake

@@ -118,8 +118,7 @@ class ImageFinder:
     def complain(self, missing: Iterable[str], named_in: object) -> DataError:
         """Returns the error that says which images of which file are missing."""
         names = list(missing)
-        listed = "\n".join(f"  {place}" for place in self._places)
         return DataError(
             f"{len(names)} images named in {named_in} are missing, the first is {names[0]}. "
-            f"Looked in:\n{listed}\n{_FETCH_IMAGES}."
+            f"Looked in {', '.join(map(str, self._places))}. {_FETCH_IMAGES}."
         )

@@ -57,12 +57,10 @@ def open_dataset(data_dir: Path, dataset: str) -> Dataset:
     command = _build_command(dataset, out)
     found = next((path for path in tried if path.is_dir()), None)
     if found is None:
-        listed = "\n".join(f"  {path}" for path in tried)
-        raise DataError(
-            f"dataset: {dataset} is not built. Looked in:\n{listed}\nBuild it:\n  {command}"
-        )
+        listed = " nor in ".join(map(str, tried))
+        raise DataError(f"dataset: {dataset} is not built: it is not in {listed}; run {command}")
     if missing := missing_files(found):
-        raise DataError(f"{missing[0]}: missing or damaged. Build again:\n  {command} --overwrite")
+        raise DataError(f"{missing[0]}: missing or damaged; run {command} --overwrite")
     return Dataset(found, dataset)
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from lts_jax.config.flags import load_config
 from lts_jax.configs.fields import plain_config
+from lts_jax.data import datasets
 from lts_jax.errors import ConfigError
 from lts_jax.paper import runs, tables
 from tests.lts_jax.helpers.fake_runs import CONFIG, make
+from tfds_refcoco import DataError
 
 
 def test_order_commands_and_files(fake, tmp_path, capsys):
@@ -35,6 +37,16 @@ def test_order_commands_and_files(fake, tmp_path, capsys):
     assert "[2/8] filters2 seed 0: started" in out
     assert "[8/8] word_filter seed 1: done in 0.0 min, val oIoU 50.00; 8 of 8 done" in out
     assert (tmp_path / "table5.md").read_text() in out
+
+
+def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "build_if_missing", datasets.build_if_missing)
+    with pytest.raises(DataError, match="refcoco_unc is not built") as error:
+        make(
+            tmp_path,
+            overrides=["--config.data.dataset=refcoco_unc", f"--config.data.dir={tmp_path}"],
+        )
+    assert not fake.started and "\n" not in str(error.value)
 
 
 def test_finished_runs_are_not_run_again(fake, tmp_path):
