@@ -169,7 +169,7 @@ def train(
         minutes = (time.monotonic() - start) / 60
         result = None if status else read_result(run)
         if result is None:
-            raise RunError(f"{name} failed with status {status}: {_last_line(log)}\nlog: {log}")
+            raise RunError(f"{name} failed with status {status}: {_last_line(log)} (log: {log})")
         split, value = next(iter(result["splits"].items()))
         oiou = 100 * value["metrics"]["oiou"]
         return f"{name}: done in {minutes:.1f} min, {split} oIoU {oiou:.2f}"
@@ -183,7 +183,7 @@ def train(
                     line = future.result()
                 except RunError as failed:
                     errors.append(str(failed))
-                    logger.info(errors[-1].splitlines()[0])
+                    logger.error(errors[-1])
                     continue
                 done += 1
                 logger.info("%s; %d of %d done", line, done, len(runs))
@@ -193,7 +193,7 @@ def train(
             children.stop()
             raise
     if errors:
-        raise RunError("\n".join(errors))
+        raise RunError(f"{len(errors)} of {len(runs)} runs failed, the first was {errors[0]}")
 
 
 def _last_line(log: Path) -> str:

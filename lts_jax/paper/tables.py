@@ -14,6 +14,7 @@ from lts_jax.paper import numbers
 from lts_jax.paper.runs import Run, read_result, train, why_unfinished
 from lts_jax.paper.table_report import format_markdown, make_report
 from lts_jax.state.checkpoint_files import check_path
+from tfds_refcoco.records.joint import open_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def make_table(
 
     Raises:
       ConfigError: a config makes no sense, or a run's workdir holds a run with another one.
-      tfds_refcoco.DataError: the dataset is neither built nor can be built.
+      tfds_refcoco.DataError: the dataset is neither built nor can be built, or has no such
+        split to train on.
       RunError: a run has failed; what is there is written and printed first.
     """
     check_path(workdir)
@@ -110,15 +112,25 @@ def make_table(
         for path, run in runs.items():
             if results[path] is None and path.exists():
                 logger.warning("%s is left out: %s", path, why_unfinished(run))
-    # Before the runs, so that a missing dataset is one error and not one for each run.
-    for data in {str(run.config.data): run.config.data for run in missing}.values():
-        build_if_missing(data.dataset, Path(data.dir), Path(data.raw) if data.raw else None)
+    prepare_data(missing)
     found = sum(result is not None for result in results.values())
     logger.info("%d of %d runs are finished", found, len(runs))
     try:
         train(missing, command, jobs, finished)
     finally:
         print(f"\n{write()}\nwrote {workdir / f'table{table}.md'} and .json", flush=True)
+
+
+def prepare_data(runs: Sequence[Run]) -> None:
+    """Builds what runs train on, so that a missing dataset is one error and not one for each run.
+
+    Raises:
+      tfds_refcoco.DataError: as in `make_table`.
+    """
+    for data in {str(run.config.data): run.config.data for run in runs}.values():
+        folder = Path(data.dir)
+        build_if_missing(data.dataset, folder, Path(data.raw) if data.raw else None)
+        open_datasets(folder, data.dataset, data.train_split).split(data.train_split)
 
 
 def _same(a: Run, b: Run) -> bool:

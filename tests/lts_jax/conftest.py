@@ -119,6 +119,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
 
     monkeypatch.chdir(repo_root)
     fake = FakeRuns()
-    monkeypatch.setattr(tables, "build_if_missing", lambda *_: None)
+    monkeypatch.setattr(tables, "prepare_data", lambda _: None)
     monkeypatch.setattr(runs.Children, "call", lambda _, command, log: fake.call(command, log))
     return fake

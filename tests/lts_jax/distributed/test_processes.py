@@ -11,7 +11,7 @@ from tests.lts_jax.helpers.recorded import as_flags, on_both
 
 def on_these(repo_root, command):
     """Waits far less than JAX would for a process that is missing."""
-    flags = {"PYTHONPATH": f"{repo_root}:{Path(__file__).parent}", "XLA_FLAGS": ""}
+    flags = {"PYTHONPATH": f"{repo_root}:{Path(__file__).parent}"}
     return on_both(repo_root, command, lambda *_: flags, timeout=90)
 
 

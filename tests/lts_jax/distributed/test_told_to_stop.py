@@ -1,6 +1,5 @@
 """A training on two processes that are both told to end, as when a job is preempted."""
 
-import os
 import re
 import signal
 import socket
@@ -23,7 +22,6 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lts_jax", "train", *flags],
             cwd=repo_root,
-            env={**os.environ, "XLA_FLAGS": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

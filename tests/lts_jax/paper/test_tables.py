@@ -8,9 +8,10 @@ import pytest
 
 from lts_jax.config.flags import load_config
 from lts_jax.configs.fields import plain_config
-from lts_jax.data import datasets
 from lts_jax.errors import ConfigError
 from lts_jax.paper import runs, tables
+from lts_jax.paper.tables import prepare_data  # `fake` replaces it
+from tests.helpers import add_custom
 from tests.lts_jax.helpers.fake_runs import CONFIG, make
 from tfds_refcoco import DataError
 
@@ -39,14 +40,19 @@ def test_order_commands_and_files(fake, tmp_path, capsys):
     assert (tmp_path / "table5.md").read_text() in out
 
 
-def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "build_if_missing", datasets.build_if_missing)
+def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, shapes_dir, monkeypatch):
+    monkeypatch.setattr(tables, "prepare_data", prepare_data)
     with pytest.raises(DataError, match="refcoco_unc is not built") as error:
         make(
             tmp_path,
             overrides=["--config.data.dataset=refcoco_unc", f"--config.data.dir={tmp_path}"],
         )
     assert not fake.started and "\n" not in str(error.value)
+    add_custom(tmp_path / "data", shapes_dir, {"val": range(2)}, sentences=1)
+    overrides = ["--config.data.dataset=custom", f"--config.data.dir={tmp_path}/data"]
+    with pytest.raises(DataError, match="custom has no split 'train', it has val"):
+        make(tmp_path, overrides=[*overrides, "--config.eval.splits=('val',)"])
+    assert not fake.started
 
 
 def test_finished_runs_are_not_run_again(fake, tmp_path):
@@ -129,7 +135,8 @@ def test_a_failure_does_not_stop_the_others(fake, tmp_path, capsys, jobs):
         make(tmp_path, table=2, jobs=jobs)
     log = tmp_path / "filter" / "seed0" / "log.txt"
     assert str(error.value) == (
-        f"[2/7] filter seed 0 failed with status 1: error: out of luck\nlog: {log}"
+        "1 of 7 runs failed, the first was [2/7] filter seed 0 failed with status 1: "
+        f"error: out of luck (log: {log})"
     )
     assert len(fake.started) == len(set(fake.started)) == 7
     rows = json.loads((tmp_path / "table2.json").read_text())["rows"]
