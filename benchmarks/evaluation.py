@@ -91,7 +91,7 @@ def probabilities(evaluator: Evaluator, trained: Trained) -> Iterator[tuple[int,
 
 def compare(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any]:
     """Compares both ways' probabilities of every pixel for every sentence."""
-    threshold = trained.experiment.config.eval.threshold
+    threshold = trained.experiment.thresholds.used.value
     worst, pixels, differing, near = 0.0, 0, 0, 0
     streams = (probabilities(evaluator, trained) for evaluator in evaluators.values())
     for (row, a), (other, b) in zip(*streams, strict=True):
@@ -152,7 +152,7 @@ def benchmark(
         from benchmarks.peer.evaluation import TorchEvaluator
 
         for way, evaluator in evaluators.items():
-            peer = TorchEvaluator(evaluator, trained.state, config.eval.threshold)
+            peer = TorchEvaluator(evaluator, trained.state, shared.thresholds.used.value)
             ways[f"torch, {way}"] = peer.scores
     metrics, seconds = alternate(ways, repeats)
     timing = {

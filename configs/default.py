@@ -232,7 +232,13 @@ FIELDS = {
     "eval.batch_size": Field(
         32, "sentences on each device, for images up to 640 × 640", up_to(1_000_000), RESUME
     ),
-    "eval.threshold": Field(0.25, "a pixel is foreground above this probability", (PROBABILITY,)),
+    "eval.threshold": Field(
+        0.25,
+        "a pixel is foreground above this probability; val: the one with the best oIoU on "
+        "eval.best_split, stored with the checkpoint",
+        (PROBABILITY,),
+        words=("val",),
+    ),
     "eval.gallery": Field(16, "sentences drawn per split", zero_to(1000), RESUME),
 }
 

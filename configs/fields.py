@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 class Scope(enum.Enum):
@@ -43,14 +43,16 @@ class Field:
     Attributes:
       default: the paper's value.
       help: its meaning and unit.
-      checks: conditions on its value, in order.
+      checks: conditions on its value, in order; they are not about `words`.
       scope: where it has to stay the same.
+      words: texts that it takes in place of a value of the default's type.
     """
 
     default: Any
     help: str
     checks: tuple[Check, ...] = ()
     scope: Scope = Scope.RUN
+    words: tuple[str, ...] = ()
 
 
 def _is_count(value: Any) -> bool:
@@ -120,8 +122,13 @@ def make_config(fields: Mapping[str, Field]) -> ConfigDict:
             if part not in section:
                 section[part] = ConfigDict()
             section = section[part]
-        section[leaf] = field.default
+        section[leaf] = open_value(field, field.default)
     return config
+
+
+def open_value(field: Field, value: Any) -> Any:
+    """Returns a value as a ConfigDict keeps it: one that `field.words` may replace has no type."""
+    return FieldReference(value, field_type=object) if field.words else value
 
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:

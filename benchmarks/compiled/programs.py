@@ -64,9 +64,7 @@ def _evaluation(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     placement = jax.ShapeDtypeStruct((batch, 6), jnp.int32, sharding=split)
     truth = jax.ShapeDtypeStruct((batch, SIDE, SIDE // 8), jnp.uint8, sharding=split)
     batches: Mapping[str, Any] = sentences | {"truth": truth}
-    step: Any = scoring.compile_score_step(
-        model, experiment.config.eval.threshold, mesh, pictures=True
-    )
+    step: Any = scoring.compile_score_step(model, experiment.thresholds.values, mesh, pictures=True)
     return step.lower(state, features, placement, batches)
 
 

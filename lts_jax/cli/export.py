@@ -1,12 +1,15 @@
 """Exports a run's best checkpoint as a folder that others can run.
 
-lts export runs/refcoco --format onnx
+    lts export runs/refcoco --format onnx
+    lts export runs/refcoco --format onnx --config.eval.threshold=val
+
+preprocessing.json names the threshold of masks: by the second command the best one on val.
 """
 
 import argparse
 from pathlib import Path
 
-from lts_jax.cli.session import check_devices, configure_jax
+from lts_jax.cli.session import check_devices, configure_jax, trained_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", type=Path, help="of the run")
     parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
     parser.add_argument("--out", type=Path, help="new folder; <workdir>/export/<format> if omitted")
+    parser.set_defaults(config=None)  # the checkpoint's own, with overrides
 
 
 def run(args: argparse.Namespace) -> None:
@@ -26,5 +30,6 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or args.workdir / "export" / args.format
     if not args.out:
         check_inside(args.workdir, out)
-    export_run(args.workdir, args.format, out)
+    config = trained_config(args, args.workdir, None)
+    export_run(args.workdir, args.format, out, config)
     print(f"wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

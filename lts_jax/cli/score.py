@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         results.write(split, found, args.out)
     results.print_results({args.split: summary})
-    results.print_intervals({args.split: bootstrap.intervals(found.scores(split))})
+    intervals = bootstrap.intervals(found.scores(split))
+    results.print_intervals({args.split: {"intervals": intervals}})
     if args.out:
         print(f"wrote {args.out}")

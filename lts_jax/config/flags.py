@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 import lts_jax.configs
 from lts_jax.config.validation import check_config
 from lts_jax.configs.default import FIELDS
+from lts_jax.configs.fields import open_value
 from lts_jax.errors import ConfigError
 
 # ml_collections puts the traceback of a get_config that raised into its message, under this.
@@ -90,14 +91,14 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if match is None:
             others.append(argument)
             continue
-        overrides.append(argument)
         field = FIELDS.get(match["field"])
         is_switch = match[1] or (field is not None and isinstance(field.default, bool))
         if match["value"] is None and not is_switch:
             value = next(remaining, None)
             if value is None or value.startswith("--"):
                 raise ConfigError(f"{argument}: its value is missing")
-            overrides.append(value)
+            argument += f"={value}"
+        overrides.append(argument)
     return overrides, others
 
 
@@ -171,15 +172,16 @@ def saved_config(saved: Any) -> ConfigDict:
       ConfigError: it is no config.
     """
 
-    def tuples(value: Any) -> Any:
+    def typed(value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
-            return {k: tuples(v) for k, v in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+            return {k: typed(v, f"{name}.{k}" if name else k) for k, v in value.items()}
+        value = tuple(value) if isinstance(value, list) else value
+        return open_value(FIELDS[name], value) if name in FIELDS else value
 
     if not isinstance(saved, dict):
         raise ConfigError(f"{reprlib.repr(saved)} is no mapping of sections")
     try:
-        config = ConfigDict(tuples(saved)).lock()
+        config = ConfigDict(typed(saved)).lock()
         check_config(config)
     except RecursionError:
         raise ConfigError("nested too deeply") from None

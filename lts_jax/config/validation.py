@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lts_jax.configs.default import FIELDS
-from lts_jax.configs.fields import SPLITS, flatten, plain_config
+from lts_jax.configs.fields import SPLITS, Field, flatten, plain_config
 from lts_jax.errors import ConfigError
 
 _TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
@@ -37,7 +37,9 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(
                 f"{name}: missing from the config; lts_jax/configs/default.py describes all"
             )
-        _check_type(name, values[name], field.default)
+        if isinstance(values[name], str) and values[name] in field.words:
+            continue
+        _check_type(name, values[name], field)
         if not (name in _HUB and str(values[name]).startswith("hf://")):
             check_local(name, values[name])
         for check in field.checks:
@@ -50,11 +52,13 @@ def check_config(config: ConfigDict) -> None:
     _check_normalized(values)
 
 
-def _check_type(name: str, value: Any, default: Any) -> None:
+def _check_type(name: str, value: Any, field: Field) -> None:
     """Raises ConfigError where JSON, or a file that makes a config by itself, has another type."""
-    what, types = _TYPES[type(default)]
+    what, types = _TYPES[type(field.default)]
     if type(value) not in types:
-        raise ConfigError(f"{name}={reprlib.repr(value)} must be {what}")
+        raise ConfigError(
+            f"{name}={reprlib.repr(value)} must be {' or '.join([what, *field.words])}"
+        )
 
 
 def check_divides(field: str, size: int, parts: int, over: str) -> None:

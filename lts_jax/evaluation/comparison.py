@@ -5,18 +5,43 @@ predictions.json of either.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation import bootstrap, metrics, schema
+from lts_jax.evaluation import bootstrap, metrics, results, schema
 from lts_jax.io.console import format_table
 from lts_jax.io.json_files import read_json
 
 
-def read_run(path: Path, split: str) -> list[dict[str, Any]]:
-    """Reads the scored sentences of a run, by sent_id.
+class ScoredRun(NamedTuple):
+    """A run's scored sentences.
+
+    Attributes:
+      sentences: entries of predictions.json, by sent_id.
+      summary: what metrics.json beside it says of the thresholds; {} if it is not there.
+    """
+
+    sentences: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    def at(self) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+        """Returns name and sentences of each threshold by its role, see `results.by_role`.
+
+        An unknown threshold is compared with any.
+        """
+        if not self.summary:
+            return dict.fromkeys(("number", "val"), ("", self.sentences))
+        of_other = [entry | entry.get("other", {}) for entry in self.sentences]
+        return {
+            role: (results.name_of(part), self.sentences if part is self.summary else of_other)
+            for role, part in results.by_role(self.summary).items()
+        }
+
+
+def read_run(path: Path, split: str) -> ScoredRun:
+    """Reads the scored sentences of a run.
 
     Raises:
       ConfigError: there are none, they were not scored, or a number is none or there twice.
@@ -39,34 +64,64 @@ def read_run(path: Path, split: str) -> list[dict[str, Any]]:
         if entry["sent_id"] in ids:
             raise ConfigError(f"{file}[{number}]: sent_id {entry['sent_id']} is there twice")
         ids.add(entry["sent_id"])
-    return sorted(entries, key=lambda entry: entry["sent_id"])
+    beside, summary = file.with_name("metrics.json"), {}
+    if file.name == "predictions.json" and beside.exists():
+        read = read_json(beside, schema.METRICS, schema.AGAIN)
+        summary = {k: read[k] for k in ("threshold", "chosen_on", "other") if k in read}
+        if ("other" in summary) != ("other" in entries[0]):
+            raise ConfigError(f"{file}: not of metrics.json beside it; {schema.AGAIN}")
+    return ScoredRun(sorted(entries, key=lambda entry: entry["sent_id"]), summary)
 
 
-def compare(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> dict[str, Any]:
+def compare(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
     """Compares two runs, sentence by sentence.
+
+    Both are compared at the thresholds of their configs, and at those that are best on val.
 
     Args:
       a: of `read_run`.
       b: the same sentences.
 
     Returns:
-      `sentences`, `images`, `metrics` as `lts_jax.evaluation.bootstrap.differences` gives them, and
-      `sentence_by_sentence`, the largest difference of the IoU first.
+      `sentences`, `images`, `thresholds`: a list of what `_compare` returns, of one or two
+      thresholds of each run.
 
     Raises:
       ConfigError: the sentences are not the same.
     """
-    ids_a, ids_b = ([(e["sent_id"], e["image_id"], e["sentence"]) for e in x] for x in (a, b))
+    ids_a, ids_b = (
+        [(e["sent_id"], e["image_id"], e["sentence"]) for e in x.sentences] for x in (a, b)
+    )
     if ids_a != ids_b:
         only = sorted({e[0] for e in ids_a} ^ {e[0] for e in ids_b})
         why = f"{len(only)} are in one of them, as {only[:5]}" if only else "their texts differ"
         raise ConfigError(f"the runs were not scored on the same sentences: {why}")
-    scores_a, scores_b = _scores(a), _scores(b)
+    at_a, at_b = a.at(), b.at()
+    pairs = [(at_a[role], at_b[role]) for role in at_a if role in at_b]
+    compared = [_compare(*pair) for i, pair in enumerate(pairs) if pair not in pairs[:i]]
+    return {
+        "sentences": len(ids_a),
+        "images": len({image_id for _, image_id, _ in ids_a}),
+        "thresholds": compared,
+    }
+
+
+def _compare(
+    a: tuple[str, list[dict[str, Any]]], b: tuple[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Compares two runs at a threshold of each.
+
+    Returns:
+      `a` and `b`, the names of the thresholds, "" if unknown; `metrics` as
+      `lts_jax.evaluation.bootstrap.differences` gives them, `better`, and `sentence_by_sentence`,
+      the largest difference of the IoU first.
+    """
+    scores_a, scores_b = _scores(a[1]), _scores(b[1])
     iou_a, iou_b = (metrics.iou(s.intersection, s.union) for s in (scores_a, scores_b))
     order = np.argsort(-np.abs(iou_b - iou_a), kind="stable")
     return {
-        "sentences": len(a),
-        "images": len(np.unique(scores_a.image_id)),
+        "a": a[0],
+        "b": b[0],
         "metrics": bootstrap.differences(scores_a, scores_b),
         "better": {
             "a": int((iou_a > iou_b).sum()),
@@ -74,7 +129,7 @@ def compare(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> dict[str, Any]:
             "neither": int((iou_a == iou_b).sum()),
         },
         "sentence_by_sentence": [
-            {name: a[i][name] for name in ("sent_id", "image_id", "sentence")}
+            {name: a[1][i][name] for name in ("sent_id", "image_id", "sentence")}
             | {"iou_a": float(iou_a[i]), "iou_b": float(iou_b[i])}
             for i in order
         ],
@@ -97,8 +152,17 @@ def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
 
 def print_comparison(found: dict[str, Any], examples: int) -> None:
     """Prints the metrics, and the sentences that differ most in either direction."""
+    print(f"{found['sentences']} sentences of {found['images']} images, drawn by image")
+    for part in found["thresholds"]:
+        a, b = (part[run] or "an unknown threshold" for run in ("a", "b"))
+        print(f"\nA at {a}, B at {b}")
+        _print_metrics(part)
+    _print_examples(found["thresholds"][0], examples)
+
+
+def _print_metrics(part: dict[str, Any]) -> None:
     rows = []
-    for name, values in found["metrics"].items():
+    for name, values in part["metrics"].items():
         if values is None:
             rows.append([name, *"-----"])
             continue
@@ -108,13 +172,15 @@ def print_comparison(found: dict[str, Any], examples: int) -> None:
         rows.append(
             [name, *numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", f"{values['p']:.3f}"]
         )
-    print(f"{found['sentences']} sentences of {found['images']} images, drawn by image")
     print(format_table(("%", "A", "B", "B - A", "95 % interval", "p"), rows))
-    better = found["better"]
+    better = part["better"]
     print(f"A is better in {better['a']} sentences, B in {better['b']}, {better['neither']} equal")
+
+
+def _print_examples(part: dict[str, Any], examples: int) -> None:
     for name, sign in (("B", 1), ("A", -1)):
         differing = [
-            e for e in found["sentence_by_sentence"] if sign * (e["iou_b"] - e["iou_a"]) > 0
+            e for e in part["sentence_by_sentence"] if sign * (e["iou_b"] - e["iou_a"]) > 0
         ]
         if not differing or not examples:
             continue

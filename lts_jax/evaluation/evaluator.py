@@ -19,12 +19,13 @@ from lts_jax.errors import NonFiniteOutputError
 from lts_jax.evaluation import locator_maps, metrics, results
 from lts_jax.evaluation.results import Found
 from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.thresholds import Threshold, Thresholds
 from lts_jax.io import drawing
 from lts_jax.io.files import write_picture
 from lts_jax.models import LTS
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import EncodeStep
-from lts_jax.steps.scoring import CURVE, ScoreStep
+from lts_jax.steps.scoring import CURVE, OTHER, ScoreStep
 from tfds_refcoco import masks
 from tfds_refcoco.records.split import Split
 
@@ -47,6 +48,7 @@ class Evaluator:
         images are no larger than 640 × 640; fewer where they are.
       mesh: the devices, of this process alone.
       threads: that read and decode.
+      thresholds: by which the steps predict masks; `other` is for `picture_step` alone.
     """
 
     model: LTS
@@ -59,6 +61,7 @@ class Evaluator:
     batch_size: int
     mesh: Mesh
     threads: int
+    thresholds: Thresholds
 
     @classmethod
     def from_experiment(cls, experiment: Experiment, split: Split) -> "Evaluator":
@@ -74,6 +77,7 @@ class Evaluator:
             experiment.config.eval.batch_size,
             experiment.local_mesh,
             experiment.config.data.threads,
+            experiment.thresholds,
         )
 
     def scores(self, state: TrainState) -> dict[str, Any]:
@@ -116,33 +120,42 @@ class Evaluator:
         n = len(self.split.index.sent_id)
         seen = np.zeros(n, np.int32)
         arrays: dict[str, np.ndarray] = {}
-        counts: dict[int, str] = {}
+        counts: dict[str, dict[int, str]] = {"": {}, OTHER: {}}
         for rows, out in self._outputs(state, pictures):
             real = rows >= 0  # not those that fill the batch up
             np.add.at(seen, rows[real], 1)
-            packed = out.pop("prediction", None)
+            for prefix, of_threshold in counts.items():
+                packed = out.pop(f"{prefix}prediction", None)
+                if packed is not None:
+                    for i in np.flatnonzero(real):
+                        of_threshold[int(rows[i])] = self._encode(packed[i], int(rows[i]))
             for name, values in out.items():
                 if name not in arrays:
                     arrays[name] = np.zeros((n, *values.shape[1:]), values.dtype)
                 arrays[name][rows[real]] = values[real]
-            if packed is not None:
-                for i in np.flatnonzero(real):
-                    counts[int(rows[i])] = self._encode(packed[i], int(rows[i]))
         arrays, counts = self._together(arrays | {"seen": seen}, counts)
         if not (arrays["seen"] == 1).all():
             raise RuntimeError("evaluation lost or repeated a sentence")
         _check_finite(self.split, arrays["finite"], str(np.dtype(self.model.dtype)))
-        return Found(
-            arrays["intersection"],
-            arrays["union"],
-            arrays["area"],
-            [counts[row] for row in sorted(counts)],
-            point=arrays.get("point"),
-            hit=arrays.get("hit"),
-            heatmap=arrays.get("heatmap"),
-            curve=_curve(arrays["curve"]) if pictures else None,
-            boxes=arrays["boxes"],
-        )
+
+        def found(threshold: Threshold, prefix: str, other: Found | None) -> Found:
+            return Found(
+                arrays[f"{prefix}intersection"],
+                arrays[f"{prefix}union"],
+                arrays["area"],
+                [counts[prefix][row] for row in sorted(counts[prefix])],
+                point=arrays.get("point"),
+                hit=arrays.get("hit"),
+                heatmap=arrays.get("heatmap"),
+                curve=_curve(arrays["curve"]),
+                boxes=arrays[f"{prefix}boxes"],
+                threshold=threshold,
+                other=other,
+            )
+
+        used, other = self.thresholds
+        with_other = other is not None and f"{OTHER}union" in arrays
+        return found(used, "", found(other, OTHER, None) if other and with_other else None)
 
     def batches(self) -> Iterator[pipeline.EvalGroup]:
         """Yields this process's images and their sentences, the smaller canvases first.
@@ -196,14 +209,16 @@ class Evaluator:
         return masks.encode(np.unpackbits(packed[:h], axis=1, count=w)).decode("ascii")
 
     def _together(
-        self, arrays: dict[str, np.ndarray], counts: dict[int, str]
-    ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        self, arrays: dict[str, np.ndarray], counts: dict[str, dict[int, str]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[int, str]]]:
         """Puts together what the processes found: each row is zero in all but one of them."""
         if jax.process_count() == 1:
             return arrays, counts
-        gathered = processes.gather_bytes(json.dumps(sorted(counts.items())).encode())
-        pairs = [pair for part in gathered for pair in json.loads(part)]
-        return processes.sum_over_processes(arrays), {int(row): text for row, text in pairs}
+        gathered = {}
+        for prefix, mine in counts.items():
+            parts = processes.gather_bytes(json.dumps(sorted(mine.items())).encode())
+            gathered[prefix] = {int(row): text for part in parts for row, text in json.loads(part)}
+        return processes.sum_over_processes(arrays), gathered
 
     def _example(self, row: int, found: Found) -> drawing.Example:
         """Reads the image and the truth once more: few sentences are drawn."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from lts_jax.evaluation import bootstrap, breakdowns, metrics
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
+from lts_jax.experiment import thresholds
+from lts_jax.experiment.thresholds import Threshold
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_arrays, write_json
 from tfds_refcoco import masks
@@ -33,6 +35,8 @@ class Found:
         only masks are known.
       boxes: int32 `[N, 2, 4]`, of the predicted mask and of the truth, see
         `lts_jax.evaluation.metrics.box`; None if unknown.
+      threshold: by which the masks were made; None if unknown.
+      other: the same sentences at a second threshold, or None.
     """
 
     intersection: np.ndarray
@@ -44,6 +48,8 @@ class Found:
     heatmap: np.ndarray | None = None
     curve: Mapping[str, list[float]] | None = None
     boxes: np.ndarray | None = None
+    threshold: Threshold | None = None
+    other: "Found | None" = None
 
     def scores(self, split: Split) -> bootstrap.Scores:
         """What the statistics take."""
@@ -54,48 +60,80 @@ class Found:
 
 
 def summarize(split: Split, found: Found) -> dict[str, Any]:
-    """The metrics, and the numbers of `sentences` and `images`: what metrics.json holds."""
-    counts = {"sentences": len(split.index.sent_id), "images": split.counts.images}
-    return found.scores(split).summarize() | counts
+    """What metrics.json holds: the metrics, the numbers of `sentences` and `images`, the threshold.
+
+    `other` has metrics and threshold of a second one, if there is one.
+    """
+    summary: dict[str, Any] = dict(found.scores(split).summarize())
+    summary |= {"sentences": len(split.index.sent_id), "images": split.counts.images}
+    if found.threshold is not None:
+        summary |= thresholds.describe(found.threshold)
+    if found.other is not None and found.other.threshold is not None:
+        metrics = dict(found.other.scores(split).summarize())
+        summary["other"] = metrics | thresholds.describe(found.other.threshold)
+    return summary
+
+
+def by_role(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the parts of a file that are of one threshold each.
+
+    Args:
+      summary: what metrics.json holds, or a mapping whose `other` is of the second threshold.
+
+    Returns:
+      As "number" what is at the number in the config, and as "val" what is at the threshold that
+      is best on val, the same if that is the number; one of them if the other is unknown.
+    """
+    parts = [summary, *([summary["other"]] if "other" in summary else [])]
+    roles = {"val" if part.get("chosen_on") else "number": part for part in parts}
+    if "number" not in roles:
+        roles["number"] = roles["val"]
+    return {role: roles[role] for role in ("number", "val") if role in roles}
+
+
+def unique_roles(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """As `by_role`, without "val" where both are the same part."""
+    roles = by_role(summary)
+    same = len(roles) == 2 and roles["number"] is roles["val"]
+    return {"number": roles["number"]} if same else roles
+
+
+def name_of(part: Mapping[str, Any]) -> str:
+    """Names the threshold of a part of a file: "0.25", or "0.4, best on val"; "" if unknown."""
+    return str(Threshold(part["threshold"], part["chosen_on"])) if "threshold" in part else ""
 
 
 def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
     """Writes metrics.json, analysis.json, predictions.json and heatmaps.npz; returns the metrics.
 
-    analysis.json has 95 % intervals, break-downs and curves; heatmaps.npz `sent_id` int64 `[N]` and
-    `heatmap` as in `Found`, and is missing where there are none.
+    analysis.json has 95 % intervals and break-downs, of each threshold, and curves; heatmaps.npz
+    has `sent_id` int64 `[N]` and `heatmap` as in `Found`, and is missing where there are none.
     """
     index = split.index
     summary = summarize(split, found)
-    scores = found.scores(split)
     iou = metrics.iou(found.intersection, found.union)
     at = np.linspace(0, 1, 51)
-    analysis = {
+    analysis: dict[str, Any] = {
         "draws": bootstrap.DRAWS,
-        "intervals": bootstrap.intervals(scores),
-        "breakdowns": breakdowns.break_down(index.text, breakdowns.facts(split), scores),
+        **_analyse(split, found),
         "precision_curve": {
             "iou": at.round(2).tolist(),
             "share": [float((iou > x).mean()) for x in at.round(2)],
         },
         "threshold_curve": found.curve,
     }
+    if found.other is not None:
+        analysis["other"] = _analyse(split, found.other)
     predictions = [
         {
             "sent_id": int(index.sent_id[row]),
             "ref_id": int(index.ref_id[row]),
             "image_id": int(index.image_id[row]),
             "sentence": index.text[row],
-            "iou": float(iou[row]),
-            "intersection": int(found.intersection[row]),
-            "union": int(found.union[row]),
             "area": int(found.area[row]),
-            **_boxes(found, scores, row),
             **_pointing(found, row),
-            "segmentation": {
-                "size": [int(index.height[row]), int(index.width[row])],
-                "counts": found.counts[row],
-            },
+            **_mask(split, found, row),
+            **({} if found.other is None else {"other": _mask(split, found.other, row)}),
         }
         for row in range(len(index.sent_id))
     ]
@@ -111,11 +149,30 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
     return summary
 
 
-def _boxes(found: Found, scores: bootstrap.Scores, row: int) -> dict[str, Any]:
-    """IoU of the masks' boxes; None where there is no target."""
-    if scores.boxes is None:
-        return {}
-    return {"box_iou": float(scores.boxes[row]) if found.area[row] else None}
+def _analyse(split: Split, found: Found) -> dict[str, Any]:
+    """What analysis.json has for each threshold."""
+    scores = found.scores(split)
+    described = {} if found.threshold is None else thresholds.describe(found.threshold)
+    return described | {
+        "intervals": bootstrap.intervals(scores),
+        "breakdowns": breakdowns.break_down(split.index.text, breakdowns.facts(split), scores),
+    }
+
+
+def _mask(split: Split, found: Found, row: int) -> dict[str, Any]:
+    """The mask of a sentence, and what it scores."""
+    index = split.index
+    intersection, union = found.intersection[row], found.union[row]
+    scored: dict[str, Any] = {
+        "iou": float(metrics.iou(intersection, union)),
+        "intersection": int(intersection),
+        "union": int(union),
+    }
+    if found.boxes is not None:  # None where there is no target
+        box_iou = metrics.box_iou(found.boxes[row : row + 1], found.area[row : row + 1])[0]
+        scored["box_iou"] = float(box_iou) if found.area[row] else None
+    size = [int(index.height[row]), int(index.width[row])]
+    return scored | {"segmentation": {"size": size, "counts": found.counts[row]}}
 
 
 def _pointing(found: Found, row: int) -> dict[str, Any]:
@@ -135,31 +192,49 @@ def decode(segmentation: Mapping[str, Any]) -> np.ndarray:
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the metrics of each split as a table, in percent; a dash where there is none.
 
-    Splits that have sentences without a target get a second table, of gRefCOCO's metrics.
+    A split has a row for each threshold. Splits that have sentences without a target get a second
+    table, of gRefCOCO's metrics.
     """
 
     def cells(scores: Mapping[str, Any], names: Iterable[str]) -> list[str]:
         return ["-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in names]
 
-    rows = [
-        [name, *cells(scores, METRIC_NAMES), str(scores["sentences"]), str(scores["images"])]
-        for name, scores in results.items()
-    ]
+    rows, generalized = [], []
+    for name, summary in results.items():
+        counts = [str(summary["sentences"]), str(summary["images"])]
+        for where, scores in _named(name, summary).items():
+            rows.append([where, *cells(scores, METRIC_NAMES), *counts])
+            if "giou" in scores:
+                generalized.append([where, *cells(scores, GENERALIZED)])
     print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
-    rows = [[k, *cells(scores, GENERALIZED)] for k, scores in results.items() if "giou" in scores]
-    if rows:
-        print(format_table(("gRefCOCO, %", *GENERALIZED.values()), rows), flush=True)
+    if generalized:
+        print(format_table(("gRefCOCO, %", *GENERALIZED.values()), generalized), flush=True)
 
 
-def print_intervals(intervals: Mapping[str, Mapping[str, Sequence[float] | None]]) -> None:
-    """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none."""
+def print_intervals(analyses: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none.
+
+    Args:
+      analyses: by split what analysis.json holds.
+    """
 
     def cells(of_split: Mapping[str, Sequence[float] | None], names: Iterable[str]) -> list[str]:
         pairs = (of_split[k] for k in names)
         return ["-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs]
 
-    rows = [[name, *cells(of_split, METRIC_NAMES)] for name, of_split in intervals.items()]
+    rows, generalized = [], []
+    for name, analysis in analyses.items():
+        for where, part in _named(name, analysis).items():
+            found = part["intervals"]
+            rows.append([where, *cells(found, METRIC_NAMES)])
+            if "giou" in found:
+                generalized.append([where, *cells(found, GENERALIZED)])
     print(format_table(("95 %", *METRIC_NAMES), rows), flush=True)
-    rows = [[k, *cells(found, GENERALIZED)] for k, found in intervals.items() if "giou" in found]
-    if rows:
-        print(format_table(("gRefCOCO, 95 %", *GENERALIZED.values()), rows), flush=True)
+    if generalized:
+        print(format_table(("gRefCOCO, 95 %", *GENERALIZED.values()), generalized), flush=True)
+
+
+def _named(split: str, summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The parts of a split's file by the names of split and threshold."""
+    parts = {name_of(part): part for part in unique_roles(summary).values()}
+    return {f"{split} at {name}" if name else split: part for name, part in parts.items()}

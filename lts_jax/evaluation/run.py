@@ -49,13 +49,14 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
     first = jax.process_index() == 0
     if first:
         logger.info("evaluating step %d, %s", trained.step, which)
-    results, intervals = {}, {}
+    results, analyses = {}, {}
     for name, split in splits.items():
         out_dir = (workdir if step is None else workdir / f"step{step}") / "eval" / name
         check_inside(workdir, out_dir)
         run = experiment.describe(split, trained.weights)
         run |= {"step": trained.step, "trained_on": trained.data}
-        check_same_on_all({"step": trained.step} | shared_values(run))
+        found = {"step": trained.step, "best_threshold": experiment.best_threshold}
+        check_same_on_all(found | shared_values(run))
         with only_run_of_all_in(out_dir):
             evaluator = Evaluator.from_experiment(experiment, split)
             results[name] = evaluator.report(trained.state, out_dir, settings.gallery)
@@ -63,10 +64,10 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
                 write_json(out_dir / "run.json", run)
                 logger.info("wrote %s", out_dir)
                 path = out_dir / "analysis.json"
-                intervals[name] = read_json(path, ANALYSIS, AGAIN)["intervals"]
+                analyses[name] = read_json(path, ANALYSIS, AGAIN)
     if first:
         print_results(results)
-        print_intervals(intervals)
+        print_intervals(analyses)
         warn_of_leaks(trained.data)
     return results
 

@@ -111,6 +111,8 @@ class Evaluated:
         """What metrics.json holds."""
         path = self.folder / "metrics.json"
         found: dict[str, Any] = read_json(path, schema.METRICS, schema.AGAIN)
+        if any(("other" in entry) != ("other" in found) for entry in self.predictions):
+            raise ConfigError(f"{path}: not of predictions.json beside it; {schema.AGAIN}")
         return found
 
     @cached_property
@@ -118,6 +120,8 @@ class Evaluated:
         """What analysis.json holds."""
         path = self.folder / "analysis.json"
         found: dict[str, Any] = read_json(path, schema.ANALYSIS, schema.AGAIN)
+        if ("other" in found) != ("other" in self.metrics):
+            raise ConfigError(f"{path}: not of metrics.json beside it; {schema.AGAIN}")
         return found
 
     @cached_property

@@ -40,21 +40,29 @@ def _positive(value: Any) -> None:
         raise MismatchError("0, expected a positive number")
 
 
-def _scored(value: Any) -> None:
-    record(_SCORED, {"hit": optional(boolean), "area": natural, "box_iou": optional(share)})(value)
+def _compared(value: Any) -> None:
+    """What a mask scored."""
+    record({"intersection": natural, "union": natural}, {"box_iou": optional(share)})(value)
     if value["intersection"] > value["union"]:
         raise MismatchError(f"{value['intersection']} is larger than the union", "intersection")
 
 
+def _scored(value: Any) -> None:
+    record(_SCORED, {"hit": optional(boolean), "area": natural, "other": _compared})(value)
+    _compared(value)
+
+
+def _masked(value: Any) -> None:
+    """A mask and what it scored."""
+    record({"iou": share, "segmentation": record({"size": list_of(_positive, 2), "counts": text})})(
+        value
+    )
+
+
 def _prediction(value: Any) -> None:
     _scored(value)
-    record(
-        {
-            "ref_id": whole,
-            "iou": share,
-            "segmentation": record({"size": list_of(_positive, 2), "counts": text}),
-        }
-    )(value)
+    _masked(value)
+    record({"ref_id": whole}, {"other": _masked})(value)
 
 
 def _curve(*names: str) -> Any:
@@ -76,8 +84,6 @@ _SCORED = {
     "sent_id": whole,
     "image_id": whole,
     "sentence": text,
-    "intersection": natural,
-    "union": natural,
 }
 _METRICS = dict.fromkeys(METRIC_NAMES, optional(share)) | {"oiou": share, "miou": share}
 _GENERALIZED = dict.fromkeys(GENERALIZED, optional(share))
@@ -88,6 +94,12 @@ _INTERVALS = record(
 _GROUP = record(
     {"group": text, "sentences": _positive, "intervals": _INTERVALS, **_METRICS}, _GENERALIZED
 )
+
+_ANALYSIS = {
+    "intervals": _INTERVALS,
+    "breakdowns": record(dict.fromkeys(KINDS, list_of(_GROUP))),
+}
+_THRESHOLD = {"threshold": share, "chosen_on": text}
 
 RUN = record(
     {
@@ -104,17 +116,20 @@ RUN = record(
 TRAINED_RUN = record({"config": config})
 """run.json of a workdir."""
 
-METRICS = record({"sentences": _positive, "images": _positive, **_METRICS}, _GENERALIZED)
+METRICS = record(
+    {"sentences": _positive, "images": _positive, **_METRICS},
+    _GENERALIZED | _THRESHOLD | {"other": record(_METRICS | _THRESHOLD, _GENERALIZED)},
+)
 """metrics.json."""
 
 ANALYSIS = record(
     {
         "draws": _positive,
-        "intervals": _INTERVALS,
-        "breakdowns": record(dict.fromkeys(KINDS, list_of(_GROUP))),
+        **_ANALYSIS,
         "precision_curve": _curve("iou", "share"),
         "threshold_curve": optional(_curve("threshold", "oiou", "miou")),
-    }
+    },
+    _THRESHOLD | {"other": record(_ANALYSIS | _THRESHOLD)},
 )
 """analysis.json."""
 

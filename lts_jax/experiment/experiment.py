@@ -23,7 +23,7 @@ from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
-from lts_jax.experiment import arithmetic, provenance
+from lts_jax.experiment import arithmetic, provenance, thresholds
 from lts_jax.experiment.timetable import Timetable
 from lts_jax.models import LTS
 from lts_jax.models.backbones import BACKBONES
@@ -44,11 +44,13 @@ class Experiment:
       config: of the run.
       mesh: the devices of the training state, or of a restored network.
       words: of the vocabulary, in order; None takes those of the training split.
+      best_threshold: of a restored checkpoint, on `eval.best_split`; None if unknown.
     """
 
     config: ConfigDict
     mesh: Mesh
     words: Sequence[str] | None = None
+    best_threshold: float | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict, words: Sequence[str] | None = None) -> "Experiment":
@@ -111,11 +113,7 @@ class Experiment:
         """How a sentence and its image become an example."""
         data = self.config.data
         return Preprocessing(
-            vocabulary=self.vocabulary,
-            image_size=data.image_size,
-            max_words=data.max_words,
-            resize=data.resize,
-            hide_sentence=data.hide_sentence,
+            self.vocabulary, data.image_size, data.max_words, data.resize, data.hide_sentence
         )
 
     @cached_property
@@ -180,11 +178,7 @@ class Experiment:
     @cached_property
     def model(self) -> LTS:
         """The network."""
-        fields = {
-            name: value
-            for name, value in self.config.model.items()
-            if name in LTS.__dataclass_fields__
-        }
+        fields = {k: v for k, v in self.config.model.items() if k in LTS.__dataclass_fields__}
         fields["dtype"] = jnp.dtype(self.config.model.dtype)
         fields["text_encoder"] = self.config.model.text
         fields["image_encoder"] = backbone = self.config.model.backbone
@@ -269,17 +263,23 @@ class Experiment:
         """Encodes images, on the devices of this process."""
         return inference.compile_encode_step(self.model, self.local_mesh)
 
+    @property
+    def thresholds(self) -> thresholds.Thresholds:
+        """The thresholds of masks."""
+        settings = self.config.eval
+        return thresholds.resolve(settings.threshold, self.best_threshold, settings.best_split)
+
     @cached_property
     def score_step(self) -> scoring.ScoreStep:
         """Scores sentences about encoded images, on the devices of this process."""
-        threshold = self.config.eval.threshold
-        return scoring.compile_score_step(self.model, threshold, self.local_mesh)
+        used = self.thresholds.values[:1]
+        return scoring.compile_score_step(self.model, used, self.local_mesh)
 
     @cached_property
     def picture_step(self) -> scoring.ScoreStep:
-        """As `score_step`, with what files and pictures need."""
-        threshold = self.config.eval.threshold
-        return scoring.compile_score_step(self.model, threshold, self.local_mesh, pictures=True)
+        """As `score_step`, at both thresholds, with what files and pictures need."""
+        both = self.thresholds.values
+        return scoring.compile_score_step(self.model, both, self.local_mesh, pictures=True)
 
     def describe(self, split: Split, weights: dict[str, Any] | None = None) -> dict[str, Any]:
         """Returns everything that a reader needs to repeat the run.

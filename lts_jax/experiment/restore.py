@@ -61,8 +61,8 @@ def restore(
       config: to use the network with; None takes the checkpoint's own.
 
     Raises:
-      ConfigError: there is no such checkpoint, the config describes another network, or JAX is set
-        to another arithmetic.
+      ConfigError: there is no such checkpoint, the config describes another network or asks for a
+        threshold that is unknown, or JAX is set to another arithmetic.
       UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
     arithmetic.check()
@@ -77,7 +77,13 @@ def restore(
             folder = checkpoints.folder / str(step)
             used = _check_saved(saved["config"], folder) if config is None else config
             check_same_model(saved["config"], used, workdir)
-            experiment = Experiment(used, mesh, saved["vocabulary"])
+            best = checkpoints.best_threshold(step)
+            if best is None and isinstance(used.eval.threshold, str):
+                raise ConfigError(
+                    f"eval.threshold={used.eval.threshold}: {folder} was not evaluated on "
+                    f"{used.eval.best_split}, so that its best threshold is unknown: give a number"
+                )
+            experiment = Experiment(used, mesh, saved["vocabulary"], best)
             state = checkpoints.restore_network(step, experiment.abstract_network)
             return Trained(
                 experiment, state, step, saved["config"], saved["data"], saved["weights"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from lts_jax.data import image_ops
 from lts_jax.data.word_pieces import WordPieces
@@ -28,8 +29,14 @@ _PACKAGES: dict[Format, tuple[str, ...]] = {
 _STANDALONE = Path(__file__).parent / "standalone"
 
 
-def export_run(workdir: Path, kind: Format, out: Path) -> None:
+def export_run(workdir: Path, kind: Format, out: Path, config: ConfigDict | None = None) -> None:
     """Exports a run's best checkpoint to a new folder.
+
+    Args:
+      workdir: of the run.
+      kind: of the export.
+      out: the folder.
+      config: as for `restore`.
 
     Raises:
       ConfigError: the run has no checkpoint, the folder exists, or the format cannot hold it.
@@ -37,7 +44,7 @@ def export_run(workdir: Path, kind: Format, out: Path) -> None:
     # A link, or `.`, has another name than its folder.
     _check_new(out := out.resolve())
     _check_packages(kind)
-    write_folder(restore(workdir, one_device()), kind, out)
+    write_folder(restore(workdir, one_device(), config=config), kind, out)
 
 
 def _check_new(out: Path) -> None:
@@ -124,7 +131,8 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "pad_id": vocabulary.pad,
         "unknown_id": vocabulary.unknown,
         "first_word_id": vocabulary.first_id,
-        "threshold": config.eval.threshold,
+        "threshold": trained.experiment.thresholds.used.value,
+        "best_threshold": trained.experiment.best_threshold,  # on val; null if unknown
         "trained": _origin(trained),
     }
 

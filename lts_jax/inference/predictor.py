@@ -36,7 +36,7 @@ class Prediction:
     Attributes:
       text: the sentence.
       mask: bool `[h, w]`.
-      probability: float32 `[h, w]`; the mask is where it exceeds the config's threshold.
+      probability: float32 `[h, w]`; the mask is where it exceeds the threshold.
       heatmap: float32 `[h, w]`, probabilities of the last round of the locator; None without one.
       unknown_words: those that training never saw.
       unread_words: what lies behind the words that the network reads at most.
@@ -87,6 +87,10 @@ class Predictor:
       step: of the checkpoint; where None the best one that can be read.
       config: None for the checkpoint's own; another may differ from it in all but the network.
 
+    Attributes:
+      config: that is used.
+      threshold: pixels of a greater probability are in a mask; of `config.eval.threshold`.
+
     Raises:
       ConfigError: the workdir holds no such checkpoint.
     """
@@ -97,6 +101,7 @@ class Predictor:
         trained = restore(Path(workdir), one_device(), step, config)
         experiment = trained.experiment
         self.config = experiment.config
+        self.threshold = experiment.thresholds.used.value
         self._state = trained.state
         self._preprocessing = experiment.preprocessing
         encode_image = partial(encode, experiment.model)
@@ -167,7 +172,7 @@ class Predictor:
         probability = self._at_original_size(grid, encoded)
         return Prediction(
             text=text,
-            mask=probability > self.config.eval.threshold,
+            mask=probability > self.threshold,
             probability=probability,
             heatmap=None if heatmap is None else self._at_original_size(heatmap, encoded),
             unknown_words=[word for word in words[:read] if word not in known],

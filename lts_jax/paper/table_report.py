@@ -8,6 +8,8 @@ from typing import Any
 from lts_jax.data.datasets import leaks
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation.metrics import METRIC_NAMES
+from lts_jax.evaluation.results import by_role
+from lts_jax.experiment.thresholds import fixed
 from lts_jax.paper import numbers
 from lts_jax.paper.runs import Run
 from tfds_refcoco.inspection.published import PUBLISHED
@@ -15,6 +17,8 @@ from tfds_refcoco.inspection.published import PUBLISHED
 # The paper's name of a metric where it is another one: which of our two IoUs it is, is unknown.
 _IOUS = ("oiou", "miou")
 _ABSENT = "\N{EN DASH}"
+_BEST = "ours_at_best_threshold"
+_OF_BEST = "{}, at the threshold that is best on val:"
 
 
 def make_report(
@@ -35,7 +39,8 @@ def make_report(
 
     Returns:
       What table<N>.json holds. Each run's metrics are shares in 0..1, as in its workdir; `ours`
-      (mean, sample standard deviation, number of seeds) and `paper` are percent.
+      (mean, sample standard deviation, number of seeds), at the threshold of the config and at
+      each run's best one on val, and `paper` are percent.
 
     Raises:
       ConfigError: runs were evaluated on different data.
@@ -60,6 +65,7 @@ def make_report(
         "leaks": _leaks(results),
         "splits": list(config.eval.splits),
         "epochs": config.train.epochs,
+        "threshold": fixed(config.eval.threshold),
         "rows": [],
     }
     for variant, runs in rows.items():
@@ -72,7 +78,10 @@ def make_report(
         if table == 2:
             names = numbers.COMPONENT_NAMES
             row["components"] = dict(zip(names, numbers.COMPONENTS[variant], strict=True))
-        row["ours"] = {s: _summarize(finished, s) for s in report["splits"]}
+        row["ours"] = {s: _summarize(finished, s, "number") for s in report["splits"]}
+        row["ours_at_best_threshold"] = {
+            s: _summarize(finished, s, "val") for s in report["splits"]
+        }
         row["paper"] = {s: numbers.reported(table, variant, family, s) for s in report["splits"]}
         row["runs"] = [
             {"seed": run.seed, "workdir": str(run.workdir)} | (results[run.workdir] or {})
@@ -108,6 +117,11 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
         "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
     ]
+    if any(part["threshold"] for row in report["rows"] for part in row[_BEST].values()):
+        notes.append(
+            f"The first table of a split is at the threshold {report['threshold']:g}, the second "
+            "at each run's best one, chosen by oIoU on val alone."
+        )
     if report["leaks"]:
         notes.append(f"Trained on held-out images (data.allow_leaks): {report['leaks']}.")
     if report["partial_splits"]:
@@ -131,22 +145,26 @@ def format_markdown(report: Mapping[str, Any]) -> str:
         *notes,
     ]
     for split in report["splits"]:
-        lines += [_heading(split, finished), _split_table(report, split)]
+        lines += [_heading(split, finished), _split_table(report, split, "ours")]
+        if any(row[_BEST][split]["threshold"] for row in report["rows"]):
+            lines += [_OF_BEST.format(split), _split_table(report, split, _BEST)]
     return "\n\n".join(lines) + "\n"
 
 
-def _split_table(report: Mapping[str, Any], split: str) -> str:
+def _split_table(report: Mapping[str, Any], split: str, key: str) -> str:
     parts = list(numbers.COMPONENT_NAMES) if report["table"] == 2 else []
     size = ["input"] if report["table"] in (6, 7) else []
     others = [name for name in METRIC_NAMES if name not in _IOUS]
-    header = ["variant", *parts, *size, "n", "oIoU", "mIoU", "paper", *others]
+    threshold = ["threshold"] if key == _BEST else []
+    header = ["variant", *parts, *size, "n", *threshold, "oIoU", "mIoU", "paper", *others]
     left = 1 + len(parts)
     lines = [header, [":--"] + [":-:"] * (left - 1) + ["--:"] * (len(header) - left)]
     for row in report["rows"]:
-        ours, theirs = row["ours"][split], row["paper"][split]
+        ours, theirs = row[key][split], row["paper"][split]
         cells = [row["variant"], *("✓" if row["components"][name] else "" for name in parts)]
         cells += [str(row["image_size"])] * len(size)
         cells.append(str(sum("step" in run for run in row["runs"])))
+        cells += [_mean(ours[name], 2) for name in threshold]
         cells += [_mean(ours[name], 2) for name in _IOUS]
         cells.append(f"{theirs['iou']:.2f}" if "iou" in theirs else _ABSENT)
         for name in others:
@@ -164,13 +182,17 @@ def _heading(split: str, finished: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _summarize(
-    finished: Sequence[Mapping[str, Any]], split: str
+    finished: Sequence[Mapping[str, Any]], split: str, role: str
 ) -> dict[str, dict[str, float | int | None] | None]:
-    """Mean, sample standard deviation and count per metric in percent; None where there is none."""
+    """Mean, sample standard deviation and count per metric in percent; None where there is none.
+
+    `threshold` is a probability. `role` is of `lts_jax.evaluation.results.by_role`.
+    """
+    parts = [by_role(result["splits"][split]["metrics"]).get(role, {}) for result in finished]
     summary: dict[str, dict[str, float | int | None] | None] = {}
-    for name in METRIC_NAMES:
-        values = [result["splits"][split]["metrics"].get(name) for result in finished]
-        values = [100 * value for value in values if value is not None]
+    for name in (*METRIC_NAMES, "threshold"):
+        factor = 1 if name == "threshold" else 100
+        values = [factor * part[name] for part in parts if part.get(name) is not None]
         summary[name] = None
         if values:
             std = statistics.stdev(values) if len(values) > 1 else None

@@ -49,10 +49,10 @@ def lines(
     *,
     x_label: str,
     y_label: str,
-    mark: float | None = None,
+    marks: Sequence[float] = (),
     log: bool = False,
 ) -> str:
-    """Draws curves; `mark` is an x that a dashed line shows."""
+    """Draws curves; dashed lines show `marks`, values of x."""
     with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
         figure = Figure((_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
@@ -61,7 +61,7 @@ def lines(
             marker = "o" if len(curve.x) < 25 else ""
             (drawn,) = axes.plot(curve.x, curve.y, color=colour, ls=style, lw=1.5)
             drawn.set(label=curve.name, marker=marker, markersize=3)
-        if mark is not None:
+        for mark in marks:
             axes.axvline(mark, color="#5b6570", ls="--", lw=1)
             axes.annotate(
                 f"{mark:g}",

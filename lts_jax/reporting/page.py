@@ -13,6 +13,7 @@ from lts_jax.data.datasets import leaks
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import schema
 from lts_jax.evaluation.metrics import BOX_ACCURACY, GENERALIZED, METRIC_NAMES
+from lts_jax.evaluation.results import by_role, name_of, unique_roles
 from lts_jax.evaluation.saved import Evaluated, evaluated_splits
 from lts_jax.io.json_files import read_json_lines
 from lts_jax.paper import numbers
@@ -98,16 +99,18 @@ def _table(evaluated: Sequence[Evaluated], variant: str) -> dict[str, Any]:
     if any("giou" in e.metrics for e in evaluated):  # a split has sentences without a target
         names += GENERALIZED
     for e in evaluated:
-        intervals = e.analysis["intervals"]
-        cells = []
-        for name in names:
-            value, span = e.metrics.get(name), intervals.get(name)
-            shown = _DASH if value is None else f"{100 * value:.2f}"
-            cells.append(
-                (shown, "" if span is None else f"{100 * span[0]:.1f}{_DASH}{100 * span[1]:.1f}")
-            )
-        counts = f"{e.metrics['sentences']} sentences, {e.metrics['images']} images"
-        rows.append({"name": e.name, "note": counts, "cells": cells, "paper": False})
+        intervals = by_role(e.analysis)
+        for i, (role, metrics) in enumerate(unique_roles(e.metrics).items()):
+            cells = []
+            for name in names:
+                value, span = metrics.get(name), intervals[role]["intervals"].get(name)
+                shown = _DASH if value is None else f"{100 * value:.2f}"
+                low_high = "" if span is None else f"{100 * span[0]:.1f}{_DASH}{100 * span[1]:.1f}"
+                cells.append((shown, low_high))
+            counts = f"{e.metrics['sentences']} sentences, {e.metrics['images']} images"
+            threshold = name_of(metrics)
+            notes = [*([f"threshold {threshold}"] if threshold else []), *([] if i else [counts])]
+            rows.append({"name": e.name, "notes": notes, "cells": cells, "paper": False})
         theirs: dict[str, float] = {}
         for table, of_table in numbers.TABLES.items():
             if variant in of_table:
@@ -115,7 +118,7 @@ def _table(evaluated: Sequence[Evaluated], variant: str) -> dict[str, Any]:
         if theirs:
             theirs |= {name: theirs["iou"] for name in _IOUS}
             cells = [(f"{theirs[n]:.2f}" if n in theirs else _DASH, "") for n in names]
-            rows.append({"name": "the paper", "note": variant, "cells": cells, "paper": True})
+            rows.append({"name": "the paper", "notes": [variant], "cells": cells, "paper": True})
     header = [_NAMES.get(name, name) for name in names]
     return {"header": header, "rows": rows, "paper": any(row["paper"] for row in rows)}
 
@@ -170,9 +173,11 @@ def _curves(evaluated: Sequence[Evaluated]) -> list[Chart]:
     svg = charts.lines(precision, x_label="X", y_label="prec@X, %")
     found = [Chart("Precision", "Share of sentences with an IoU greater than X.", svg)]
     if binarised:
-        threshold = evaluated[0].run["config"]["eval"]["threshold"]
-        svg = charts.lines(binarised, x_label="threshold", y_label="oIoU, %", mark=threshold)
-        note = f"A pixel above the threshold is foreground; the metrics use {threshold:g}."
+        parts = [part for e in evaluated for part in by_role(e.metrics).values()]
+        marks = {part["threshold"]: name_of(part) for part in parts if "threshold" in part}
+        svg = charts.lines(binarised, x_label="threshold", y_label="oIoU, %", marks=sorted(marks))
+        note = "A pixel above the threshold is foreground. The metrics are those at "
+        note += " and ".join(marks[x] for x in sorted(marks)) + "."
         found.append(Chart("oIoU by threshold", note, svg))
     return found
 

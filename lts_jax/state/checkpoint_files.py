@@ -4,12 +4,21 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 
 from lts_jax.errors import ConfigError
-from lts_jax.io.json_files import list_of, mapping, natural, number, read_json, record, text
+from lts_jax.io.json_files import (
+    list_of,
+    mapping,
+    natural,
+    number,
+    read_json,
+    record,
+    share,
+    text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +55,30 @@ def read_items(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     return {name: read_json(folder / name / "metadata", _SHAPES[name], "") for name in names}
 
 
-def read_score(folder: Path) -> float | None:
-    """The best metric that a checkpoint holds, or None where it was not evaluated."""
+class Score(NamedTuple):
+    """What a checkpoint's evaluation on `eval.best_split` found.
+
+    Attributes:
+      value: the best metric, by which checkpoints are compared.
+      best_threshold: see `lts_jax.experiment.thresholds`; None if unknown.
+    """
+
+    value: float
+    best_threshold: float | None
+
+
+def read_score(folder: Path) -> Score | None:
+    """Reads the score of a checkpoint; None if it was not evaluated."""
     path = folder / "metrics" / "metrics"
     if not path.exists():
         return None
     try:
-        metrics = read_json(path, record({BEST_METRIC: number}), "")
+        metrics = read_json(path, record({BEST_METRIC: number}, {"best_threshold": share}), "")
     except ConfigError as error:
         why = str(error).removesuffix("; ")
         logger.warning("checkpoint %s cannot be read, and counts as not evaluated: %s", path, why)
         return None
-    return float(metrics[BEST_METRIC])
+    return Score(float(metrics[BEST_METRIC]), metrics.get("best_threshold"))
 
 
 def split_path(checkpoint: Path) -> tuple[Path, int]:

@@ -83,11 +83,15 @@ class CheckpointReader:
     def by_score(self) -> list[int]:
         """The steps that were evaluated, those with the best metric first, of these the newest."""
         scored = [step for step in self.steps if step in self._scores]
-        return sorted(scored, key=lambda step: (self._scores[step], step), reverse=True)
+        return sorted(scored, key=lambda step: (self._scores[step].value, step), reverse=True)
 
     def scored(self, step: int) -> bool:
         """Whether a checkpoint has been evaluated."""
         return step in self._scores
+
+    def best_threshold(self, step: int) -> float | None:
+        """The threshold that is best for a checkpoint on `eval.best_split`; None if unknown."""
+        return self._scores[step].best_threshold if step in self._scores else None
 
     def choose(self, step: int | None) -> int:
         """Returns `step`, or the best one where None.

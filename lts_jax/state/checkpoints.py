@@ -14,7 +14,13 @@ from jax.experimental import multihost_utils
 
 from lts_jax.errors import NonFiniteLossError, SaveError, UnreadableCheckpointError
 from lts_jax.io.files import write_json
-from lts_jax.state.checkpoint_files import BEST_METRIC, DESCRIBED, check_path, item_options
+from lts_jax.state.checkpoint_files import (
+    BEST_METRIC,
+    DESCRIBED,
+    Score,
+    check_path,
+    item_options,
+)
 from lts_jax.state.checkpoint_reader import CheckpointReader, first_line
 from lts_jax.state.fingerprint import LARGEST, fingerprint, json_checksum
 from lts_jax.state.train_state import TrainState
@@ -145,6 +151,10 @@ class Checkpoints(CheckpointReader):
     def score(self, step: int, metrics: dict[str, Any]) -> None:
         """Adds the metrics, by which the best is chosen, to a checkpoint; the others may go.
 
+        Args:
+          step: of the checkpoint.
+          metrics: with the best metric, and maybe `best_threshold`.
+
         Raises:
           SaveError: the checkpoint could not be written.
         """
@@ -152,7 +162,7 @@ class Checkpoints(CheckpointReader):
             self._writer.wait_until_finished()
             if jax.process_index() == 0:
                 write_json(self.folder / str(step) / "metrics" / "metrics", metrics)
-            self._scores[step] = metrics[BEST_METRIC]
+            self._scores[step] = Score(metrics[BEST_METRIC], metrics.get("best_threshold"))
             for old in sorted(set(self.steps) - self.kept(self.steps)):
                 self._writer.delete(old)
 

@@ -17,7 +17,9 @@ from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
+from lts_jax.evaluation.results import summarize
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
+from lts_jax.experiment import thresholds
 from lts_jax.experiment.arithmetic import warn_if_changed
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
@@ -145,7 +147,9 @@ class Validation:
         experiment = self.experiment
         with self.progress.paused():
             network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
-            of_splits = {name: x.scores(network) for name, x in self.evaluators.items()}
+            found = {name: x.find(network, pictures=False) for name, x in self.evaluators.items()}
+            of_splits = {k: summarize(x.split, found[k]) for k, x in self.evaluators.items()}
+            best = thresholds.choose([x.curve for x in found.values() if x.curve is not None])
             scalars: dict[str, float] = {}
             for name, metrics in of_splits.items():
                 names = (*METRIC_NAMES, *GENERALIZED)
@@ -154,10 +158,16 @@ class Validation:
                 line = "  ".join(f"{k} {known[k]:.4f}" for k in shown)
                 logger.info("step %d  %s: %s", step, name, line)
                 scalars |= {f"{name}/{k}": v for k, v in known.items()}
+            value = float(np.mean([x[BEST_METRIC] for x in of_splits.values()]))
             if len(of_splits) > 1:
-                mean = float(np.mean([x[BEST_METRIC] for x in of_splits.values()]))
-                logger.info("step %d  mean: %s %.4f", step, BEST_METRIC, mean)
-                scalars[f"mean/{BEST_METRIC}"] = mean
-                metrics = of_splits | {BEST_METRIC: mean}
+                logger.info("step %d  mean: %s %.4f", step, BEST_METRIC, value)
+                scalars[f"mean/{BEST_METRIC}"] = value
+            logger.info(
+                "step %d  at the best threshold, %g: oiou %.4f", step, best.threshold, best.oiou
+            )
+            scalars |= {f"best/{k}": v for k, v in best._asdict().items()}
+            if isinstance(experiment.config.eval.threshold, str):
+                value = best.oiou
             self.writer.write(step, scalars)
-            self.checkpoints.score(step, metrics)
+            score = {BEST_METRIC: value, "best_threshold": best.threshold, "splits": of_splits}
+            self.checkpoints.score(step, score)

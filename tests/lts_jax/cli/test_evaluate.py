@@ -68,7 +68,9 @@ def test_the_scorer_returns_the_metrics_to_the_last_digit(trained_run, shapes_da
         folder, split = trained_run / "eval" / name, shapes_data.split(name)
         found = external.score(split, external.Predictions(folder / "predictions.json"))
         metrics = results.summarize(split, found)
-        assert metrics == json.loads((folder / "metrics.json").read_text())
+        written = json.loads((folder / "metrics.json").read_text())
+        assert metrics.items() <= written.items()
+        assert written.keys() - metrics.keys() == {"threshold", "chosen_on", "other"}
         assert metrics["pointing"] is not None
 
 

@@ -20,6 +20,10 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
 
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
+    best = ["--format=safetensors", f"--out={tmp_path / 'best'}", "--config.eval.threshold=val"]
+    command.main(["export", str(run), *best])
+    assert json.loads((tmp_path / "best/preprocessing.json").read_text())["threshold"] == 0.4
+    capsys.readouterr()
     for kind in ("safetensors", "onnx"):
         command.main(["export", str(run), "--format", kind])
         folder = run / "export" / kind
@@ -27,6 +31,7 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
         assert f"wrote {folder}: " in said.out and said.err == ""
         spec = json.loads((folder / "preprocessing.json").read_text())
         assert (spec["image_size"], spec["max_words"], spec["threshold"]) == (64, 12, 0.25)
+        assert spec["best_threshold"] == 0.4
         with Checkpoints(run) as checkpoints:
             words = checkpoints.read_run(checkpoints.best_step)["vocabulary"]
         assert json.loads((folder / "vocabulary.json").read_text()) == words

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lts_jax.config.flags import load_config
+from lts_jax.config.flags import load_config, override_config, saved_config, split_overrides
+from lts_jax.configs.fields import plain_config
 from lts_jax.errors import ConfigError
 
 
@@ -37,3 +38,32 @@ def test_a_flag_that_fits_no_field(flag, said):
     with pytest.raises(ConfigError) as error:
         load_config("shapes", [f"--config.{flag}"])
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_threshold_is_a_number_or_val(tmp_path):
+    """On the command line, in a file, and over a saved config; nothing else is."""
+    assert load_config("shapes").eval.threshold == 0.25
+    for given, meant in (("0.4", 0.4), ("0", 0), ("val", "val"), ("'val'", "val")):
+        config = load_config("shapes", [f"--config.eval.threshold={given}"])
+        assert config.eval.threshold == meant
+        saved = saved_config(plain_config(config))
+        assert saved.eval.threshold == meant
+        again = override_config(saved, split_overrides(["--config.eval.threshold", "val"])[0])
+        assert again.eval.threshold == "val"
+        assert override_config(again, ["--config.eval.threshold=0.3"]).eval.threshold == 0.3
+    (tmp_path / "c.py").write_text(
+        "from lts_jax.configs import shapes\n"
+        "def get_config():\n"
+        "    config = shapes.get_config()\n"
+        "    config.eval.threshold = 'val'\n"
+        "    return config\n"
+    )
+    assert load_config(str(tmp_path / "c.py")).eval.threshold == "val"
+    for wrong, said in (
+        ("best", "eval.threshold='best' must be a number or val"),
+        ("1.5", "eval.threshold=1.5 must be a probability"),
+        ("(0.2, 0.4)", "eval.threshold=[0.2, 0.4] must be a number or val"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_config("shapes", [f"--config.eval.threshold={wrong}"])
+        assert said in str(error.value)

@@ -4,6 +4,7 @@ import pytest
 
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import comparison
+from lts_jax.evaluation.metrics import METRIC_NAMES
 
 
 def run(tmp_path, name, ious, **extra):
@@ -29,10 +30,11 @@ def test_boxes(tmp_path):
     a = run(tmp_path, "a", [0.5, 0.5], box_iou=0.5)
     b = run(tmp_path, "b", [0.5, 0.5], box_iou=0.49)
     found = comparison.compare(comparison.read_run(a, "val"), comparison.read_run(b, "val"))
-    assert found["metrics"]["acc@0.5"]["a"] == 1 and found["metrics"]["acc@0.5"]["b"] == 0
+    (part,) = found["thresholds"]
+    assert part["metrics"]["acc@0.5"]["a"] == 1 and part["metrics"]["acc@0.5"]["b"] == 0
     old = comparison.read_run(run(tmp_path, "c", [0.5, 0.5]), "val")  # scored without boxes
     found = comparison.compare(comparison.read_run(a, "val"), old)
-    assert found["metrics"]["acc@0.5"] is None
+    assert found["thresholds"][0]["metrics"]["acc@0.5"] is None
     bad = run(tmp_path, "d", [0.5], box_iou="wide")
     with pytest.raises(ConfigError, match="box_iou: 'wide', expected a number from 0 to 1"):
         comparison.read_run(bad, "val")
@@ -43,10 +45,11 @@ def test_two_runs(tmp_path, capsys):
     b = run(tmp_path, "b", [0.8] * 30 + [0.1], hit=None)
     found = comparison.compare(comparison.read_run(a, "val"), comparison.read_run(b, "val"))
     assert (found["sentences"], found["images"]) == (31, 11)
-    assert found["metrics"]["miou"]["difference"] == pytest.approx((30 * 0.3 - 0.8) / 31)
-    assert found["metrics"]["pointing"] is None
-    assert found["better"] == {"a": 1, "b": 30, "neither": 0}
-    worst = found["sentence_by_sentence"][0]
+    (part,) = found["thresholds"]
+    assert part["metrics"]["miou"]["difference"] == pytest.approx((30 * 0.3 - 0.8) / 31)
+    assert part["metrics"]["pointing"] is None
+    assert part["better"] == {"a": 1, "b": 30, "neither": 0}
+    worst = part["sentence_by_sentence"][0]
     assert worst == {
         "sent_id": 30,
         "image_id": 10,
@@ -87,3 +90,44 @@ def test_an_interrupted_evaluation_is_not_compared(tmp_path):
     (a / "eval" / "val" / "run.json").unlink()
     with pytest.raises(ConfigError, match="eval/val: the evaluation was interrupted"):
         comparison.read_run(a, "val")
+
+
+def at_thresholds(folder, threshold, other, ious):
+    """Adds metrics.json, and IoUs at a second threshold if there is one."""
+    folder /= "eval/val"
+    part = dict.fromkeys(METRIC_NAMES, 0.5)
+    summary = part | {"sentences": 2, "images": 1} | threshold
+    if other:
+        summary["other"] = part | other
+        entries = json.loads((folder / "predictions.json").read_text())
+        for entry, iou in zip(entries[::-1], ious, strict=True):
+            entry["other"] = {"intersection": round(100 * iou), "union": 100}
+        (folder / "predictions.json").write_text(json.dumps(entries))
+    (folder / "metrics.json").write_text(json.dumps(summary))
+
+
+def test_runs_are_compared_at_both_thresholds(tmp_path, capsys):
+    number, best = ({"threshold": 0.25, "chosen_on": ""}, {"threshold": 0.4, "chosen_on": "val"})
+    a, b = (run(tmp_path, name, ious) for name, ious in (("a", [0.2, 0.4]), ("b", [0.9, 0.9])))
+    at_thresholds(a, number, best, [0.6, 0.6])
+    at_thresholds(b, best | {"threshold": 0.35}, number, [0.3, 0.5])  # eval.threshold=val
+    found = comparison.compare(comparison.read_run(a, "val"), comparison.read_run(b, "val"))
+    assert [(part["a"], part["b"]) for part in found["thresholds"]] == [
+        ("0.25", "0.25"),
+        ("0.4, best on val", "0.35, best on val"),
+    ]
+    differences = [part["metrics"]["miou"]["difference"] for part in found["thresholds"]]
+    assert differences == pytest.approx([0.1, 0.3])
+    comparison.print_comparison(found, 1)
+    assert "A at 0.4, best on val, B at 0.35, best on val" in capsys.readouterr().out
+    # One threshold that is the number and the best one; and a run whose threshold is unknown.
+    both = run(tmp_path, "both", [0.5, 0.5])
+    at_thresholds(both, number | {"chosen_on": "val"}, None, [])
+    unknown = run(tmp_path, "unknown", [0.5, 0.5])
+    for other in (both, unknown):
+        pair = comparison.read_run(a, "val"), comparison.read_run(other, "val")
+        found = comparison.compare(*pair)
+        differences = [part["metrics"]["miou"]["difference"] for part in found["thresholds"]]
+        assert differences == pytest.approx([0.2, -0.1])
+    pair = comparison.read_run(both, "val"), comparison.read_run(unknown, "val")
+    assert len(comparison.compare(*pair)["thresholds"]) == 1

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lts_jax.errors import NonFiniteOutputError
+from lts_jax.evaluation import results
 from lts_jax.io import drawing
 from tests.lts_jax.helpers.made_split import SENTENCES, MadeSplit, make_evaluator
 
@@ -65,13 +66,33 @@ def test_report_of_other_networks(parts, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_curve_is_what_other_thresholds_would_give():
+def test_the_curve_and_the_second_threshold_are_what_other_thresholds_would_give(tmp_path):
     split = MadeSplit(SENTENCES["few"])
-    evaluator, _, state = make_evaluator(split)
-    curve = evaluator.find(state, pictures=True).curve
-    assert curve["threshold"][4] == 0.25 and len(curve["oiou"]) == 19
-    for threshold in (0.25, 0.5):
-        at = curve["threshold"].index(threshold)
-        scores = make_evaluator(split, threshold=threshold)[0].scores(state)
-        assert scores["oiou"] == curve["oiou"][at]
-        assert scores["miou"] == pytest.approx(curve["miou"][at], abs=1e-12)
+    evaluator, _, state = make_evaluator(split, threshold=0.25, other=0.5)
+    evaluator.report(state, tmp_path, 0)
+    found = evaluator.find(state, pictures=True)
+    assert found.curve["threshold"][4] == 0.25 and len(found.curve["oiou"]) == 19
+    assert evaluator.find(state, pictures=False).curve == found.curve
+    for threshold, both in ((0.25, found), (0.5, found.other)):
+        at = found.curve["threshold"].index(threshold)
+        alone = make_evaluator(split, threshold=threshold)[0].find(state, pictures=True)
+        scores = results.summarize(split, alone)
+        assert scores["oiou"] == found.curve["oiou"][at]
+        assert scores["miou"] == pytest.approx(found.curve["miou"][at], abs=1e-12)
+        assert both.counts == alone.counts and both.threshold.value == threshold
+        np.testing.assert_array_equal(both.boxes, alone.boxes)
+        assert both.scores(split).summarize() == alone.scores(split).summarize()
+    metrics, analysis, (entry, *_) = (
+        json.loads((tmp_path / f"{name}.json").read_text())
+        for name in ("metrics", "analysis", "predictions")
+    )
+    assert [results.name_of(part) for part in (metrics, metrics["other"])] == [
+        "0.25",
+        "0.5, best on val",
+    ]
+    assert metrics["other"]["oiou"] == found.other.scores(split).summarize()["oiou"]
+    low, high = analysis["other"]["intervals"]["oiou"]
+    assert low <= metrics["other"]["oiou"] <= high
+    assert entry["segmentation"]["counts"] == found.counts[0]
+    assert entry["other"]["segmentation"]["counts"] == found.other.counts[0]
+    assert entry["other"]["intersection"] == found.other.intersection[0]

@@ -131,6 +131,6 @@ def test_scored_compared_and_written(data, tmp_path, capsys):
     assert analysis["intervals"]["n_acc"] is not None
     run = comparison.read_run(tmp_path / "out", "val")
     compared = comparison.compare(run, run)
-    assert compared["metrics"]["t_acc"]["a"] == 0.5
+    assert compared["thresholds"][0]["metrics"]["t_acc"]["a"] == 0.5
     comparison.print_comparison(compared, 2)
     assert "n_acc" in capsys.readouterr().out

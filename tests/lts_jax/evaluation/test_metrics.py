@@ -29,7 +29,7 @@ def score_all(mask, heatmap, placements, truths, threshold=0.5):
     def run(mask, heatmap, placement, truth):
         outputs = Outputs(heatmap, mask)
         return scoring.score(
-            outputs, placement, truth, image_size=SIDE, threshold=threshold, pictures=True
+            outputs, placement, truth, image_size=SIDE, thresholds=(threshold,), pictures=True
         )
 
     out = run(mask, heatmap, np.array(placements, np.int32), np.packbits(padded, axis=2))

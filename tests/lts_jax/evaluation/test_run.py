@@ -1,13 +1,16 @@
 """The files of an evaluation, and the scores in them by pycocotools."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco
 
 from lts_jax.data.image_ops import decode_image
+from lts_jax.evaluation.metrics import METRIC_NAMES
 from lts_jax.evaluation.run import evaluate
+from lts_jax.state.checkpoint_reader import CheckpointReader
 from tfds_refcoco.masks import decode
 
 
@@ -27,10 +30,38 @@ def test_results_files(whole_run, shapes_data):
             "acc@0.5",
             "sentences",
             "images",
+            "threshold",
+            "chosen_on",
+            *(["other"] if "other" in scores else []),
         ]
         assert scores["sentences"] == len(split.index.text)
         assert scores["images"] == len(split)
         assert (folder / "gallery.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_best_threshold_is_chosen_on_val_alone(whole_run, tiny_config_factory, tmp_path):
+    """In training, by the oIoU; the checkpoint holds it, and every split is scored at it too."""
+    workdir, results = whole_run
+    with CheckpointReader(workdir) as checkpoints:
+        best = checkpoints.best_threshold(checkpoints.best_step)
+    curve = json.loads((workdir / "eval/val/analysis.json").read_text())["threshold_curve"]
+    assert best == curve["threshold"][int(np.argmax(curve["oiou"]))]
+    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    scored = [line for line in logged if "best/threshold" in line]
+    assert {(best, max(curve["oiou"]))} <= {(x["best/threshold"], x["best/oiou"]) for x in scored}
+    assert best != 0.25, "the run shows nothing"
+    config = tiny_config_factory()
+    config.eval.threshold = "val"
+    config.eval.splits = ("testA", "testB")
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    for name, scores in evaluate(config, tmp_path).items():
+        assert (scores["threshold"], scores["chosen_on"]) == (best, "val")
+        assert (scores["other"]["threshold"], scores["other"]["chosen_on"]) == (0.25, "")
+        for key, value in results[name]["other"].items():
+            assert scores[key] == value
+            if key in METRIC_NAMES:
+                assert scores["other"][key] == results[name][key]
 
 
 @pytest.mark.slow
@@ -46,14 +77,15 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "ref_id",
             "image_id",
             "sentence",
+            "area",
+            "point",
+            "hit",
             "iou",
             "intersection",
             "union",
-            "area",
             "box_iou",
-            "point",
-            "hit",
             "segmentation",
+            "other",
         ]
         record = split.record(int(split.index.record[row]))
         sentence = split.index.sentence[row]

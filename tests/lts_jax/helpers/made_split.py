@@ -12,6 +12,7 @@ from lts_jax.data import examples, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.distributed.mesh import make_mesh, replicated
 from lts_jax.evaluation.evaluator import Evaluator
+from lts_jax.experiment.thresholds import Threshold, Thresholds
 from lts_jax.models import LTS
 from lts_jax.state import train_state
 from lts_jax.steps import inference, scoring
@@ -80,20 +81,23 @@ def make_model(**parts):
     return model, draw_state(shapes, mask_gain=3.0)  # masks depend on the sentence
 
 
-def make_evaluator(split, n_devices=1, threshold=0.5, **parts):
+def make_evaluator(split, n_devices=1, threshold=0.5, other=None, **parts):
     model, state = make_model(**parts)
     mesh = make_mesh(jax.devices()[:n_devices])
     preprocessing = examples.Preprocessing(Vocabulary(WORDS), SIDE, max_words=6)
+    second = None if other is None else Threshold(other, "val")
+    thresholds = Thresholds(Threshold(threshold), second)
     evaluator = Evaluator(
         model,
         split,
         preprocessing,
         inference.compile_encode_step(model, mesh),
-        scoring.compile_score_step(model, threshold, mesh),
-        scoring.compile_score_step(model, threshold, mesh, pictures=True),
+        scoring.compile_score_step(model, (threshold,), mesh),
+        scoring.compile_score_step(model, thresholds.values, mesh, pictures=True),
         pipeline.rows_by_image(split),
         batch_size=B,
         mesh=mesh,
         threads=2,
+        thresholds=thresholds,
     )
     return evaluator, model, jax.device_put(state, replicated(mesh))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import lts_jax
+from lts_jax.config.flags import saved_config
+from lts_jax.configs.fields import plain_config
 from lts_jax.data.image_files import read_photo
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
@@ -50,6 +53,24 @@ def test_several_texts_share_one_encoding(predictor, monkeypatch):
     alone = predictor(saved(Image.fromarray(PIXELS)), texts[1])[0]
     np.testing.assert_array_equal(alone.probability, found[1].probability)
     assert np.abs(found[0].probability - found[1].probability).max() > 0
+
+
+def test_the_threshold_that_is_best_on_val(predictor, trained_run, tmp_path):
+    """Of the checkpoint; its masks are those that the evaluation wrote at that threshold."""
+    assert predictor.threshold == 0.25
+    config = saved_config(plain_config(predictor.config))
+    config.eval.threshold = "val"
+    best = lts_jax.Predictor(trained_run, config=config)
+    assert best.threshold == 0.4
+    (found,), (other,) = best(PIXELS, "red star"), predictor(PIXELS, "red star")
+    np.testing.assert_array_equal(found.mask, found.probability > 0.4)
+    np.testing.assert_array_equal(found.probability, other.probability)
+    shutil.copytree(trained_run / "checkpoints", tmp_path / "checkpoints")
+    metrics = next((tmp_path / "checkpoints").glob("*/metrics/metrics"))
+    metrics.write_text('{"oiou": 0.5}')
+    with pytest.raises(ConfigError, match=r"eval\.threshold=val: .* was not evaluated on val"):
+        lts_jax.Predictor(tmp_path, config=config)
+    assert lts_jax.Predictor(tmp_path).threshold == 0.25
 
 
 def test_equals_the_evaluation(predictor, trained_run, shapes_data):

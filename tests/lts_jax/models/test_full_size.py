@@ -45,7 +45,7 @@ def test_training_and_evaluation_step(shapes_data):
     )
     images, sentences = next(iter(groups))
     encode = inference.compile_encode_step(model, mesh)
-    score = compile_score_step(model, config.eval.threshold, mesh, pictures=True)
+    score = compile_score_step(model, (config.eval.threshold,), mesh, pictures=True)
     features = encode(state, images["image"])
     del sentences[0]["row"]
     out = score(state, features, images["placement"], sentences[0])

@@ -67,6 +67,20 @@ def test_table_2_has_ticks_and_the_papers_precisions(fake, tmp_path):
     )
 
 
+def test_the_threshold_that_is_best_on_val(fake, tmp_path):
+    fake.thresholds = {0: 0.4, 1: 0.5}
+    report = make(tmp_path, table=1, seeds=2)
+    at_best = report["rows"][0]["ours_at_best_threshold"]["val"]
+    assert at_best["threshold"]["mean"] == pytest.approx(0.45) and report["threshold"] == 0.25
+    assert at_best["oiou"]["mean"] == pytest.approx(60)
+    text = (tmp_path / "table1.md").read_text()
+    assert "The first table of a split is at the threshold 0.25, the second" in text
+    first, second = [line for line in text.splitlines() if line.startswith("| lts |")][:2]
+    assert first.startswith("| lts | 2 | 50.00 ± 0.00 | 25.00 ± 0.00 | 65.43 |")
+    assert second.startswith("| lts | 2 | 0.45 ± 0.07 | 60.00 ± 0.00 | 30.00 ± 0.00 | 65.43 |")
+    assert text.count("val, at the threshold that is best on val:") == 1
+
+
 def test_null_pointing(fake, tmp_path):
     run = tables.plan(CONFIG, 2, 1, [], tmp_path)["fusion"][0]
     write_results(run.workdir, run.config, 0.5, pointing=None)

@@ -24,13 +24,19 @@ def page(trained_run):
     return make_report(trained_run, "lts", most=10_000)
 
 
+def squeezed(page):
+    return re.sub(r"<small>\d+ sentences[^<]*</small>", "", page)
+
+
 def test_it_holds_everything_and_asks_for_nothing(page, trained_run):
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "default-src 'none'" in page
     for title in ("Training loss", "Precision", "oIoU by threshold", "Rivals", "Category"):
         assert f"<h3>{title}</h3>" in page
     metrics = json.loads((trained_run / "eval" / "testA" / "metrics.json").read_text())
-    assert f"{100 * metrics['oiou']:.2f}" in page
+    assert f"<small>threshold 0.25</small></th><td>{100 * metrics['oiou']:.2f}" in squeezed(page)
+    best = f"<small>threshold 0.4, best on val</small></th><td>{100 * metrics['other']['oiou']:.2f}"
+    assert best in squeezed(page)
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
     assert data["splits"] == ["val", "testA", "testB"]
     assert len(data["sentences"]) == data["total"]
@@ -86,6 +92,18 @@ def test_missing_evaluations(tmp_path, trained_run):
     (run / "eval" / "val" / "predictions.json").write_text(json.dumps(entries[1:]))
     with pytest.raises(ConfigError, match="other data"):
         make_report(run, "lts", 10)
+
+
+def test_files_of_two_evaluations(trained_run, tmp_path):
+    """One of them at two thresholds, the other one not."""
+    run = tmp_path / "run"
+    shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
+    for name in ("analysis.json", "metrics.json"):
+        file = run / "eval" / "val" / name
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in content.items() if k != "other"}))
+        with pytest.raises(ConfigError, match=r"json: not of \w+\.json beside it; evaluate again"):
+            make_report(run, "lts", 10)
 
 
 def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):

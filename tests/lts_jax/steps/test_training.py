@@ -107,7 +107,7 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
     )
 
     features = jax.jit(partial(inference.encode, model))(state, images)
-    score = jax.jit(partial(score_step, model=model, threshold=0.5, pictures=True))
+    score = jax.jit(partial(score_step, model=model, thresholds=(0.5,), pictures=True))
     out = score(state, features, placement, batch | {"truth": np.packbits(truth, axis=2)})
 
     outputs = jax.jit(functools.partial(model.apply, train=False))(
@@ -146,7 +146,7 @@ def test_scoring_needs_no_traffic_between_devices():
     assert len(features.taps.stride8.sharding.device_set) == 8
     assert not features.taps.stride8.sharding.is_fully_replicated
     placement = np.tile(np.array([place(64, 64, 64, "letterbox")], np.int32), (8, 1))
-    score = compile_score_step(MODEL, 0.5, mesh, pictures=True)
+    score = compile_score_step(MODEL, (0.5,), mesh, pictures=True)
     program = score.lower(state, features, placement, batch).compile().as_text()
     assert "fusion" in program
     for traffic in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):

@@ -1,0 +1,94 @@
+"""The probabilities above which a pixel is foreground: a number of the config, and the best on val.
+
+The paper's 0.25 is far from the best on some data. The best threshold is chosen during training, on
+`eval.best_split` alone, and is stored with each checkpoint. Scores are reported at both.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lts_jax.configs.default import FIELDS
+
+
+class Threshold(NamedTuple):
+    """A threshold, and where it is from.
+
+    Attributes:
+      value: a probability.
+      chosen_on: the splits on which it gives the best oIoU; "" if the config says a number.
+    """
+
+    value: float
+    chosen_on: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value:g}, best on {self.chosen_on}" if self.chosen_on else f"{self.value:g}"
+
+
+class Thresholds(NamedTuple):
+    """The thresholds of an evaluation.
+
+    Attributes:
+      used: that of `eval.threshold`, by which masks are predicted.
+      other: the second one, whose scores are reported too; None if there is none.
+    """
+
+    used: Threshold
+    other: Threshold | None = None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The numbers, that of `used` first."""
+        return tuple(threshold.value for threshold in self if threshold is not None)
+
+
+class Best(NamedTuple):
+    """The best threshold on some splits.
+
+    Attributes:
+      threshold: of those of `lts_jax.steps.scoring.CURVE`, the lowest of equally good ones.
+      oiou: mean over the splits at this threshold.
+    """
+
+    threshold: float
+    oiou: float
+
+
+def choose(curves: Sequence[Mapping[str, Sequence[float]]]) -> Best:
+    """Chooses the threshold with the best mean oIoU.
+
+    Args:
+      curves: of each split `threshold`, the same in all, and `oiou`.
+    """
+    oiou = np.mean([curve["oiou"] for curve in curves], axis=0)
+    best = int(oiou.argmax())
+    return Best(float(curves[0]["threshold"][best]), float(oiou[best]))
+
+
+def fixed(setting: float | str) -> float:
+    """Returns the number in `eval.threshold`, the paper's where the best one is asked for."""
+    return float(FIELDS["eval.threshold"].default if isinstance(setting, str) else setting)
+
+
+def resolve(setting: float | str, best: float | None, chosen_on: str) -> Thresholds:
+    """Returns the thresholds to evaluate and predict with.
+
+    Args:
+      setting: `eval.threshold`, a number or "val".
+      best: the best threshold of a checkpoint; None if unknown, as before there is a checkpoint.
+      chosen_on: `eval.best_split`.
+    """
+    number = Threshold(fixed(setting))
+    if best is None:
+        return Thresholds(number)
+    chosen = Threshold(best, chosen_on)
+    if chosen.value == number.value:
+        return Thresholds(chosen)
+    return Thresholds(chosen, number) if isinstance(setting, str) else Thresholds(number, chosen)
+
+
+def describe(threshold: Threshold) -> dict[str, Any]:
+    """Returns a threshold as files hold it."""
+    return {"threshold": threshold.value, "chosen_on": threshold.chosen_on}
