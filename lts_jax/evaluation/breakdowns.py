@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lts_jax.evaluation import bootstrap
+from lts_jax.evaluation import bootstrap, kinds
 from lts_jax.evaluation.bootstrap import Scores
 from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
@@ -60,8 +60,8 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
 
     Returns:
       By each of `KINDS` a list of `group`, `sentences`, `images`, the metrics and their 95 %
-      `intervals`; no group of "kind" if the set names none. A sentence is in one group of a kind,
-      but for "words": there it is in as many as it has kinds of words, or in "none of these".
+      `intervals`. A sentence is in one group of a kind, but for "words" and "kind": there it is in
+      as many as it has words for, or in "none of these"; see `lts_jax.evaluation.kinds`.
     """
     words = [tokenize(text) for text in texts]
     length = np.array([max(1, len(of_one)) for of_one in words])
@@ -92,9 +92,9 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
         "category": {
             name or _NONE: found.category == name for name in np.unique(found.category).tolist()
         },
-        "kind": {name: found.kind == name for name in np.unique(found.kind).tolist() if name},
+        "kind": kinds.groups(texts, found.kind.tolist()),
     }
-    groups["words"]["none of these"] = ~np.any(list(groups["words"].values()), axis=0)
+    groups["words"][kinds.NONE] = ~np.any(list(groups["words"].values()), axis=0)
     result = {
         kind: [_group(name, rows, scores) for name, rows in of_kind.items() if rows.any()]
         for kind, of_kind in groups.items()

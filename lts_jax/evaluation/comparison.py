@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lts_jax.errors import ConfigError
-from lts_jax.evaluation import bootstrap, metrics, results, schema
+from lts_jax.evaluation import bootstrap, breakdowns, kinds, metrics, results, schema
+from lts_jax.evaluation.bootstrap import Scores
 from lts_jax.io.console import format_table
 from lts_jax.io.json_files import read_json
+
+_COLUMNS = ("A", "B", "B - A", "95 % interval", "p")
 
 
 class ScoredRun(NamedTuple):
@@ -113,8 +116,8 @@ def _compare(
 
     Returns:
       `a` and `b`, the names of the thresholds, "" if unknown; `metrics` as
-      `lts_jax.evaluation.bootstrap.differences` gives them, `better`, and `sentence_by_sentence`,
-      the largest difference of the IoU first.
+      `lts_jax.evaluation.bootstrap.differences` gives them, `better`, `kinds`: the same metrics by
+      the kind of expression, and `sentence_by_sentence`, the largest difference of the IoU first.
     """
     scores_a, scores_b = _scores(a[1]), _scores(b[1])
     iou_a, iou_b = (metrics.iou(s.intersection, s.union) for s in (scores_a, scores_b))
@@ -123,6 +126,7 @@ def _compare(
         "a": a[0],
         "b": b[0],
         "metrics": bootstrap.differences(scores_a, scores_b),
+        "kinds": _by_kind(a[1], b[1], scores_a, scores_b),
         "better": {
             "a": int((iou_a > iou_b).sum()),
             "b": int((iou_b > iou_a).sum()),
@@ -136,7 +140,25 @@ def _compare(
     }
 
 
-def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
+def _by_kind(
+    a: list[dict[str, Any]], b: list[dict[str, Any]], scores_a: Scores, scores_b: Scores
+) -> list[dict[str, Any]]:
+    """Compares the groups of `lts_jax.evaluation.kinds`; one of the runs may not know the kinds."""
+    texts = [entry["sentence"] for entry in a]
+    recorded = [of_a.get("kind") or of_b.get("kind", "") for of_a, of_b in zip(a, b, strict=True)]
+    return [
+        {
+            "group": name,
+            "sentences": int(rows.sum()),
+            "metrics": bootstrap.differences(
+                scores_a.take(rows), scores_b.take(rows), breakdowns.DRAWS
+            ),
+        }
+        for name, rows in kinds.groups(texts, recorded).items()
+    ]
+
+
+def _scores(entries: list[dict[str, Any]]) -> Scores:
     image_id, intersection, union = (
         np.array([e[name] for e in entries]) for name in ("image_id", "intersection", "union")
     )
@@ -147,7 +169,7 @@ def _scores(entries: list[dict[str, Any]]) -> bootstrap.Scores:
     boxes = None
     if all("box_iou" in e for e in entries):
         boxes = np.array([np.nan if e["box_iou"] is None else e["box_iou"] for e in entries], float)
-    return bootstrap.Scores(image_id, intersection, union, pointing, area, boxes)
+    return Scores(image_id, intersection, union, pointing, area, boxes)
 
 
 def print_comparison(found: dict[str, Any], examples: int) -> None:
@@ -161,20 +183,25 @@ def print_comparison(found: dict[str, Any], examples: int) -> None:
 
 
 def _print_metrics(part: dict[str, Any]) -> None:
-    rows = []
-    for name, values in part["metrics"].items():
-        if values is None:
-            rows.append([name, *"-----"])
-            continue
-        low, high = values["interval"]
-        numbers = [f"{100 * values[k]:.2f}" for k in ("a", "b")]
-        numbers.append(f"{100 * values['difference']:+.2f}")
-        rows.append(
-            [name, *numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", f"{values['p']:.3f}"]
-        )
-    print(format_table(("%", "A", "B", "B - A", "95 % interval", "p"), rows))
+    rows = [[name, *_cells(values)] for name, values in part["metrics"].items()]
+    print(format_table(("%", *_COLUMNS), rows))
+    rows = [
+        [group["group"], str(group["sentences"]), *_cells(group["metrics"]["miou"])]
+        for group in part["kinds"]
+    ]
+    print(format_table(("mIoU by kind, %", "sentences", *_COLUMNS), rows))
     better = part["better"]
     print(f"A is better in {better['a']} sentences, B in {better['b']}, {better['neither']} equal")
+
+
+def _cells(values: dict[str, Any] | None) -> list[str]:
+    """A metric of both runs with their difference; dashes where there is none."""
+    if values is None:
+        return ["-"] * len(_COLUMNS)
+    low, high = values["interval"]
+    numbers = [f"{100 * values[k]:.2f}" for k in ("a", "b")]
+    numbers.append(f"{100 * values['difference']:+.2f}")
+    return [*numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", f"{values['p']:.3f}"]
 
 
 def _print_examples(part: dict[str, Any], examples: int) -> None:

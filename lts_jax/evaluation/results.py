@@ -115,6 +115,7 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
     at = np.linspace(0, 1, 51)
     analysis: dict[str, Any] = {
         "draws": bootstrap.DRAWS,
+        "kinds_recorded": any(index.kind),
         **_analyse(split, found),
         "precision_curve": {
             "iou": at.round(2).tolist(),
@@ -130,6 +131,7 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
             "ref_id": int(index.ref_id[row]),
             "image_id": int(index.image_id[row]),
             "sentence": index.text[row],
+            "kind": index.kind[row],
             "area": int(found.area[row]),
             **_pointing(found, row),
             **_mask(split, found, row),

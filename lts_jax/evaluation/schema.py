@@ -48,7 +48,7 @@ def _compared(value: Any) -> None:
 
 
 def _scored(value: Any) -> None:
-    record(_SCORED, {"hit": optional(boolean), "area": natural, "other": _compared})(value)
+    record(_SCORED, _MAYBE_SCORED)(value)
     _compared(value)
 
 
@@ -84,6 +84,12 @@ _SCORED = {
     "sent_id": whole,
     "image_id": whole,
     "sentence": text,
+}
+_MAYBE_SCORED = {
+    "kind": text,
+    "hit": optional(boolean),
+    "area": natural,
+    "other": _compared,
 }
 _METRICS = dict.fromkeys(METRIC_NAMES, optional(share)) | {"oiou": share, "miou": share}
 _GENERALIZED = dict.fromkeys(GENERALIZED, optional(share))
@@ -125,6 +131,7 @@ METRICS = record(
 ANALYSIS = record(
     {
         "draws": _positive,
+        "kinds_recorded": boolean,
         **_ANALYSIS,
         "precision_curve": _curve("iou", "share"),
         "threshold_curve": optional(_curve("threshold", "oiou", "miou")),

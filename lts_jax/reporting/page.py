@@ -28,8 +28,8 @@ _KINDS = {
     "length": ("Length of the sentence", "By number of words."),
     "size": ("Size of the object", "COCO's: small below 32², medium below 96² pixels."),
     "words": ("Words", "Sentences with a word of place, of colour, of relation."),
+    "kind": ("Kind of expression", ""),  # see _note
     "same_category": ("Rivals", "Objects of the target's category in the image, itself included."),
-    "kind": ("Kind of expression", "As the data set names it."),
     "category": ("Category", "The most frequent ones."),
 }
 _DASH = "\N{EN DASH}"
@@ -197,9 +197,16 @@ def _break_downs(evaluated: Sequence[Evaluated]) -> list[Chart]:
             groups = _in_order(groups, by_split)
         if groups:
             svg = charts.intervals(groups, by_split, "miou")
-            note = f"{note} mIoU with 95 % intervals; numbers of sentences in brackets."
+            note = note or _of_kinds(evaluated)
+            note += " mIoU with 95 % intervals; numbers of sentences in brackets."
             found.append(Chart(title, note, svg))
     return found
+
+
+def _of_kinds(evaluated: Sequence[Evaluated]) -> str:
+    if all(e.analysis["kinds_recorded"] for e in evaluated):
+        return "As the data set records it."
+    return "By its words, so that a sentence may be of several kinds."
 
 
 def _in_order(groups: list[str], by_split: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,8 +1,10 @@
 """The command `expressions`: sentences for annotations that have none."""
 
 import argparse
+from collections import Counter
 
 from tfds_refcoco.flags import local_path
+from tfds_refcoco.records.text import kind_name
 
 DESCRIPTION = "generate referring expressions for COCO annotations, as a custom.json"
 
@@ -37,9 +39,13 @@ def run(args: argparse.Namespace) -> int:
         args.coco, args.images, args.out, seed=args.seed, val=args.val, words=args.words
     )
     splits = list(made.kinds)
+    kinds = {split: Counter[str]() for split in splits}
+    for split, of_split in made.kinds.items():
+        for kind, number in of_split.items():
+            kinds[split][kind_name(kind)] += number
     print(f"{'sentences':<24}" + "".join(f"{split:>9}" for split in splits))
-    for kind in sorted({kind for kinds in made.kinds.values() for kind in kinds}):
-        print(f"{kind:<24}" + "".join(f"{made.kinds[split][kind]:>9,}" for split in splits))
+    for kind in sorted({kind for of_split in kinds.values() for kind in of_split}):
+        print(f"{kind:<24}" + "".join(f"{kinds[split][kind]:>9,}" for split in splits))
     print(f"{'total':<24}" + "".join(f"{made.kinds[split].total():>9,}" for split in splits))
     print(f"{'images':<24}" + "".join(f"{made.images[split]:>9,}" for split in splits))
     print(

@@ -85,15 +85,26 @@ class Relation:
 
 
 Program = Category | Colour | Side | Ordinal | Size | Place | Relation
-KINDS: dict[type, str] = {
-    Category: "category",
-    Colour: "colour",
-    Side: "side",
-    Ordinal: "ordinal",
-    Size: "size",
-    Place: "place",
-    Relation: "relation",
-}
+_RANKS = {1: "first", 2: "second", 3: "third"}
+
+
+def kind_of(program: Program) -> str:
+    """Names the kind of an expression and, after a colon, its word: "relation: next to"."""
+    match program:
+        case Category():
+            return "category"
+        case Colour():
+            return "colour"
+        case Side(side=side):
+            return f"side: {side}"
+        case Ordinal(rank=rank):
+            return f"ordinal: {_RANKS[rank]}"
+        case Size(biggest=biggest):
+            return f"size: {'biggest' if biggest else 'smallest'}"
+        case Place(place=place):
+            return f"corner: {place}" if place in CORNERS else place
+        case Relation(relation=relation):
+            return f"relation: {relation}"
 
 
 def possible(noun: Noun, scene: Scene, vocabulary: Vocabulary) -> list[int]:

@@ -9,7 +9,6 @@ from tfds_refcoco.expressions.english import HELD_BACK, verbalise
 from tfds_refcoco.expressions.language import (
     CLEAR_SHARE,
     CORNERS,
-    KINDS,
     SIDES,
     Category,
     Colour,
@@ -22,6 +21,7 @@ from tfds_refcoco.expressions.language import (
     Size,
     certain,
     execute,
+    kind_of,
     possible,
 )
 from tfds_refcoco.expressions.relations import RELATIONS
@@ -48,7 +48,10 @@ HELD = 0.5  # chance of a held back wording, where they are allowed
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What refers to an object: the words, their kind, and the program they were made from."""
+    """What refers to an object: the words, their kind, and the program they were made from.
+
+    The kind is as `kind_of` returns it, and ends in `HELD_BACK` if the wording was held back.
+    """
 
     text: str
     kind: str
@@ -99,7 +102,7 @@ def _expressions(
             continue
         held = held_back and bool(rng.random() < HELD)
         text = verbalise(program, category, rng, held_back=held)
-        found.append(Expression(text, KINDS[type(program)] + HELD_BACK * held, program))
+        found.append(Expression(text, kind_of(program) + HELD_BACK * held, program))
         if len(found) == wanted:
             break
     return tuple(found)

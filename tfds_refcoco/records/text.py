@@ -1,4 +1,4 @@
-"""The words of a sentence: what vocabularies, statistics and exported models count."""
+"""The words of a sentence: what vocabularies, statistics and exported models count; its kind."""
 
 import re
 import unicodedata
@@ -59,3 +59,15 @@ def tokenize(sentence: str) -> list[str]:
         return sentence.lower().translate(_CLEAN).split()
     text = unicodedata.normalize("NFKC", sentence.translate(_CLEAN)).lower().translate(_CLEAN)
     return _APART.sub(r" \g<0> ", unicodedata.normalize("NFKC", text)).split()
+
+
+def kind_name(kind: str) -> str:
+    """Returns a sentence's kind without its word.
+
+    Args:
+      kind: as in the records, such as "relation: next to" or "relation: next to, new wording".
+
+    Returns:
+      Such as "relation" or "relation, new wording".
+    """
+    return re.sub(r": [^,]*", "", kind)

@@ -78,6 +78,22 @@ class Relation:
 
 
 Program = Attribute | Location | Size | Order | Relation
+_RANKS = {2: "second", 3: "third"}
+
+
+def kind_of(program: Program) -> str:
+    """Names the kind of an expression and, after a colon, its word: "relation: next to"."""
+    match program:
+        case Attribute():
+            return "attribute"
+        case Location(where=where):
+            return f"corner: {where}" if where in CORNERS else f"side: {where}"
+        case Size(biggest=biggest):
+            return f"size: {'biggest' if biggest else 'smallest'}"
+        case Order(rank=rank):
+            return f"ordinal: {_RANKS[rank]}"
+        case Relation(relation=relation):
+            return f"relation: {relation}"
 
 
 def matches(noun: Noun, scene: Scene) -> list[int]:

@@ -18,6 +18,7 @@ from tfds_refcoco.shapes.language import (
     Relation,
     Size,
     execute,
+    kind_of,
     matches,
 )
 from tfds_refcoco.shapes.scene import Scene, sample_scene
@@ -94,7 +95,7 @@ def _sentences(
         for program in _candidates(rng, scene, index, kind):
             if _good(program, scene, index, rng):
                 sent = verbalise(program, rng)
-                sentences.append((sent, _raw(sent, rng), kind.__name__.lower()))
+                sentences.append((sent, _raw(sent, rng), kind_of(program)))
                 break
         if len(sentences) == wanted:
             break

@@ -11,7 +11,7 @@ def test_groups():
         np.array([1023, 1024, 9216, 9215, 0]),
         np.array(["person", "cup", "dog", "cup", ""]),
         np.array([1, 2, 7, 5, 0]),
-        np.array(["", "side", "relation", "side", ""]),
+        np.array(["", "side: left", "relation", "side: top", ""]),
     )
     n = len(texts)
     scores = Scores(np.arange(n), np.arange(n), np.full(n, 4), None)
@@ -23,7 +23,7 @@ def test_groups():
         "words": {"location": 1, "colour": 1, "relation": 2, "none of these": 3},
         "same_category": {"no target": 1, "1": 1, "2": 1, "5 and more": 2},
         "category": {"cup": 2, "no target": 1, "dog": 1, "person": 1},
-        "kind": {"relation": 1, "side": 2},
+        "kind": {"relation": 1, "side": 2, "side: left": 1, "side: top": 1},
     }
     cup = found["category"][0]
     assert cup["oiou"] == cup["miou"] == (1 + 3) / 8
@@ -36,5 +36,6 @@ def test_facts_are_those_of_the_records(shapes_data):
     facts = breakdowns.facts(split)
     assert len(facts.area) == len(facts.category) == len(split.index.text)
     assert (facts.area > 0).all() and (facts.same_category > 0).all()
-    assert set(facts.kind) <= {"attribute", "location", "size", "order", "relation"}
+    names = {kind.partition(":")[0] for kind in facts.kind}
+    assert names <= {"attribute", "side", "corner", "size", "ordinal", "relation"}
     assert set(facts.category) <= {"circle", "square", "triangle", "star", "heart", "cross"}

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -59,8 +60,29 @@ def test_two_runs(tmp_path, capsys):
     }
     comparison.print_comparison(found, 2)
     out = capsys.readouterr().out
+    (group,) = part["kinds"]
+    assert (group["group"], group["sentences"]) == ("none of these", 31)
+    assert group["metrics"]["miou"]["difference"] == part["metrics"]["miou"]["difference"]
     assert "where B is better by most" in out and "thing 30" in out.split("where A")[1]
     assert out.count("thing") == 3
+
+
+def test_by_kind(tmp_path, capsys):
+    """The kinds are those that either run knows; a run scored elsewhere may know none."""
+    a = comparison.read_run(run(tmp_path, "a", [0.5, 0.6]), "val")
+    b = comparison.read_run(run(tmp_path, "b", [0.7, 0.9]), "val")
+    for entry, kind in zip(b.sentences, ("size: biggest", "relation: on"), strict=True):
+        entry["kind"] = kind
+    (part,) = comparison.compare(a, b)["thresholds"]
+    found = {g["group"]: g["metrics"]["miou"]["difference"] for g in part["kinds"]}
+    assert found == {
+        "relation": pytest.approx(0.3),
+        "relation: on": pytest.approx(0.3),
+        "size": pytest.approx(0.2),
+        "size: biggest": pytest.approx(0.2),
+    }
+    comparison.print_comparison(comparison.compare(a, b), 0)
+    assert re.search(r"relation: on +1 +60\.00 +90\.00 +\+30\.00", capsys.readouterr().out)
 
 
 def test_other_sentences_and_unscored_ones(tmp_path):

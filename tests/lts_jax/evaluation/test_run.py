@@ -77,6 +77,7 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "ref_id",
             "image_id",
             "sentence",
+            "kind",
             "area",
             "point",
             "hit",

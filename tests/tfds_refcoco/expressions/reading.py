@@ -64,6 +64,8 @@ SIDES = {
     "centre": "middle of the picture|center of the photo|center|central",
     "middle": "in between|between the other two|middle",
 }
+KINDS = {"category", "colour", "side", "ordinal", "size", "corner", "centre", "relation"}
+_NAMED = {"left of": "left", "right of": "right", "next to": "near"}  # of RELATIONS, by the record
 EMPTY = {"the", "on", "in", "at", "to", "of", "only", "picture", "corner", "down", "photo"}
 
 
@@ -204,6 +206,25 @@ class Reader:
             for thing in group
             if (thing.edges[side] if thing.crowd else thing.far(side)) < anchor.far(side)
         ]
+
+
+def says(text: str, kind: str) -> bool:
+    """Whether a sentence has the words of the kind that is recorded of it."""
+    name, _, word = kind.removesuffix(", new wording").partition(": ")
+    assert name in KINDS and bool(word) == (name not in ("category", "colour", "centre")), kind
+    if text.removeprefix("the ") in ROLES:
+        return kind == "relation: with"
+    words = {
+        "category": [""],
+        "colour": ["|".join(COLOURS)],
+        "side": [SIDES.get(word)],
+        "corner": [SIDES.get(side) for side in word.split()],
+        "centre": [SIDES["centre"]],
+        "ordinal": ["|".join(w for w, rank in RANKS.items() if rank == RANKS.get(word))],
+        "size": [{"biggest": BIG, "smallest": SMALL}.get(word)],
+        "relation": [RELATIONS.get(_NAMED.get(word, word))],
+    }[name]
+    return all(w is not None and re.search(rf"\b(?:{w})\b", text) for w in words)
 
 
 def _cut(pattern: str, text: str) -> tuple[str, str]:
