@@ -43,7 +43,7 @@ SAMPLE_S = 5.0
 PACKAGES = ("jax", "orbax-checkpoint", "grain")
 SPEEDS = ("train/steps_per_second", "train/sentences_per_second")
 BELONGS = re.compile(
-    r"(eval/(\w+/)+)?\.lock|run\.json|metrics\.jsonl|tensorboard/events\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
+    r"(eval/(\w+/)+)?\.lock|run\.json|metrics\.jsonl|tensorboard/(events|pictures)\.out\.tfevents\.[^/]+|checkpoints/\d+/.+"
     r"|eval/(\w+/)+(metrics|predictions|analysis|run)\.json|eval/(\w+/)+(gallery\.png|heatmaps\.npz)"
 )
 
@@ -224,7 +224,8 @@ def shown(workdir: Path) -> list[tuple[int, str, float]]:
             place += 16 + length
             if event.HasField("session_log"):
                 values = [value for value in values if value[0] < event.step]
-            logged = [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+            numbers = [v for v in event.summary.value if v.HasField("simple_value")]
+            logged = [(event.step, v.tag, v.simple_value) for v in numbers]
             values += [value for value in logged if value[1] not in SPEEDS]
     return sorted(values)
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from lts_jax.data import image_ops
 from lts_jax.data.examples import Preprocessing
+from lts_jax.io.colours import Range
+from lts_jax.io.drawing import ValuesInRange
 from lts_jax.models import LTS, PreparedImage, refer_with_maps
 from lts_jax.state.train_state import TrainState, variables_of
 from lts_jax.steps.inference import Batch, encode
@@ -18,11 +20,13 @@ from tfds_refcoco.records.text import tokenize
 
 def of_sentences(
     model: LTS, state: TrainState, split: Split, preprocessing: Preprocessing, rows: Sequence[int]
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, ValuesInRange]]:
     """Runs the network once more on some rows of the split's index.
 
     Returns:
-      For each row what `select` returns, at the image's own size.
+      For each row its maps at the image's own size, by title, all in one range: of a word filter
+      what each word adds to the logit of the heatmap, beside its mean over the image; of a
+      transformer the attention of the heatmap's largest cell, over the mean.
     """
     records = [split.record(int(split.index.record[row])) for row in rows]
     images = np.stack([preprocessing.image(record)[0] for record in records])
@@ -44,41 +48,81 @@ def of_sentences(
             jax.tree.map(lambda x, i=i: x[i : i + 1], features),
             jax.tree.map(lambda x: x[None], sentence),
         )
-        selected = select(
-            {name: np.asarray(values[0]) for name, values in maps.items()},
-            words[: int(sentence["length"])],
-        )
-        found.append(
-            {t: at_original_size(split, preprocessing, row, m) for t, m in selected.items()}
-        )
+        of_row = {name: np.asarray(values[0]) for name, values in maps.items()}
+        read = words[: int(sentence["length"])]
+        added = {
+            title: at_original_size(split, preprocessing, row, values)
+            for title, values in by_word(of_row, read, state.params["locator"]).items()
+        }
+        looked = {
+            title: at_original_size(split, preprocessing, row, values)
+            for title, values in attention(of_row).items()
+        }
+        found.append(in_one_range(added, looked))
     return found
 
 
-def select(maps: Mapping[str, np.ndarray], words: Sequence[str]) -> dict[str, np.ndarray]:
-    """Picks what is worth drawing of one sentence's maps, by title.
+def by_word(
+    maps: Mapping[str, np.ndarray], words: Sequence[str], locator: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Returns what each word of a word filter adds to the logit of the heatmap.
 
     Args:
-      maps: of `lts_jax.models.refer_with_maps`, without the batch's axis.
+      maps: of one sentence, of `lts_jax.models.refer_with_maps`, without the batch's axis.
       words: of the sentence.
+      locator: parameters of the locator, whose regression weighs the responses.
 
     Returns:
-      Float `[G, G]` in [0, 1]. Of a word filter the response to each word, 0.5 where there is
-      none, over the largest of either sign in its round; of a transformer where the heatmap's
-      largest cell looked, by head, over its maximum.
+      Float `[G, G]` by title; in a round they and the regression's bias sum to the logit.
     """
-    selected = {}
+    found = {}
+    for name, responses in maps.items():
+        of_round, kind = name.split("/")
+        if kind == "words":  # rounds of parameters are counted from 0
+            parameters = locator[f"round{int(of_round.removeprefix('round')) - 1}"]
+            weights = np.asarray(parameters["regress"]["kernel"])[:, 0]
+            for i, word in enumerate(words):
+                found[f"{of_round}, word {i + 1}: {word}"] = weights[i] * responses[i]
+    return found
+
+
+def attention(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns where the heatmap's largest cell looked, by head and round of a transformer.
+
+    Args:
+      maps: as for `by_word`.
+
+    Returns:
+      Float `[G, G]` by title, 1 where the cell looks as much as at all on average.
+    """
+    found = {}
     for name, values in maps.items():
         of_round, kind = name.split("/")
-        if kind == "words":
-            largest = max(np.abs(values).max(), 1e-12)
-            for i, word in enumerate(words):
-                selected[f"{of_round}, word {i + 1}: {word}"] = 0.5 + 0.5 * values[i] / largest
-        elif kind == "self_attention":
+        if kind == "self_attention":
             heatmap = maps[f"{of_round}/heatmap"]
             for head, weights in enumerate(values):
                 looked = weights[int(heatmap.argmax())].reshape(heatmap.shape)
-                selected[f"{of_round}, head {head + 1}, from the peak"] = looked / looked.max()
-    return selected
+                found[f"{of_round}, head {head + 1}, from the peak"] = looked * looked.size
+    return found
+
+
+def in_one_range(
+    added: Mapping[str, np.ndarray], looked: Mapping[str, np.ndarray]
+) -> dict[str, ValuesInRange]:
+    """Gives all maps of a sentence one range, so that their colours can be compared.
+
+    Args:
+      added: by words; their means, which point nowhere, are left out.
+      looked: attention; what is below its mean has no colour.
+    """
+    added = {title: values - values.mean() for title, values in added.items()}
+    most = max((float(np.abs(values).max()) for values in added.values()), default=0.0)
+    of_words = Range("added to the logit", -most, most, signed=True)
+    most = max((float(values.max()) for values in looked.values()), default=0.0)
+    of_heads = Range("times the mean attention", 1.0, max(most, 1.01))
+    return {title: (values, of_words) for title, values in added.items()} | {
+        title: (values, of_heads) for title, values in looked.items()
+    }
 
 
 def at_original_size(

@@ -89,9 +89,10 @@ def results_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) -> None:
     """Writes for each sentence a mask, a heatmap and an overlay, and predictions.json for all.
 
-    The pictures are `<number>_<image>_mask.png`, 0 and 255 at the image's size; `_heatmap.png`,
-    8-bit probabilities; and `_overlay.png`. Without a locator there is no heatmap. Numbers count
-    the sentences from 0. A picture that cannot be read does not stop the others.
+    The pictures are `<number>_<image>_mask.png`, 0 and 255 at the image's size; `_overlay.png`, the
+    mask outlined on the image; and `_heatmap.png`, the locator's probabilities over the image, with
+    a colour bar below. Without a locator there is no heatmap. Numbers count the sentences from 0.
+    A picture that cannot be read does not stop the others.
 
     Raises:
       DataError: pictures could not be read; the message lists them.
@@ -109,7 +110,7 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
                 continue
             for phrase in job.phrases:
                 found = predictor.find(encoded, phrase)
-                entries.append(_write(found, encoded.image, job.image, number, out_dir))
+                entries.append(_write(found, job.image, number, out_dir))
                 number += 1
     finally:
         if entries:
@@ -122,18 +123,14 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
         raise DataError(f"{len(failed)} of {len(jobs)} pictures could not be read:\n  {listed}")
 
 
-def _write(
-    found: Prediction, image: np.ndarray, file: Path, number: int, out_dir: Path
-) -> dict[str, Any]:
+def _write(found: Prediction, file: Path, number: int, out_dir: Path) -> dict[str, Any]:
     stem = f"{number:04}_{shorten(file.stem, _NAME_BYTES)}"
-    pictures = {
-        "mask": found.mask.astype(np.uint8) * 255,
-        "overlay": drawing.overlay_mask(image, found.mask, drawing.RED),
-    }
+    mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
+    pictures = {"mask": mask, "overlay": found.overlay()}
     if found.heatmap is not None:
-        pictures["heatmap"] = np.round(found.heatmap * 255).astype(np.uint8)
-    for name, pixels in pictures.items():
-        write_picture(out_dir / f"{stem}_{name}.png", Image.fromarray(pixels))
+        pictures["heatmap"] = drawing.draw_heatmap(found.image, found.heatmap)
+    for name, picture in pictures.items():
+        write_picture(out_dir / f"{stem}_{name}.png", picture)
     share = found.mask.mean()
     print(f"{file.name}: {found.text!r}: {share:.1%} of the image, box {found.box}", flush=True)
     if found.unknown_words:

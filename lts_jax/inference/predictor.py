@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from lts_jax.data.image_files import read_photo
 from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import NonFiniteOutputError
 from lts_jax.experiment.restore import restore
+from lts_jax.io import drawing
 from lts_jax.models import PreparedImage
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import encode, refer
@@ -33,7 +35,10 @@ Picture = str | Path | bytes | Image.Image | np.ndarray
 class Prediction:
     """What was found for a sentence, at the picture's size as a viewer shows it.
 
+    In a notebook it shows itself: the mask outlined on the picture.
+
     Attributes:
+      image: uint8 `[h, w, 3]`, the picture.
       text: the sentence.
       mask: bool `[h, w]`.
       probability: float32 `[h, w]`; the mask is where it exceeds the threshold.
@@ -42,6 +47,7 @@ class Prediction:
       unread_words: what lies behind the words that the network reads at most.
     """
 
+    image: np.ndarray
     text: str
     mask: np.ndarray
     probability: np.ndarray
@@ -59,6 +65,16 @@ class Prediction:
         """Left, top, width and height of the mask in pixels, None where it is empty."""
         box = coco_mask.toBbox(self.rle | {"counts": self.rle["counts"].encode()})
         return [int(x) for x in box] if self.mask.any() else None
+
+    def overlay(self) -> Image.Image:
+        """Draws the mask: outlined on the picture, which is faded around it."""
+        return Image.fromarray(drawing.overlay_mask(self.image, self.mask, drawing.PREDICTION))
+
+    def _repr_png_(self) -> bytes:
+        """What Jupyter shows."""
+        out = io.BytesIO()
+        self.overlay().save(out, "png")
+        return out.getvalue()
 
 
 class Encoded(NamedTuple):
@@ -171,6 +187,7 @@ class Predictor:
             )
         probability = self._at_original_size(grid, encoded)
         return Prediction(
+            image=encoded.image,
             text=text,
             mask=probability > self.threshold,
             probability=probability,

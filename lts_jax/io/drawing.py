@@ -9,12 +9,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lts_jax.io import colours
+from lts_jax.io.colours import PROBABILITY, Range
 from tfds_refcoco.inspection import fonts
 
 PANEL = 200  # side of the square that each picture is fitted into, pixels
 MARGIN = 6
 CAPTION, TITLE = 26, 20  # heights of the lines of text
-RED, GREEN = (230, 40, 40), (40, 200, 70)
+# Distinct to people who see red and green alike too (Okabe and Ito).
+PREDICTION, TRUTH = (230, 159, 0), (86, 180, 233)
+_BAR = 80, 10  # width and height of a colour bar, pixels
+
+ValuesInRange = tuple[np.ndarray, Range]
+"""A map, float `[h, w]`, and what it is drawn as."""
 
 
 class Example(NamedTuple):
@@ -28,48 +35,69 @@ class Example(NamedTuple):
     truth: np.ndarray  # bool [h, w]
 
 
+class Row(NamedTuple):
+    """A sentence of a sheet.
+
+    Attributes:
+      sentence: its text.
+      iou: of its mask.
+      pictures: uint8 `[h, w, 3]` by title, no larger than `PANEL`.
+      ranges: of the colours in them, each is explained by a colour bar.
+    """
+
+    sentence: str
+    iou: float
+    pictures: Mapping[str, np.ndarray]
+    ranges: Sequence[Range] = ()
+
+
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
     """Draws each sentence over its pictures: image, heatmaps, prediction, truth."""
-    return draw_sheet([(e.sentence, e.iou, pictures(e)) for e in examples], columns=2)
+    return draw_sheet([row(example) for example in examples], columns=2)
 
 
-def draw_maps(examples: Sequence[Example], maps: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
+def row(example: Example) -> Row:
+    """Draws a sentence's pictures."""
+    ranges = [PROBABILITY] if example.heatmaps else []
+    return Row(example.sentence, example.iou, pictures(example), ranges)
+
+
+def draw_maps(
+    examples: Sequence[Example], maps: Sequence[Mapping[str, ValuesInRange]]
+) -> Image.Image:
     """Draws each sentence over its image, its heatmaps and further maps.
 
     Args:
       examples: the sentences.
-      maps: of each sentence by title, float `[h, w]` in [0, 1].
+      maps: of each sentence by title.
     """
     rows = []
     for example, of_example in zip(examples, maps, strict=True):
         all_of = pictures(example)
         shown = {title: all_of[title] for title in ("image", *example.heatmaps)}
-        for title, values in of_example.items():
-            shown[title] = overlay_heatmap(all_of["image"], _resize(values))
-        rows.append((example.sentence, example.iou, shown))
+        for title, (values, of) in of_example.items():
+            shown[title] = colours.overlay(_resize(example.image), _resize(values), of)
+        ranges = [PROBABILITY, *dict.fromkeys(of for _, of in of_example.values())]
+        rows.append(Row(example.sentence, example.iou, shown, ranges))
     return draw_sheet(rows, columns=1)
 
 
-def draw_sheet(
-    rows: Sequence[tuple[str, float, Mapping[str, np.ndarray]]], columns: int
-) -> Image.Image:
-    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side.
-
-    Args:
-      rows: sentence, IoU, and pictures uint8 `[h, w, 3]` by title, no larger than `PANEL`.
-      columns: sentences side by side.
-    """
+def draw_sheet(rows: Sequence[Row], columns: int) -> Image.Image:
+    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side."""
     columns = min(columns, len(rows))
-    most = max(len(pictures) for _, _, pictures in rows)
+    most = max(len(row.pictures) for row in rows)
     block_width = most * (PANEL + MARGIN) + 2 * MARGIN
     block_height = CAPTION + TITLE + PANEL + MARGIN
     size = (columns * block_width, -(-len(rows) // columns) * block_height)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (sentence, iou, pictures) in enumerate(rows):
+    for i, (sentence, iou, pictures, ranges) in enumerate(rows):
         left = (i % columns) * block_width + MARGIN
         top = i // columns * block_height
-        caption, font = _fit(sentence, f"   (IoU {iou:.2f})", 15, block_width - 2 * MARGIN)
+        end = left + block_width - 2 * MARGIN
+        for of in reversed(ranges):
+            end = _draw_bar(sheet, of, end, top + 6) - 2 * MARGIN
+        caption, font = _fit(sentence, f"   (IoU {iou:.2f})", 15, end - left)
         draw.text((left, top + 6), caption, fill="black", font=font)
         for j, (title, picture) in enumerate(pictures.items()):
             x = left + j * (PANEL + MARGIN)
@@ -81,19 +109,41 @@ def draw_sheet(
     return sheet
 
 
-def overlay_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Blends a map in [0, 1], `[h, w]`, over uint8 `[h, w, 3]`."""
-    colours = cv2.applyColorMap((heatmap * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    return (0.5 * image + 0.5 * colours[..., ::-1]).astype(np.uint8)
+def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
+    """Draws probabilities `[h, w]` over uint8 `[h, w, 3]`, and a colour bar below."""
+    h, w = heatmap.shape
+    sheet = Image.new("RGB", (w, h + CAPTION), "white")
+    sheet.paste(Image.fromarray(colours.overlay(image, heatmap)), (0, 0))
+    _draw_bar(sheet, PROBABILITY, w - MARGIN, h + 6)
+    return sheet
+
+
+def _draw_bar(sheet: Image.Image, of: Range, right: int, top: int) -> int:
+    """Draws a colour bar with its label and numbers that ends at `right`; returns its left end."""
+    draw, x = ImageDraw.Draw(sheet), float(right)
+    for part in (f"{of.high:.2g}", None, f"{of.label}  {of.low:.2g}"):
+        if part is None:
+            x -= _BAR[0] + 2 * MARGIN
+            picture = Image.fromarray(colours.bar(of, *_BAR))
+            sheet.paste(picture, (round(x) + MARGIN, top + 3))
+        else:
+            shown, font = _fit(part, "", 12, PANEL)
+            x -= font.getlength(shown)
+            draw.text((x, top), shown, fill="gray", font=font)
+    return math.floor(x)
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Outlines a mask, bool `[h, w]`, on uint8 `[h, w, 3]`, and fades what is outside."""
+    """Outlines a mask, bool `[h, w]`, on uint8 `[h, w, 3]`, and fades what is outside.
+
+    The outline has a dark rim, so that it shows on bright, dark and equally coloured ground.
+    """
     faded = cv2.LUT(image, (0.35 * np.arange(256) + 0.65 * 255).astype(np.uint8))
-    out = np.where(mask[..., None], image, faded)
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    out = np.ascontiguousarray(np.where(mask[..., None], image, faded))
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     width = max(2, max(mask.shape) // 400)  # to be seen on a large picture too
-    return cv2.drawContours(np.ascontiguousarray(out), outlines, -1, colour, width)
+    cv2.drawContours(out, outlines, -1, (0, 0, 0), width + 2)
+    return cv2.drawContours(out, outlines, -1, colour, width)
 
 
 def _fit(sentence: str, score: str, size: int, width: int) -> tuple[str, fonts.Font]:
@@ -122,9 +172,9 @@ def pictures(example: Example) -> dict[str, np.ndarray]:
     )
     return {
         "image": image,
-        **{t: overlay_heatmap(image, _resize(values)) for t, values in example.heatmaps.items()},
-        "prediction": overlay_mask(image, prediction, RED),
-        "truth": overlay_mask(image, truth, GREEN),
+        **{t: colours.overlay(image, _resize(values)) for t, values in example.heatmaps.items()},
+        "prediction": overlay_mask(image, prediction, PREDICTION),
+        "truth": overlay_mask(image, truth, TRUTH),
     }
 
 

@@ -35,9 +35,7 @@ def figure4(evaluated: Evaluated, rows: Sequence[int]) -> Image.Image:
         raise ConfigError(f"{evaluated.folder}: no heatmaps.npz: this network has no locator")
     drawn = []
     for row in rows:
-        example = _example(evaluated.sentence(row))
-        of_row = drawing.pictures(example)
-        drawn.append((example.sentence, example.iou, of_row))
+        drawn.append(drawing.row(_example(evaluated.sentence(row))))
     return drawing.draw_sheet(drawn, columns=2)
 
 
@@ -58,7 +56,7 @@ def figure5(full: Evaluated, others: dict[str, Evaluated], rows: Sequence[int]) 
             other = example._replace(prediction=evaluated.sentence(row).prediction())
             shown[title] = drawing.pictures(other)["prediction"]
         shown |= {"LTS": of_row["prediction"], "gt": of_row["truth"]}
-        drawn.append((example.sentence, example.iou, shown))
+        drawn.append(drawing.Row(example.sentence, example.iou, shown))
     return drawing.draw_sheet(drawn, columns=1)
 
 

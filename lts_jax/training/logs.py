@@ -1,27 +1,32 @@
-"""What a training logs: a line on the terminal, TensorBoard and metrics.jsonl."""
+"""What a training logs: lines on the terminal, TensorBoard and metrics.jsonl."""
 
 import contextlib
+import io
 import json
 import logging
 import shutil
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+from PIL import Image
 
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
-from lts_jax.evaluation.schema import log_line
+from lts_jax.evaluation.schema import AGAIN, RUN, log_line
 from lts_jax.io.console import format_table
 from lts_jax.io.files import name_in_errors, write_text
-from lts_jax.io.json_files import read_json_lines
+from lts_jax.io.json_files import read_json, read_json_lines
 from tfds_refcoco.records.joint import JointDataset
 from tfds_refcoco.records.reader import Dataset
 from tfds_refcoco.records.split import Split
 
 logger = logging.getLogger(__name__)
+
+_PICTURES = "pictures"  # begins the name of TensorBoard's file of them
 
 
 class MetricWriter:
@@ -65,6 +70,18 @@ class MetricWriter:
             self._file.write(json.dumps({"step": step, **scalars}) + "\n")
             self._file.flush()
         self._tell_board(step, scalars)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Shows a run's config in TensorBoard, as text."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import text
+
+        shown = textwrap.indent(json.dumps(config, indent=1), " " * 4)  # Markdown's code block
+        with name_in_errors(self._path.with_name("tensorboard")):
+            self._board.write_event(
+                Event(wall_time=time.time(), step=self._start[0], summary=text("config", shown))
+            )
+            self._board.flush()
 
     def _tell_board(self, step: int, scalars: Mapping[str, float]) -> None:
         from tensorboardX.proto.event_pb2 import Event
@@ -111,6 +128,9 @@ class _NoWriter(MetricWriter):
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
     def __exit__(self, *exc: object) -> None:
         pass
 
@@ -118,6 +138,42 @@ class _NoWriter(MetricWriter):
 def open_writer(workdir: Path, start_step: int) -> MetricWriter:
     """Opens the log of a run; in processes other than the first, one that writes nothing."""
     return MetricWriter(workdir, start_step) if jax.process_index() == 0 else _NoWriter()
+
+
+def show_pictures(workdir: Path, splits: Iterable[str]) -> None:
+    """Adds what an evaluation has drawn, gallery.png and maps.png, to a run's TensorBoard.
+
+    In a file of its own, in place of what was drawn before. Of several processes one writes.
+
+    Args:
+      workdir: of the run.
+      splits: that were evaluated.
+    """
+    if jax.process_index() > 0:
+        return
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    folder = workdir / "tensorboard"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob(f"{_PICTURES}.out.tfevents.*"):
+        old.unlink()
+    with name_in_errors(folder), contextlib.closing(EventsWriter(str(folder / _PICTURES))) as board:
+        for split in splits:
+            evaluated = workdir / "eval" / split
+            step = read_json(evaluated / "run.json", RUN, AGAIN)["step"]
+            for name in ("gallery", "maps"):
+                if (evaluated / f"{name}.png").exists():
+                    data = (evaluated / f"{name}.png").read_bytes()
+                    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+                        w, h = picture.size
+                    image = Summary.Image(
+                        height=h, width=w, colorspace=3, encoded_image_string=data
+                    )
+                    values = [Summary.Value(tag=f"{split}/{name}", image=image)]
+                    summary = Summary(value=values)
+                    board.write_event(Event(wall_time=time.time(), step=step, summary=summary))
 
 
 class Progress:

@@ -27,7 +27,7 @@ from lts_jax.state.checkpoint_files import BEST_METRIC, check_path
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.divergence import LossGuard
-from lts_jax.training.logs import MetricWriter, Progress, open_writer
+from lts_jax.training.logs import MetricWriter, Progress, open_writer, show_pictures
 from lts_jax.training.preemption import Pace, Stop
 from lts_jax.training.setup import log_setup, restore_or_initialize
 
@@ -53,7 +53,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, stop: Stop | None = No
       Stopped: `stop` requested it; everything is saved.
     """
     train(config, workdir, stop)
-    return evaluate(config, workdir)
+    results = evaluate(config, workdir)
+    show_pictures(workdir, results)
+    return results
 
 
 def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
@@ -79,6 +81,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         if start:
             logger.info("resumed from step %d of %d", start, total)
         with open_writer(workdir, start) as writer:
+            writer.write_config(run["config"])
             train_loop(experiment, start, state, batches, run, checkpoints, writer, stop)
     stop.idle()
 

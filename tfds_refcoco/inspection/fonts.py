@@ -49,8 +49,8 @@ def missing(text: str) -> set[str]:
 
 def needed(text: str) -> set[str]:
     """Returns the characters of a text that Pillow's own font may lack."""
-    # It is known to have Latin-1.
-    return {c for c in set(text) if ord(c) > 0xFF and c.isprintable()}
+    # It has ASCII and few more: no accents.
+    return {c for c in set(text) if not c.isascii() and c != "…" and c.isprintable()}
 
 
 @cache

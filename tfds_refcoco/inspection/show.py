@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+import unicodedata
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ _TINT = 0.35  # share of an object's color in its mask
 _WIDTH = 640  # of a picture at least, pixels: sentences need room
 _SIZE, _LINE, _MARGIN = 16, 22, 8  # of text, pixels
 _GLYPH = 9  # width of a letter, about
+_OTHER_GLYPH = 12  # and of one of DejaVu Sans, which is wider
 _NARROW = 4  # width of the narrowest letters
 _LINES_EACH, _MOST_LINES = 8, 200  # of a sentence, and of all
 _BACKGROUND = (32, 32, 32)
@@ -103,6 +105,7 @@ def _wrap(
     # No sentence takes more lines, and wrapping takes time: the rest is cut first.
     font, shown = fonts.choose(text[: _LINES_EACH * width // _NARROW], _SIZE)
     # Ideographs are as wide as high.
-    letters = width // (_GLYPH if shown.isascii() or not fonts.needed(shown) else _SIZE)
+    wide = any(unicodedata.east_asian_width(c) in ("W", "F") for c in shown)
+    letters = width // (_SIZE if wide else _OTHER_GLYPH if fonts.needed(shown) else _GLYPH)
     wrapped = textwrap.wrap(shown, letters, max_lines=_LINES_EACH, placeholder=" …")
     return [(color, line, font) for line in wrapped]

@@ -1,5 +1,6 @@
 """Any picture, any words."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -19,6 +20,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.inference import batch
 from lts_jax.inference.predictor import parse
+from lts_jax.io import drawing
 from lts_jax.state.checkpoints import Checkpoints
 from tests.lts_jax.helpers.drawn import draw_state
 from tfds_refcoco import DataError
@@ -82,6 +84,18 @@ def test_equals_the_evaluation(predictor, trained_run, shapes_data):
         near = np.abs(found.probability - predictor.config.eval.threshold) <= 1e-5
         theirs = coco.decode(entry["segmentation"]) > 0
         assert (found.mask == theirs)[~near].all()
+
+
+def test_pictures_for_notebooks(predictor):
+    (found,) = predictor(PIXELS, "red star")
+    np.testing.assert_array_equal(found.image, PIXELS)
+    found = dataclasses.replace(found, mask=np.arange(50) < np.full((30, 1), 25))
+    picture = np.asarray(found.overlay())
+    assert picture.shape == PIXELS.shape
+    np.testing.assert_array_equal(picture[5:25, 5:20], PIXELS[5:25, 5:20])  # the rest is faded
+    assert picture[:, 30:].min() >= 165
+    with Image.open(io.BytesIO(found._repr_png_()), formats=("PNG",)) as shown:
+        np.testing.assert_array_equal(shown, picture)
 
 
 def test_a_long_text_is_cut_and_says_so(predictor):
@@ -159,6 +173,8 @@ def test_files(predictor, tmp_path, capsys):
             pixels = np.array(mask)
         assert pixels.shape == shape and set(np.unique(pixels)) <= {0, 255}
         np.testing.assert_array_equal(coco.decode(entry["segmentation"]) * 255, pixels)
+        with Image.open(tmp_path / "out" / entry["files"]["heatmap"]) as heatmap:
+            assert heatmap.size == (shape[1], shape[0] + drawing.CAPTION)
         if entry["bbox"]:
             assert entry["bbox"] == coco.toBbox(entry["segmentation"]).tolist()
 

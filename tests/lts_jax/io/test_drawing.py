@@ -3,7 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from lts_jax.io import drawing
+from lts_jax.io import colours, drawing
+from lts_jax.io.colours import Range
 
 
 def example(h, w, rounds=1):
@@ -42,7 +43,8 @@ def test_each_round_has_a_panel():
 
 def test_maps_stand_beside_image_and_heatmaps():
     shown = example(30, 40)
-    maps = {"head 1": np.zeros((30, 40), np.float32), "head 2": np.ones((30, 40), np.float32)}
+    of = Range("added", -1, 1, signed=True)
+    maps = {f"word {i}": (np.full((30, 40), v, np.float32), of) for i, v in enumerate((-1, 1))}
     # Sentences may have different numbers of maps.
     sheet = np.asarray(drawing.draw_maps([shown, shown], [maps, {}]))
     panel = drawing.PANEL + drawing.MARGIN
@@ -52,7 +54,12 @@ def test_maps_stand_beside_image_and_heatmaps():
         sheet[below, drawing.MARGIN + i * panel : drawing.MARGIN + i * panel + 100].mean((0, 1))
         for i in (2, 3)
     )
-    assert low[2] - low[0] > 50 and high[0] - high[2] > 50  # blue, red
+    assert low[2] - low[0] > 50 and high[0] - high[2] > 30  # blue, red
+    caption = sheet[: drawing.CAPTION, 2 * panel :].astype(int)
+    assert (np.ptp(caption, axis=-1) > 100).sum() > 200  # two colour bars
+    height = drawing.CAPTION + drawing.TITLE + drawing.PANEL + drawing.MARGIN
+    second = sheet[height : height + drawing.CAPTION, 2 * panel :].astype(int)
+    assert 100 < (np.ptp(second, axis=-1) > 100).sum() < (np.ptp(caption, axis=-1) > 100).sum()
 
 
 def test_long_sentences_stay_in_their_column():
@@ -84,7 +91,28 @@ def test_a_mask_is_kept_and_the_rest_faded():
     assert (out == (1, 2, 3)).all(axis=-1).any()  # the outline
 
 
-def test_heatmap_goes_from_blue_to_red():
-    image = np.zeros((2, 2, 3), np.uint8)
-    out = drawing.overlay_heatmap(image, np.array([[0.0, 0.0], [1.0, 1.0]]))
-    assert out[0, 0, 2] > out[0, 0, 0] and out[1, 1, 0] > out[1, 1, 2]
+@pytest.mark.parametrize("ground", [0, 255, 128, drawing.PREDICTION, drawing.TRUTH])
+@pytest.mark.parametrize("colour", [drawing.PREDICTION, drawing.TRUTH])
+def test_an_outline_shows_on_any_ground(ground, colour):
+    image = np.zeros((60, 80, 3), np.uint8) + np.uint8(ground)
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 20:50] = True
+    mask[28:32, 30:40] = False  # a hole
+    out = drawing.overlay_mask(image, mask, colour).astype(int)
+    line, rim = (out == colour).all(-1), (out == 0).all(-1)
+    for where in (out[:, 35], out[30, :]):  # across the outline, and across that of the hole
+        assert np.abs(np.diff(where, axis=0)).max() > 100
+    if ground != colour:
+        assert line[18:22].any() and line[26:34, 28:42].any()
+    if ground:
+        assert rim[16:24].any() and rim[26:34, 26:44].any()
+
+
+def test_a_heatmap_has_its_colours_explained():
+    heatmap = np.linspace(0, 1, 240)[None].repeat(50, axis=0)
+    image = np.full((50, 240, 3), 200, np.uint8)
+    sheet = np.asarray(drawing.draw_heatmap(image, heatmap))
+    assert sheet.shape == (50 + drawing.CAPTION, 240, 3)
+    np.testing.assert_array_equal(sheet[:50], colours.overlay(image, heatmap))
+    assert (np.ptp(sheet[50:].astype(int), axis=-1) > 100).any()  # the bar
+    drawing.draw_heatmap(image[:, :9], heatmap[:, :9])  # no room for it

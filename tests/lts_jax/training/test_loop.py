@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import struct
 import time
 
 import grain
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from benchmarks import kill_and_resume
 from lts_jax.configs import mini_refcoco as mini_refcoco_config
@@ -33,6 +35,18 @@ def final_params(workdir):
     return step, jax.tree.leaves(state)
 
 
+def events(path):
+    """Tag, picture and text of each event of a file of TensorBoard."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        event = Event.FromString(data[place + 12 : place + 12 + length])
+        place += 16 + length
+        for value in event.summary.value:
+            text = "".join(part.decode() for part in value.tensor.string_val)
+            yield value.tag, value.image.encoded_image_string, text
+
+
 @pytest.mark.slow
 def test_log_has_each_step_once(whole_run):
     workdir, _ = whole_run
@@ -41,7 +55,16 @@ def test_log_has_each_step_once(whole_run):
     assert trained == list(range(1, trained[-1] + 1))
     evaluated = [line["step"] for line in lines if "val/oiou" in line]
     assert len(evaluated) >= 3 and evaluated[-1] == trained[-1]
-    assert any((workdir / "tensorboard").iterdir())
+    files = sorted((workdir / "tensorboard").iterdir())
+    assert [path.name.split(".")[0] for path in files] == ["events", "pictures"]
+    shown = [value for path in files for value in events(path)]
+    (text,) = [tensor for tag, _, tensor in shown if tag == "config/text_summary"]
+    assert '"dataset": "shapes"' in text
+    pictures = {tag: image for tag, image, _ in shown if image}
+    assert pictures == {
+        f"{split}/gallery": (workdir / "eval" / split / "gallery.png").read_bytes()
+        for split in ("val", "testA", "testB")
+    }
 
 
 @pytest.mark.slow

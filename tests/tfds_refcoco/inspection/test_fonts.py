@@ -57,6 +57,15 @@ def test_the_font_that_has_the_glyphs_is_taken(only, caplog):
     assert (font.path, text) == (path, "\\u0436 左边")
 
 
+@pytest.mark.parametrize("text", ["café à gauche", "größer", "3 × 4", "a \N{EN DASH} b", "señor"])
+def test_accents_and_signs_are_not_boxes(text):
+    """Pillow's own font has ASCII and little more."""
+    font, shown = fonts.choose(text, 15)
+    drawn = {c: bytes(font.getmask(c)) for c in set(shown)}
+    box = bytes(font.getmask("\ue000"))  # for private use: no font has a sign for it
+    assert shown == text and box not in [drawn[c] for c in text if not c.isascii()]
+
+
 def test_what_no_font_has_is_said_once(only, caplog, monkeypatch):
     monkeypatch.setattr(fonts.logger, "propagate", True)
     only("x")
