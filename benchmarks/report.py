@@ -22,6 +22,7 @@ from lts_jax.configs import refcoco
 from lts_jax.configs.fields import plain_config
 from lts_jax.evaluation import metrics, results
 from lts_jax.evaluation.saved import Evaluated
+from lts_jax.experiment.thresholds import Threshold
 from lts_jax.io.files import write_text
 from lts_jax.reporting.page import make_report
 from tfds_refcoco import masks
@@ -88,27 +89,47 @@ class Photos:
 
 
 def evaluate(split: Any, folder: Path) -> None:
-    """Writes the files of an evaluation, with shifted true masks and random heatmaps."""
+    """Writes the files of an evaluation, with shifted true masks and random heatmaps.
+
+    At a second threshold the masks are shifted otherwise.
+    """
     rng, index = np.random.default_rng(1), split.index
     n = len(index.text)
-    intersection, union = np.zeros(n, np.int32), np.zeros(n, np.int32)
-    counts, heatmaps = [], np.zeros((n, 1, 52, 52), np.uint8)
+    numbers = np.zeros((2, 2, n), np.int32)  # by threshold the intersections and the unions
+    counts: tuple[list[str], list[str]] = ([], [])
+    heatmaps = np.zeros((n, 1, 52, 52), np.uint8)
     for row in range(n):
         record = split.record(index.record[row])
         target = record["targets"]["object"][index.sentence[row]]
         truth = masks.decode(record["objects"]["mask"][target], record["height"], record["width"])
-        mask = np.roll(truth, rng.integers(-30, 31, 2), (0, 1))
-        intersection[row], union[row] = (mask & truth).sum(), (mask | truth).sum()
-        counts.append(masks.encode(mask).decode())
+        for k in (0, 1):
+            mask = np.roll(truth, rng.integers(-30, 31, 2), (0, 1))
+            numbers[k, :, row] = (mask & truth).sum(), (mask | truth).sum()
+            counts[k].append(masks.encode(mask).decode())
         y, x = rng.random(2) * 52
         away = (np.arange(52)[:, None] - y) ** 2 + (np.arange(52) - x) ** 2
         heatmaps[row, 0] = 255 * np.exp(-away / 60) * rng.uniform(0.9, 1, (52, 52))
     curve = {"threshold": [0.25, 0.5], "oiou": [0.5, 0.4], "miou": [0.5, 0.4]}
     area = index.area.astype(np.int32)
     points, hit = np.zeros((n, 2), np.int32), rng.random(n) < 0.8
-    scores = results.Found(intersection, union, area, counts, points, hit, heatmaps, curve)
-    results.write(split, scores, folder)
-    assert metrics.iou(intersection, union).mean() < 1
+
+    def make(k: int, threshold: Threshold, other: results.Found | None = None) -> results.Found:
+        return results.Found(
+            intersection=numbers[k, 0],
+            union=numbers[k, 1],
+            area=area,
+            counts=counts[k],
+            point=points,
+            hit=hit,
+            heatmap=heatmaps,
+            curve=curve,
+            threshold=threshold,
+            other=other,
+        )
+
+    found = make(0, Threshold(0.25), make(1, Threshold(0.5, "val")))
+    results.write(split, found, folder)
+    assert metrics.iou(*numbers[0]).mean() < 1
 
 
 def open_page(page: Path) -> dict[str, float]:
@@ -135,6 +156,9 @@ def open_page(page: Path) -> dict[str, float]:
             "first page drawn": drawn,
             "filter": browser.execute_script(timed.format("$('word').value='man'; select()")),
             "sort": browser.execute_script(timed.format("$('sort').value='worst'; select()")),
+            "enlarge": browser.execute_script(
+                timed.format("document.querySelector('#cards canvas').click()")
+            ),
         }
     finally:
         browser.quit()

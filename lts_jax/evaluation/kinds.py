@@ -1,7 +1,7 @@
 """Groups of sentences by the kind of expression: as the data set records it, or by their words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -102,5 +102,9 @@ def groups(texts: Sequence[str], recorded: Sequence[str]) -> dict[str, np.ndarra
         names = {name for kind in of_row for name in (kind_name(kind), kind)}
         for name in names or (set() if known else {NONE}):
             found.setdefault(name, np.zeros(len(texts), bool))[row] = True
-    order = sorted(found, key=lambda name: (name == NONE, kind_name(name), name))
-    return {name: found[name] for name in order}
+    return {name: found[name] for name in in_order(found)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorts kinds: each before its words, and `NONE` last."""
+    return sorted(names, key=lambda name: (name == NONE, kind_name(name), name))

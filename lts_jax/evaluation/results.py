@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lts_jax.evaluation import bootstrap, breakdowns, metrics
+from lts_jax.evaluation import bootstrap, breakdowns, failures, metrics
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.experiment import thresholds
 from lts_jax.experiment.thresholds import Threshold
@@ -106,21 +106,16 @@ def name_of(part: Mapping[str, Any]) -> str:
 def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
     """Writes metrics.json, analysis.json, predictions.json and heatmaps.npz; returns the metrics.
 
-    analysis.json has 95 % intervals and break-downs, of each threshold, and curves; heatmaps.npz
-    has `sent_id` int64 `[N]` and `heatmap` as in `Found`, and is missing where there are none.
+    analysis.json has 95 % intervals, break-downs and counts of failures, of each threshold, and
+    curves; heatmaps.npz has `sent_id` int64 `[N]` and `heatmap` as in `Found`, and is missing where
+    there are none.
     """
     index = split.index
     summary = summarize(split, found)
-    iou = metrics.iou(found.intersection, found.union)
-    at = np.linspace(0, 1, 51)
     analysis: dict[str, Any] = {
         "draws": bootstrap.DRAWS,
         "kinds_recorded": any(index.kind),
         **_analyse(split, found),
-        "precision_curve": {
-            "iou": at.round(2).tolist(),
-            "share": [float((iou > x).mean()) for x in at.round(2)],
-        },
         "threshold_curve": found.curve,
     }
     if found.other is not None:
@@ -155,8 +150,13 @@ def _analyse(split: Split, found: Found) -> dict[str, Any]:
     """What analysis.json has for each threshold."""
     scores = found.scores(split)
     described = {} if found.threshold is None else thresholds.describe(found.threshold)
+    iou = metrics.iou(found.intersection, found.union)
+    at = np.linspace(0, 1, 51).round(2).tolist()
+    failed = failures.kinds(found.intersection, found.union, found.area)
     return described | {
         "intervals": bootstrap.intervals(scores),
+        "failures": failures.count(failed),
+        "precision_curve": {"iou": at, "share": [float((iou > x).mean()) for x in at]},
         "breakdowns": breakdowns.break_down(split.index.text, breakdowns.facts(split), scores),
     }
 
@@ -164,11 +164,12 @@ def _analyse(split: Split, found: Found) -> dict[str, Any]:
 def _mask(split: Split, found: Found, row: int) -> dict[str, Any]:
     """The mask of a sentence, and what it scores."""
     index = split.index
-    intersection, union = found.intersection[row], found.union[row]
+    intersection, union, area = (x[row] for x in (found.intersection, found.union, found.area))
     scored: dict[str, Any] = {
         "iou": float(metrics.iou(intersection, union)),
         "intersection": int(intersection),
         "union": int(union),
+        "failure": str(failures.kinds(intersection, union, area)),
     }
     if found.boxes is not None:  # None where there is no target
         box_iou = metrics.box_iou(found.boxes[row : row + 1], found.area[row : row + 1])[0]

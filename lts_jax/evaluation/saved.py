@@ -33,13 +33,24 @@ class Sentence:
         """Uint8 `[h, w, 3]`, RGB."""
         return image_ops.decode_image(self._record["image"])
 
-    def prediction(self) -> np.ndarray:
-        """Bool `[h, w]`."""
+    def at(self, role: str) -> dict[str, Any]:
+        """The mask and what it scored at a threshold, see `lts_jax.evaluation.results.by_role`."""
+        summary = self._evaluated.metrics
+        is_used = results.by_role(summary)[role] is summary
+        found: dict[str, Any] = self.entry if is_used else self.entry["other"]
+        return found
+
+    def prediction(self, role: str | None = None) -> np.ndarray:
+        """Bool `[h, w]`, at the threshold that was used or at that of a role."""
+        part = self.entry if role is None else self.at(role)
         try:
-            return results.decode(self.entry["segmentation"])
+            mask = results.decode(part["segmentation"])
         except DataError as error:
             where = f"{self._evaluated.folder / 'predictions.json'}[{self.row}]"
             raise ConfigError(f"{where}: segmentation: {error} {schema.AGAIN}") from error
+        if mask.shape != (self.height, self.width):
+            raise ConfigError(f"{where}: masks of different sizes; {schema.AGAIN}")
+        return mask
 
     def truth(self) -> np.ndarray:
         """Bool `[h, w]`."""

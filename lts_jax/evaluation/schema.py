@@ -4,6 +4,7 @@ from typing import Any
 
 from lts_jax.config.flags import saved_config
 from lts_jax.errors import ConfigError
+from lts_jax.evaluation import failures
 from lts_jax.evaluation.breakdowns import KINDS
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.io.json_files import (
@@ -103,6 +104,8 @@ _GROUP = record(
 
 _ANALYSIS = {
     "intervals": _INTERVALS,
+    "failures": record(dict.fromkeys(failures.KINDS, natural)),
+    "precision_curve": _curve("iou", "share"),
     "breakdowns": record(dict.fromkeys(KINDS, list_of(_GROUP))),
 }
 _THRESHOLD = {"threshold": share, "chosen_on": text}
@@ -133,7 +136,6 @@ ANALYSIS = record(
         "draws": _positive,
         "kinds_recorded": boolean,
         **_ANALYSIS,
-        "precision_curve": _curve("iou", "share"),
         "threshold_curve": optional(_curve("threshold", "oiou", "miou")),
     },
     _THRESHOLD | {"other": record(_ANALYSIS | _THRESHOLD)},

@@ -48,11 +48,11 @@ class Best(NamedTuple):
     """The best threshold on some splits.
 
     Attributes:
-      threshold: of those of `lts_jax.steps.scoring.CURVE`, the lowest of equally good ones.
+      value: of those of `lts_jax.steps.scoring.CURVE`, the lowest of equally good ones.
       oiou: mean over the splits at this threshold.
     """
 
-    threshold: float
+    value: float
     oiou: float
 
 

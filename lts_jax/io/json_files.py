@@ -162,6 +162,16 @@ def share(value: Any) -> None:
         raise _expected(value, "a number from 0 to 1")
 
 
+def one_of(*choices: str) -> Shape:
+    """One of a few texts."""
+
+    def check(value: Any) -> None:
+        if value not in choices or not isinstance(value, str):
+            raise _expected(value, f"one of {', '.join(map(repr, choices))}")
+
+    return check
+
+
 def mapping(value: Any) -> None:
     """Values by name."""
     if not isinstance(value, dict):

@@ -10,7 +10,8 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-COLOURS = ("#2563a8", "#d1651b", "#2f8a4c", "#8a4cab", "#a8324b", "#5b6570")
+# Okabe and Ito's, distinct to people who see red and green alike too.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE: Any = {  # matplotlib types the keys one by one
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "lts_jax",  # the same numbers give the same file
@@ -20,6 +21,7 @@ _STYLE: Any = {  # matplotlib types the keys one by one
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e3e6ea",
     "axes.edgecolor": "#9aa3ad",
     "legend.frameon": False,
@@ -29,11 +31,13 @@ _WIDTH = 4.2  # inches; narrow, so that a page for a telephone need not shrink t
 
 
 class Line(NamedTuple):
-    """A curve by its name."""
+    """A curve by its name; `colour` is a number, -1 for one of its own."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    colour: int = -1
+    dashed: bool = False
 
 
 class Chart(NamedTuple):
@@ -57,7 +61,9 @@ def lines(
         figure = Figure((_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         for i, curve in enumerate(curves):
-            colour, style = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
+            number = i if curve.colour < 0 else curve.colour
+            colour = COLOURS[number % len(COLOURS)]
+            style = "--" if curve.dashed or number >= len(COLOURS) else "-"
             marker = "o" if len(curve.x) < 25 else ""
             (drawn,) = axes.plot(curve.x, curve.y, color=colour, ls=style, lw=1.5)
             drawn.set(label=curve.name, marker=marker, markersize=3)
@@ -75,6 +81,8 @@ def lines(
         axes.set_ylabel(y_label)
         if log:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own is mathematics
+            axes.yaxis.set_minor_formatter("")
         if len(curves) > 3:
             _plain(figure.legend(loc="outside lower center", ncols=2))
         elif len(curves) > 1:
@@ -128,6 +136,30 @@ def intervals(
         axes.set_xlabel("mIoU, %" if metric == "miou" else metric)
         if n > 1:
             _plain(figure.legend(loc="outside lower center", ncols=min(n, 2)))
+        return _svg(figure)
+
+
+def stacked(rows: Mapping[str, Mapping[str, float]], parts: Sequence[str], *, x_label: str) -> str:
+    """Draws bars of parts beside each other.
+
+    Args:
+      rows: by name the length of each part.
+      parts: in the order of the bars.
+      x_label: what the lengths are.
+    """
+    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
+        figure = Figure((_WIDTH, 1.3 + 0.3 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        start = [0.0] * len(rows)
+        for i, part in enumerate(parts):
+            lengths = [row[part] for row in rows.values()]
+            colour = COLOURS[i % len(COLOURS)]
+            axes.barh(range(len(rows)), lengths, 0.7, left=start, color=colour, label=part)
+            start = [a + b for a, b in zip(start, lengths, strict=True)]
+        axes.set_yticks(range(len(rows)), [_shortened(name) for name in rows], parse_math=False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(x_label)
+        _plain(figure.legend(loc="outside lower center", ncols=2))
         return _svg(figure)
 
 

@@ -7,7 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lts_jax.evaluation.failures import KINDS
+from lts_jax.evaluation.kinds import groups
+from lts_jax.evaluation.results import name_of, unique_roles
 from lts_jax.evaluation.saved import Evaluated, Sentence
+from lts_jax.io import colours, drawing
 from tfds_refcoco import masks
 from tfds_refcoco.records.text import tokenize
 
@@ -16,6 +20,20 @@ BUDGET = 24e6  # bytes of all pictures of a report
 _SAMPLE = 24  # pictures by which their size is estimated
 _QUALITY = 60
 _HEATMAP_SIDE = 52
+COLUMNS = (
+    "split",
+    "id",
+    "text",
+    "words",
+    "image",
+    "truth",
+    "heatmap",  # data URI of the last round's, "" if there is none
+    "kinds",
+    "ious",  # by threshold, as the next two
+    "predictions",
+    "failures",  # -1: none
+)
+"""Of a sentence: numbers of the lists before, but for id, text, words, heatmap and ious."""
 
 
 def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
@@ -26,16 +44,17 @@ def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
       most: sentences; of more, some are taken, spread evenly.
 
     Returns:
-      `splits`: names; `images`: data URIs with their width and height;
-      `masks`: COCO's RLE at that size; `sentences`: lists of split, sent_id, text, words, IoU,
-      image, prediction and truth (numbers of the lists before), and the heatmap's data URI, ""
-      where there is none; `total`: sentences in all.
+      `splits`, `thresholds`, `kinds`, `failures`: names; `images`: data URIs with their width and
+      height; `masks`: COCO's RLE at that size; `sentences`: lists in the order of `COLUMNS`;
+      `total`: sentences in all; `style`: colours, see `_style`.
     """
     rows = [(k, row) for k, e in enumerate(evaluated) for row in range(len(e.predictions))]
     total = len(rows)
     if total > most:
         rows = [rows[i] for i in np.linspace(0, total - 1, most).astype(int)]
     side = _choose_side(evaluated, rows)
+    roles = thresholds(evaluated)
+    kind_names, kinds_of = _kinds(evaluated)
     images: dict[tuple[int, int], int] = {}
     pictures: list[list[Any]] = []
     numbers: dict[str, int] = {}
@@ -58,25 +77,70 @@ def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
         if of_ref not in truths:
             truths[of_ref] = number(sentence.truth())
         entry = sentence.entry
+        parts = [sentence.at(role) for role in roles]
         sentences.append(
             [
                 k,
                 entry["sent_id"],
                 entry["sentence"],
                 len(tokenize(entry["sentence"])),
-                round(entry["iou"], 4),
                 images[key],
-                number(sentence.prediction()),
                 truths[of_ref],
                 _heatmap(sentence),
+                kinds_of[k][row],
+                [round(part["iou"], 4) for part in parts],
+                [number(sentence.prediction(role)) for role in roles],
+                [KINDS.index(part["failure"]) if part["failure"] else -1 for part in parts],
             ]
         )
     return {
         "splits": [e.name for e in evaluated],
+        "thresholds": list(roles.values()),
+        "kinds": kind_names,
+        "failures": list(KINDS),
         "images": pictures,
         "masks": list(numbers),
         "sentences": sentences,
         "total": total,
+        "style": _style(),
+    }
+
+
+def thresholds(evaluated: Sequence[Evaluated]) -> dict[str, str]:
+    """Returns the thresholds at which all splits were scored: their names by role.
+
+    See `lts_jax.evaluation.results.by_role`; one if there is only one.
+    """
+    of_splits = [unique_roles(e.metrics) for e in evaluated]
+    roles = [role for role in of_splits[0] if all(role in of_split for of_split in of_splits)]
+    return {
+        role: " or ".join(dict.fromkeys(name_of(of_split[role]) for of_split in of_splits))
+        for role in roles
+    }
+
+
+def _kinds(evaluated: Sequence[Evaluated]) -> tuple[list[str], list[list[list[int]]]]:
+    """The kinds of expressions, and the numbers of those of each sentence, by split and row."""
+    names: dict[str, int] = {}
+    found: list[list[list[int]]] = []
+    for e in evaluated:
+        texts = [entry["sentence"] for entry in e.predictions]
+        of_split: list[list[int]] = [[] for _ in texts]
+        for name, rows in groups(texts, e.split.index.kind).items():
+            number = names.setdefault(name, len(names))
+            for row in np.flatnonzero(rows):
+                of_split[row].append(number)
+        found.append(of_split)
+    return list(names), found
+
+
+def _style() -> dict[str, Any]:
+    """The colours of `lts_jax.io`: the same as in all other pictures."""
+    return {
+        "heat": base64.b64encode(colours.table().tobytes()).decode("ascii"),  # RGBA
+        "gray": colours.GRAY,
+        "prediction": drawing.PREDICTION,
+        "truth": drawing.TRUTH,
     }
 
 

@@ -166,11 +166,11 @@ class Validation:
                 logger.info("step %d  mean: %s %.4f", step, BEST_METRIC, value)
                 scalars[f"mean/{BEST_METRIC}"] = value
             logger.info(
-                "step %d  at the best threshold, %g: oiou %.4f", step, best.threshold, best.oiou
+                "step %d  at the best threshold, %g: oiou %.4f", step, best.value, best.oiou
             )
-            scalars |= {f"best/{k}": v for k, v in best._asdict().items()}
+            scalars |= {f"best_threshold/{k}": v for k, v in best._asdict().items()}
             if isinstance(experiment.config.eval.threshold, str):
                 value = best.oiou
             self.writer.write(step, scalars)
-            score = {BEST_METRIC: value, "best_threshold": best.threshold, "splits": of_splits}
+            score = {BEST_METRIC: value, "best_threshold": best.value, "splits": of_splits}
             self.checkpoints.score(step, score)

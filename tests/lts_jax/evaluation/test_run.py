@@ -48,8 +48,10 @@ def test_the_best_threshold_is_chosen_on_val_alone(whole_run, tiny_config_factor
     curve = json.loads((workdir / "eval/val/analysis.json").read_text())["threshold_curve"]
     assert best == curve["threshold"][int(np.argmax(curve["oiou"]))]
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    scored = [line for line in logged if "best/threshold" in line]
-    assert {(best, max(curve["oiou"]))} <= {(x["best/threshold"], x["best/oiou"]) for x in scored}
+    scored = [line for line in logged if "best_threshold/value" in line]
+    assert {(best, max(curve["oiou"]))} <= {
+        (x["best_threshold/value"], x["best_threshold/oiou"]) for x in scored
+    }
     assert best != 0.25, "the run shows nothing"
     config = tiny_config_factory()
     config.eval.threshold = "val"
@@ -84,6 +86,7 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
             "iou",
             "intersection",
             "union",
+            "failure",
             "box_iou",
             "segmentation",
             "other",

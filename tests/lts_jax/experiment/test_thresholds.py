@@ -12,7 +12,7 @@ def test_the_best_of_one_split_and_of_several():
     assert thresholds.choose([val]) == (0.3, 0.7)  # the lower one of equals
     other = {"threshold": at, "oiou": [0.9, 0.5, 0.6]}
     best = thresholds.choose([val, other])
-    assert best.threshold == 0.25 and best.oiou == pytest.approx(0.7)
+    assert best.value == 0.25 and best.oiou == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(
