@@ -64,6 +64,12 @@ FIELDS = {
     ),
     "data.max_words": Field(15, "longer sentences are cut", up_to(1000), NETWORK),
     "data.min_count": Field(1, "rarer training words are unknown", up_to(1_000_000)),
+    "data.vector_words": Field(
+        0,
+        "known are, too, so many of the first words of model.word_vectors' file; they are of use "
+        "with train.lr_multipliers.words=0",
+        zero_to(1_000_000),
+    ),
     "data.hide_sentence": Field(
         False, "control: replace every word by the unknown word", scope=NETWORK
     ),
@@ -201,6 +207,12 @@ FIELDS = {
         "none",
         "parts whose parameters and statistics are frozen",
         one_of("none", "backbone", "text", "backbone+text"),
+    ),
+    "train.cache_features": Field(
+        "none",
+        "compute the features of a frozen backbone once for each image, and keep them as this "
+        "type in <data.dir>/features; float32 changes no result",
+        one_of("none", "float32", "float16"),
     ),
     # Multipliers of the learning rate, by part of the network; 0 leaves a part as it is.
     "train.lr_multipliers.backbone": Field(

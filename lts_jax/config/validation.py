@@ -49,6 +49,7 @@ def check_config(config: ConfigDict) -> None:
     _check_backbone(values)
     _check_text(values)
     _check_parts(values)
+    _check_frozen(values)
     _check_normalized(values)
 
 
@@ -152,6 +153,11 @@ def _check_backbone(values: Mapping[str, Any]) -> None:
 
 def _check_text(values: Mapping[str, Any]) -> None:
     """Raises ConfigError where fields do not suit the sentence encoder."""
+    if values["data.vector_words"] and not values["model.word_vectors"]:
+        raise ConfigError(
+            f"data.vector_words={values['data.vector_words']} needs model.word_vectors: the "
+            "words are of that file"
+        )
     if values["model.text"] == "gru":
         for name, off in (("model.text_weights", ""), ("model.dropout", 0)):
             if values[name] != off:
@@ -172,6 +178,16 @@ def _check_text(values: Mapping[str, Any]) -> None:
             f"data.max_words={values['data.max_words']}: with model.text=bert they are word "
             f"pieces, [CLS] and [SEP] among them: between 3 and model.bert_positions="
             f"{values['model.bert_positions']}"
+        )
+
+
+def _check_frozen(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where features are to be kept that the training changes."""
+    cache, freeze = values["train.cache_features"], values["train.freeze"]
+    if cache != "none" and "backbone" not in freeze.split("+"):
+        raise ConfigError(
+            f"train.cache_features={cache} with train.freeze={freeze}: the features change with "
+            "the backbone; set train.freeze=backbone, or train.cache_features=none"
         )
 
 

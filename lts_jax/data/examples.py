@@ -1,7 +1,7 @@
 """From a record and its sentences to arrays."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.types import Record
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
+Features = Callable[[Sequence[int]], tuple[np.ndarray, ...]]  # of the records of a split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,20 +63,33 @@ class Preprocessing:
             tokens[:length] = self.vocabulary.unknown
         return {"tokens": tokens, "length": np.int32(length)}
 
-    def train_batch(self, split: Split, rows: Sequence[int], per_image: int = 1) -> Batch:
+    def train_batch(
+        self,
+        split: Split,
+        rows: Sequence[int],
+        per_image: int = 1,
+        features: Features | None = None,
+    ) -> Batch:
         """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
 
         Each image is that of `per_image` rows, one behind the other, maybe of several sets.
 
+        Args:
+          split: of the sentences.
+          rows: of its index.
+          per_image: sentences of an image.
+          features: of records, instead of their images, which are then not read.
+
         Returns:
-          `image` uint8 `[K, S, S, 3]`, `tokens` int32 `[B, T]`, `length` int32 `[B]`, and the masks
-          at H/4 and H/8, `truth4` and `truth8`, uint8 `[B, S/4, S/4]` and `[B, S/8, S/8]`.
+          `image` uint8 `[K, S, S, 3]`, or what `features` returns of K records; `tokens` int32
+          `[B, T]`, `length` int32 `[B]`, and the masks at H/4 and H/8, `truth4` and `truth8`, uint8
+          `[B, S/4, S/4]` and `[B, S/8, S/8]`.
         """
         n, size = len(rows), self.image_size
         sentences = [self.sentence(split.index.text[row]) for row in rows]
+        # Written to in place: examples made one by one would all be copied again.
+        images = np.empty((n // per_image if features is None else 0, size, size, 3), np.uint8)
         batch = {
-            # Written to in place: examples made one by one would all be copied again.
-            "image": np.empty((n // per_image, size, size, 3), np.uint8),
             **{name: np.stack([s[name] for s in sentences]) for name in sentences[0]},
             **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
         }
@@ -83,14 +97,20 @@ class Preprocessing:
             number = int(split.index.record[row])
             if i % per_image == 0:
                 records = {number: split.record(number)}
-                _, placement = self.image(records[number], batch["image"][i // per_image])
+                if features is None:
+                    _, placement = self.image(records[number], images[i // per_image])
+                else:
+                    h, w = int(split.index.height[row]), int(split.index.width[row])
+                    placement = image_ops.place(h, w, size, self.resize)
             elif number not in records:
                 records[number] = split.record(number)
             record = records[number]
             mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
             for k in (4, 8):
                 batch[f"truth{k}"][i] = image_ops.fit_mask(mask, placement, size, k)
-        return batch
+        if features is None:
+            return batch | {"image": images}
+        return batch | {"image": features([int(split.index.record[i]) for i in rows[::per_image]])}
 
     def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
         """Reads sentences of one image, decoding it, and the mask of each object, once.

@@ -7,7 +7,7 @@ import grain
 import numpy as np
 
 from lts_jax.config.validation import check_divides
-from lts_jax.data.examples import Batch, Preprocessing
+from lts_jax.data.examples import Batch, Features, Preprocessing
 from lts_jax.data.sampler import EpochUnit, HostShare, TrainingOrder
 from lts_jax.errors import ConfigError
 from tfds_refcoco.records.split import Split
@@ -53,6 +53,7 @@ def train_batches(
     threads: int,
     host: int = 0,
     hosts: int = 1,
+    features: Features | None = None,
 ) -> grain.IterDataset:
     """Endless shuffled batches of training examples; a batch may span two epochs.
 
@@ -68,6 +69,7 @@ def train_batches(
       threads: that read and decode; each holds a batch.
       host: number of this host, which gets the `host`-th part of each batch.
       hosts: their number.
+      features: of records, instead of their images.
 
     Raises:
       ConfigError: the batch does not divide over the hosts.
@@ -76,7 +78,7 @@ def train_batches(
     over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
     check_divides("train.batch_size", batch_size, hosts * per_image, over)
     rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
-    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image))
+    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image, features))
     return batches.to_iter_dataset(_read_options(threads))
 
 

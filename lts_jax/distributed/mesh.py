@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -98,7 +97,10 @@ def check_batch_size(
     check_divides(field, batch_size, mesh.size * accumulate * per_image, over)
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Splits the examples of a batch over the devices."""
+def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Splits the examples of a batch, arrays or tuples of arrays, over the devices."""
     place = over_batch(mesh)
-    return {k: jax.make_array_from_process_local_data(place, v) for k, v in batch.items()}
+    return {
+        name: jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), value)
+        for name, value in batch.items()
+    }

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from lts_jax.config.validation import check_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
-from lts_jax.data.examples import Preprocessing
+from lts_jax.data.examples import Features, Preprocessing
 from lts_jax.data.sampler import HostShare, TrainingOrder
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
@@ -29,6 +29,7 @@ from lts_jax.models import LTS
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained.bert import read_word_pieces
+from lts_jax.pretrained.vector_words import first_words
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.joint import JointDataset, open_datasets
@@ -106,7 +107,12 @@ class Experiment:
             return kind(self.words)
         if weights := self.config.model.text_weights:
             return one_after_another(lambda: read_word_pieces(weights))
-        return kind.build(self.train_split.index.text, self.config.data.min_count)
+        data, model = self.config.data, self.config.model
+        known = kind.build(self.train_split.index.text, data.min_count)
+        if not data.vector_words:
+            return known
+        others = first_words(Path(model.word_vectors), model.embed_dim, data.vector_words)
+        return kind([*known.words, *(word for word in others if word not in known)])
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -128,8 +134,12 @@ class Experiment:
             self.config.data.mix,
         )
 
-    def train_batches(self) -> grain.DatasetIterator:
-        """Returns this process's part of the endless training batches."""
+    def train_batches(self, features: Features | None = None) -> grain.DatasetIterator:
+        """Returns this process's part of the endless training batches.
+
+        Args:
+          features: of records of the training split, instead of their images.
+        """
         batches = pipeline.train_batches(
             self.train_split,
             self.training_order,
@@ -138,6 +148,7 @@ class Experiment:
             threads=self.config.data.threads,
             host=jax.process_index(),
             hosts=jax.process_count(),
+            features=features,
         )
         return iter(batches)
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
 from lts_jax.models import LTS, Outputs
+from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps import losses
 from lts_jax.steps.averaging import trained_params
@@ -67,15 +68,15 @@ def loss_fn(
     `key` is for the random numbers of dropout and stochastic depth.
 
     A batch has B sentences about N images, B / N about each, in a row: the same as if the images
-    were repeated for their sentences, with less to compute.
+    were repeated for their sentences, with less to compute. Instead of the images it may have the
+    taps of a frozen backbone, a tuple.
 
     Returns:
       L, and the new running statistics and the losses by name.
     """
 
     def run(model: LTS) -> Outputs:
-        image = to_float(batch["image"])
-        features = model.encode_image(image, train=not settings.freeze_backbone)
+        features = _encode(model, batch["image"], settings)
         if settings.freeze_backbone:  # no gradient, and so no backward pass
             features = jax.lax.stop_gradient(features)
         train_text = not settings.freeze_text
@@ -91,6 +92,13 @@ def loss_fn(
         outputs, batch["truth4"], batch["truth8"], settings.location_weight
     )
     return loss, (updates["batch_stats"], by_name)
+
+
+def _encode(model: LTS, image: Any, settings: StepSettings) -> ImageFeatures:
+    """Encodes images, or takes features of a frozen backbone that were computed before."""
+    if isinstance(image, tuple):
+        return ImageFeatures(*(tap.astype(model.dtype) for tap in image))
+    return model.encode_image(to_float(image), train=not settings.freeze_backbone)
 
 
 def compute_gradients(
@@ -125,9 +133,10 @@ def accumulate_gradients(
     """
     k = settings.accumulate
     place = NamedSharding(settings.mesh, PartitionSpec(None, *BATCH))
+    images = len(jax.tree.leaves(batch["image"])[0])
 
     def microbatches(x: jax.Array) -> jax.Array:
-        per_image = len(x) // len(batch["image"])
+        per_image = len(x) // images
         x = jnp.swapaxes(x.reshape(-1, k, per_image, *x.shape[1:]), 0, 1)
         x = jax.lax.with_sharding_constraint(x.reshape(k, -1, *x.shape[3:]), place)
         return x

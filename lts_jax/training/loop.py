@@ -27,6 +27,7 @@ from lts_jax.state.checkpoint_files import BEST_METRIC, check_path
 from lts_jax.state.checkpoints import Checkpoints
 from lts_jax.state.train_state import TrainState
 from lts_jax.training.divergence import LossGuard
+from lts_jax.training.feature_cache import FeatureCache
 from lts_jax.training.logs import MetricWriter, Progress, open_writer, show_pictures
 from lts_jax.training.preemption import Pace, Stop
 from lts_jax.training.setup import log_setup, restore_or_initialize
@@ -68,13 +69,16 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
     run["data"] |= describe_joint(experiment.dataset)
     log_setup(experiment, run)
     check_same_on_all(shared_values(run))
-    batches = experiment.train_batches()
+    features = FeatureCache(experiment) if config.train.cache_features != "none" else None
+    batches = experiment.train_batches(features)
     with only_run_of_all_in(workdir), Checkpoints(workdir, clean=True) as checkpoints:
         start, state = restore_or_initialize(experiment, checkpoints, batches, run, workdir)
         total = experiment.timetable.total_steps
         if start == total and checkpoints.scored(start):
             logger.info("%s is trained: step %d of %d", workdir, start, total)
             return
+        if features:
+            features.fill(state)
         if jax.process_index() == 0:
             warn_if_changed(workdir, run["arithmetic"])
             write_json(workdir / "run.json", run)

@@ -1,0 +1,63 @@
+"""The words of a file of word vectors, in its order; published files begin with frequent ones."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from lts_jax.errors import ConfigError
+from lts_jax.pretrained.archives import find_member
+from tfds_refcoco.records.text import tokenize
+
+_MAX_LINE = 1 << 16  # bytes
+
+
+def first_words(path: Path, size: int, most: int) -> list[str]:
+    """Returns the first words that a sentence can have, each once.
+
+    What no tokenized sentence holds, such as a word with capitals, is left out.
+
+    Args:
+      path: as of `lts_jax.pretrained.glove.read_vectors`.
+      size: numbers of a vector.
+      most: of the words to return.
+
+    Raises:
+      ConfigError: the file is missing or damaged.
+    """
+    found: dict[str, None] = {}
+    try:
+        for word in _words(path, size):
+            if tokenize(word) == [word]:
+                found[word] = None
+            if len(found) == most:
+                break
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path}: its words cannot be read ({error}): get it again") from error
+    return list(found)
+
+
+def _words(path: Path, size: int) -> Iterator[str]:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            yield from map(str, arrays["words"].tolist())
+        return
+    with path.open("rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raw.seek(0)
+            yield from _of_lines(raw, size)
+            return
+        with (
+            zipfile.ZipFile(raw) as archive,
+            archive.open(find_member(path, archive, size)) as text,
+        ):
+            yield from _of_lines(text, size)
+
+
+def _of_lines(lines: IO[bytes], size: int) -> Iterator[str]:
+    while line := lines.readline(_MAX_LINE):
+        yield line.rsplit(b" ", size)[0].decode(errors="replace")

@@ -1,0 +1,140 @@
+"""The features of a frozen backbone, computed once for each image of the training split."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from numpy.typing import NDArray
+
+from lts_jax.data.features import FeatureFiles, write_features
+from lts_jax.distributed.mesh import local_copy, one_device
+from lts_jax.distributed.processes import one_after_another
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.models import LTS
+from lts_jax.state.train_state import TrainState, variables_of
+from lts_jax.steps.inference import to_float
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 8  # images that are encoded at once
+
+
+class FeatureCache:
+    """Takes the place of the images of a training whose backbone is frozen.
+
+    The features lie in `<data.dir>/features`, in a folder for each backbone with its weights, size
+    of image and set of pictures, so that other runs find them. `fill` must be called before
+    anything is read.
+
+    Args:
+      experiment: with `train.cache_features`.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        records, first = np.unique(experiment.train_split.index.record, return_index=True)
+        self._records = records
+        self._row_of = {int(record): row for row, record in enumerate(records)}
+        self._first = first  # row of the index that belongs to each record
+        self._files: FeatureFiles | None = None
+
+    def __call__(self, records: Sequence[int]) -> tuple[NDArray[np.floating], ...]:
+        """Returns the features of K records of the training split, by tap `[K, h, w, C]`."""
+        assert self._files is not None, "fill the cache before the first batch"
+        return self._files.read([self._row_of[record] for record in records])
+
+    def fill(self, state: TrainState) -> Path:
+        """Computes the features with the backbone of a state, unless they are there.
+
+        Returns:
+          The folder of the features.
+
+        Raises:
+          ConfigError: they cannot be read, or are not finite.
+          OSError: they cannot be written.
+        """
+        experiment = self._experiment
+        local = one_device()
+        network = local_copy(state.network(), experiment.mesh, local)
+        folder = Path(experiment.config.data.dir) / "features" / self._key(network)
+        one_after_another(lambda: self._write_if_missing(folder, network))
+        self._files = FeatureFiles(folder)
+        return folder
+
+    def _write_if_missing(self, folder: Path, network: TrainState) -> None:
+        if folder.exists():
+            logger.info("features of %d images: %s", len(self._records), folder)
+            return
+        start = time.monotonic()
+        dtype = self._experiment.config.train.cache_features
+        write_features(folder, len(self._records), self._encoded(network), dtype)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        logger.info(
+            "features of %d images: %.0f s, %.2f GB, in %s",
+            *(len(self._records), time.monotonic() - start, size / 1e9, folder),
+        )
+
+    def _encoded(self, network: TrainState) -> Iterator[Sequence[NDArray[np.floating]]]:
+        experiment = self._experiment
+        encode = jax.jit(partial(_encode, experiment.model))
+
+        def load(start: int) -> NDArray[np.uint8]:
+            chosen = self._records[start : start + _BATCH]
+            images = [
+                experiment.preprocessing.image(experiment.train_split.record(int(i)))[0]
+                for i in chosen
+            ]
+            # The last batch is filled up: nothing is compiled again for it.
+            return np.stack([*images, *[images[-1]] * (_BATCH - len(images))])
+
+        with ThreadPoolExecutor(max(1, experiment.config.data.threads)) as threads:
+            waiting = [threads.submit(load, 0)]
+            for start in range(0, len(self._records), _BATCH):
+                images = waiting.pop(0).result()
+                if start + _BATCH < len(self._records):
+                    waiting.append(threads.submit(load, start + _BATCH))
+                yield [np.asarray(tap, np.float32) for tap in encode(network, images)]
+
+    def _key(self, network: TrainState) -> str:
+        """A name for everything that the features depend on."""
+        config, model = self._experiment.config, self._experiment.model
+        digest = hashlib.sha256()
+        flat = flatten_dict(variables_of(network), sep="/")
+        for name, value in sorted(flat.items()):
+            if name.split("/")[1] == "backbone":
+                array = np.asarray(value)
+                digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+                digest.update(array.tobytes())
+        pictures = self._experiment.train_split.index.picture[self._first]
+        described: dict[str, Any] = {
+            "pictures": hashlib.sha256("\n".join(map(str, pictures)).encode()).hexdigest(),
+            "image_size": config.data.image_size,
+            "resize": config.data.resize,
+            "backbone": [config.model[name] for name in config.model if "backbone" in name],
+            "neck": config.model.neck,
+            "conventions": str(model.backbone_conventions),
+            "dtype": config.model.dtype,
+            "stored": config.train.cache_features,
+            "jax": jax.__version__,
+        }
+        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+        return digest.hexdigest()[:24]
+
+
+def _encode(model: LTS, state: TrainState, images: jax.Array) -> Any:
+    """The taps of uint8 images `[K, S, S, 3]`, as in a training step with a frozen backbone."""
+
+    def run(model: LTS) -> Any:
+        return model.encode_image(to_float(images), train=False)
+
+    return nn.apply(run, model)(variables_of(state))
