@@ -24,6 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--val", type=float, default=0.1, metavar="SHARE", help="of the images (default: 0.1)"
     )
     parser.add_argument(
+        "--test", type=float, default=0.0, metavar="SHARE", help="of the images (default: none)"
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        metavar="N",
+        help="crops and mirror images of each image of train, with sentences of their own",
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often sentences are drawn of each picture; each is written once",
+    )
+    parser.add_argument(
         "--words",
         type=local_path,
         metavar="FILE",
@@ -36,7 +53,15 @@ def run(args: argparse.Namespace) -> int:
     from tfds_refcoco.expressions.write import Summary, generate_expressions
 
     made: Summary = generate_expressions(
-        args.coco, args.images, args.out, seed=args.seed, val=args.val, words=args.words
+        args.coco,
+        args.images,
+        args.out,
+        seed=args.seed,
+        val=args.val,
+        test=args.test,
+        views=args.views,
+        draws=args.draws,
+        words=args.words,
     )
     splits = list(made.kinds)
     kinds = {split: Counter[str]() for split in splits}

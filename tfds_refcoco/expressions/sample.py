@@ -39,7 +39,7 @@ WEIGHTS: dict[type, float] = {
     Place: 0.35,
     Relation: 0.9,
 }
-REFERENTS = 8  # of an image, at most
+REFERENTS = 8  # of an image and a draw, at most
 SENTENCES = (0.1, 0.3, 0.6)  # chances of 1, 2, 3 sentences for a referent
 SPARE_COLOUR = 0.35  # chance that a colour is named first, needed or not
 FIRST = 0.3  # chance of "first from the left", which mostly is the leftmost one
@@ -60,14 +60,22 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Referent:
-    """One object referred to: its index in the scene, and its expressions, of different kinds."""
+    """One object referred to: its index in the scene, and its expressions.
+
+    Those of a single draw are of different kinds.
+    """
 
     index: int
     expressions: tuple[Expression, ...]
 
 
 def sample_referents(
-    rng: np.random.Generator, scene: Scene, vocabulary: Vocabulary, *, held_back: bool
+    rng: np.random.Generator,
+    scene: Scene,
+    vocabulary: Vocabulary,
+    *,
+    held_back: bool,
+    draws: int = 1,
 ) -> list[Referent]:
     """Picks objects at random and says what can be said of each, in the order of the scene.
 
@@ -76,7 +84,20 @@ def sample_referents(
       scene: of the picture.
       vocabulary: nouns of its categories.
       held_back: whether half of the sentences are worded as no other split has it.
+      draws: how often that is done; what was said of an object before is left out.
     """
+    found: dict[int, dict[str, Expression]] = {}
+    for _ in range(draws):
+        for referent in _draw(rng, scene, vocabulary, held_back):
+            said = found.setdefault(referent.index, {})
+            for expression in referent.expressions:
+                said.setdefault(expression.text, expression)
+    return [Referent(index, tuple(found[index].values())) for index in sorted(found)]
+
+
+def _draw(
+    rng: np.random.Generator, scene: Scene, vocabulary: Vocabulary, held_back: bool
+) -> list[Referent]:
     found: list[Referent] = []
     for index in rng.permutation(len(scene.things)).tolist():
         if not scene.things[index].salient:
@@ -85,7 +106,7 @@ def sample_referents(
             found.append(Referent(index, expressions))
         if len(found) == REFERENTS:
             break
-    return sorted(found, key=lambda referent: referent.index)
+    return found
 
 
 def _expressions(

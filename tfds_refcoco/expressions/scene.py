@@ -5,6 +5,7 @@ Coordinates are pixels with x to the right and y down, or fractions of the pictu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ SALIENT = 0.01  # share of the picture's pixels that a referent has at least
 SALIENT_SIDE = 0.05  # of the picture's shorter side: no side of its box is shorter
 ANCHOR = 0.003  # share of the picture that an object in a relation has at least
 TORSO = (0.18, 0.55)  # rows of a person's box that clothes are read from
+SHOWN = 0.5  # of an object's own pixels: less of it is not referred to
+CLOTHES_SHOWN = 0.95  # of a person whose clothes are where they are looked for
 CONTACT = 2  # pixels between masks that touch, of a picture of 640
 _WORKING = 320  # longer side of what colours and contacts are measured on, pixels
 
@@ -83,14 +86,22 @@ class Scene:
         return (min(i, j), max(i, j)) in self.contacts
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """What a scene is made of: id, category, RLE counts, and whether it is a crowd."""
+class Annotation(NamedTuple):
+    """What a scene is made of.
+
+    Attributes:
+      ann_id: its id.
+      category: its name.
+      counts: of its RLE.
+      crowd: whether it is a group that was not told apart.
+      shown: share of its pixels that the picture shows; less than 1 in a crop.
+    """
 
     ann_id: int
     category: str
     counts: bytes
     crowd: bool
+    shown: float = 1.0
 
 
 def make_scene(
@@ -131,6 +142,9 @@ def make_scene(
         thin = np.ascontiguousarray(mask[::step, ::step] > 0)
         inside.append(thin)
         read = _clothes(thin) if annotation.category == "person" else thin
+        # Of a person who is cut off, nobody knows what else there is to see of the clothes.
+        unsure = annotation.category == "person" and annotation.shown < CLOTHES_SHOWN
+        large = area >= SALIENT and short >= SALIENT_SIDE and annotation.shown >= SHOWN
         things.append(
             Thing(
                 annotation.ann_id,
@@ -138,9 +152,9 @@ def make_scene(
                 (x0, y0, x1, y1),
                 area,
                 annotation.crowd,
-                bool(not annotation.crowd and area >= SALIENT and short >= SALIENT_SIDE),
-                {} if clear is None else colours.shares(clear, read),
-                {} if possible is None else _most(possible, thin, read),
+                bool(not annotation.crowd and large),
+                {} if clear is None or unsure else colours.shares(clear, read),
+                {} if possible is None else _most(possible, thin, read, unsure),
             )
         )
     return Scene(width, height, tuple(things), _contacts(things, inside))
@@ -157,8 +171,13 @@ def _clothes(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     return part
 
 
-def _most(of_colour: NDArray[np.bool], *parts: NDArray[np.bool]) -> dict[str, float]:
-    """The largest share of each colour in any of the parts."""
+def _most(
+    of_colour: NDArray[np.bool], thin: NDArray[np.bool], read: NDArray[np.bool], unsure: bool
+) -> dict[str, float]:
+    """The largest share of each colour in either part; all of it where nobody can be sure."""
+    if unsure:
+        return dict.fromkeys(colours.POSSIBLE, 1.0)
+    parts = (thin, read)
     found = [colours.shares(of_colour, part) for part in parts]
     return {colour: max(shares[colour] for shares in found) for colour in found[0]}
 

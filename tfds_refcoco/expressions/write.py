@@ -1,8 +1,8 @@
 """Reads COCO annotations and writes a custom.json of generated expressions for them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.expressions.sample import Referent, sample_referents
 from tfds_refcoco.expressions.scene import Annotation, Scene, make_scene
+from tfds_refcoco.expressions.views import sample_views, view_annotations, view_pixels
 from tfds_refcoco.expressions.words import make_vocabulary
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import Instances, read_instances
-from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val, digest
+from tfds_refcoco.raw.custom_writer import COPIES, CustomWriter, choose_splits, digest
 from tfds_refcoco.raw.files import RawFile, find_file
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.problems import Problems
 
 VAL = 0.1  # share of the images
+MOST_VIEWS = MOST_DRAWS = 100  # of an image
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Summary:
 
     Attributes:
       path: of custom.json.
-      images: by split the number of images that have a sentence.
+      images: by split the number of images that have a sentence, views among them.
       kinds: by split and kind the number of sentences.
       objects: referred to.
       words: of all sentences.
@@ -62,6 +64,9 @@ def generate_expressions(
     *,
     seed: int = 0,
     val: float = VAL,
+    test: float = 0.0,
+    views: int = 0,
+    draws: int = 1,
     words: Path | None = None,
     progress: bool = True,
 ) -> Summary:
@@ -69,6 +74,7 @@ def generate_expressions(
 
     Every sentence means one object alone. What is said of an image depends on the seed, its
     annotations and its pixels, not on other images. Pictures of the same bytes are in one split.
+    Views, which are written to `out/copies/views`, are of the images of `train` alone.
 
     Args:
       coco: a file such as instances_train2017.json.
@@ -76,6 +82,9 @@ def generate_expressions(
       out: folder that custom.json is written to.
       seed: any integer.
       val: share of the images, at least one, that the split `val` takes.
+      test: the same of the split `test`; 0 makes none.
+      views: of each image of `train`, beside itself: its mirror image, then random crops.
+      draws: how often sentences are drawn of a picture; each is written once.
       words: a JSON file of nouns by category, see `words.make_vocabulary`.
       progress: whether to show a progress bar.
 
@@ -84,6 +93,12 @@ def generate_expressions(
     """
     if not 0 < val < 1:
         raise DataError(f"val: {val} is no share of the images between 0 and 1.")
+    if not 0 <= test < 1 - val:
+        raise DataError(f"test: {test} is no share of the images that val, {val}, leaves.")
+    if not 0 <= views <= MOST_VIEWS:
+        raise DataError(f"views: {views} is no number from 0 to {MOST_VIEWS}.")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise DataError(f"draws: {draws} is no number from 1 to {MOST_DRAWS}.")
     if not coco.is_file():
         raise DataError(f"{coco}: no such file.")
     instances = read_instances(RawFile(coco), Problems())
@@ -95,8 +110,11 @@ def generate_expressions(
             raise DataError(f"{coco}: annotations[{position}].image_id: no image {image_id}.")
         by_image[image_id].append((position, row))
     files = _find_images(coco, image_dir, [instances.images[i] for i in by_image])
-    held_out = choose_val(list(files.values()), seed, val)
+    shares = {"val": val} | ({"test": test} if test else {})
+    held_out = choose_splits(list(files.values()), seed, shares)
     writer = CustomWriter(out)
+    # A view has its picture's ids, so many of these steps on.
+    steps = _step(by_image), _step(instances.annotations)
     images: Counter[str] = Counter()
     kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     objects = count = left_out = 0
@@ -108,24 +126,31 @@ def generate_expressions(
         file=progress_stream(),
     ):
         image = instances.images[image_id]
-        split = "val" if files[image["file_name"]] in held_out else "train"
+        split = held_out.get(files[image["file_name"]], "train")
         size = image["width"], image["height"]
         where = f"{coco}: image id {image_id}"
         path, *_ = writer.image_size(files[image["file_name"]], size, where)
-        annotations = _annotations(by_image[image_id], instances, size)
-        scene = make_scene(annotations, *size, _pixels(path))
-        rng = np.random.default_rng(digest(f"{seed} {image_id}".encode()))
-        referents = sample_referents(rng, scene, vocabulary, held_back=split == "val")
-        if not referents:
-            left_out += 1
-            continue
-        counts = {a.ann_id: a.counts.decode("ascii") for a in annotations}
-        row = _row(referents, scene, counts)
-        writer.add(path, {"split": split, "id": image_id} | row)
-        images[split] += 1
-        kinds[split].update(sentence["kind"] for sentence in row["sentences"])
-        objects += len(row["objects"])
-        count += sum(len(sentence["text"].split()) for sentence in row["sentences"])
+        whole = _Picture(
+            path, image_id, _pixels(path), _annotations(by_image[image_id], instances, size)
+        )
+        counted = 0
+        for picture in (whole, *_views(whole, seed, views if split == "train" else 0)):
+            height, width = picture.pixels.shape[:2]
+            scene = make_scene(picture.annotations, width, height, picture.pixels)
+            rng = np.random.default_rng(digest(f"{seed} {picture.name}".encode()))
+            held_back = split != "train"
+            referents = sample_referents(rng, scene, vocabulary, held_back=held_back, draws=draws)
+            if not referents:
+                continue
+            file = path if picture is whole else _save(picture, out / COPIES / "views")
+            row = _row(referents, scene, picture, steps)
+            writer.add(file, {"split": split, "id": image_id + steps[0] * picture.number} | row)
+            counted += 1
+            kinds[split].update(sentence["kind"] for sentence in row["sentences"])
+            objects += len(row["objects"])
+            count += sum(len(sentence["text"].split()) for sentence in row["sentences"])
+        images[split] += counted
+        left_out += not counted
     notes = writer.describe() if writer.notes else ""
     return Summary(writer.write(), images, dict(kinds), objects, count, left_out, notes)
 
@@ -176,16 +201,57 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: damaged ({error}); fetch the file again.") from error
 
 
-def _row(referents: Sequence[Referent], scene: Scene, counts: dict[int, str]) -> dict[str, Any]:
-    """The objects and sentences of an image, as in custom.json."""
+@dataclass(frozen=True)
+class _Picture:
+    """A picture, number 0, or one of its views."""
+
+    path: Path
+    image_id: int
+    pixels: NDArray[np.uint8]
+    annotations: list[Annotation]
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.image_id}_{self.number}" if self.number else str(self.image_id)
+
+
+def _views(whole: _Picture, seed: int, number: int) -> Iterator[_Picture]:
+    height, width = whole.pixels.shape[:2]
+    rng = np.random.default_rng(digest(f"{seed} {whole.image_id} views".encode()))
+    for i, view in enumerate(sample_views(rng, width, height, number), start=1):
+        yield replace(
+            whole,
+            pixels=view_pixels(whole.pixels, view),
+            annotations=view_annotations(whole.annotations, width, height, view),
+            number=i,
+        )
+
+
+def _save(view: _Picture, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{view.name}.jpg"
+    Image.fromarray(view.pixels).save(path, quality=95)
+    return path
+
+
+def _step(ids: Iterable[int]) -> int:
+    return int("1" + "0" * len(str(max(ids, default=0))))
+
+
+def _row(
+    referents: Sequence[Referent], scene: Scene, picture: _Picture, steps: tuple[int, int]
+) -> dict[str, Any]:
+    """The objects and sentences of a picture, as in custom.json."""
     alike = Counter(thing.category for thing in scene.things if not thing.crowd)
+    counts = {a.ann_id: a.counts.decode("ascii") for a in picture.annotations}
     objects, sentences = [], []
     for number, referent in enumerate(referents):
         thing = scene.things[referent.index]
         rle = {"size": [scene.height, scene.width], "counts": counts[thing.ann_id]}
         objects.append(
             {
-                "id": thing.ann_id,
+                "id": thing.ann_id + steps[1] * picture.number,
                 "category": thing.category,
                 "same_category": alike[thing.category],
                 "mask": {"rle": rle},

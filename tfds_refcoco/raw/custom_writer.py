@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,19 +160,29 @@ def _pixels(picture: Image.Image) -> Any:
 
 
 def choose_val(paths: Iterable[Path], seed: int, share: float) -> frozenset[Path]:
-    """Returns the images of `val`: those whose bytes, hashed with the seed, come first.
+    """Returns the images of `val`, as `choose_splits` chooses them."""
+    return frozenset(choose_splits(paths, seed, {"val": share}))
 
-    Files of the same bytes are on the same side.
+
+def choose_splits(paths: Iterable[Path], seed: int, shares: Mapping[str, float]) -> dict[Path, str]:
+    """Returns the images of the held-out splits, and the split of each.
+
+    They are those whose bytes, hashed with the seed, come first, those of the first split before
+    the others. Files of the same bytes are in one split.
 
     Args:
       paths: of all images.
       seed: any integer.
-      share: of the pictures; at least one is chosen.
+      shares: of the pictures, by split; at least one is chosen for each.
     """
     keys = {path: digest(str(seed).encode() + path.read_bytes()) for path in paths}
     ranked = sorted(set(keys.values()))
-    first = frozenset(ranked[: max(1, round(share * len(ranked)))])
-    return frozenset(path for path, key in keys.items() if key in first)
+    split_of: dict[int, str] = {}
+    for split, share in shares.items():
+        first = len(split_of)
+        number = max(1, round(share * len(ranked)))
+        split_of |= dict.fromkeys(ranked[first : first + number], split)
+    return {path: split_of[key] for path, key in keys.items() if key in split_of}
 
 
 def digest(data: bytes) -> int:
