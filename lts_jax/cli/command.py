@@ -30,7 +30,8 @@ COMMANDS = {
     "score": "score anybody's predictions",
     "tables": "train the variants of one of the paper's tables",
     "figures": "draw the paper's Figures 4 and 5",
-    "export": "export a network as StableHLO, ONNX or safetensors",
+    "export": "export a network as StableHLO, ONNX or safetensors, or for the hub",
+    "models": "list the trained networks that come with the package",
     "pretrained": "convert pretrained backbones, look up word vectors",
     "data": "build, check and show datasets (python -m tfds_refcoco)",
 }

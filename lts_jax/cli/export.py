@@ -4,6 +4,9 @@
     lts export runs/refcoco --format onnx --config.eval.threshold=val
 
 preprocessing.json names the threshold of masks: by the second command the best one on val.
+
+stablehlo and onnx run without this package. hub is a folder for `huggingface_hub`'s upload_folder,
+and for `lts predict --model`: weights in float16, config, vocabulary, and a model card to complete.
 """
 
 import argparse
@@ -15,7 +18,9 @@ from lts_jax.cli.session import check_devices, configure_jax, trained_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("workdir", type=Path, help="of the run")
-    parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
+    parser.add_argument(
+        "--format", required=True, choices=("stablehlo", "onnx", "safetensors", "hub")
+    )
     parser.add_argument("--out", type=Path, help="new folder; <workdir>/export/<format> if omitted")
     parser.set_defaults(config=None)  # the checkpoint's own, with overrides
 

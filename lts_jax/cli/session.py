@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,11 +91,7 @@ def trained_config(args: argparse.Namespace, workdir: Path, step: int | None) ->
         return load_config(args.config, args.overrides)
     if not args.overrides:
         return None
-    for name in overridden_fields(args.overrides):
-        if not re.match(r"(data|eval)\.", name):
-            raise ConfigError(
-                f"--config.{name}: without --config, fields of data and eval alone can be set"
-            )
+    check_saved_fields(args.overrides)
     from lts_jax.experiment.restore import read_config
     from lts_jax.state.checkpoint_reader import CheckpointReader
     from lts_jax.state.fallback import read_chosen
@@ -103,6 +99,15 @@ def trained_config(args: argparse.Namespace, workdir: Path, step: int | None) ->
     with CheckpointReader(workdir) as checkpoints:
         saved = read_chosen(checkpoints, step, lambda step: read_config(checkpoints, step))[1]
     return override_config(saved, args.overrides)
+
+
+def check_saved_fields(overrides: Sequence[str]) -> None:
+    """Raises ConfigError where overrides of a trained network's config make another network."""
+    for name in overridden_fields(overrides):
+        if not re.match(r"(data|eval)\.", name):
+            raise ConfigError(
+                f"--config.{name}: without --config, fields of data and eval alone can be set"
+            )
 
 
 def configure_jax() -> None:

@@ -1,31 +1,42 @@
 """Writes a trained network as a folder that others can run."""
 
+import hashlib
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from lts_jax.configs.fields import plain_config
 from lts_jax.data import image_ops
 from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained, restore
+from lts_jax.export.card import write_card
 from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
 from lts_jax.io.files import temporary_name, write_json
+from lts_jax.io.json_files import mapping, read_json
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.pretrained.backbone import save_tensors
+from lts_jax.zoo import catalogue
 from tfds_refcoco.records.text import APART, CLEANED
 
-Format = Literal["stablehlo", "onnx", "safetensors"]
+Format = Literal["stablehlo", "onnx", "safetensors", "hub"]
 _PACKAGES: dict[Format, tuple[str, ...]] = {
     "stablehlo": ("flatbuffers",),
     "onnx": ("onnx",),
     "safetensors": (),
+    "hub": (),
 }
+_PATHS = (
+    *("dir", "raw", "train_images", "text_weights", "word_vectors", "backbone_weights"),
+    *("start_from", "file", "workdir"),
+)
 _STANDALONE = Path(__file__).parent / "standalone"
 
 
@@ -44,7 +55,7 @@ def export_run(workdir: Path, kind: Format, out: Path, config: ConfigDict | None
     # A link, or `.`, has another name than its folder.
     _check_new(out := out.resolve())
     _check_packages(kind)
-    write_folder(restore(workdir, one_device(), config=config), kind, out)
+    write_folder(restore(workdir, one_device(), config=config), kind, out, _scores(workdir))
 
 
 def _check_new(out: Path) -> None:
@@ -65,8 +76,24 @@ def _check_packages(kind: Format) -> None:
             )
 
 
-def write_folder(trained: Trained, kind: Format, out: Path) -> None:
+def _scores(workdir: Path) -> dict[str, Any]:
+    """The metrics of the evaluated splits of a run, by split."""
+    found = {}
+    for path in sorted((workdir / "eval").glob("*/metrics.json")):
+        found[path.parent.name] = read_json(path, mapping, "evaluate again")
+    return found
+
+
+def write_folder(
+    trained: Trained, kind: Format, out: Path, scores: Mapping[str, Any] | None = None
+) -> None:
     """Writes the whole folder or none of it.
+
+    Args:
+      trained: the network.
+      kind: of the folder.
+      out: the folder.
+      scores: metrics by split, for config.json.
 
     Raises:
       ConfigError: the format cannot hold this network.
@@ -83,16 +110,17 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
         elif kind == "onnx":
             make_onnx(trained, temporary / "model.onnx")
         else:
-            metadata = {"config": experiment.config.to_dict(), "source": _origin(trained)}
-            conventions = [experiment.config.model.backbone_conventions]
-            save_tensors(temporary / "model.safetensors", trained.arrays, conventions, metadata)
+            described = _write_weights(trained, kind, temporary, scores or {})
+            if kind == "hub":
+                card = write_card(trained, described)
+                (temporary / catalogue.CARD).write_text(card, encoding="utf-8")
         vocabulary = experiment.vocabulary
         write_json(temporary / "vocabulary.json", list(vocabulary.words))
         if isinstance(vocabulary, WordPieces):
             text = vocabulary.to_json(experiment.config.data.max_words)
             (temporary / "tokenizer.json").write_text(text, encoding="utf-8")
         write_json(temporary / "preprocessing.json", preprocessing(trained))
-        if kind != "safetensors":
+        if kind in ("stablehlo", "onnx"):
             for name in ("loader.py", "pixels.py", "tokens.py"):
                 shutil.copy(_STANDALONE / name, temporary / name)
         if out.exists():
@@ -100,6 +128,61 @@ def write_folder(trained: Trained, kind: Format, out: Path) -> None:
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_weights(
+    trained: Trained, kind: Format, folder: Path, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes the weights, and config.json, which it returns.
+
+    For the hub, matrices are rounded to float16 and paths lose their folders. Scales, biases and
+    running statistics stay float32: they are few, and a variance may be smaller than float16's
+    smallest number.
+
+    Raises:
+      ConfigError: float16 cannot hold a weight.
+    """
+    arrays = trained.arrays
+    config, weights = plain_config(trained.experiment.config), trained.weights
+    if kind == "hub":
+        arrays = {name: _halved(name, value) for name, value in arrays.items()}
+        config, weights = _without_folders(config), _without_folders(weights)
+    conventions = [trained.experiment.config.model.backbone_conventions]
+    origin = {"step": trained.step, "weights": weights}
+    path = folder / catalogue.WEIGHTS
+    save_tensors(path, arrays, conventions, {"config": config, "source": origin})
+    described = {
+        "config": config,
+        "step": trained.step,
+        "data": trained.data,
+        "weights": weights,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "about": "",
+        "scores": dict(scores),
+    }
+    write_json(folder / catalogue.CONFIG, described)
+    return described
+
+
+def _halved(name: str, value: np.ndarray) -> np.ndarray:
+    if value.ndim < 2:
+        return value
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ConfigError(
+            f"--format=hub: {name} holds numbers beyond float16's: take --format=safetensors"
+        )
+    return half
+
+
+def _without_folders(value: Any, name: str = "") -> Any:
+    """Keeps of the paths in a config, or in a record of weights, the names of the files alone."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item, key) for key, item in value.items()}
+    if name in _PATHS and isinstance(value, str) and "://" not in value:
+        return Path(value).name
+    return value
 
 
 def preprocessing(trained: Trained) -> dict[str, Any]:

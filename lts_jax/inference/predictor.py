@@ -20,7 +20,8 @@ from lts_jax.data import image_ops
 from lts_jax.data.image_files import read_photo
 from lts_jax.distributed.mesh import one_device
 from lts_jax.errors import NonFiniteOutputError
-from lts_jax.experiment.restore import restore
+from lts_jax.experiment.pretrained import load_pretrained
+from lts_jax.experiment.restore import Trained, restore
 from lts_jax.io import drawing
 from lts_jax.models import PreparedImage
 from lts_jax.state.train_state import TrainState
@@ -95,11 +96,11 @@ class Phrase(NamedTuple):
 class Predictor:
     """A trained network.
 
-        predictor = lts_jax.Predictor("runs/refcoco")
+        predictor = lts_jax.Predictor.from_pretrained("photos")  # or Predictor("runs/refcoco")
         left, cup = predictor("photo.jpg", ["man on the left", "red cup"])
 
     Args:
-      workdir: of the run.
+      workdir: of the run; or the network, already read.
       step: of the checkpoint; where None the best one that can be read.
       config: None for the checkpoint's own; another may differ from it in all but the network.
 
@@ -112,9 +113,15 @@ class Predictor:
     """
 
     def __init__(
-        self, workdir: str | Path, step: int | None = None, config: ConfigDict | None = None
+        self,
+        workdir: str | Path | Trained,
+        step: int | None = None,
+        config: ConfigDict | None = None,
     ) -> None:
-        trained = restore(Path(workdir), one_device(), step, config)
+        if isinstance(workdir, Trained):
+            trained = workdir
+        else:
+            trained = restore(Path(workdir), one_device(), step, config)
         experiment = trained.experiment
         self.config = experiment.config
         self.threshold = experiment.thresholds.used.value
@@ -141,6 +148,19 @@ class Predictor:
                 for x in ((encode_image, image), (locate, features, sentence))
             ]
         self._encode, self._locate = (compiled.result() for compiled in both)
+
+    @classmethod
+    def from_pretrained(cls, reference: str | Path, overrides: Sequence[str] = ()) -> "Predictor":
+        """Reads a network by its name in `lts models`, from a folder, or from the hub.
+
+        Args:
+          reference: see `lts_jax.experiment.pretrained.load_pretrained`.
+          overrides: of its config, such as `--config.eval.threshold=0.4`.
+
+        Raises:
+          ConfigError: there is no such network, or a file of it is missing or damaged.
+        """
+        return cls(load_pretrained(reference, one_device(), overrides))
 
     def __call__(self, image: Picture, texts: str | Sequence[str]) -> list[Prediction]:
         """Finds what each sentence says; the picture is read and encoded once.

@@ -1,0 +1,154 @@
+"""Trained networks by name, from a folder, or from Hugging Face's hub."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+from safetensors import SafetensorError, safe_open
+
+from lts_jax.config.flags import override_config, saved_config
+from lts_jax.errors import ConfigError
+from lts_jax.experiment import arithmetic
+from lts_jax.experiment.experiment import Experiment
+from lts_jax.experiment.restore import Trained, restore
+from lts_jax.io.json_files import list_of, read_json, text
+from lts_jax.pretrained.hub import find_file
+from lts_jax.state.train_state import TrainState
+from lts_jax.zoo import catalogue
+
+_HUB = "hf://"
+_OTHER_EXPORTS = ("model.stablehlo", "model.onnx")
+
+
+def load_pretrained(reference: str | Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trained:
+    """Reads a trained network for prediction.
+
+    Args:
+      reference: the name of a network of `lts models`; the folder of a run, or one that `lts
+        export` wrote as hub or safetensors; or `hf://owner/name[@revision]`, a repository of
+        Hugging Face's hub with such a folder. With `HF_HUB_OFFLINE=1` the hub's cache is read.
+      mesh: the devices to put the network on.
+      overrides: of its config, such as `--config.eval.threshold=0.4`.
+
+    Raises:
+      ConfigError: there is no such network, a file is missing or damaged, the hub cannot be
+        reached, or JAX is set to another arithmetic.
+    """
+    arithmetic.check()
+    folder = find_folder(reference)
+    if (folder / "checkpoints").is_dir():
+        trained = restore(folder, mesh)
+        if not overrides:
+            return trained
+        return restore(folder, mesh, config=override_config(trained.experiment.config, overrides))
+    return read_folder(folder, mesh, overrides)
+
+
+def find_folder(reference: str | Path) -> Path:
+    """Returns the folder of a network; downloads it from the hub if it is there.
+
+    Raises:
+      ConfigError: there is no such network.
+    """
+    name = str(reference)
+    if name.startswith(_HUB):
+        return _download(name)
+    if isinstance(reference, str) and (shipped := catalogue.folder(reference)):
+        return shipped
+    folder = Path(reference)
+    if not folder.is_dir():
+        known = ", ".join(catalogue.names())
+        raise ConfigError(
+            f"--model={name}: neither a folder nor one of the networks of `lts models` ({known}); "
+            "one of the hub is hf://owner/name"
+        )
+    return folder
+
+
+def _download(reference: str) -> Path:
+    """All files of one commit: the first one's."""
+    repository = reference.partition("@")[0]
+    path, record = find_file("--model", reference, (catalogue.CONFIG,))
+    for name in catalogue.FILES[1:]:
+        path, _ = find_file("--model", f"{repository}@{record['revision']}", (name,))
+    return path.parent
+
+
+def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trained:
+    """Reads a folder that `lts export` wrote as hub or safetensors; see `load_pretrained`.
+
+    Raises:
+      ConfigError: a file is missing or damaged, or does not belong to the others.
+    """
+    if not (folder / catalogue.CONFIG).is_file():
+        others = [name for name in _OTHER_EXPORTS if (folder / name).exists()]
+        hint = f"; {others[0]} is run by the folder's own loader.py" if others else ""
+        raise ConfigError(
+            f"{folder} holds neither checkpoints nor {catalogue.CONFIG}: give the workdir of a "
+            f"run, or a folder of `lts export --format hub`{hint}"
+        )
+    described = catalogue.describe(folder)
+    try:
+        config = saved_config(described["config"])
+    except ConfigError as error:
+        raise ConfigError(f"{folder / catalogue.CONFIG}: config: {error}") from error
+    if overrides:
+        config = override_config(config, overrides)
+    words = read_json(folder / catalogue.VOCABULARY, list_of(text), catalogue.FIX)
+    if len(set(words)) < len(words):
+        raise ConfigError(f"{folder / catalogue.VOCABULARY}: a word is listed twice")
+    experiment = Experiment(config, mesh, words)
+    arrays = _read_arrays(folder / catalogue.WEIGHTS, described["sha256"])
+    state = _fill(experiment.abstract_network, arrays, folder / catalogue.WEIGHTS)
+    return Trained(
+        experiment,
+        state,
+        described["step"],
+        described["config"],
+        described["data"],
+        described["weights"],
+    )
+
+
+def _read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise ConfigError(
+                f"{path}: its SHA-256 is {found}, {catalogue.CONFIG} says {sha256}: {catalogue.FIX}"
+            )
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {catalogue.FIX}") from error
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: damaged ({error}); {catalogue.FIX}") from error
+
+
+def _fill(abstract: TrainState, arrays: dict[str, np.ndarray], path: Path) -> TrainState:
+    """Puts the arrays in their places; those of 16 bits become float32."""
+    wanted: dict[str, Any] = {"params": abstract.params, "batch_stats": abstract.batch_stats}
+    flat = flatten_dict(wanted, sep="/")
+    for name in sorted(flat.keys() ^ arrays.keys()):
+        where = "lacks" if name in flat else "has, beside the network's,"
+        raise ConfigError(f"{path} {where} the array {name}: {catalogue.FIX}")
+    placed = {}
+    for name, place in flat.items():
+        value = arrays[name]
+        if value.shape != place.shape or value.dtype not in (np.float32, np.float16):
+            raise ConfigError(
+                f"{path}: {name}: {value.dtype} {list(value.shape)}, expected float32 or float16 "
+                f"{list(place.shape)}; {catalogue.FIX}"
+            )
+        if not np.isfinite(value).all():
+            raise ConfigError(f"{path}: {name}: not all numbers are finite; {catalogue.FIX}")
+        placed[name] = jax.device_put(value.astype(place.dtype), place.sharding)
+    variables = unflatten_dict(placed, sep="/")
+    step = jax.device_put(np.int32(0), abstract.step.sharding)
+    return TrainState(step, variables["params"], variables["batch_stats"], ())

@@ -1,0 +1,92 @@
+"""The model card of an exported network, as Hugging Face's hub shows it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lts_jax.experiment.restore import Trained
+
+_METRICS = {"oiou": "oIoU", "miou": "mIoU", "prec@0.5": "prec@0.5", "pointing": "pointing"}
+
+_CARD = """---
+library_name: lts_jax
+pipeline_tag: image-segmentation
+tags: [referring-image-segmentation, lts, jax]
+---
+
+# {title}
+
+Referring image segmentation by LTS ("Locate then Segment", Jing et al., CVPR 2021): an image and a
+phrase go in, the mask of what the phrase says comes out.
+
+```sh
+pip install lts_jax
+lts predict --model FOLDER --image photo.jpg --text "left cup" --out predictions
+```
+
+```python
+import lts_jax
+
+predictor = lts_jax.Predictor.from_pretrained("FOLDER")  # or "hf://owner/name"
+[prediction] = predictor("photo.jpg", "left cup")
+prediction.mask  # bool [h, w]
+```
+
+## Network
+
+{backbone} at {size} × {size} pixels, {parameters:,} numbers, {words:,} words or word pieces, of
+which {max_words} are read. Matrices are stored as float16, everything else as float32.
+
+## Data
+
+Trained on `{train_split}` of `{dataset}`: {images:,} images, {sentences:,} sentences. State here
+whose pictures and annotations they are, and under which licences.
+
+## Scores
+
+{scores}
+
+## What it can and cannot do
+
+State here what it was tried on, and what it must not be used for.
+
+SHA-256 of `model.safetensors`: `{sha256}`.
+"""
+
+
+def write_card(trained: Trained, described: Mapping[str, Any]) -> str:
+    """Returns the text of README.md, with what is known of the run; its author adds the rest.
+
+    Args:
+      trained: the network.
+      described: its config.json.
+    """
+    experiment = trained.experiment
+    config = experiment.config
+    data = trained.data
+    return _CARD.format(
+        title=f"LTS, trained on {config.data.dataset}",
+        backbone=config.model.backbone,
+        size=config.data.image_size,
+        parameters=sum(value.size for value in trained.arrays.values()),
+        words=len(experiment.vocabulary.words),
+        max_words=config.data.max_words,
+        train_split=config.data.train_split,
+        dataset=config.data.dataset,
+        images=data.get("images", 0),
+        sentences=data.get("sentences", 0),
+        scores=scores_table(described["scores"]),
+        sha256=described["sha256"],
+    )
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns metrics by split as a table of Markdown, in per cent."""
+    if not scores:
+        return "Not evaluated."
+    lines = [f"| split | {' | '.join(_METRICS.values())} |", "|---" * (1 + len(_METRICS)) + "|"]
+    for split, of_split in scores.items():
+        cells = [
+            "" if of_split.get(name) is None else f"{100 * of_split[name]:.1f}" for name in _METRICS
+        ]
+        lines.append(f"| {split} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""Trained networks from folders and from the hub."""
+
+import json
+import shutil
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import errors
+from safetensors.numpy import load_file, save_file
+
+import lts_jax
+from lts_jax.cli import command
+from lts_jax.distributed.mesh import one_device
+from lts_jax.errors import ConfigError
+from lts_jax.experiment.pretrained import load_pretrained
+from lts_jax.experiment.restore import restore
+from lts_jax.export.bundle import export_run
+
+
+@pytest.fixture(scope="module")
+def hub_folder(trained_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("hub") / "tiny"
+    export_run(trained_run, "hub", out)
+    return out
+
+
+@pytest.fixture
+def copied(hub_folder, tmp_path):
+    return shutil.copytree(hub_folder, tmp_path / "model")
+
+
+def test_the_hubs_folder_is_the_network_in_16_bits(trained_run, hub_folder):
+    assert {path.name for path in hub_folder.iterdir()} == {
+        *("config.json", "model.safetensors", "vocabulary.json", "preprocessing.json"),
+        "README.md",
+    }
+    run = restore(trained_run, one_device())
+    trained = load_pretrained(hub_folder, one_device())
+    assert trained.step == run.step and trained.data == run.data
+    assert trained.experiment.vocabulary.words == run.experiment.vocabulary.words
+    assert trained.experiment.config.model == run.experiment.config.model
+    stored = load_file(hub_folder / "model.safetensors")
+    for name, value in run.arrays.items():
+        kind = np.float16 if value.ndim > 1 else np.float32
+        assert stored[name].dtype == kind, name
+        np.testing.assert_array_equal(trained.arrays[name], value.astype(kind).astype(np.float32))
+    described = json.loads((hub_folder / "config.json").read_text())
+    assert described["scores"]["val"]["sentences"] > 0
+    assert "/" not in described["config"]["data"]["dir"]  # nobody else's business
+    card = (hub_folder / "README.md").read_text()
+    assert described["sha256"] in card and card.startswith("---\nlibrary_name: lts_jax\n")
+    assert "| val |" in card
+
+
+def test_every_kind_of_folder_predicts_the_same(trained_run, hub_folder, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    export_run(trained_run, "safetensors", tmp_path / "tensors")
+    expected = lts_jax.Predictor(trained_run)(image, "red circle")[0].probability
+    for reference, tolerance in ((str(trained_run), 0), (tmp_path / "tensors", 0), (hub_folder, 1)):
+        found = lts_jax.Predictor.from_pretrained(reference)(image, "red circle")[0].probability
+        np.testing.assert_allclose(found, expected, atol=5e-3 * tolerance)
+    loose = load_pretrained(hub_folder, one_device(), ["--config.eval.threshold=0.75"])
+    assert loose.experiment.config.eval.threshold == 0.75
+
+
+def test_the_hub_gives_all_files_of_one_commit(hub_folder, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    asked = []
+
+    def download(repository, name, revision=None):
+        asked.append((repository, name, revision))
+        if repository != "somebody/tiny":
+            raise errors.LocalEntryNotFoundError("offline")
+        (cache / "c0ffee").mkdir(parents=True, exist_ok=True)
+        return str(shutil.copy(hub_folder / name, cache / "c0ffee" / name))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    trained = load_pretrained("hf://somebody/tiny@main", one_device())
+    assert trained.step == 7
+    assert asked == [
+        ("somebody/tiny", "config.json", "main"),
+        ("somebody/tiny", "model.safetensors", "c0ffee"),
+        ("somebody/tiny", "vocabulary.json", "c0ffee"),
+    ]
+    with pytest.raises(ConfigError, match=r"--model=hf://no/net: config\.json is not in the cache"):
+        load_pretrained("hf://no/net", one_device())
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    import hashlib
+
+    described = json.loads((folder / "config.json").read_text())
+    data = (folder / "model.safetensors").read_bytes()
+    described["sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "config.json").write_text(json.dumps(described))
+
+
+NAME = "params/fusion/text/kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(NAME), f"lacks the array {NAME}"),
+        (lambda t: t.update(more=np.zeros(3, np.float32)), "has, beside .* the array more"),
+        (lambda t: t.update({NAME: t[NAME][1:]}), f"{NAME}: float16 .*, expected"),
+        (lambda t: t.update({NAME: t[NAME].astype(np.int32)}), f"{NAME}: int32"),
+        (lambda t: t.update({NAME: np.nan * t[NAME]}), f"{NAME}: not all numbers are finite"),
+    ],
+)
+def test_other_arrays_are_refused(copied, change, message):
+    change_weights(copied, change)
+    with pytest.raises(ConfigError, match=message):
+        load_pretrained(copied, one_device())
+
+
+def test_damaged_folders_are_refused(copied, tmp_path):
+    weights = copied / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ConfigError, match=r"model\.safetensors: its SHA-256 is .* get the folder"):
+        load_pretrained(copied, one_device())
+    weights.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_pretrained(copied, one_device())
+    (copied / "vocabulary.json").write_text('["red", "red"]')
+    with pytest.raises(ConfigError, match="a word is listed twice"):
+        load_pretrained(copied, one_device())
+    described = json.loads((copied / "config.json").read_text())
+    described["config"]["model"]["backbone"] = "vgg"
+    (copied / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match=r"config\.json: config: model\.backbone='vgg'"):
+        load_pretrained(copied, one_device())
+    (copied / "config.json").unlink()
+    (copied / "model.onnx").touch()
+    with pytest.raises(ConfigError, match=r"config\.json.*; model\.onnx is run by .* loader\.py"):
+        load_pretrained(copied, one_device())
+    with pytest.raises(ConfigError, match=r"--model=.*nowhere: neither a folder nor"):
+        load_pretrained(str(tmp_path / "nowhere"), one_device())
+
+
+def test_the_command_predicts_with_a_folder(hub_folder, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    flags = ["predict", "--image", str(tmp_path / "a.png"), "--text", "red circle"]
+    flags += ["--model", str(hub_folder), "--out", str(tmp_path / "out")]
+    command.main([*flags, "--config.eval.threshold=0.1"])
+    [entry] = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert {"mask", "overlay"} <= set(entry["files"])
+    for more, message in (
+        (["--workdir", "runs/a"], "--model goes without --workdir"),
+        (["--config.model.rounds=2"], r"--config\.model\.rounds: .* data and eval alone"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            command.main([*flags, *more])
