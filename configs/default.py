@@ -201,6 +201,12 @@ FIELDS = {
     ),
     "train.drop_factor": Field(0.1, "see drop_epochs", up_to(1000)),
     "train.location_weight": Field(0.1, "lambda of Eq. 13", zero_to(1_000_000)),
+    "train.dice_weight": Field(
+        0.0,
+        "of a Dice loss of the mask, and one of the heatmap, beside L_seg and L_loc: small objects "
+        "count more",
+        zero_to(1_000_000),
+    ),
     "train.log_every": Field(50, "steps", up_to(1_000_000_000), RESUME),
     "train.start_from": Field("", "workdir of a run that gives the first weights; '': none"),
     "train.freeze": Field(

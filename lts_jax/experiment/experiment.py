@@ -260,6 +260,7 @@ class Experiment:
             self.config.train.accumulate,
             "text" in self.frozen,
             self.config.seed if self.model.drop_path or self.model.dropout else None,
+            self.config.train.dice_weight,
         )
         place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
         return training.compile_train_step(settings, place)

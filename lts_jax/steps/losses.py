@@ -40,11 +40,30 @@ def location_loss(
     return by_pixel.sum(axis=(2, 3)).mean()
 
 
+def dice_loss(
+    logits: Float[Array, "b *maps h w"], truth: Float[Array, "b *maps h w"]
+) -> Float[Array, ""]:
+    """Dice loss (Milletari et al., 2016): 1 − 2 Σpt / (Σp + Σt), with 1 added above and below.
+
+    A small object counts as much as a large one. As the other losses are sums over pixels, this is
+    multiplied by their number.
+
+    Args:
+      logits: of maps.
+      truth: {0, 1}, of a shape that broadcasts to that of the logits.
+    """
+    p = jax.nn.sigmoid(logits)
+    both, total = (p * truth).sum((-2, -1)), (p + truth).sum((-2, -1))
+    dice = (2 * both + 1) / (total + 1)
+    return (1 - dice).mean() * logits.shape[-2] * logits.shape[-1]
+
+
 def total_loss(
     outputs: Outputs,
     truth4: Num[Array, "b h4 w4"],
     truth8: Num[Array, "b h8 w8"],
     location_weight: float,
+    dice_weight: float = 0.0,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
 
@@ -53,14 +72,21 @@ def total_loss(
       truth4: {0, 1}, `[B, H/4, W/4]`: the truth of a segmenter's mask.
       truth8: {0, 1}, `[B, H/8, W/8]`: the truth of the heatmap, and of a mask at its size.
       location_weight: λ.
+      dice_weight: of a Dice loss beside each of the two; 0, the paper's, has none.
     """
     truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
     truth = truth8 if outputs.mask.shape == truth8.shape else truth4
     loss = seg = segmentation_loss(outputs.mask, truth)
     losses = {"segmentation_loss": seg}
+    if dice_weight:
+        losses["dice_loss"] = dice_loss(outputs.mask, truth)
+        loss = loss + dice_weight * losses["dice_loss"]
     if outputs.heatmap is not None:
         losses["location_loss"] = location_loss(outputs.heatmap, truth8)
-        loss = seg + location_weight * losses["location_loss"]
+        loss = loss + location_weight * losses["location_loss"]
+        if dice_weight:
+            losses["location_dice_loss"] = dice_loss(outputs.heatmap, truth8[:, None])
+            loss = loss + location_weight * dice_weight * losses["location_dice_loss"]
     return loss, {"loss": loss, **losses}
 
 

@@ -38,6 +38,7 @@ class StepSettings:
       accumulate: microbatches that a batch is split into.
       freeze_text: encode sentences as in evaluation; the encoder's parameters are frozen.
       seed: of what dropout and stochastic depth drop; None if the network drops nothing.
+      dice_weight: of Dice losses; 0 has none.
     """
 
     model: LTS
@@ -48,6 +49,7 @@ class StepSettings:
     accumulate: int = 1
     freeze_text: bool = False
     seed: int | None = None
+    dice_weight: float = 0.0
 
     @property
     def frozen(self) -> list[str]:
@@ -89,7 +91,11 @@ def loss_fn(
     rngs = {} if key is None else {"dropout": key}
     outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables, rngs=rngs)
     loss, by_name = losses.total_loss(
-        outputs, batch["truth4"], batch["truth8"], settings.location_weight
+        outputs,
+        batch["truth4"],
+        batch["truth8"],
+        settings.location_weight,
+        settings.dice_weight,
     )
     return loss, (updates["batch_stats"], by_name)
 

@@ -16,7 +16,7 @@ from lts_jax.configs.variants import OURS, VARIANTS
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.experiment.experiment import Experiment
 
-CONFIGS = ("joint", "mini_refcoco", "refcoco", "refcocog", "refcocoplus", "shapes")
+CONFIGS = ("joint", "mini_refcoco", "photos", "refcoco", "refcocog", "refcocoplus", "shapes")
 FULL_SIZE = ("joint", "refcoco", "refcocog", "refcocoplus")
 
 # Parameters by part at full size with a vocabulary of 100 words, added up by hand:
@@ -73,7 +73,7 @@ def test_parameters_are_counted_for_every_variant():
     ("name", "variant"),
     [
         pytest.param(name, variant, marks=[] if quick else [pytest.mark.slow])
-        for name in ("mini_refcoco", "refcoco", "shapes")
+        for name in ("mini_refcoco", "photos", "refcoco", "shapes")
         for variant in VARIANTS
         for quick in [variant == "lts" or (name == "refcoco" and variant in GOLDEN)]
     ],
