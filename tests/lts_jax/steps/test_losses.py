@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models import Outputs
-from lts_jax.steps.losses import location_loss, segmentation_loss, total_loss
+from lts_jax.steps.losses import dice_loss, location_loss, segmentation_loss, total_loss
 from tests.lts_jax.helpers.oracles import relative_error
 
 RNG = np.random.default_rng(0)
@@ -62,3 +62,27 @@ def test_wrong_shapes_are_refused():
         segmentation_loss(MASK, TRUTH4[:1])
     with pytest.raises(ValueError, match="one shape"):
         location_loss(HEATMAP, TRUTH4)
+
+
+def test_dice_is_added_to_both():
+    def dice(logits, truth):
+        p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        both, total = (p * truth).sum((-2, -1)), p.sum((-2, -1)) + truth.sum((-2, -1))
+        return (1 - (2 * both + 1) / (total + 1)).mean()
+
+    plain, _ = total_loss(Outputs(HEATMAP, MASK), TRUTH4, TRUTH8, 0.5)
+    loss, parts = total_loss(Outputs(HEATMAP, MASK), TRUTH4, TRUTH8, 0.5, 0.3)
+    mask, heatmap = 64 * dice(MASK, TRUTH4), 16 * dice(HEATMAP, TRUTH8[:, None])
+    assert relative_error(parts["dice_loss"], mask) < 1e-6
+    assert relative_error(parts["location_dice_loss"], heatmap) < 1e-6
+    assert relative_error(loss - plain, 0.3 * mask + 0.5 * 0.3 * heatmap) < 1e-5
+    alone = total_loss(Outputs(None, MASK), TRUTH4, TRUTH8, 0.5, 0.3)[1]
+    assert sorted(alone) == ["dice_loss", "loss", "segmentation_loss"]
+
+
+def test_a_right_mask_has_no_dice_loss_whatever_its_size():
+    for side in (0, 1, 4):
+        truth = np.zeros((1, 8, 8))
+        truth[:, :side, :side] = 1
+        assert dice_loss(jnp.asarray(np.where(truth, 50.0, -50.0)), truth) < 1e-4
+        assert dice_loss(jnp.asarray(np.where(truth, -50.0, 50.0)), truth) > 0.9 * 64
