@@ -31,6 +31,7 @@ from lts_jax.data import examples, pipeline
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
+from tfds_refcoco.records.joint import open_datasets
 from tfds_refcoco.records.split import Split
 
 PACKAGES = ("numpy", "opencv-python-headless", "grain", "array-record", "tensorflow-datasets")
@@ -40,7 +41,7 @@ PEERS = {"torch": True, "torch uint8": False}  # whether images become floats
 
 def open_train(args: argparse.Namespace) -> tuple[Split, examples.Preprocessing]:
     """Returns the training split, and how its sentences become examples."""
-    split = tfds_refcoco.open_dataset(args.data, args.dataset).split("train")
+    split = open_datasets(args.data, args.dataset).split("train")
     config = get_config().data
     vocabulary = Vocabulary.build(split.index.text, config.min_count)
     return split, examples.Preprocessing(vocabulary, config.image_size, config.max_words)

@@ -3,8 +3,9 @@
     python -m benchmarks.startup --data data --out startup.json
 
 Each process does what `lts_jax.training.loop.train` does until it has a batch: it imports the same
-modules, opens the dataset, builds the vocabulary, prints the table of the data, describes the run
-and reads the first batch. The network is not built, and its compilation is not measured.
+modules, opens the dataset, or with `--dataset a+b` several as one, builds the vocabulary, describes
+the run, logs the data and the size of the network, and reads the first batch. The network's
+parameters are not drawn, and its compilation is not measured.
 """
 
 import importlib
@@ -39,9 +40,11 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
 
     importlib.import_module("lts_jax.training.loop")
     from lts_jax.configs.default import get_config
+    from lts_jax.data.datasets import describe_joint
     from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
-    from lts_jax.training.logs import MetricWriter, log_data
+    from lts_jax.training.logs import MetricWriter
+    from lts_jax.training.setup import log_setup
 
     done("imports")
     config = get_config()
@@ -51,14 +54,15 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     split = experiment.train_split
     assert len(split.index)  # reads it
     done("data set and index")
-    vocabulary = experiment.vocabulary
+    assert len(experiment.vocabulary)
     done("vocabulary")
-    best = {name: experiment.dataset.split(name) for name in experiment.best_splits}
-    splits = {config.data.train_split: split} | best
-    log_data(experiment.dataset, splits, vocabulary)
-    done("table of the data")
-    experiment.describe(split)
+    run = experiment.describe(split)
+    run["data"] |= describe_joint(experiment.dataset)
     done("description of the run")
+    held_out = [x for x in experiment.dataset.splits if x.rpartition("/")[2] != "train"]
+    config.eval.splits, config.eval.best_split = tuple(held_out), held_out[0]
+    log_setup(experiment, run)
+    done("tables of data and network")
     with tempfile.TemporaryDirectory() as workdir, MetricWriter(Path(workdir), 0):
         done("metric writer")
     next(experiment.train_batches())
@@ -66,27 +70,30 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     return parts
 
 
+def run_process(argv: Sequence[str]) -> dict[str, float]:
+    """Starts a training in a fresh process, up to its first batch; returns seconds by part."""
+    command = [sys.executable, "-m", "benchmarks.startup", *argv, "--child"]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        lines = []
+        for line in child.stdout:
+            lines.append(line)
+            if line.startswith("{"):  # the batch is there; the end of the process does not count
+                seconds = time.perf_counter() - start
+    if child.returncode:
+        raise RuntimeError("".join(lines))
+    measured = json.loads(lines[-1])
+    parts = {"start": seconds - sum(measured["parts"].values())} | measured["parts"]
+    return parts | {"total": seconds, "total, CPU time": measured["cpu"]}
+
+
 def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
     """Starts a training in so many fresh processes, up to its first batch."""
     runs, loads = [], []
     for _ in range(repeats):
         loads.append(machine.load_average())
-        command = [sys.executable, "-m", "benchmarks.startup", *argv, "--child"]
-        start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            lines = []
-            for line in child.stdout:
-                lines.append(line)
-                if line.startswith(
-                    "{"
-                ):  # the batch is there; the end of the process does not count
-                    seconds = time.perf_counter() - start
-        if child.returncode:
-            raise RuntimeError("".join(lines))
-        measured = json.loads(lines[-1])
-        parts = {"start": seconds - sum(measured["parts"].values())} | measured["parts"]
-        runs.append(parts | {"total": seconds, "total, CPU time": measured["cpu"]})
+        runs.append(run_process(argv))
     return {
         "command": shlex.join(["python", "-m", "benchmarks.startup", *argv]),
         "runs": runs,

@@ -1,30 +1,41 @@
-"""Makes a raw RefCOCO folder of any size from a few photos, to measure builds and reading.
+"""Makes raw RefCOCO folders of any size from a few photos, to measure builds and reading.
 
     python -m benchmarks.synthetic_raw --photos DATA/coco_photos --images 20000 \\
       --sentences 142000 --out RAW
+    python -m benchmarks.synthetic_raw --photos DATA/coco_photos --splits DATA/splits --out RAW
 
-The files, their fields and the proportions of the splits are RefCOCO's. The photos, with their COCO
-annotations, repeat under new ids; the sentences are real, but do not describe them. Repeated photos
-are hard links to one copy if the file system supports them.
+The files, their fields and the proportions of the splits are RefCOCO's. The second command makes
+RefCOCO, RefCOCO+ and RefCOCOg of the published images in their published splits, with as many refs
+and sentences as these have (`benchmarks.published_splits`). The photos, with their COCO
+annotations, repeat under other ids; the sentences are real, but do not describe them. As pictures
+are told apart by their bytes, each file has its image id in a comment.
 """
 
 import itertools
 import json
-import os
 import pickle
 import random
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.arguments import make_parser, parse_arguments
+from benchmarks.published_splits import RawSet, RawSplit, read_sets
+from tfds_refcoco.errors import DataError
 
 # RefCOCO (UNC): the images of each split, and the refs per image of all splits.
 SPLIT_IMAGES = {"train": 16_994, "val": 1_500, "testA": 750, "testB": 750}
 REFS_PER_IMAGE = 50_000 / 19_994
 TEXT_FILES = ("val.json", "testA.json", "testB.json")
+
+
+class _Photo(NamedTuple):
+    """A photo, its row of `images` and its annotations."""
+
+    jpeg: bytes
+    row: dict[str, Any]
+    annotations: list[dict[str, Any]]
 
 
 def write_raw(
@@ -54,54 +65,78 @@ def write_raw(
     """
     if images < len(SPLIT_IMAGES) or sentences < 3 * images:
         raise ValueError(f"{images} images with {sentences} sentences: take more of them")
+    refs, done, splits = round(images * REFS_PER_IMAGE), 0, {}
+    for name, count in _splits(images, split_images).items():
+        ids = range(done + 1, done + count + 1)
+        of_split = (_share(total, done, done + count, images) for total in (refs, sentences))
+        splits[name] = RawSplit(ids, *of_split)
+        done += count
+    write_sets(photos, expressions, out, [RawSet("refcoco", "refs(unc).p", splits)], seed)
+
+
+def write_sets(
+    photos: Path, expressions: Path, out: Path, sets: Sequence[RawSet], seed: int = 0
+) -> None:
+    """Writes several sets, whose images are those of `images/train2014/`.
+
+    Args:
+      photos: as for `write_raw`.
+      expressions: as for `write_raw`.
+      out: as for `write_raw`.
+      sets: at most three refs an image; images of one id are one file.
+      seed: as for `write_raw`.
+
+    Raises:
+      ValueError: no photo has enough objects.
+      FileExistsError: something is in `out`.
+    """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; name another folder")
     rng = random.Random(seed)
     content = json.loads((photos / "instances.json").read_text(encoding="utf-8"))
-    usable = _photos_with_objects(content)
+    usable = _photos_with_objects(content, photos / "images")
     rng.shuffle(usable)
     texts = _read_texts(expressions)
-    splits = _splits(images, split_images)
-
     folder = out / "images" / "train2014"
     folder.mkdir(parents=True)
-    rows: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    refs: list[dict[str, Any]] = []
-    sent_ids = itertools.count()
-    for i in range(images):
-        image_id = i + 1
-        photo, of_photo = usable[i % len(usable)]
-        name = f"COCO_train2014_{image_id:012d}.jpg"
-        rows.append({**photo, "id": image_id, "file_name": name})
-        if i < len(usable):
-            shutil.copyfile(photos / "images" / photo["file_name"], folder / name)
-        else:
-            _link(folder / rows[i % len(usable)]["file_name"], folder / name)
-        first = len(annotations)
-        annotations += [
-            {**row, "image_id": image_id, "id": first + k} for k, row in enumerate(of_photo, 1)
-        ]
-        objects = [row for row in annotations[first:] if not row["iscrowd"]]
-        referred = rng.sample(objects, _share(round(images * REFS_PER_IMAGE), i, images))
-        of_image = _share(sentences, i, images)
-        for k, row in enumerate(referred):
-            chosen = rng.choices(texts, k=_share(of_image, k, len(referred)))
-            refs.append(_ref(len(refs), row, name, splits[i], chosen, sent_ids))
-    content |= {"images": rows, "annotations": annotations}
-    (out / "refcoco").mkdir()
-    text = json.dumps(content)
-    (out / "refcoco" / "instances.json").write_text(text, encoding="utf-8")
-    (out / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    for image_id in sorted({i for of in sets for split in of.splits.values() for i in split.ids}):
+        jpeg = usable[image_id % len(usable)].jpeg
+        (folder / _image_name(image_id)).write_bytes(_with_comment(jpeg, f"image {image_id}"))
+    for raw_set in sets:
+        rows: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        refs: list[dict[str, Any]] = []
+        sent_ids = itertools.count()
+        for name, split in raw_set.splits.items():
+            n = len(split.ids)
+            for i, image_id in enumerate(split.ids):
+                photo = usable[image_id % len(usable)]
+                rows.append({**photo.row, "id": image_id, "file_name": _image_name(image_id)})
+                own = [
+                    {**row, "image_id": image_id, "id": 1000 * image_id + k}
+                    for k, row in enumerate(photo.annotations)
+                ]
+                annotations += own
+                objects = [row for row in own if not row["iscrowd"]]
+                referred = rng.sample(objects, _share(split.refs, i, i + 1, n))
+                of_image = _share(split.sentences, i, i + 1, n)
+                for k, row in enumerate(referred):
+                    chosen = rng.choices(texts, k=_share(of_image, k, k + 1, len(referred)))
+                    refs.append(_ref(len(refs), row, name, chosen, sent_ids))
+        content |= {"images": rows, "annotations": annotations}
+        (out / raw_set.folder).mkdir()
+        text = json.dumps(content)
+        (out / raw_set.folder / "instances.json").write_text(text, encoding="utf-8")
+        (out / raw_set.folder / raw_set.file).write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def _photos_with_objects(content: dict[str, Any]) -> list[tuple[dict[str, Any], list[Any]]]:
+def _photos_with_objects(content: dict[str, Any], folder: Path) -> list[_Photo]:
     """Returns the photos that have three objects besides crowds, with all their annotations."""
     of_image: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in content["images"]}
     for row in content["annotations"]:
         of_image[row["image_id"]].append(row)
     usable = [
-        (row, of_image[row["id"]])
+        _Photo((folder / row["file_name"]).read_bytes(), row, of_image[row["id"]])
         for row in content["images"]
         if sum(not a["iscrowd"] for a in of_image[row["id"]]) >= 3
     ]
@@ -119,23 +154,32 @@ def _read_texts(folder: Path) -> list[str]:
     return [sentence["sent"] for ref in refs for sentence in ref["sentences"]]
 
 
-def _splits(images: int, of_split: Mapping[str, int]) -> list[str]:
-    """Returns the split of each image, in these proportions, at least one image each."""
+def _splits(images: int, of_split: Mapping[str, int]) -> dict[str, int]:
+    """Returns the number of images of each split, in these proportions, at least one each."""
     whole = sum(of_split.values())
     rest = {name: max(1, images * n // whole) for name, n in of_split.items() if name != "train"}
-    counts = {"train": images - sum(rest.values()), **rest}
-    return [name for name, n in counts.items() for _ in range(n)]
+    return {"train": images - sum(rest.values()), **rest}
 
 
-def _share(total: int, part: int, parts: int) -> int:
-    """Returns the size of part number `part`, if `total` is divided into `parts`."""
-    return total * (part + 1) // parts - total * part // parts
+def _share(total: int, start: int, end: int, parts: int) -> int:
+    """Returns the size of the parts `start` to `end`, if `total` is divided into `parts`."""
+    return total * end // parts - total * start // parts
+
+
+def _image_name(image_id: int) -> str:
+    return f"COCO_train2014_{image_id:012d}.jpg"
+
+
+def _with_comment(jpeg: bytes, comment: str) -> bytes:
+    """Returns the same picture with a comment after its first segment."""
+    end = 4 + int.from_bytes(jpeg[4:6], "big")
+    text = comment.encode("ascii")
+    return jpeg[:end] + b"\xff\xfe" + (2 + len(text)).to_bytes(2, "big") + text + jpeg[end:]
 
 
 def _ref(
     ref_id: int,
     annotation: dict[str, Any],
-    image_name: str,
     split: str,
     texts: Sequence[str],
     sent_ids: "itertools.count[int]",
@@ -150,17 +194,10 @@ def _ref(
         "image_id": annotation["image_id"],
         "category_id": annotation["category_id"],
         "split": split,
-        "file_name": image_name.replace(".jpg", f"_{annotation['id']}.jpg"),
+        "file_name": f"COCO_train2014_{annotation['image_id']:012d}_{annotation['id']}.jpg",
         "sent_ids": [sentence["sent_id"] for sentence in sentences],
         "sentences": sentences,
     }
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # not supported, or too many links to one file
-        shutil.copyfile(source, target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,17 +209,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         help=f"folder of {', '.join(TEXT_FILES)}; refcoco_unc next to the photos if omitted",
     )
+    parser.add_argument(
+        "--splits", type=Path, help="lists of image ids: makes three sets of the published size"
+    )
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--sentences", type=int, default=142_000)
     parser.add_argument("--out", type=Path, required=True, help="raw folder to write")
     args = parse_arguments(parser, arguments)
     expressions = args.expressions or args.photos.parent / "refcoco_unc"
     try:
-        write_raw(args.photos, expressions, args.out, images=args.images, sentences=args.sentences)
-    except (ValueError, OSError) as error:
+        if args.splits:
+            write_sets(args.photos, expressions, args.out, read_sets(args.splits))
+        else:
+            write_raw(
+                args.photos, expressions, args.out, images=args.images, sentences=args.sentences
+            )
+    except (ValueError, OSError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{args.images} images, {args.sentences} sentences: {args.out}")
+    print(args.out)
     return 0
 
 

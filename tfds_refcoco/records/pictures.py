@@ -1,6 +1,6 @@
 """Which pictures a set trains on and holds out, by their bytes, whatever their ids say."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,31 +41,24 @@ def leak_free(
 ) -> tuple[list[int], list[str]]:
     """Returns the ids of a training split's images that no set holds out, and doubts about that.
 
-    An image is held out if its bytes are, under whatever id, or its id in a set of COCO's.
+    What is held out, see `held_out_rows`.
 
     Args:
       training: the set to train on.
-      others: whose every other split is held out; may hold `training` itself.
-      held_out: further ids.
+      others: the sets beside it; may hold `training` itself.
+      held_out: further ids of images of `training`.
       train: name of the training split of all sets; a+b joins two.
 
     Raises:
       DataError: there is no such split, or nothing is left of it.
     """
     index = training.split(train).index
-    names = [name.strip() for name in train.split("+")]
-    dropped, doubts = set(held_out), []
-    for other in others:
-        splits = [name for name in other.splits if name not in names]
-        if same_ids(other, training):
-            dropped |= image_ids(other, splits)
-        theirs = list(pictures(other, splits))
-        dropped |= set(index.image_id[np.isin(index.picture, theirs)].tolist())
-        doubts += doubts_about(other)
-    kept = set(index.image_id.tolist()) - dropped
+    sets = {built.name: built for built in (*others, training)}
+    rows = held_out_rows(tuple(sets.values()), train, {training.name: held_out})[training.name]
+    kept = set(index.image_id.tolist()) - set(index.image_id[rows].tolist())
     if not kept:
         raise DataError(f"{training.name}: every image of {train} is held out somewhere.")
-    return sorted(kept), doubts
+    return sorted(kept), [doubt for built in sets.values() for doubt in doubts_about(built)]
 
 
 def doubts_about(built: Dataset) -> list[str]:
@@ -76,7 +69,9 @@ def doubts_about(built: Dataset) -> list[str]:
     return []
 
 
-def held_out_rows(sets: Sequence[Dataset], train: str) -> dict[str, NDArray[np.bool]]:
+def held_out_rows(
+    sets: Sequence[Dataset], train: str, listed: Mapping[str, Set[int]] | None = None
+) -> dict[str, NDArray[np.bool]]:
     """Finds the training sentences of several sets whose picture one of the sets holds out.
 
     A picture is held out if another split of a set has its bytes or, of COCO's sets, its id. What
@@ -86,15 +81,23 @@ def held_out_rows(sets: Sequence[Dataset], train: str) -> dict[str, NDArray[np.b
     Args:
       sets: of different names.
       train: name of the training split of each; a+b joins two.
+      listed: ids of further held-out images by the name of their set.
 
     Returns:
-      Bool `[sentences]` of each set's training split, by the set's name.
+      Bool `[sentences]` of the training split of each set that has one, by the set's name.
     """
     names = [name.strip() for name in train.split("+")]
     coco = {built.name: built.name not in OWN for built in sets}
-    indices = {s.name: s.split(train).index for s in sets}
+    own = {built.name: [name for name in names if name in built.splits] for built in sets}
+    indices = {s.name: s.split("+".join(own[s.name])).index for s in sets if own[s.name]}
     bytes_of: set[int] = set()
     ids: set[int] = set()
+    for name, of_set in (listed or {}).items():
+        if coco[name]:
+            ids |= of_set
+        else:
+            index = indices[name]
+            bytes_of.update(index.picture[np.isin(index.image_id, list(of_set))].tolist())
     for built in sets:
         for split in built.splits:
             if split not in names:

@@ -9,7 +9,7 @@ import pytest
 import tfds_refcoco
 from tfds_refcoco import DataError
 from tfds_refcoco.records.joint import Kept, open_datasets
-from tfds_refcoco.records.pictures import held_out_rows
+from tfds_refcoco.records.pictures import held_out_rows, leak_free
 
 BOX = [[2, 3, 12, 3, 12, 11, 2, 11]]
 
@@ -136,6 +136,24 @@ def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_pat
     held_out = held_out_rows([custom, refcoco, plus], "train")
     assert held_out["custom"].tolist() == [True, True, False]
     assert held_out["refcocoplus_unc"].all()
+    # So does a list to train on; its ids are those of its set.
+    assert leak_free(custom, [refcoco])[0] == [0, 1, 2]
+    assert leak_free(custom, [refcoco, plus])[0] == [2]
+    assert leak_free(custom, [refcoco], {0, 7})[0] == [1, 2]
+    with pytest.raises(DataError, match="refcocoplus_unc: every image of train is held out"):
+        leak_free(plus, [refcoco, custom])
+
+
+def test_a_set_without_a_train_split_holds_out_all(two, raw_set, tmp_path):
+    for ref in raw_set.refs:
+        ref["split"] = "testA" if ref["image_id"] == 1 else "val"
+    raw = raw_set.write(tmp_path / "raw2", folder="refcoco+")
+    tfds_refcoco.build("refcocoplus_unc", two, raw, progress=False)
+    custom, plus = (tfds_refcoco.open_dataset(two, name) for name in ("custom", "refcocoplus_unc"))
+    assert list(held_out_rows([custom, plus], "train")) == ["custom"]
+    assert leak_free(custom, [plus])[0] == [2]
+    with pytest.raises(DataError, match="refcocoplus_unc has no split 'train'"):
+        open_datasets(two, "custom+refcocoplus_unc").split("train")
 
 
 def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
