@@ -89,9 +89,10 @@ class JointDataset:
     def _joint(self) -> tuple[Split, dict[str, Kept]]:
         held_out = held_out_rows(tuple(self._sets.values()), self._train)
         parts: list[Part] = []
-        kept = {}
+        opened, kept = [], {}
         for name, dataset in self._sets.items():
             whole, rows = dataset.split(self._train), held_out[name]
+            opened.append(whole)
             # All rows of an image are held out, or none.
             left = frozenset(whole.index.image_id[~rows].tolist())
             leaked, total = len(np.unique(whole.index.image_id[rows])), len(rows)
@@ -107,7 +108,7 @@ class JointDataset:
             parts += [part._replace(only=left) for part in whole.parts]
             dropped = int(rows.sum())
             kept[name] = Kept(len(left), total - dropped, leaked, dropped, 0)
-        return Split(tuple(parts)), kept
+        return Split(tuple(parts), opened), kept
 
 
 def open_datasets(

@@ -202,7 +202,7 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
         counts = Counts(images, objects, refs, len(text), least, most)
         if any(len(column) != len(text) for column in (*texts.values(), *arrays.values())):
             raise ValueError("the columns differ in length")
-        if not text or not all(isinstance(v, str) for column in texts.values() for v in column):
+        if not text or any(set(map(type, column)) != {str} for column in texts.values()):
             raise ValueError(f"{', '.join(TEXTS)}: expected texts")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(

@@ -1,6 +1,7 @@
 """The records of splits, by number, and their sentence index."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,9 +49,10 @@ class Split:
 
     Args:
       parts: in order.
+      opened: splits whose indices need not be read again, if they are of one of the parts.
     """
 
-    def __init__(self, parts: tuple[Part, ...]) -> None:
+    def __init__(self, parts: tuple[Part, ...], opened: Sequence["Split"] = ()) -> None:
         # Late, so that importing the package does not import tensorflow-datasets.
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -58,6 +60,7 @@ class Split:
         from tfds_refcoco.records.record import check_features
 
         self.parts = parts
+        self._whole = {s.parts[0][:2]: s for s in opened if len(s.parts) == 1}
         self.datasets = tuple(dict.fromkeys(part.dataset for part in parts))
         lengths = {}
         for path in dict.fromkeys(part.path for part in parts):
@@ -173,7 +176,11 @@ class Split:
         columns: dict[str, Any] = {name: [] for name in (*INTEGERS, *TEXTS)}
         all_counts, refs = [], 0
         for part, start, end in zip(self.parts, self._offsets, self._offsets[1:], strict=False):
-            index, counts = read_index(part.path, part.name)
+            whole = self._whole.get(part[:2])
+            if whole is None or whole.parts[0].only is not None:
+                index, counts = read_index(part.path, part.name)
+            else:
+                index, counts = whole.index, whole.counts
             _check_numbers(part, index.record, end - start)
             kept = np.arange(len(index))
             if part.only is not None:
