@@ -23,12 +23,14 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.records.joint import open_datasets
 
 SETS = ("refcoco_unc", "refcocoplus_unc", "refcocog_umd")
+JOINT = "all together"
 
 
 def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> dict[str, Any]:
     """Measures the start and the speed of each set and of all together, alternating."""
-    joint, size = "+".join(sets), get_config().train.batch_size
-    ways = [*sets, joint]
+    size = get_config().train.batch_size
+    names = {name: name for name in sets} | {JOINT: "+".join(sets)}
+    ways = list(names)
     starts: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
@@ -37,7 +39,7 @@ def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> di
         first = i % len(ways)
         for way in ways[first:] + ways[:first]:
             loads.append(machine.load_average())
-            options = ["--data", str(data), "--dataset", way]
+            options = ["--data", str(data), "--dataset", names[way]]
             starts[way].append(startup.run_process(options))
             timed = [*options, "--batches", str(batches), "--batch-size", str(size)]
             took = pipeline.run_process(pipeline.OURS, timed)
@@ -45,14 +47,18 @@ def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> di
             speeds[way].append(read / took["seconds"])
             cpu[way].append(1000 * took["cpu"] / read)
             total = starts[way][-1]["total"]
-            print(f"{way}: {total:.1f} s, {speeds[way][-1]:.1f} sentences/s, load {loads[-1]:.1f}")
+            speed = f"{speeds[way][-1]:.1f} sentences/s, load {loads[-1]:.1f}"
+            print(f"{way}: {total:.1f} s to the first batch, {speed}", flush=True)
     median = {way: statistics.median(of_way) for way, of_way in speeds.items()}
-    cpu_ms = {way: statistics.median(of_way) for way, of_way in cpu.items()}
-    dataset = open_datasets(data, joint)
+    dataset = open_datasets(data, names[JOINT])
+    kept = describe_joint(dataset)["sets"]
+    # A sentence of each set as often as the joint training takes one.
+    total = sum(of_set["sentences"] for of_set in kept.values())
+    mixed = total / sum(of_set["sentences"] / median[name] for name, of_set in kept.items())
     return {
         "batch_size": size,
         "batches": batches,
-        "sets": describe_joint(dataset)["sets"],
+        "sets": kept,
         "images": dataset.split("train").counts.images,
         "start": starts,
         "start_median_seconds": {
@@ -62,9 +68,11 @@ def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> di
         "sentences_per_second": speeds,
         "sentences_per_second_median": median,
         "cpu_ms_per_sentence": cpu,
-        "cpu_ms_per_sentence_median": cpu_ms,
-        "joint_speed_by_set": {name: median[joint] / median[name] for name in sets},
-        "joint_speed_by_set_cpu_time": {name: cpu_ms[name] / cpu_ms[joint] for name in sets},
+        "cpu_ms_per_sentence_median": {w: statistics.median(of) for w, of in cpu.items()},
+        "joint_speed_by_that_of": {
+            **{name: median[JOINT] / median[name] for name in sets},
+            "each set by its sentences": median[JOINT] / mixed,
+        },
         "load_average_before_each_turn": loads,
         **machine.describe(startup.PACKAGES),
     }
@@ -93,9 +101,8 @@ def print_result(result: dict[str, Any]) -> None:
         for way, median in result["sentences_per_second_median"].items()
     ]
     print(format_table(("way", "sentences/s", "spread", "CPU ms/sentence"), rows))
-    for name, share in result["joint_speed_by_set"].items():
-        by_cpu = result["joint_speed_by_set_cpu_time"][name]
-        print(f"joint / {name}: {share:.3f}, by CPU time {by_cpu:.3f}")
+    for name, share in result["joint_speed_by_that_of"].items():
+        print(f"{JOINT} / {name}: {share:.3f}")
     loads = result["load_average_before_each_turn"]
     print(f"load average before a turn: {min(loads):.1f} to {max(loads):.1f}")
 

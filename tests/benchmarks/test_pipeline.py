@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tfds_refcoco
-from benchmarks import pipeline, startup
+from benchmarks import joint, pipeline, startup
+from tests.helpers import add_custom
 from tfds_refcoco.shapes import generate
 
 
@@ -62,6 +63,28 @@ def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
     assert all(len(speeds) == 2 for speeds in result["sentences_per_second"].values())
     assert result["two_epochs"]["sentences"] >= 2 * (result["split"]["sentences"] - 3)
     assert "times faster" in capsys.readouterr().out
+
+
+def test_a_joint_training_beside_each_set(data, tmp_path, monkeypatch, capsys):
+    """The start up to a batch of two sets is real, the other times are not."""
+    add_custom(tmp_path / "data", data, {"train": range(2), "val": [3]}, sentences=2)
+    parts = startup.first_batch(tmp_path / "data", "shapes+custom", no_torch=False)
+    assert list(parts)[-1] == "first batch" and min(parts.values()) >= 0
+    seconds = {"shapes": 2.0, "custom": 1.0, "shapes+custom": 2.5}
+    monkeypatch.setattr(startup, "run_process", lambda argv: parts | {"total": 3.0})
+    monkeypatch.setattr(
+        pipeline, "run_process", lambda way, argv: {"seconds": seconds[argv[3]], "cpu": 0.5}
+    )
+    arguments = ["--data", str(tmp_path / "data"), "--sets", "shapes", "custom", "--repeats", "2"]
+    assert joint.main([*arguments, "--out", str(tmp_path / "joint.json")]) == 0
+    result = json.loads((tmp_path / "joint.json").read_text())
+    kept = result["sets"]
+    assert kept["shapes"]["dropped_images"] == 1 and kept["custom"]["sentences"] == 4
+    speeds = result["joint_speed_by_that_of"]
+    assert speeds["shapes"] == pytest.approx(0.8) and speeds["custom"] == pytest.approx(0.4)
+    n = kept["shapes"]["sentences"]
+    assert speeds["each set by its sentences"] == pytest.approx((2 * n + 4) / (n + 4) / 2.5)
+    assert "all together / shapes: 0.800" in capsys.readouterr().out
 
 
 def test_start_up_ends_with_a_batch(data, capsys):
