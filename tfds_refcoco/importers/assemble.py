@@ -20,6 +20,9 @@ _ALIASES = {
     **{"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"},
     **{"testa": "testA", "testb": "testB"},
 }
+_CROWD = (
+    "sentences about a crowd (iscrowd) were left out; CVAT marks its masks so: import them as cvat"
+)
 LEAVE_OUT = "-"  # a split that is renamed to this is left out
 
 
@@ -55,10 +58,13 @@ def assemble(
       progress: whether to show a progress bar.
 
     Raises:
-      DataError: a mask or an image is faulty, a split has another name, or nothing is left.
+      DataError: a mask or an image is faulty, a split has another name, two images were found in
+        one file, or nothing is left.
     """
     if not 0 <= val < 1:
         raise DataError(f"val: {val} is no share of the images from 0 to below 1.")
+    _check_names(images)
+    notes += Counter()  # drops zeros
     writer = CustomWriter(out)
     writer.notes = notes
     named = [image for image in images if image.sentences]
@@ -86,8 +92,27 @@ def assemble(
     for path, row in rows:
         writer.add(path, row)
     return Imported(
-        writer.write(), found, sentences, [f"{number:,} {what}" for what, number in notes.items()]
+        writer.write(),
+        found,
+        sentences,
+        [f"{number:,} {what}" for what, number in notes.items()],
     )
+
+
+def _check_names(images: Sequence[ImportedImage]) -> None:
+    """Raises DataError if images of two names were found in one file.
+
+    Folders before a name are dropped where there are none, so that `a/0.jpg` and `b/0.jpg` may both
+    become `0.jpg`.
+    """
+    names: dict[Path, str] = {}
+    for image in images:
+        known = names.setdefault(image.path.resolve(), image.name)
+        if known != image.name:
+            raise DataError(
+                f"{image.where}: {known!r} and {image.name!r} were both found as {image.path}, "
+                "and cannot both be that file; give --images the folder that these names start in."
+            )
 
 
 def _split(image: ImportedImage, splits: Mapping[str, str], held_out: frozenset[Path]) -> str:
@@ -108,7 +133,9 @@ def _row(image: ImportedImage, height: int, width: int, notes: Counter[str]) -> 
     kept = []
     for sentence in image.sentences:
         if any(image.objects[i].crowd for i in sentence.targets):
-            notes["sentences about a crowd were left out"] += 1
+            notes[_CROWD] += 1
+        elif not all(image.objects[i].parts for i in sentence.targets):
+            notes["sentences about objects without a mask were left out: a box is none"] += 1
         else:
             kept.append(sentence)
     meant = sorted({i for sentence in kept for i in sentence.targets})

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,58 +24,89 @@ def read_coco_export(
     expressions: Path | None,
     text: str | None,
     notes: Counter[str],
+    *,
+    crowds: bool = True,
 ) -> list[ImportedImage]:
-    """Reads a COCO annotation file.
+    """Reads a COCO annotation file, or one of each split.
 
     Args:
-      path: of the file, or of a folder as CVAT exports it: `annotations/instances_*.json`.
-      image_dir: folder of the images; else they are sought beside the file.
+      path: of the file, or of a folder with `annotations/instances_*.json`, as COCO and CVAT have
+        it, with other JSON files, or with one in each of its folders, as Roboflow has it.
+      image_dir: folder of the images; else they are sought around the file.
       expressions: CSV or JSON of expressions by annotation id. None reads them from a field of
         the annotations, or of their `attributes`, as CVAT writes them.
       text: name of that field or column; one of `TEXT_NAMES` if None.
       notes: counts what is not kept.
+      crowds: whether `iscrowd` says that an annotation is a group; CVAT sets it for each mask.
 
     Raises:
       DataError: a file or field is faulty, or there is no expression.
     """
-    if path.is_dir():
-        files = sorted(path.glob("annotations/instances_*.json")) or sorted(path.glob("*.json"))
-        if not files:
-            raise DataError(f"{path}: no annotations/instances_*.json in this folder.")
-    else:
-        files = [path]
-    found = []
-    for file in files:
-        split = file.stem.removeprefix("instances_") if len(files) > 1 else None
+    read = []
+    files = _files(path, expressions)
+    for file, subset in files:
+        split = subset if len(files) > 1 else None
         instances = read_instances(RawFile(file), Problems())
-        images = _images(instances, file, image_dir, split)
-        _add_objects(instances, images)
+        images = _images(instances, file, image_dir, subset, split)
+        _add_objects(instances, images, crowds)
         if expressions is None:
             _add_own_sentences(instances, images, text, notes)
-        elif len(files) > 1:
-            raise DataError(f"{path}: {len(files)} files; import each with its --expressions.")
-        else:
-            _add_sentences(instances, images, expressions, text)
-        found += [image for image, _ in images.values()]
-    return found
+        read.append((instances, images))
+    if expressions is not None:
+        _add_sentences(*_merge(read, path), expressions, text, notes)
+    return [image for _, images in read for image, _ in images.values()]
 
 
 _Images = dict[int, tuple[ImportedImage, dict[int, int]]]  # by id; positions by annotation id
 
 
-def _images(instances: Instances, file: Path, image_dir: Path | None, split: str | None) -> _Images:
+def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
+    """The annotation files, each with the name of its split."""
+    if not path.is_dir():
+        return [(path, path.stem.removeprefix("instances_"))]
+    files = sorted(path.glob("annotations/instances_*.json")) or sorted(path.glob("*.json"))
+    files = [file for file in files if file != expressions]
+    if files:
+        return [(file, file.stem.removeprefix("instances_")) for file in files]
+    files = sorted(path.glob("*/*.json"))
+    if not files:
+        raise DataError(f"{path}: no annotations/instances_*.json or other JSON in this folder.")
+    return [(file, file.parent.name) for file in files]
+
+
+def _images(
+    instances: Instances, file: Path, image_dir: Path | None, subset: str, split: str | None
+) -> _Images:
     parent = file.parent
-    folders = [image_dir] if image_dir else [parent, parent / "images", parent.parent / "images"]
+    roots = [image_dir] if image_dir else [parent, parent / "images", parent.parent / "images"]
+    folders = [*(root / subset for root in roots), *roots]  # CVAT has a folder for each subset
     found: _Images = {}
     for image_id, row in instances.images.items():
         where = f"{file}: image id {image_id}"
-        path = find_image(row["file_name"], folders, where)
+        path, name = find_image(row["file_name"], folders, where), f"{subset}/{row['file_name']}"
         size = row["width"], row["height"]
-        found[image_id] = ImportedImage(path, size, split, where, image_id=image_id), {}
+        found[image_id] = ImportedImage(path, name, size, split, where, image_id=image_id), {}
     return found
 
 
-def _add_objects(instances: Instances, images: _Images) -> None:
+def _merge(read: Sequence[tuple[Instances, _Images]], path: Path) -> tuple[Instances, _Images]:
+    """Returns the files of a folder as one; raises DataError if several have one id."""
+    if len(read) == 1:
+        return read[0]
+    instances, images = Instances(RawFile(path)), dict[int, Any]()
+    for one, of_one in read:
+        shared = instances.annotations.keys() & one.annotations.keys()
+        if shared := shared or images.keys() & of_one.keys():
+            raise DataError(
+                f"{path}: several of its files have the id {min(shared)}, so that expressions by "
+                "id are ambiguous; import each file with expressions of its own."
+            )
+        instances.annotations |= one.annotations
+        images |= of_one
+    return instances, images
+
+
+def _add_objects(instances: Instances, images: _Images, crowds: bool) -> None:
     for ann_id, (position, row) in instances.annotations.items():
         where = f"{instances.file}: annotations[{position}]"
         image_id = fields.number(row, "image_id", where)
@@ -96,18 +127,18 @@ def _add_objects(instances: Instances, images: _Images) -> None:
                 instances.categories[category],
                 where,
                 ann_id,
-                bool(row.get("iscrowd")),
+                crowds and bool(row.get("iscrowd")),
             )
         )
 
 
 def segmentation_parts(row: Mapping[str, Any], where: str) -> list[Part]:
-    """Returns the segmentation of an annotation: polygons, an RLE, or a list of RLEs."""
+    """Returns the segmentation of an annotation: polygons, RLE or a list of RLEs; [] of a box."""
+    if not row.get("segmentation"):
+        return []
     value: Any = fields.field(dict(row), "segmentation", (list, dict), where)
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         return list(value)
-    if not value:
-        raise DataError(f"{where}.segmentation: it is empty; draw a mask, a box is none.")
     return [value]
 
 
@@ -134,12 +165,13 @@ def _add_own_sentences(
             f"{instances.file}: no annotation has a field {wanted}, there are {', '.join(names)}. "
             "Give a CSV or JSON with --expressions, or name the field with --text."
         )
-    notes += Counter()  # drops zeros
 
 
-def _add_sentences(instances: Instances, images: _Images, path: Path, text: str | None) -> None:
+def _add_sentences(
+    instances: Instances, images: _Images, path: Path, text: str | None, notes: Counter[str]
+) -> None:
     of_annotation = {ann_id: row["image_id"] for ann_id, (_, row) in instances.annotations.items()}
-    for sentence, ann_ids, image_id, split, where in _rows(path, text):
+    for sentence, ann_ids, image_id, split, where in _rows(path, text, notes):
         for ann_id in ann_ids:
             if ann_id not in of_annotation:
                 raise DataError(f"{where}: no annotation of {instances.file} has the id {ann_id}.")
@@ -159,7 +191,7 @@ def _add_sentences(instances: Instances, images: _Images, path: Path, text: str 
 _Row = tuple[str, list[int], int | None, str | None, str]
 
 
-def _rows(path: Path, text: str | None) -> Iterator[_Row]:
+def _rows(path: Path, text: str | None, notes: Counter[str]) -> Iterator[_Row]:
     """Yields text, annotation ids, image id, split and place of each expression."""
     file = RawFile(path)
     if not path.is_file():
@@ -169,7 +201,7 @@ def _rows(path: Path, text: str | None) -> Iterator[_Row]:
             content = file.read(MAX_ANNOTATIONS).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8.") from error
-        delimiter = "\t" if "\t" in content.partition("\n")[0] else ","
+        delimiter = max(",;\t", key=content.partition("\n")[0].count)
         rows: Any
         try:
             rows = list(csv.DictReader(io.StringIO(content), delimiter=delimiter))
@@ -186,6 +218,8 @@ def _rows(path: Path, text: str | None) -> Iterator[_Row]:
         where = f"{path}: row {number + 1}"
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a dictionary.")
+        if None in row:
+            raise DataError(f"{where}: more values than columns; put texts with commas in quotes.")
         row = {str(key).strip(): value for key, value in row.items()}
         name = text_field(row, text)
         id_name = next((n for n in _ID_NAMES if n in row), None)
@@ -196,7 +230,9 @@ def _rows(path: Path, text: str | None) -> Iterator[_Row]:
             )
         image_id = row.get("image_id")
         split = row.get("split")
-        for sentence in split_texts(row[name], f"{where}.{name}"):
+        sentences = split_texts(row[name], f"{where}.{name}")
+        notes["rows without an expression were left out"] += not sentences
+        for sentence in sentences:
             yield (
                 sentence,
                 _ids(row[id_name], f"{where}.{id_name}") if id_name else [],

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expressions", type=local_path, metavar="FILE", help="coco: CSV or JSON by annotation id"
     )
-    parser.add_argument("--text", metavar="NAME", help="field that holds the expressions")
+    parser.add_argument(
+        "--text", metavar="NAME", help="name of the field or attribute that has the expressions"
+    )
     parser.add_argument(
         "--split",
         action="append",
@@ -53,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--expressions: it goes with the format coco.")
     if args.images and not args.images.is_dir():
         raise DataError(f"--images: {args.images} is no folder.")
+    if args.input.suffix.lower() == ".zip":
+        raise DataError(f"{args.input}: unpack it first; images are referenced and not copied.")
     notes: Counter[str] = Counter()
     match args.format:
         case "coco":

@@ -1,7 +1,10 @@
 """What all formats share: where images are, which field holds sentences, how shapes are drawn."""
 
+import base64
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,17 +118,32 @@ def circle(cx: float, cy: float, radius: float) -> Callable[[int, int], NDArray[
     return draw
 
 
+def decode_png(text: str, where: str) -> NDArray[Any]:
+    """Decodes a PNG in base64: `[h, w]` of one channel, of others `[h, w, channels]`.
+
+    Raises:
+      DataError: it is none.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            return np.asarray(picture)
+    except Exception as error:  # decoders raise what they like
+        raise DataError(f"{where}: no PNG in base64 ({error}).") from error
+
+
 def paste(
     mask: NDArray[np.bool], left: int, top: int, where: str
 ) -> Callable[[int, int], NDArray[np.bool]]:
-    """Returns what draws a mask of a part of the image; what lies outside is cut off."""
+    """Returns what draws a mask of a part of the image; what is outside of it is cut off."""
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
-        if left < 0 or top < 0 or left >= width or top >= height:
+        part = mask[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+        if not part.size:
             raise DataError(f"{where}: a mask at {left}, {top} is outside of the image.")
         whole = np.zeros((height, width), bool)
-        part = mask[: height - top, : width - left]
-        whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+        y, x = max(0, top), max(0, left)
+        whole[y : y + part.shape[0], x : x + part.shape[1]] = part
         return whole
 
     return draw

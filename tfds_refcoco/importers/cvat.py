@@ -1,8 +1,9 @@
 """CVAT for images 1.1 (XML), and CVAT's COCO export."""
 
+import contextlib
 import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
@@ -38,11 +39,11 @@ def read_cvat(
     if path.is_dir() and (path / "annotations.xml").is_file():
         path = path / "annotations.xml"
     if path.suffix.lower() != ".xml":
-        return read_coco_export(path, image_dir, None, text, notes)
+        return read_coco_export(path, image_dir, None, text, notes, crowds=False)
     root = _parse(path)
     if root.find("track") is not None:
         raise DataError(f"{path}: an export of videos; export the task as CVAT for images 1.1.")
-    folders = [image_dir] if image_dir else [path.parent / "images", path.parent]
+    roots = [image_dir] if image_dir else [path.parent / "images", path.parent]
     found, names = [], Counter[str]()
     for node in root.iter("image"):
         where = f"{path}: image {node.get('name')}"
@@ -50,7 +51,9 @@ def read_cvat(
         name = _required(node, "name", where)
         subset = (node.get("subset") or "").strip()
         split = None if subset.lower() in ("", "default") else subset
-        image = ImportedImage(common.find_image(name, folders, where), size, split, where)
+        # Exports of a project have a folder for each subset.
+        folders = [*(root / subset for root in roots if subset), *roots]
+        image = ImportedImage(_find(name, folders, where), f"{subset}/{name}", size, split, where)
         _add_shapes(node, image, text, names, notes)
         found.append(image)
     if not any(image.sentences for image in found):
@@ -60,6 +63,15 @@ def read_cvat(
             f"are: {listed}. Name it with --text."
         )
     return found
+
+
+def _find(name: str, folders: list[Path], where: str) -> Path:
+    """Finds an image; a frame of a video is called `frame_000000`, its file `frame_000000.PNG`."""
+    if not PurePosixPath(name).suffix:
+        for extension in (".PNG", ".png", ".jpg", ".jpeg"):
+            with contextlib.suppress(DataError):
+                return common.find_image(name + extension, folders, where)
+    return common.find_image(name, folders, where)
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: polygons, rectangles, ellipses and brush masks with texts."""
+"""Label Studio's JSON export: polygons, rectangles, ellipses, brushes and bitmasks with texts."""
 
 import re
 from collections import Counter
@@ -16,7 +16,8 @@ from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile
 
-_GEOMETRY = ("polygon", "rectangle", "ellipse", "brush")
+_GEOMETRY = ("polygon", "rectangle", "ellipse", "brush", "bitmask")
+META = "meta"  # the name under which the notes on a region are read as expressions
 _PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 
 
@@ -31,7 +32,8 @@ def read_label_studio(
     Args:
       path: of the file.
       image_dir: folder of the images; else they are sought beside the file and in `images`.
-      text: name (`from_name`) of the text area that holds expressions; any if None.
+      text: name (`from_name`) of the text area that holds expressions, or META for the notes on
+        regions (`meta.text`); any text area if None.
       notes: counts what is not kept.
 
     Raises:
@@ -56,15 +58,17 @@ def read_label_studio(
             notes["cancelled annotations were left out"] += len(annotations) - len(kept)
         if len(kept) > 1:
             notes["further annotations of a task were left out"] += len(kept) - 1
-        if kept:
+        if not kept:
+            notes["tasks without an annotation were left out"] += 1
+        else:
             image = _find(fields.field(task, "data", dict, where), folders, where)
             results = fields.field(kept[0], "result", list, where)
             found.append(_image(image, results, text, where, notes))
     return found
 
 
-def _find(data: dict[str, Any], folders: list[Path], where: str) -> Path:
-    """The image of a task: an address, an uploaded file or one of the local storage."""
+def _find(data: dict[str, Any], folders: list[Path], where: str) -> tuple[Path, str]:
+    """The image of a task and its name: an address, an upload or a file of the local storage."""
     for value in (data.get("image"), *data.values()):
         if not isinstance(value, str):
             continue
@@ -76,16 +80,20 @@ def _find(data: dict[str, Any], folders: list[Path], where: str) -> Path:
         # Uploads get eight hexadecimal digits before their names.
         plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)
         try:
-            return common.find_image(name, folders, where)
+            return common.find_image(name, folders, where), name
         except DataError:
-            return common.find_image(plain, folders, where)
+            return common.find_image(plain, folders, where), name
     raise DataError(f"{where}: data: no field names an image.")
 
 
 def _image(
-    path: Path, results: list[Any], text: str | None, where: str, notes: Counter[str]
+    found: tuple[Path, str],
+    results: list[Any],
+    text: str | None,
+    where: str,
+    notes: Counter[str],
 ) -> ImportedImage:
-    image = ImportedImage(path, None, None, where)
+    image = ImportedImage(*found, None, None, where)
     regions: dict[str, list[dict[str, Any]]] = {}
     for number, result in enumerate(results):
         place = f"{where}: result[{number}]"
@@ -107,6 +115,11 @@ def _add_region(
 ) -> None:
     parts: dict[tuple[str, str], Part] = {}  # one geometry is repeated for labels and texts
     label, texts = "", []
+    written = list(dict.fromkeys(note for result in results for note in _notes_on(result)))
+    if text == META:
+        texts += written
+    else:
+        notes["notes on regions were not kept (--text meta)"] += len(written)
     for result in results:
         kind, place = str(result.get("type", "")), result["where"]
         value = fields.field(result, "value", dict, place)
@@ -137,6 +150,14 @@ def _add_region(
         image.sentences += [ImportedSentence(sentence, (position,)) for sentence in texts]
     elif texts:
         notes["texts without a region were not kept"] += len(texts)
+
+
+def _notes_on(result: dict[str, Any]) -> list[str]:
+    """What was written into the field "meta" of a region; each of its results repeats it."""
+    meta = result.get("meta") or {}
+    if not isinstance(meta, dict):
+        raise DataError(f"{result['where']}.meta: expected a dictionary.")
+    return common.split_texts(meta.get("text"), f"{result['where']}.meta.text")
 
 
 def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
@@ -176,10 +197,27 @@ def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: st
             x, y = pixels("x", width), pixels("y", height)
             radii = pixels("radiusX", width), pixels("radiusY", height)
             return common.ellipse(x, y, *radii, turned)
+    if geometry == "bitmask":
+        return common.paste(_decode_bitmask(value, size, f"{where}.value"), 0, 0, where)
     if value.get("format") != "rle":
         raise DataError(f"{where}.value.format: {value.get('format')!r}, expected rle.")
     mask = decode_brush(fields.numbers(value, "rle", f"{where}.value"), size, where)
     return common.paste(mask, 0, 0, where)
+
+
+def _decode_bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> NDArray[np.bool]:
+    """Decodes a data URL of a PNG of the image's size: what is not transparent."""
+    head, comma, data = fields.text(value, "imageDataURL", where).partition("base64,")
+    if not comma or not head.startswith("data:image/png"):
+        raise DataError(f"{where}.imageDataURL: expected data:image/png;base64,…")
+    pixels = common.decode_png(data, f"{where}.imageDataURL")
+    if pixels.shape != (size[1], size[0], 4):
+        raise DataError(
+            f"{where}.imageDataURL: a PNG of the shape {pixels.shape}, expected transparency and "
+            f"{size[0]}x{size[1]} pixels."
+        )
+    inside: NDArray[np.bool] = pixels[..., 3] > 0
+    return inside
 
 
 def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[np.bool]:

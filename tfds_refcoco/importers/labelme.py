@@ -1,13 +1,10 @@
 """labelme: one JSON file beside each image; a shape's description is its expression."""
 
-import base64
-import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
@@ -55,7 +52,12 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
             fields.number(content, "imageWidth", where),
             fields.number(content, "imageHeight", where),
         )
-    image = ImportedImage(found.resolve(), size, None, where)
+    image = ImportedImage(
+        found.resolve(), name if relative is None else str(found), size, None, where
+    )
+    flags = content.get("flags") or {}
+    if isinstance(flags, dict) and any(flags.values()):
+        notes["flags of images were not kept"] += 1
     groups: dict[tuple[str, str], int] = {}
     for number, shape in enumerate(shapes):
         place = f"{where}: shapes[{number}]"
@@ -79,21 +81,28 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
     return image
 
 
+_POLYGONS = {"polygon", "oriented_rectangle", "rotation"}  # the last is X-AnyLabeling's
+_WITHOUT_AREA = {"line", "linestrip", "point", "points"}
+_POINTS = {"rectangle": (2, 4), "circle": (2,), "mask": (2,), "oriented_rectangle": (4,)}
+
+
 def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None:
-    kind = fields.text({"shape_type": "polygon"} | shape, "shape_type", where)
+    kind = "polygon"  # files of old versions do not name it
+    if shape.get("shape_type") is not None:
+        kind = fields.text(shape, "shape_type", where)
     points = fields.field(shape, "points", list, where)
     for point in points:
         if not isinstance(point, list) or len(point) != 2 or not all(map(fields.is_finite, point)):
             raise DataError(f"{where}.points: {point} is no pair of numbers.")
-    wanted = {"rectangle": 2, "circle": 2, "mask": 2}.get(kind)
-    if wanted and len(points) != wanted:
+    if len(points) not in _POINTS.get(kind, (len(points),)):
+        wanted = " or ".join(map(str, _POINTS[kind]))
         raise DataError(f"{where}.points: {len(points)} points, a {kind} has {wanted}.")
     match kind:
-        case "polygon":
+        case _ if kind in _POLYGONS:
             return common.polygon(points)
-        case "rectangle":
-            (x0, y0), (x1, y1) = points
-            return common.rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        case "rectangle":  # opposite corners, or all four of them
+            xs, ys = zip(*points, strict=True)
+            return common.rectangle(min(xs), min(ys), max(xs), max(ys))
         case "circle":
             (cx, cy), (x, y) = points
             return common.circle(cx, cy, float(np.hypot(x - cx, y - cy)))
@@ -101,20 +110,14 @@ def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None
             left, top = (round(value) for value in points[0])
             return common.paste(_mask(shape, where), left, top, where)
         case _:
-            notes[f"shapes of the type {kind} were left out: they have no area"] += 1
+            why = "they have no area" if kind in _WITHOUT_AREA else "the type is not known"
+            notes[f"shapes of the type {kind} were left out: {why}"] += 1
             return None
 
 
 def _mask(shape: dict[str, Any], where: str) -> "np.ndarray[Any, np.dtype[np.bool]]":
     """Decodes the mask of a box: a PNG in base64."""
-    try:
-        data = base64.b64decode(fields.text(shape, "mask", where), validate=True)
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            values = np.asarray(picture)
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise what they like
-        raise DataError(f"{where}.mask: no PNG in base64 ({error}).") from error
+    values = common.decode_png(fields.text(shape, "mask", where), f"{where}.mask")
     if values.ndim != 2:
         raise DataError(f"{where}.mask: expected a PNG with one channel.")
     return values > 0

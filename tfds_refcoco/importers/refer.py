@@ -37,7 +37,7 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
     if not instances_path.is_file():
         raise DataError(f"{instances_path}: no such file; it belongs beside {path.name}.")
     instances = read_instances(RawFile(instances_path), Problems())
-    refs = read_json(RawFile(path)) if path.suffix == ".json" else read_pickle(RawFile(path))
+    refs = _read_refs(path)
     if not isinstance(refs, list) or not refs:
         raise DataError(f"{path}: expected a non-empty list of refs.")
     folders = _folders(path.parent, image_dir)
@@ -55,9 +55,10 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
         if key not in images:
             row = instances.images[image_id]
             place = f"{instances_path}: image id {image_id}"
-            file = find_image(row["file_name"], folders, place)
+            file = _find_only(row["file_name"], folders, place)
             size = row["width"], row["height"]
-            images[key] = ImportedImage(file, size, split, place, image_id=image_id)
+            name = row["file_name"]
+            images[key] = ImportedImage(file, name, size, split, place, image_id=image_id)
             positions[key] = {}
             for ann_id in rivals.get(image_id, ()):
                 positions[key][ann_id] = len(images[key].objects)
@@ -79,6 +80,29 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
             sent_id = fields.number(sentence, "sent_id", place) if "sent_id" in sentence else None
             images[key].sentences.append(ImportedSentence(text, targets, sent_id))
     return list(images.values())
+
+
+def _read_refs(path: Path) -> object:
+    if path.suffix == ".json":
+        return read_json(RawFile(path))
+    try:
+        return read_pickle(RawFile(path))
+    except DataError as error:  # NumPy's numbers, for example
+        hint = f"A file of your own can be JSON as well: {path.with_suffix('.json').name}."
+        raise DataError(f"{error} {hint}") from error
+
+
+def _find_only(name: str, folders: list[Path], where: str) -> Path:
+    """Finds an image in the folders that are searched; raises DataError if several have it."""
+    first = find_image(name, folders, where)
+    others = [folder / name for folder in folders if (folder / name).is_file()]
+    for other in others:
+        if not other.samefile(first):
+            raise DataError(
+                f"{where}: the image {name!r} is {first} and {other}; give --images the folder "
+                "of one."
+            )
+    return first
 
 
 def _ann_ids(ref: object, where: str) -> list[int]:

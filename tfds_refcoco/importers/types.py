@@ -37,6 +37,7 @@ class ImportedImage:
 
     Attributes:
       path: of its file.
+      name: that the annotations give to it.
       size: width and height that the annotations were made for, None if they do not say so.
       split: as the tool names it, None if it has none.
       where: names it in messages.
@@ -46,6 +47,7 @@ class ImportedImage:
     """
 
     path: Path
+    name: str
     size: tuple[int, int] | None
     split: str | None
     where: str

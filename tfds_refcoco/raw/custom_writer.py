@@ -173,14 +173,15 @@ def choose_splits(paths: Iterable[Path], seed: int, shares: Mapping[str, float])
     Args:
       paths: of all images.
       seed: any integer.
-      shares: of the pictures, by split; at least one is chosen for each.
+      shares: of the pictures, by split; at least one is chosen for each while one is
+        left that no share takes.
     """
     keys = {path: digest(str(seed).encode() + path.read_bytes()) for path in paths}
     ranked = sorted(set(keys.values()))
     split_of: dict[int, str] = {}
     for split, share in shares.items():
         first = len(split_of)
-        number = max(1, round(share * len(ranked)))
+        number = min(max(1, round(share * len(ranked))), len(ranked) - first - 1)
         split_of |= dict.fromkeys(ranked[first : first + number], split)
     return {path: split_of[key] for path, key in keys.items() if key in split_of}
 

@@ -19,6 +19,14 @@ def raster(*polygons):
     return coco_mask.decode(coco_mask.merge(parts)) > 0
 
 
+def uncompressed(mask):
+    """COCO's RLE as a list: runs of columns, the first outside."""
+    flat = np.concatenate([[False], mask.T.ravel()])
+    edges = np.flatnonzero(np.diff(flat.astype(int))) if flat.any() else []
+    runs = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    return {"size": [H, W], "counts": runs.tolist()}
+
+
 def check(workshop, expected):
     found = workshop.result()
     assert set(found) == set(expected)

@@ -49,7 +49,10 @@ def fails(workshop, capsys, *arguments):
         (lambda c: c["images"][0].update(width=W + 1), f"made for {W + 1}x{H} pixels"),
         (lambda c: c["annotations"][0].update(image_id=9), "annotations[0].image_id: no image"),
         (lambda c: c["annotations"][0].update(category_id=0), "0 is not among the categories"),
-        (lambda c: c["annotations"][0].update(segmentation=[]), "[0].segmentation: it is empty"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[]),
+            "nothing to write; 1 sentences about objects without a mask were left out: a box is",
+        ),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "at least three points"),
         (lambda c: c["annotations"][0].update(caption=5), "caption: expected a text or a list"),
         (lambda c: c["annotations"][0].pop("caption"), "no annotation has a field expression or"),
@@ -78,6 +81,8 @@ def test_coco(workshop, capsys, change, message):
         ("e.json", "x", "expected a list, or a dictionary by annotation id"),
         ("e.json", [{"ann_id": 11, "text": "a", "split": "dev2"}], "the split 'dev2' is none of"),
         ("e.json", [], "there is nothing to write"),
+        ("e.csv", "ann_id,expression\n11,cup, the left one\n", "row 1: more values than columns"),
+        ("e.csv", "ann_id,expression\n11\n", "1 rows without an expression were left out"),
     ],
 )
 def test_expressions(workshop, capsys, name, rows, message):
@@ -123,6 +128,9 @@ def labelme(**shape):
         (labelme(points=[[1, "2"]]), "shapes[0].points: [1, '2'] is no pair"),
         (labelme(points=[[1, 2]]), "shapes[0]: segmentation[0]: expected x, y pairs"),
         (labelme(shape_type="circle"), "3 points, a circle has 2"),
+        (labelme(shape_type="rectangle"), "3 points, a rectangle has 2 or 4"),
+        (labelme(shape_type="star"), "1 shapes of the type star were left out: the type is not"),
+        (labelme(shape_type=3), "shapes[0].shape_type: int, expected str"),
         (labelme(shape_type="mask", points=[[1, 2], [3, 4]], mask="!"), "mask: no PNG in base64"),
         (labelme(label=3), "shapes[0].label: int, expected str"),
         (labelme() | {"imagePath": "gone.jpg"}, "the image 'gone.jpg' is not in"),
@@ -189,6 +197,11 @@ def test_another_attribute(workshop):
         (lambda t: _result(t, 4)["value"]["rle"].__delitem__(slice(40, None)), "ends too early"),
         (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 1), "values, a 60x40 image has"),
         (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 256), "a number is no byte"),
+        (lambda t: _result(t, 0).update(meta="a"), "result[0].meta: expected a dictionary"),
+        (
+            lambda t: _result(t, 4).update(type="bitmasklabels", value={"imageDataURL": "a.png"}),
+            "value.imageDataURL: expected data:image/png;base64",
+        ),
     ],
 )
 def test_label_studio(workshop, capsys, change, message):
@@ -267,3 +280,4 @@ def test_flags(workshop, capsys):
     )
     assert "no such file" in fails(workshop, capsys, "cvat", workshop.root / "gone.xml")
     assert "no such file" in fails(workshop, capsys, "label-studio", workshop.root)
+    assert "unpack it first" in fails(workshop, capsys, "cvat", workshop.root / "a.zip")

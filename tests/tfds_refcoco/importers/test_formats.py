@@ -1,8 +1,5 @@
 """Golden files of LabelMe, CVAT and Label Studio, made by hand from their documentation."""
 
-import base64
-import io
-
 import cv2
 import numpy as np
 import pytest
@@ -16,57 +13,17 @@ from tests.tfds_refcoco.helpers.annotations import (
     W,
     brush,
     check,
-    cvat,
-    label_studio,
     raster,
 )
+from tests.tfds_refcoco.helpers.golden import GOLDEN, PATCH
 from tests.tfds_refcoco.importers.conftest import SIZE
 from tfds_refcoco.importers.label_studio import decode_brush
 
 
 def test_labelme(workshop, capsys):
-    patch = np.zeros((10, 20), np.uint8)
-    patch[2:9, 3:15] = 1
-    patch[4:6, 6:9] = 0
-    file = io.BytesIO()
-    Image.fromarray(patch).save(file, "PNG")
-    shapes = [
-        {"label": "cup", "points": np.reshape(SQUARE, (-1, 2)).tolist(), "shape_type": "polygon"},
-        {"label": "cup", "points": [[58, 38], [50, 30]], "shape_type": "rectangle"},
-        {"label": "plate", "points": [[20.5, 20], [20.5, 28]], "shape_type": "circle"},
-        {
-            "label": "dog",
-            "points": [[30, 5], [49, 14]],
-            "shape_type": "mask",
-            "mask": base64.b64encode(file.getvalue()).decode(),
-        },
-        {"label": "rope", "points": [[1, 1], [9, 9]], "shape_type": "linestrip"},
-        {"label": "bench", "points": [[1, 1], [9, 1], [9, 5]], "group_id": 0},
-        {"label": "bench", "points": [[1, 20], [9, 20], [9, 25]], "group_id": 0},
-    ]
-    texts = [
-        "square cup\nleft cup\n",
-        "cup in the corner",
-        "round plate",
-        "the dog",
-        "rope",
-        "bench",
-    ]
-    for shape, text in zip(shapes, texts, strict=False):
-        shape |= {"description": text, "flags": {"truncated": shape["label"] == "dog"}}
-    content = {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": [{"group_id": None} | shape for shape in shapes],
-        "imagePath": "..\\images\\0.jpg",
-        "imageData": None,
-        "imageHeight": H,
-        "imageWidth": W,
-    }
-    workshop.write("labels/0.json", content)
-    assert workshop.run("labelme", workshop.root / "labels", "--val", "0") == 0
+    assert workshop.run(*GOLDEN["labelme"](workshop)) == 0
     dog = np.zeros((H, W), bool)
-    dog[5:15, 30:50] = patch > 0
+    dog[5:15, 30:50] = PATCH > 0
     plate = Image.new("1", (W, H))
     ImageDraw.Draw(plate).ellipse((12.5, 12, 28.5, 28), outline=1, fill=1)
     bench = raster([1, 1, 9, 1, 9, 5], [1, 20, 9, 20, 9, 25])
@@ -79,6 +36,7 @@ def test_labelme(workshop, capsys):
             "round plate": ("train", "plate", 1, np.asarray(plate)),
             "the dog": ("train", "dog", 1, dog),
             "bench": ("train", "bench", 1, bench),
+            "the bowl": ("val", "bowl", 1, raster([5, 5, 20, 5, 12, 30])),
         },
     )
     printed = capsys.readouterr().out
@@ -87,8 +45,7 @@ def test_labelme(workshop, capsys):
 
 
 def test_cvat(workshop, capsys):
-    workshop.write("annotations.xml", cvat())
-    assert workshop.run("cvat", workshop.root) == 0
+    assert workshop.run(*GOLDEN["cvat"](workshop)) == 0
     ellipse = np.zeros((H, W), np.uint8)
     for row in range(H):
         for column in range(W):
@@ -112,8 +69,7 @@ def test_cvat(workshop, capsys):
 
 
 def test_label_studio(workshop, capsys):
-    file = workshop.write("export.json", label_studio())
-    assert workshop.run("label-studio", file, "--val", "0") == 0
+    assert workshop.run(*GOLDEN["label-studio"](workshop)) == 0
     rows, columns = np.mgrid[:H, :W] + 0.5
     plate = ((columns - 30) / 12) ** 2 + ((rows - 20) / 6) ** 2 <= 1
     check(
@@ -124,13 +80,14 @@ def test_label_studio(workshop, capsys):
             # Turned clockwise by 90 degrees about its top left corner 40, 10.
             "cup on its side": ("train", "cup", 2, raster([40, 10, 30, 10, 30, 22, 40, 22])),
             "dog": ("train", "dog", 1, RING),
-            "plate": ("train", "plate", 1, plate),
+            "plate": ("val", "plate", 1, plate),
         },
     )
     printed = capsys.readouterr().out
     for note in (
         "1 cancelled annotations were left out",
         "1 further annotations of a task were left out",
+        "1 tasks without an annotation were left out",
         "1 results of the type relation were not kept",
         "1 results of the type keypointlabels were not kept",
     ):
@@ -145,8 +102,7 @@ def test_brush_masks(seed):
 
 
 def test_what_is_imported_builds(workshop):
-    workshop.write("annotations.xml", cvat())
-    assert workshop.run("cvat", workshop.root) == 0
+    assert workshop.run(*GOLDEN["cvat"](workshop)) == 0
     tfds_refcoco.build("custom", workshop.root / "out", workshop.out, progress=False)
     built = tfds_refcoco.open_dataset(workshop.root / "out", "custom")
     assert built.splits == ("train", "val")

@@ -1,0 +1,234 @@
+"""What the tools and people write beside what the golden files have."""
+
+import base64
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tfds_refcoco.helpers import golden
+from tests.tfds_refcoco.helpers.annotations import (
+    RING,
+    SQUARE,
+    H,
+    W,
+    check,
+    cvat,
+    raster,
+    region,
+    uncompressed,
+)
+from tests.tfds_refcoco.helpers.golden import COCO, GOLDEN, labelme
+from tests.tfds_refcoco.importers.test_faults import fails
+
+
+def png(mask, mode):
+    """A PNG in base64, as the tools embed masks; of RGBA the mask is the alpha channel."""
+    file, pixels = io.BytesIO(), 255 * mask.astype(np.uint8)
+    if mode == "RGBA":
+        pixels = np.dstack([np.zeros((*mask.shape, 3), np.uint8), pixels])
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def by_subset(workshop, folder):
+    """A project of CVAT in COCO's format: masks as crowds, boxes without a segmentation."""
+    content = golden.coco()
+    del content["annotations"][3]
+    box = {"id": 16, "image_id": 8, "category_id": 2, "segmentation": [], "bbox": [1, 2, 3, 4]}
+    content["annotations"].append(box)
+    for row, text in zip(content["annotations"], [*COCO, "", "the box"], strict=True):
+        row["attributes"] = {"occluded": False, "Expression": text}
+        row["iscrowd"] = int(isinstance(row["segmentation"], dict))
+    for image_id, subset in ((7, "Train"), (8, "Validation")):
+        images = [row for row in content["images"] if row["id"] == image_id]
+        (workshop.root / f"images/{subset}").mkdir()
+        # Both subsets call their image so.
+        name = images[0]["file_name"][-5:]
+        (workshop.root / "images" / name).rename(workshop.root / f"images/{subset}/0.jpg")
+        images[0]["file_name"] = "0.jpg"
+        rows = [row for row in content["annotations"] if row["image_id"] == image_id]
+        part = content | {"images": images, "annotations": rows}
+        workshop.write(f"{folder}/instances_{subset}.json", part)
+
+
+def test_coco_export_of_a_project_of_cvat(workshop, capsys):
+    by_subset(workshop, "annotations")
+    assert workshop.run("cvat", workshop.root) == 0
+    left, right, dog = COCO.items()
+    check(workshop, dict([left, right, (dog[0], ("val", "dog", 2, RING))]))
+    printed = capsys.readouterr().out
+    assert "1 sentences about objects without a mask were left out: a box is none" in printed
+    images = workshop.content()["images"]
+    assert [image["file"] for image in images] == ["Train/0.jpg", "Validation/0.jpg"]
+
+
+def test_a_project_of_cvat(workshop):
+    """Its images are in a folder for each subset, and frames of videos have no extension."""
+    for number, folder in enumerate(("Train/sub", "val")):
+        (workshop.root / f"images/{folder}").mkdir(parents=True)
+        photo = workshop.root / f"images/{number}.jpg"
+        photo.rename(workshop.root / f"images/{folder}/frame_000000.png")
+    text = cvat().replace('"sub/0.jpg"', '"sub/frame_000000"').replace('"1.jpg"', '"frame_000000"')
+    workshop.write("annotations.xml", text)
+    assert workshop.run("cvat", workshop.root) == 0
+    files = [image["file"] for image in workshop.content()["images"]]
+    assert files == ["Train/sub/frame_000000.png", "val/frame_000000.png"]
+    assert workshop.result()["plate"][0] == "val"
+
+
+def test_two_images_that_become_one_file(workshop, capsys):
+    """Without its folder a name may be that of another image."""
+    text = cvat().replace('"1.jpg"', '"other/0.jpg"')
+    message = fails(workshop, capsys, "cvat", workshop.write("annotations.xml", text))
+    assert "'Train/sub/0.jpg' and 'val/other/0.jpg' were both found as" in message
+    assert "give --images the folder that these names start in" in message
+
+
+@pytest.mark.parametrize("rows", ["ann_id;expression", "ann_id\texpression"])
+def test_tables_of_other_delimiters(workshop, rows):
+    delimiter = rows[6]
+    for ann_id, text in ((11, "cup, left"), (13, "dog")):
+        rows += f"\n{ann_id}{delimiter}{text}"
+    file = workshop.write("instances.json", golden.coco())
+    table = workshop.write("e.csv", rows)
+    assert workshop.run("coco", file, "--expressions", table, "--val", "0") == 0
+    assert set(workshop.result()) == {"cup, left", "dog"}
+
+
+def test_expressions_of_several_files(workshop, capsys):
+    by_subset(workshop, "coco")
+    table = workshop.write("coco/texts.json", {"11": "cup", "13": "a crowd", "15": "cup below"})
+    arguments = ["coco", workshop.root / "coco", "--expressions", table]
+    assert workshop.run(*arguments) == 0
+    assert {text: of[0] for text, of in workshop.result().items()} == {
+        "cup": "train",
+        "cup below": "train",
+    }
+    assert "CVAT marks its masks so: import them as cvat" in capsys.readouterr().out
+    (workshop.out / "custom.json").unlink()
+    content = json.loads((workshop.root / "coco/instances_Validation.json").read_text())
+    content["annotations"][0]["id"] = 11
+    workshop.write("coco/instances_Validation.json", content)
+    assert "several of its files have the id 11" in fails(workshop, capsys, *arguments)
+
+
+def test_a_folder_for_each_split(workshop):
+    """As Roboflow exports COCO."""
+    by_subset(workshop, "coco")
+    for subset, folder in (("Train", "train"), ("Validation", "valid")):
+        (workshop.root / f"r/{folder}").mkdir(parents=True)
+        file = workshop.root / f"coco/instances_{subset}.json"
+        file.rename(workshop.root / f"r/{folder}/_annotations.coco.json")
+        photo = workshop.root / f"images/{subset}/0.jpg"
+        photo.rename(workshop.root / f"r/{folder}/0.jpg")
+    assert workshop.run("coco", workshop.root / "r") == 0
+    assert {text: of[0] for text, of in workshop.result().items()} == dict.fromkeys(
+        list(COCO)[:2], "train"
+    )
+
+
+def test_shapes_of_labelme_and_its_relatives(workshop, capsys):
+    tilted = [[20, 5], [35, 15], [30, 22], [15, 12]]
+    corners = [[40, 10], [50, 10], [50, 20], [40, 20]]
+    patch = np.ones((6, 8), bool)
+    shapes = [
+        {"label": "a", "points": tilted, "shape_type": "oriented_rectangle"},
+        {"label": "b", "points": tilted, "shape_type": "rotation", "direction": 0.5},
+        {"label": "c", "points": corners, "shape_type": "rectangle"},
+        {
+            "label": "d",
+            "points": [[-2, 36], [5, 41]],
+            "shape_type": "mask",
+            "mask": png(patch, "1"),
+        },
+        {"label": "e", "points": tilted, "shape_type": None},
+        {"label": "f", "points": tilted, "shape_type": "cuboid"},
+    ]
+    shapes = [shape | {"description": f"the {shape['label']}"} for shape in shapes]
+    workshop.write("labels/0.json", labelme(shapes) | {"flags": {"blurred": True}})
+    assert workshop.run("labelme", workshop.root / "labels", "--val", "0") == 0
+    outside = np.zeros((H, W), bool)
+    outside[36:40, :6] = True
+    turned = raster(np.ravel(tilted))
+    check(
+        workshop,
+        {
+            "the a": ("train", "a", 1, turned),
+            "the b": ("train", "b", 1, turned),
+            "the c": ("train", "c", 1, raster(np.ravel(corners))),
+            "the d": ("train", "d", 1, outside),
+            "the e": ("train", "e", 1, turned),
+        },
+    )
+    printed = capsys.readouterr().out
+    assert "1 shapes of the type cuboid were left out: the type is not known" in printed
+    assert "1 flags of images were not kept" in printed
+
+
+def test_bitmasks_and_notes_of_label_studio(workshop, capsys):
+    url = {"imageDataURL": f"data:image/png;base64,{png(RING, 'RGBA')}"}
+    results = [
+        region(1, "bitmasklabels", url | {"bitmasklabels": ["dog"]}, meta={"text": ["the dog"]}),
+        region(1, "textarea", url | {"text": ["dog with a hole"]}, meta={"text": ["the dog"]}),
+    ]
+    task = {"id": 1, "data": {"image": "s3://photos/a/0.jpg"}, "annotations": [{"result": results}]}
+    file = workshop.write("export.json", [task])
+    assert workshop.run("label-studio", file) == 0
+    check(workshop, {"dog with a hole": ("train", "dog", 1, RING)})
+    assert "1 notes on regions were not kept (--text meta)" in capsys.readouterr().out
+    assert workshop.run("label-studio", file, "--text", "meta") == 0
+    check(workshop, {"the dog": ("train", "dog", 1, RING)})
+    assert "1 texts of other text areas were not kept" in capsys.readouterr().out
+    url["imageDataURL"] = f"data:image/png;base64,{png(RING, 'L')}"
+    task["annotations"][0]["result"] = [region(1, "bitmask", url)]
+    (workshop.out / "custom.json").unlink()
+    message = fails(workshop, capsys, "label-studio", workshop.write("export.json", [task]))
+    assert "a PNG of the shape (40, 60), expected transparency and 60x40 pixels" in message
+
+
+def test_one_image_is_trained_on(workshop):
+    rows = [{"label": "cup", "points": np.reshape(SQUARE, (-1, 2)).tolist(), "description": "cup"}]
+    workshop.write("labels/0.json", labelme(rows))
+    assert workshop.run("labelme", workshop.root / "labels") == 0
+    assert workshop.result()["cup"][0] == "train"
+
+
+def test_an_image_of_refer_that_is_in_two_folders(workshop, capsys):
+    arguments = GOLDEN["refer"](workshop)
+    workshop.photo("images/thumbnails/0.jpg", 0)  # the same picture
+    message = fails(workshop, capsys, *arguments)
+    assert "the image '0.jpg' is" in message and "images/thumbnails/0.jpg; give --images" in message
+    assert workshop.run(*arguments, "--images", workshop.root / "images") == 1
+    (workshop.root / "photos").mkdir()
+    for number in (0, 1):
+        (workshop.root / f"images/{number}.jpg").rename(workshop.root / f"photos/{number}.jpg")
+    assert workshop.run(*arguments, "--images", workshop.root / "photos") == 0
+    check(workshop, COCO)
+
+
+def test_refs_with_numbers_of_numpy(workshop, capsys):
+    arguments = GOLDEN["refer"](workshop)
+    file = workshop.root / "refs(unc).p"
+    refs = pickle.loads(file.read_bytes())
+    file.write_bytes(pickle.dumps([ref | {"ann_id": np.int64(ref["ann_id"])} for ref in refs], 2))
+    assert "A file of your own can be JSON as well: refs(unc).json." in fails(
+        workshop, capsys, *arguments
+    )
+    file.unlink()
+    workshop.write("refs(unc).json", refs)
+    assert workshop.run(*arguments) == 0
+    check(workshop, COCO)
+
+
+def test_masks_of_a_list_of_runs(workshop):
+    """Several RLEs are one mask, as several polygons are."""
+    content = golden.coco()
+    halves = [RING & (np.arange(W) < 40), RING & (np.arange(W) >= 40)]
+    content["annotations"][2]["segmentation"] = [uncompressed(half) for half in halves]
+    content["annotations"][2]["caption"] = "dog"
+    assert workshop.run("coco", workshop.write("a.json", content), "--val", "0") == 0
+    check(workshop, {"dog": ("train", "dog", 1, RING)})
