@@ -107,7 +107,7 @@ RELATION: dict[str, _Wordings] = {
         "{n} on the right of the {a}",
     ),
     "above": ("{n} above the {a}|{n} above {a}", "{n} higher up than the {a}"),
-    "below": ("{n} below the {a}|{n} below {a}|{n} under the {a}", "{n} lower down than the {a}"),
+    "below": ("{n} below the {a}|{n} below {a}", "{n} lower down than the {a}"),
     "on": ("{n} on the {a}|{n} on {a}|{n} on top of the {a}", "{n} that is on the {a}"),
     "with": ("{n} with the {a}|{n} with {A}|{n} with {a}", "{n} that has the {a}|{n} who has {A}"),
 }

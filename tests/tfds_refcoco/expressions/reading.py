@@ -41,7 +41,7 @@ RELATIONS = {
     "left": "to the left of the|left of the|left of|on the left of the",
     "right": "to the right of the|right of the|right of|on the right of the",
     "above": "above the|above|higher up than the",
-    "below": "below the|below|under the|lower down than the",
+    "below": "below the|below|lower down than the",
     "on": "on top of the|that is on the|on the|on",
     "near": "right by the|close to the|alongside the|next to the|next to|beside the|by the"
     "|near the",
