@@ -83,7 +83,7 @@ def join_found_processes() -> None:
     The environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID come before it.
 
     Raises:
-      ConfigError: there is nothing to be found.
+      ConfigError: there is nothing to be found, or a process has not come in time.
     """
     # JAX itself reads the address alone.
     numbers: dict[str, int | None] = {"JAX_NUM_PROCESSES": None, "JAX_PROCESS_ID": None}
@@ -96,11 +96,15 @@ def join_found_processes() -> None:
     if coordinator and processes is not None and process is not None:
         join_processes(coordinator, processes, process)
         return
+    if found := _find_processes(coordinator, processes, process):
+        coordinator, processes, process = found
+        meet(coordinator, processes, process, WAIT_S)
     try:
         with _at_most(WAIT_S):
             jax.distributed.initialize(
-                num_processes=processes,
-                process_id=process,
+                coordinator,
+                processes,
+                process,
                 initialization_timeout=int(2 * WAIT_S) + 1,
             )
     except ValueError as error:
@@ -108,6 +112,29 @@ def join_found_processes() -> None:
             f"--distributed=auto: {error} Neither a TPU VM nor SLURM, Open MPI or Kubernetes says "
             "who takes part: give --coordinator, --num_processes and --process_id"
         ) from error
+
+
+def _find_processes(
+    coordinator: str | None, processes: int | None, process: int | None
+) -> tuple[str, int, int] | None:
+    """Returns address, number and own number as JAX finds them where they are None; None if not.
+
+    JAX has no public function for it. If a version has another one, the processes do not meet
+    before JAX joins them, and nobody can say which one is missing.
+    """
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        found = ClusterEnv.auto_detect_unset_distributed_params(
+            coordinator, processes, process, None, None, int(WAIT_S)
+        )
+        coordinator, processes, process = found[:3]
+    except Exception as error:
+        logger.debug("JAX's detection of processes: %r", error)
+        return None
+    if coordinator is None or processes is None or process is None:
+        return None
+    return coordinator, processes, process
 
 
 @contextlib.contextmanager

@@ -61,7 +61,8 @@ def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> Non
                 missing = sorted(set(range(1, processes)) - present.keys())
                 outcome = (
                     f"{_names(missing)} of {processes} did not come within {wait_s:.0f} s: start "
-                    "them with the same --coordinator and --num_processes"
+                    "them with the same coordinator and number of processes; if they were started, "
+                    "their output says why they ended"
                 )
                 break
             stack.enter_context(connection)

@@ -1,5 +1,6 @@
 """Who is there when a run on several processes starts, and who is not."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -80,16 +81,28 @@ def test_a_port_that_is_taken(port):
     assert f"port {port} cannot be listened at (Address already in use" in said
 
 
+def by_hand(port):
+    return [f"--coordinator=localhost:{port}", "--num_processes=2", "--process_id=0"], {}
+
+
+def by_slurm(port):
+    found = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    found |= {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "JAX_COORDINATOR_PORT": str(port)}
+    return ["--distributed=auto"], found
+
+
 @pytest.mark.slow
-def test_the_command_ends_in_one_line(repo_root, port):
+@pytest.mark.parametrize("started", [by_hand, by_slurm])
+def test_the_command_ends_in_one_line(repo_root, port, started):
+    flags, environment = started(port)
     code = (
         "from lts_jax.distributed import processes; processes.WAIT_S = 1.0\n"
         "from lts_jax.cli.command import main; main()"
     )
-    flags = [f"--coordinator=localhost:{port}", "--num_processes=2", "--process_id=0"]
     done = subprocess.run(
         [sys.executable, "-c", code, "eval", "--workdir=x", *flags],
         cwd=repo_root,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
