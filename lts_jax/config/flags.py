@@ -193,11 +193,18 @@ def saved_config(saved: Any) -> ConfigDict:
 
 
 def _split_lists(config: ConfigDict) -> ConfigDict:
-    """Takes `--config.eval.splits=val,testA` for two splits; ml_collections makes it one text."""
+    """Takes `--config.eval.splits=val,testA` for two splits, and `--config.data.mix=` for none.
+
+    ml_collections makes one text of each.
+    """
     splits = config.get("eval", {}).get("splits", ())
     if all(isinstance(text, str) for text in splits):
         names = (name.strip() for text in splits for name in text.split(","))
         config.update({"eval": {"splits": tuple(name for name in names if name)}})
+    for section in config.values():
+        for name, value in section.items() if isinstance(section, ConfigDict) else ():
+            if isinstance(value, tuple | list) and list(value) == [""]:
+                section[name] = ()
     return config
 
 

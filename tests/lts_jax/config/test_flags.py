@@ -67,3 +67,12 @@ def test_a_threshold_is_a_number_or_val(tmp_path):
         with pytest.raises(ConfigError) as error:
             load_config("shapes", [f"--config.eval.threshold={wrong}"])
         assert said in str(error.value)
+
+
+def test_an_empty_value_of_a_list_is_an_empty_list():
+    overrides = ["--config.train.drop_epochs=", "--config.data.mix="]
+    config = load_config("shapes", overrides)
+    assert config.train.drop_epochs == () and config.data.mix == ()
+    assert override_config(config, overrides).train.drop_epochs == ()
+    with pytest.raises(ConfigError, match=r"eval.splits=\[\] must be one or more splits"):
+        load_config("shapes", ["--config.eval.splits="])
