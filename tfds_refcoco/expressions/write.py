@@ -20,13 +20,20 @@ from tfds_refcoco.expressions.views import sample_views, view_annotations, view_
 from tfds_refcoco.expressions.words import make_vocabulary
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import Instances, read_instances
-from tfds_refcoco.raw.custom_writer import COPIES, CustomWriter, choose_splits, digest
+from tfds_refcoco.raw.custom_writer import (
+    COPIES,
+    CustomWriter,
+    check_names,
+    choose_splits,
+    digest,
+)
 from tfds_refcoco.raw.files import RawFile, find_file
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.problems import Problems
 
 VAL = 0.1  # share of the images
 MOST_VIEWS = MOST_DRAWS = 100  # of an image
+_GROUPS = "groups (iscrowd) are not referred to; CVAT marks each of its masks so: set iscrowd to 0"
 
 
 @dataclass(frozen=True)
@@ -130,9 +137,10 @@ def generate_expressions(
         size = image["width"], image["height"]
         where = f"{coco}: image id {image_id}"
         path, *_ = writer.image_size(files[image["file_name"]], size, where)
-        whole = _Picture(
-            path, image_id, _pixels(path), _annotations(by_image[image_id], instances, size)
-        )
+        annotations = _annotations(by_image[image_id], instances, size)
+        if groups := sum(annotation.crowd for annotation in annotations):
+            writer.notes[_GROUPS] += groups
+        whole = _Picture(path, image_id, _pixels(path), annotations)
         counted = 0
         for picture in (whole, *_views(whole, seed, views if split == "train" else 0)):
             height, width = picture.pixels.shape[:2]
@@ -170,6 +178,7 @@ def _find_images(coco: Path, image_dir: Path, rows: Sequence[dict[str, Any]]) ->
             f"{len(missing)} images named in {coco} are missing in {image_dir}, the first is "
             f"{missing[0]}."
         )
+    check_names(found.items())
     return found
 
 

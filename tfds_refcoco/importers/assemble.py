@@ -12,7 +12,7 @@ from tfds_refcoco import masks
 from tfds_refcoco.console import progress_stream
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject
-from tfds_refcoco.raw.custom_writer import CustomWriter, choose_val
+from tfds_refcoco.raw.custom_writer import CustomWriter, check_names, choose_val
 from tfds_refcoco.raw.types import SPLITS
 
 _ALIASES = {
@@ -63,7 +63,7 @@ def assemble(
     """
     if not 0 <= val < 1:
         raise DataError(f"val: {val} is no share of the images from 0 to below 1.")
-    _check_names(images)
+    check_names((image.name, image.path) for image in images)
     notes += Counter()  # drops zeros
     writer = CustomWriter(out)
     writer.notes = notes
@@ -97,22 +97,6 @@ def assemble(
         sentences,
         [f"{number:,} {what}" for what, number in notes.items()],
     )
-
-
-def _check_names(images: Sequence[ImportedImage]) -> None:
-    """Raises DataError if images of two names were found in one file.
-
-    Folders before a name are dropped where there are none, so that `a/0.jpg` and `b/0.jpg` may both
-    become `0.jpg`.
-    """
-    names: dict[Path, str] = {}
-    for image in images:
-        known = names.setdefault(image.path.resolve(), image.name)
-        if known != image.name:
-            raise DataError(
-                f"{image.where}: {known!r} and {image.name!r} were both found as {image.path}, "
-                "and cannot both be that file; give --images the folder that these names start in."
-            )
 
 
 def _split(image: ImportedImage, splits: Mapping[str, str], held_out: frozenset[Path]) -> str:

@@ -159,6 +159,25 @@ def _pixels(picture: Image.Image) -> Any:
     return np.asarray(picture)
 
 
+def check_names(found: Iterable[tuple[str, Path]]) -> None:
+    """Raises DataError if images of two names were found in one file.
+
+    Folders before a name are dropped where there are none, so that `a/0.jpg` and `b/0.jpg` may both
+    become `0.jpg`.
+
+    Args:
+      found: the name that annotations give to an image, and its file, of each image.
+    """
+    names: dict[Path, str] = {}
+    for name, path in found:
+        known = names.setdefault(path.resolve(), name)
+        if known != name:
+            raise DataError(
+                f"{known!r} and {name!r} were both found as {path}, and cannot both be that file; "
+                "give --images the folder that these names start in."
+            )
+
+
 def choose_val(paths: Iterable[Path], seed: int, share: float) -> frozenset[Path]:
     """Returns the images of `val`, as `choose_splits` chooses them."""
     return frozenset(choose_splits(paths, seed, {"val": share}))

@@ -142,7 +142,8 @@ def test_crowds_and_tiny_ones_are_rivals_and_no_referents(coco, tmp_path):
             content["annotations"].append(row(10 * image + 5, image, 1, rle, 1))
             content["annotations"].append(row(10 * image + 6, image, 1, box(75, 3, 2, 2)))
 
-    content, _ = generate(coco(change), tmp_path)
+    content, made = generate(coco(change), tmp_path)
+    assert made.notes.startswith("11 groups (iscrowd) are not referred to")
     for image in content["images"]:
         assert not {item["id"] % 10 for item in image["objects"]} & {5, 6}
         cups = [item for item in image["objects"] if item["category"] == "cup"]
@@ -193,6 +194,19 @@ def test_what_a_noun_may_mean():
 def test_faults_are_named(coco, tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         generate(coco(change), tmp_path)
+
+
+def test_two_images_that_become_one_file(coco, tmp_path):
+    """Found without their folders."""
+
+    def change(content):
+        for image, folder in zip(content["images"][3:5], "ab", strict=True):
+            image["file_name"] = f"{folder}/3.jpg"
+
+    path = coco(change)
+    (tmp_path / "photos/deep/3.jpg").rename(tmp_path / "photos/3.jpg")
+    with pytest.raises(DataError, match="'a/3.jpg' and 'b/3.jpg' were both found as .*/3.jpg"):
+        generate(path, tmp_path)
 
 
 @pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD")])
