@@ -205,7 +205,7 @@ def test_two_images_that_become_one_file(coco, tmp_path):
 
     path = coco(change)
     (tmp_path / "photos/deep/3.jpg").rename(tmp_path / "photos/3.jpg")
-    with pytest.raises(DataError, match="'a/3.jpg' and 'b/3.jpg' were both found as .*/3.jpg"):
+    with pytest.raises(DataError, match=r"'a/3.jpg' and 'b/3.jpg' were both found as .*/3.jpg"):
         generate(path, tmp_path)
 
 
