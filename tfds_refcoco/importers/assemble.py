@@ -150,7 +150,8 @@ def _object(item: ImportedObject, alike: Counter[str], height: int, width: int) 
         if not masks.area(counts, height, width):
             raise DataError("the mask has no pixel inside the image.")
     except DataError as error:
-        raise DataError(f"{item.where}: {error}") from error
+        text = str(error)
+        raise DataError(text if item.where in text else f"{item.where}: {text}") from error
     mask = {"rle": {"size": [height, width], "counts": counts.decode("ascii")}}
     row: dict[str, Any] = {"mask": mask}
     if item.category:

@@ -133,11 +133,19 @@ def decode_png(text: str, where: str) -> NDArray[Any]:
 
 
 def paste(
-    mask: NDArray[np.bool], left: int, top: int, where: str
+    decode: Callable[[], NDArray[np.bool]], left: int, top: int, where: str
 ) -> Callable[[int, int], NDArray[np.bool]]:
-    """Returns what draws a mask of a part of the image; what is outside of it is cut off."""
+    """Returns what draws a mask of a part of the image; what is outside of it is cut off.
+
+    Args:
+      decode: makes the mask; called when it is drawn, as all of a set do not fit in memory.
+      left: column of the image at which the mask begins.
+      top: its row.
+      where: names the mask in messages.
+    """
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
+        mask = decode()
         part = mask[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
         if not part.size:
             raise DataError(f"{where}: a mask at {left}, {top} is outside of the image.")

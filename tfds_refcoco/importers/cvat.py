@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
@@ -154,9 +155,12 @@ def _part(shape: ElementTree.Element, where: str) -> Part:
             f"{where}: rle: the runs cover {sum(runs)} pixels, the {width}x{height} mask has "
             f"{width * height}."
         )
-    # Rows of the box, the first run outside.
-    values = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    return common.paste(values, round(number("left")), round(number("top")), where)
+
+    def decode() -> NDArray[np.bool]:
+        """Rows of the box, the first run outside."""
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+
+    return common.paste(decode, round(number("left")), round(number("top")), where)
 
 
 def _required(node: ElementTree.Element, name: str, where: str) -> str:

@@ -198,11 +198,18 @@ def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: st
             radii = pixels("radiusX", width), pixels("radiusY", height)
             return common.ellipse(x, y, *radii, turned)
     if geometry == "bitmask":
-        return common.paste(_decode_bitmask(value, size, f"{where}.value"), 0, 0, where)
+        return common.paste(lambda: _decode_bitmask(value, size, f"{where}.value"), 0, 0, where)
     if value.get("format") != "rle":
         raise DataError(f"{where}.value.format: {value.get('format')!r}, expected rle.")
-    mask = decode_brush(fields.numbers(value, "rle", f"{where}.value"), size, where)
-    return common.paste(mask, 0, 0, where)
+    rle = _read_bytes(value, f"{where}.value")
+    return common.paste(lambda: decode_brush(rle, size, where), 0, 0, where)
+
+
+def _read_bytes(value: dict[str, Any], where: str) -> bytes:
+    try:
+        return bytes(fields.numbers(value, "rle", where))
+    except ValueError as error:
+        raise DataError(f"{where}.rle: a number is no byte.") from error
 
 
 def _decode_bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> NDArray[np.bool]:
@@ -220,7 +227,7 @@ def _decode_bitmask(value: dict[str, Any], size: tuple[int, int], where: str) ->
     return inside
 
 
-def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[np.bool]:
+def decode_brush(data: bytes, size: tuple[int, int], where: str) -> NDArray[np.bool]:
     """Decodes a brush mask, bool [height, width]: what is not transparent.
 
     The bytes are a stream of bits, the first one of a byte its highest: the number of values (32
@@ -232,9 +239,6 @@ def decode_brush(rle: list[int], size: tuple[int, int], where: str) -> NDArray[n
       DataError: it is damaged, or for another size.
     """
     width, height = size
-    if any(not 0 <= byte < 256 for byte in rle):
-        raise DataError(f"{where}.value.rle: a number is no byte.")
-    data = bytes(rle)
     position = 0  # bits
 
     def read(count: int) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
@@ -108,16 +109,18 @@ def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None
             return common.circle(cx, cy, float(np.hypot(x - cx, y - cy)))
         case "mask":
             left, top = (round(value) for value in points[0])
-            return common.paste(_mask(shape, where), left, top, where)
+            text = fields.text(shape, "mask", where)
+            return common.paste(lambda: _mask(text, f"{where}.mask"), left, top, where)
         case _:
             why = "they have no area" if kind in _WITHOUT_AREA else "the type is not known"
             notes[f"shapes of the type {kind} were left out: {why}"] += 1
             return None
 
 
-def _mask(shape: dict[str, Any], where: str) -> "np.ndarray[Any, np.dtype[np.bool]]":
+def _mask(text: str, where: str) -> NDArray[np.bool]:
     """Decodes the mask of a box: a PNG in base64."""
-    values = common.decode_png(fields.text(shape, "mask", where), f"{where}.mask")
+    values = common.decode_png(text, where)
     if values.ndim != 2:
-        raise DataError(f"{where}.mask: expected a PNG with one channel.")
-    return values > 0
+        raise DataError(f"{where}: expected a PNG with one channel.")
+    inside: NDArray[np.bool] = values > 0
+    return inside

@@ -98,7 +98,7 @@ def test_label_studio(workshop, capsys):
 def test_brush_masks(seed):
     noise = np.random.default_rng(seed).random((H, W)) > 0.5
     mask = cv2.blur(noise.astype(np.float32), (5, 5)) > 0.5
-    np.testing.assert_array_equal(decode_brush(brush(mask), SIZE, "here"), mask)
+    np.testing.assert_array_equal(decode_brush(bytes(brush(mask)), SIZE, "here"), mask)
 
 
 def test_what_is_imported_builds(workshop):

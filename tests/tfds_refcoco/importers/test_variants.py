@@ -184,9 +184,10 @@ def test_bitmasks_and_notes_of_label_studio(workshop, capsys):
     check(workshop, {"the dog": ("train", "dog", 1, RING)})
     assert "1 texts of other text areas were not kept" in capsys.readouterr().out
     url["imageDataURL"] = f"data:image/png;base64,{png(RING, 'L')}"
-    task["annotations"][0]["result"] = [region(1, "bitmask", url)]
+    task["annotations"][0]["result"] = [region(1, "bitmask", url, meta={"text": ["dog"]})]
     (workshop.out / "custom.json").unlink()
-    message = fails(workshop, capsys, "label-studio", workshop.write("export.json", [task]))
+    file = workshop.write("export.json", [task])
+    message = fails(workshop, capsys, "label-studio", file, "--text", "meta")
     assert "a PNG of the shape (40, 60), expected transparency and 60x40 pixels" in message
 
 
