@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.lts_jax.helpers.recorded import as_flags
+from tests.lts_jax.helpers.tiny import leave_little
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ TEXT = "the “red” cup × 杯子"
 def test_a_bare_environment(
     trained_run, tiny_config_factory, shapes_dir, repo_root, tmp_path, command, environment
 ):
-    config = tiny_config_factory()
+    config = leave_little(tiny_config_factory())
     config.train.epochs = 0.1
     config.train.drop_epochs = ()
     config.eval.splits = ("val",)

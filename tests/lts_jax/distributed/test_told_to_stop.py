@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from tests.lts_jax.helpers.recorded import as_flags
+from tests.lts_jax.helpers.tiny import leave_little
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # two compilations by each
 
@@ -47,12 +48,9 @@ class Process:
 
 
 def test_both_save_and_end_and_one_resumes(repo_root, tiny_config_factory, tmp_path):
-    config = tiny_config_factory()
+    config = leave_little(tiny_config_factory())
     config.train.epochs = 2000.0
     config.eval.every_epochs = 2000.0
-    # Little to compile: it is not the network that is tested.
-    config.model.locate, config.model.segment, config.train.location_weight = "none", False, 0.0
-    config.data.image_size = 32
     flags = ["--config=configs/shapes.py", f"--workdir={tmp_path}/run", *as_flags(config)]
     with socket.socket() as free:
         free.bind(("localhost", 0))

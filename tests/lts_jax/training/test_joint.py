@@ -12,6 +12,7 @@ from benchmarks.kill_and_resume import Life, compare, log
 from lts_jax.reporting.page import make_report
 from tests.helpers import add_custom
 from tests.lts_jax.helpers.recorded import as_flags
+from tests.lts_jax.helpers.tiny import leave_little
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,7 @@ def joint_config(shapes_dir, tiny_config_factory, tmp_path_factory):
     """`shapes`, and a custom set that holds four of its pictures out and trains on others."""
     out = tmp_path_factory.mktemp("joint") / "data"
     add_custom(out, shapes_dir, {"train": range(8), "val": range(20, 24)}, sentences=3)
-    config = tiny_config_factory()
+    config = leave_little(tiny_config_factory())
     config.data.dir = str(out)
     config.data.dataset = "shapes+custom"
     config.data.threads = 1
