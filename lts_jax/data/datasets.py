@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def leaks(described: Mapping[str, Any]) -> str:
     """Lists the images that were trained on although a set holds them out; "" if none."""
     counts = {k: kept["leaked_images"] for k, kept in described.get("sets", {}).items()}
     return ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
+
+
+def describe_words(words: Sequence[str]) -> dict[str, Any]:
+    """Number and hash of the words of a vocabulary."""
+    return {"words": len(words), "sha256": hashlib.sha256("\n".join(words).encode()).hexdigest()}
 
 
 def describe_split(split: Split) -> dict[str, Any]:

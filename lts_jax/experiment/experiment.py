@@ -1,7 +1,6 @@
 """A run, resolved from its config in one place."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ from lts_jax.models import LTS
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained.bert import read_word_pieces
-from lts_jax.pretrained.vector_words import first_words
+from lts_jax.pretrained.vector_words import with_first_words
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.joint import JointDataset, open_datasets
@@ -108,11 +107,8 @@ class Experiment:
         if weights := self.config.model.text_weights:
             return one_after_another(lambda: read_word_pieces(weights))
         data, model = self.config.data, self.config.model
-        known = kind.build(self.train_split.index.text, data.min_count)
-        if not data.vector_words:
-            return known
-        others = first_words(Path(model.word_vectors), model.embed_dim, data.vector_words)
-        return kind([*known.words, *(word for word in others if word not in known)])
+        known = kind.build(self.train_split.index.text, data.min_count).words
+        return kind(with_first_words(known, model.word_vectors, model.embed_dim, data.vector_words))
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -135,11 +131,7 @@ class Experiment:
         )
 
     def train_batches(self, features: Features | None = None) -> grain.DatasetIterator:
-        """Returns this process's part of the endless training batches.
-
-        Args:
-          features: of records of the training split, instead of their images.
-        """
+        """Returns this process's part of the training batches; `features` replace their images."""
         batches = pipeline.train_batches(
             self.train_split,
             self.training_order,
@@ -284,8 +276,7 @@ class Experiment:
     @cached_property
     def score_step(self) -> scoring.ScoreStep:
         """Scores sentences about encoded images, on the devices of this process."""
-        used = self.thresholds.values[:1]
-        return scoring.compile_score_step(self.model, used, self.local_mesh)
+        return scoring.compile_score_step(self.model, self.thresholds.values[:1], self.local_mesh)
 
     @cached_property
     def picture_step(self) -> scoring.ScoreStep:
@@ -300,12 +291,10 @@ class Experiment:
           split: that it trains on, or that is evaluated.
           weights: where the first weights came from, see `lts_jax.training.initialization`.
         """
-        words = self.vocabulary.words
-        digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
         return {
             "config": plain_config(self.config),
             "data": datasets.describe_split(split),
-            "vocabulary": {"words": len(words), "sha256": digest},
+            "vocabulary": datasets.describe_words(self.vocabulary.words),
             "weights": weights or {},
             **provenance.describe(),
         }

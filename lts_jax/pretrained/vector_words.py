@@ -1,7 +1,7 @@
 """The words of a file of word vectors, in its order; published files begin with frequent ones."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +39,12 @@ def first_words(path: Path, size: int, most: int) -> list[str]:
     except (ValueError, LookupError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path}: its words cannot be read ({error}): get it again") from error
     return list(found)
+
+
+def with_first_words(known: Sequence[str], path: str, size: int, most: int) -> list[str]:
+    """Returns words and after them others, the first ones of a file; see `first_words`."""
+    others = first_words(Path(path), size, most) if most else []
+    return list(dict.fromkeys([*known, *others]))
 
 
 def _words(path: Path, size: int) -> Iterator[str]:
