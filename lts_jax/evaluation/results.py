@@ -120,6 +120,7 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
     }
     if found.other is not None:
         analysis["other"] = _analyse(split, found.other)
+    masks_used, masks_other = _masks(split, found), found.other and _masks(split, found.other)
     predictions = [
         {
             "sent_id": int(index.sent_id[row]),
@@ -129,8 +130,8 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
             "kind": index.kind[row],
             "area": int(found.area[row]),
             **_pointing(found, row),
-            **_mask(split, found, row),
-            **({} if found.other is None else {"other": _mask(split, found.other, row)}),
+            **masks_used[row],
+            **({"other": masks_other[row]} if masks_other else {}),
         }
         for row in range(len(index.sent_id))
     ]
@@ -161,21 +162,23 @@ def _analyse(split: Split, found: Found) -> dict[str, Any]:
     }
 
 
-def _mask(split: Split, found: Found, row: int) -> dict[str, Any]:
-    """The mask of a sentence, and what it scores."""
+def _masks(split: Split, found: Found) -> list[dict[str, Any]]:
+    """The mask of each sentence, and what it scores."""
     index = split.index
-    intersection, union, area = (x[row] for x in (found.intersection, found.union, found.area))
-    scored: dict[str, Any] = {
-        "iou": float(metrics.iou(intersection, union)),
-        "intersection": int(intersection),
-        "union": int(union),
-        "failure": str(failures.kinds(intersection, union, area)),
+    columns: dict[str, list[Any]] = {
+        "iou": metrics.iou(found.intersection, found.union).tolist(),
+        "intersection": found.intersection.tolist(),
+        "union": found.union.tolist(),
+        "failure": failures.kinds(found.intersection, found.union, found.area).tolist(),
     }
     if found.boxes is not None:  # None where there is no target
-        box_iou = metrics.box_iou(found.boxes[row : row + 1], found.area[row : row + 1])[0]
-        scored["box_iou"] = float(box_iou) if found.area[row] else None
-    size = [int(index.height[row]), int(index.width[row])]
-    return scored | {"segmentation": {"size": size, "counts": found.counts[row]}}
+        of_boxes = metrics.box_iou(found.boxes, found.area)
+        columns["box_iou"] = [None if np.isnan(x) else x for x in of_boxes.tolist()]
+    columns["segmentation"] = [
+        {"size": [int(h), int(w)], "counts": counts}
+        for h, w, counts in zip(index.height, index.width, found.counts, strict=True)
+    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _pointing(found: Found, row: int) -> dict[str, Any]:

@@ -43,13 +43,13 @@ class Sentence:
     def prediction(self, role: str | None = None) -> np.ndarray:
         """Bool `[h, w]`, at the threshold that was used or at that of a role."""
         part = self.entry if role is None else self.at(role)
+        where = f"{self._evaluated.folder / 'predictions.json'}[{self.row}]"
         try:
             mask = results.decode(part["segmentation"])
         except DataError as error:
-            where = f"{self._evaluated.folder / 'predictions.json'}[{self.row}]"
             raise ConfigError(f"{where}: segmentation: {error} {schema.AGAIN}") from error
         if mask.shape != (self.height, self.width):
-            raise ConfigError(f"{where}: masks of different sizes; {schema.AGAIN}")
+            raise ConfigError(f"{where}: other.segmentation: of another size; {schema.AGAIN}")
         return mask
 
     def truth(self) -> np.ndarray:

@@ -44,13 +44,13 @@ class Experiment:
       config: of the run.
       mesh: the devices of the training state, or of a restored network.
       words: of the vocabulary, in order; None takes those of the training split.
-      best_threshold: of a restored checkpoint, on `eval.best_split`; None if unknown.
+      best_threshold: of a restored checkpoint, on its `eval.best_split`; None if unknown.
     """
 
     config: ConfigDict
     mesh: Mesh
     words: Sequence[str] | None = None
-    best_threshold: float | None = None
+    best_threshold: thresholds.Threshold | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict, words: Sequence[str] | None = None) -> "Experiment":
@@ -270,8 +270,7 @@ class Experiment:
     @property
     def thresholds(self) -> thresholds.Thresholds:
         """The thresholds of masks."""
-        settings = self.config.eval
-        return thresholds.resolve(settings.threshold, self.best_threshold, settings.best_split)
+        return thresholds.resolve(self.config.eval.threshold, self.best_threshold)
 
     @cached_property
     def score_step(self) -> scoring.ScoreStep:

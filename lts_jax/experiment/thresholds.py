@@ -72,21 +72,19 @@ def fixed(setting: float | str) -> float:
     return float(FIELDS["eval.threshold"].default if isinstance(setting, str) else setting)
 
 
-def resolve(setting: float | str, best: float | None, chosen_on: str) -> Thresholds:
+def resolve(setting: float | str, best: Threshold | None) -> Thresholds:
     """Returns the thresholds to evaluate and predict with.
 
     Args:
       setting: `eval.threshold`, a number or "val".
       best: the best threshold of a checkpoint; None if unknown, as before there is a checkpoint.
-      chosen_on: `eval.best_split`.
     """
     number = Threshold(fixed(setting))
     if best is None:
         return Thresholds(number)
-    chosen = Threshold(best, chosen_on)
-    if chosen.value == number.value:
-        return Thresholds(chosen)
-    return Thresholds(chosen, number) if isinstance(setting, str) else Thresholds(number, chosen)
+    if best.value == number.value:
+        return Thresholds(best)
+    return Thresholds(best, number) if isinstance(setting, str) else Thresholds(number, best)
 
 
 def describe(threshold: Threshold) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     if backbone.family == "darknet53":
         slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
         conventions = {"negative_slope": slope, "epsilon": epsilon}
-    vocabulary = trained.experiment.vocabulary
+    vocabulary, best = trained.experiment.vocabulary, trained.experiment.best_threshold
     return {
         "image": "RGB, uint8; scaling to [0, 1], mean and std are part of the network",
         "mean": mean,
@@ -215,7 +215,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "unknown_id": vocabulary.unknown,
         "first_word_id": vocabulary.first_id,
         "threshold": trained.experiment.thresholds.used.value,
-        "best_threshold": trained.experiment.best_threshold,  # on val; null if unknown
+        "best_threshold": best.value if best else None,  # on val
         "trained": _origin(trained),
     }
 

@@ -27,7 +27,7 @@ def test_the_best_of_one_split_and_of_several():
     ],
 )
 def test_what_is_used_and_what_is_reported_beside_it(setting, best, used, other):
-    found = thresholds.resolve(setting, best, "dev")
+    found = thresholds.resolve(setting, best and Threshold(best, "dev"))
     assert found == Thresholds(Threshold(*used), other and Threshold(*other))
     assert found.values == tuple(x[0] for x in (used, other) if x)
 

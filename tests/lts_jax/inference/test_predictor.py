@@ -62,6 +62,7 @@ def test_the_threshold_that_is_best_on_val(predictor, trained_run, tmp_path):
     assert predictor.threshold == 0.25
     config = saved_config(plain_config(predictor.config))
     config.eval.threshold = "val"
+    config.eval.best_split = "testA"  # of this command; it was chosen on val
     best = lts_jax.Predictor(trained_run, config=config)
     assert best.threshold == 0.4
     (found,), (other,) = best(PIXELS, "red star"), predictor(PIXELS, "red star")

@@ -130,6 +130,17 @@ def test_missing_evaluations(tmp_path, trained_run):
         make_report(run, "lts", 10)
 
 
+def test_a_second_mask_of_another_size(trained_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
+    file = run / "eval" / "val" / "predictions.json"
+    entries = json.loads(file.read_text())
+    entries[1]["other"]["segmentation"] = {"size": [2, 2], "counts": "4"}
+    file.write_text(json.dumps(entries))
+    with pytest.raises(ConfigError, match=r"json\[1\]: other\.segmentation: of another size"):
+        make_report(run, "lts", 10_000)
+
+
 def test_files_of_two_evaluations(trained_run, tmp_path):
     """One of them at two thresholds, the other one not."""
     run = tmp_path / "run"
