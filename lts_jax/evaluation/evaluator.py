@@ -81,8 +81,9 @@ class Evaluator:
         )
 
     def scores(self, state: TrainState) -> dict[str, Any]:
-        """Computes the metrics, and the numbers of `sentences` and `images`."""
-        return results.summarize(self.split, self.find(state, pictures=False))
+        """Computes the metrics, the numbers of `sentences` and `images`, and `threshold_curve`."""
+        found = self.find(state, pictures=False)
+        return results.summarize(self.split, found) | {"threshold_curve": found.curve}
 
     def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
         """Computes the metrics; writes the files of `lts_jax.evaluation.results` and gallery.png.

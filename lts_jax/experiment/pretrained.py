@@ -16,6 +16,7 @@ from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.experiment.restore import Trained, restore
+from lts_jax.experiment.thresholds import stored
 from lts_jax.io.json_files import list_of, read_json, text
 from lts_jax.pretrained.hub import find_file
 from lts_jax.state.train_state import TrainState
@@ -102,7 +103,9 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
     words = read_json(folder / catalogue.VOCABULARY, list_of(text), catalogue.FIX)
     if len(set(words)) < len(words):
         raise ConfigError(f"{folder / catalogue.VOCABULARY}: a word is listed twice")
-    experiment = Experiment(config, mesh, words)
+    value, chosen_on = described.get("best_threshold"), described["config"]["eval"]["best_split"]
+    best = stored(config.eval.threshold, value, chosen_on, folder / catalogue.CONFIG)
+    experiment = Experiment(config, mesh, words, best)
     arrays = _read_arrays(folder / catalogue.WEIGHTS, described["sha256"])
     state = _fill(experiment.abstract_network, arrays, folder / catalogue.WEIGHTS)
     return Trained(

@@ -17,7 +17,7 @@ from lts_jax.config.validation import check_config
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.thresholds import Threshold
+from lts_jax.experiment.thresholds import stored
 from lts_jax.state.checkpoint_reader import CheckpointReader
 from lts_jax.state.fallback import read_chosen
 from lts_jax.state.train_state import TrainState, variables_of
@@ -79,16 +79,9 @@ def restore(
             used = _check_saved(saved["config"], folder) if config is None else config
             check_same_model(saved["config"], used, workdir)
             # Where it was chosen: the config of this command may name another split.
-            value, chosen_on = (
-                checkpoints.best_threshold(step),
-                saved["config"]["eval"]["best_split"],
-            )
-            if value is None and isinstance(used.eval.threshold, str):
-                raise ConfigError(
-                    f"eval.threshold={used.eval.threshold}: {folder} was not evaluated on "
-                    f"{chosen_on}, so that its best threshold is unknown: give a number"
-                )
-            best = None if value is None else Threshold(value, chosen_on)
+            chosen_on = saved["config"]["eval"]["best_split"]
+            value = checkpoints.best_threshold(step)
+            best = stored(used.eval.threshold, value, chosen_on, folder)
             experiment = Experiment(used, mesh, saved["vocabulary"], best)
             state = checkpoints.restore_network(step, experiment.abstract_network)
             return Trained(

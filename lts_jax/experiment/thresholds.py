@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lts_jax.configs.default import FIELDS
+from lts_jax.errors import ConfigError
 
 
 class Threshold(NamedTuple):
@@ -85,6 +86,30 @@ def resolve(setting: float | str, best: Threshold | None) -> Thresholds:
     if best.value == number.value:
         return Thresholds(best)
     return Thresholds(best, number) if isinstance(setting, str) else Thresholds(number, best)
+
+
+def stored(
+    setting: float | str, value: float | None, chosen_on: str, where: object
+) -> Threshold | None:
+    """Returns the best threshold that is stored with a network; None if there is none.
+
+    Args:
+      setting: `eval.threshold`.
+      value: what is stored.
+      chosen_on: `eval.best_split` of the training.
+      where: it is stored, for the error.
+
+    Raises:
+      ConfigError: the setting asks for it, and there is none.
+    """
+    if value is not None:
+        return Threshold(value, chosen_on)
+    if isinstance(setting, str):
+        raise ConfigError(
+            f"eval.threshold={setting}: {where} holds no threshold that is best on {chosen_on}: "
+            "give a number"
+        )
+    return None
 
 
 def describe(threshold: Threshold) -> dict[str, Any]:

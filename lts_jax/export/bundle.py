@@ -159,6 +159,7 @@ def _write_weights(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "about": "",
         "scores": dict(scores),
+        "best_threshold": _best_threshold(trained),
     }
     write_json(folder / catalogue.CONFIG, described)
     return described
@@ -193,7 +194,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     if backbone.family == "darknet53":
         slope, epsilon, mean, std = trained.experiment.model.backbone_conventions
         conventions = {"negative_slope": slope, "epsilon": epsilon}
-    vocabulary, best = trained.experiment.vocabulary, trained.experiment.best_threshold
+    vocabulary = trained.experiment.vocabulary
     return {
         "image": "RGB, uint8; scaling to [0, 1], mean and std are part of the network",
         "mean": mean,
@@ -215,9 +216,15 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "unknown_id": vocabulary.unknown,
         "first_word_id": vocabulary.first_id,
         "threshold": trained.experiment.thresholds.used.value,
-        "best_threshold": best.value if best else None,  # on val
+        "best_threshold": _best_threshold(trained),
         "trained": _origin(trained),
     }
+
+
+def _best_threshold(trained: Trained) -> float | None:
+    """The threshold that is best on val; None if unknown."""
+    best = trained.experiment.best_threshold
+    return None if best is None else best.value
 
 
 def _origin(trained: Trained) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lts_jax.experiment.restore import Trained
+from lts_jax.experiment.thresholds import Threshold
 
 _METRICS = {"oiou": "oIoU", "miou": "mIoU", "prec@0.5": "prec@0.5", "pointing": "pointing"}
 
@@ -85,8 +86,11 @@ def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
         return "Not evaluated."
     lines = [f"| split | {' | '.join(_METRICS.values())} |", "|---" * (1 + len(_METRICS)) + "|"]
     for split, of_split in scores.items():
-        cells = [
-            "" if of_split.get(name) is None else f"{100 * of_split[name]:.1f}" for name in _METRICS
-        ]
-        lines.append(f"| {split} | {' | '.join(cells)} |")
+        for part in (of_split, *([of_split["other"]] if "other" in of_split else [])):
+            cells = [
+                "" if part.get(name) is None else f"{100 * part[name]:.1f}" for name in _METRICS
+            ]
+            known = "threshold" in part
+            at = f" at {Threshold(part['threshold'], part['chosen_on'])}" if known else ""
+            lines.append(f"| {split}{at} | {' | '.join(cells)} |")
     return "\n".join(lines)

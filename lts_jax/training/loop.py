@@ -17,7 +17,6 @@ from lts_jax.distributed.processes import check_same_on_all
 from lts_jax.errors import Stopped
 from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
-from lts_jax.evaluation.results import summarize
 from lts_jax.evaluation.run import Results, evaluate, only_run_of_all_in
 from lts_jax.experiment import thresholds
 from lts_jax.experiment.arithmetic import warn_if_changed
@@ -154,9 +153,8 @@ class Validation:
         experiment = self.experiment
         with self.progress.paused():
             network = local_copy(state.network(), experiment.mesh, experiment.local_mesh)
-            found = {name: x.find(network, pictures=False) for name, x in self.evaluators.items()}
-            of_splits = {k: summarize(x.split, found[k]) for k, x in self.evaluators.items()}
-            best = thresholds.choose([x.curve for x in found.values() if x.curve is not None])
+            of_splits = {name: x.scores(network) for name, x in self.evaluators.items()}
+            best = thresholds.choose([metrics["threshold_curve"] for metrics in of_splits.values()])
             scalars: dict[str, float] = {}
             for name, metrics in of_splits.items():
                 names = (*METRIC_NAMES, *GENERALIZED)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lts_jax.io.json_files import mapping, natural, read_json, record, text
+from lts_jax.io.json_files import mapping, natural, optional, read_json, record, share, text
 
 _FOLDER = Path(__file__).parent
 CARD = "README.md"
@@ -22,10 +22,12 @@ DESCRIPTION = record(
         "sha256": text,
         "about": text,
         "scores": mapping,
-    }
+    },
+    {"best_threshold": optional(share)},
 )
 """Shape of config.json: the run's config, its best step, what it was trained on, where its first
-weights came from, the hash of model.safetensors, a line about it, and metrics by split."""
+weights came from, the hash of model.safetensors, a line about it, metrics by split, and the
+threshold that is best on the config's `eval.best_split`."""
 FIX = "get the folder again, or write it again with `lts export`"
 
 

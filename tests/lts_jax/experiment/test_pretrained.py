@@ -50,7 +50,7 @@ def test_the_hubs_folder_is_the_network_in_16_bits(trained_run, hub_folder):
     assert "/" not in described["config"]["data"]["dir"]  # nobody else's business
     card = (hub_folder / "README.md").read_text()
     assert described["sha256"] in card and card.startswith("---\nlibrary_name: lts_jax\n")
-    assert "| val |" in card
+    assert "| val at 0.25 |" in card and "| val at 0.4, best on val |" in card
 
 
 def test_every_kind_of_folder_predicts_the_same(trained_run, hub_folder, tmp_path):
@@ -62,6 +62,17 @@ def test_every_kind_of_folder_predicts_the_same(trained_run, hub_folder, tmp_pat
         np.testing.assert_allclose(found, expected, atol=5e-3 * tolerance)
     loose = load_pretrained(hub_folder, one_device(), ["--config.eval.threshold=0.75"])
     assert loose.experiment.config.eval.threshold == 0.75
+    best = load_pretrained(hub_folder, one_device(), ["--config.eval.threshold=val"])
+    assert [str(x) for x in best.experiment.thresholds] == ["0.4, best on val", "0.25"]
+
+
+def test_a_folder_without_the_best_threshold(copied):
+    file = copied / "config.json"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps(described | {"best_threshold": None}))
+    assert load_pretrained(copied, one_device()).experiment.best_threshold is None
+    with pytest.raises(ConfigError, match=r"config\.json holds no threshold that is best on val"):
+        load_pretrained(copied, one_device(), ["--config.eval.threshold=val"])
 
 
 def test_the_hub_gives_all_files_of_one_commit(hub_folder, tmp_path, monkeypatch):

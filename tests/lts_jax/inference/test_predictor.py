@@ -71,7 +71,7 @@ def test_the_threshold_that_is_best_on_val(predictor, trained_run, tmp_path):
     shutil.copytree(trained_run / "checkpoints", tmp_path / "checkpoints")
     metrics = next((tmp_path / "checkpoints").glob("*/metrics/metrics"))
     metrics.write_text('{"oiou": 0.5}')
-    with pytest.raises(ConfigError, match=r"eval\.threshold=val: .* was not evaluated on val"):
+    with pytest.raises(ConfigError, match=r"=val: .* holds no threshold that is best on val"):
         lts_jax.Predictor(tmp_path, config=config)
     assert lts_jax.Predictor(tmp_path).threshold == 0.25
 
