@@ -75,8 +75,8 @@ def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
 
 def flops_of(predictor: Predictor) -> dict[str, float]:
     """Returns XLA's count for the two compiled functions."""
-    compiled: dict[str, Any] = {"image": predictor._encode, "text": predictor._locate}
-    return {name: function.cost_analysis()["flops"] for name, function in compiled.items()}
+    compiled = predictor.programs.compiled
+    return {name: program.cost_analysis()["flops"] for name, program in compiled.items()}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from lts_jax.data.image_files import read_photo
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.inference import batch
-from lts_jax.inference.predictor import parse
+from lts_jax.inference.prediction import parse
 from lts_jax.io import drawing
 from lts_jax.state.checkpoints import Checkpoints
 from tests.lts_jax.helpers.drawn import draw_state
@@ -42,8 +42,9 @@ def predictor(trained_run):
 
 def test_several_texts_share_one_encoding(predictor, monkeypatch):
     encoded = []
-    original = predictor._encode
-    monkeypatch.setattr(predictor, "_encode", lambda *x: encoded.append(1) or original(*x))
+    original = predictor.programs.encode
+    counting = predictor.programs._replace(encode=lambda x: encoded.append(1) or original(x))
+    monkeypatch.setattr(predictor, "programs", counting)
     texts = ["red square", "the second star from the left", "zebra crossing"]
     found = predictor(PIXELS, texts)
     assert len(encoded) == 1 and [p.text for p in found] == texts

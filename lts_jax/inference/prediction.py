@@ -1,0 +1,154 @@
+"""What is predicted, and what for: a picture, sentences, masks at the picture's own size."""
+
+import dataclasses
+import functools
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from lts_jax.data import image_ops
+from lts_jax.data.examples import Preprocessing
+from lts_jax.data.image_files import read_photo
+from lts_jax.errors import NonFiniteOutputError
+from lts_jax.io import drawing
+from tfds_refcoco import DataError, masks
+from tfds_refcoco.records.text import tokenize
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What was found for a sentence, at the picture's size as a viewer shows it.
+
+    In a notebook it shows itself: the mask outlined on the picture.
+
+    Attributes:
+      image: uint8 `[h, w, 3]`, the picture.
+      text: the sentence.
+      mask: bool `[h, w]`.
+      probability: float32 `[h, w]`; the mask is where it exceeds the threshold.
+      heatmap: float32 `[h, w]`, probabilities of the last round of the locator; None without one.
+      unknown_words: those that training never saw.
+      unread_words: the words after those that the network reads at most.
+    """
+
+    image: np.ndarray
+    text: str
+    mask: np.ndarray
+    probability: np.ndarray
+    heatmap: np.ndarray | None
+    unknown_words: list[str]
+    unread_words: list[str]
+
+    @functools.cached_property
+    def rle(self) -> dict[str, Any]:
+        """The mask as COCO's compressed RLE."""
+        return {"size": list(self.mask.shape), "counts": masks.encode(self.mask).decode("ascii")}
+
+    @property
+    def box(self) -> list[int] | None:
+        """Left, top, width and height of the mask in pixels, None where it is empty."""
+        box = coco_mask.toBbox(self.rle | {"counts": self.rle["counts"].encode()})
+        return [int(x) for x in box] if self.mask.any() else None
+
+    def overlay(self) -> Image.Image:
+        """Draws the mask: outlined on the picture, which is faded around it."""
+        return Image.fromarray(drawing.overlay_mask(self.image, self.mask, drawing.PREDICTION))
+
+    def _repr_png_(self) -> bytes:
+        """What Jupyter shows."""
+        out = io.BytesIO()
+        self.overlay().save(out, "png")
+        return out.getvalue()
+
+
+class Phrase(NamedTuple):
+    """What to find: a sentence with its words."""
+
+    text: str
+    words: list[str]
+
+
+class Photo(NamedTuple):
+    """A picture that was read and fitted into the network's input."""
+
+    image: np.ndarray  # uint8 [h, w, 3]
+    placement: image_ops.Placement
+    fitted: np.ndarray  # uint8 [S, S, 3]
+
+
+class Located(NamedTuple):
+    """What the network says of a sentence: probabilities over its square input."""
+
+    mask: np.ndarray  # float32 [G, G]
+    heatmap: np.ndarray | None  # float32 [G', G']; None without a locator
+    finite: bool
+
+
+def parse(text: str, where: str = "") -> Phrase:
+    """Tokenizes a sentence.
+
+    Args:
+      text: the sentence.
+      where: it is written, for the error.
+
+    Raises:
+      DataError: it has no words.
+    """
+    words = tokenize(text)
+    if not words:
+        raise DataError(f"{where and where + ': '}text {text!r}: no words; say what to find.")
+    return Phrase(text, words)
+
+
+def read(picture: Picture, preprocessing: Preprocessing) -> Photo:
+    """Reads a picture; see `lts_jax.data.image_files.read_photo` for what it may be.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    pixels = read_photo(picture)
+    h, w = pixels.shape[:2]
+    size = preprocessing.image_size
+    placement = image_ops.place(h, w, size, preprocessing.resize)
+    return Photo(pixels, placement, image_ops.fit_image(pixels, placement, size))
+
+
+def at_original_size(
+    located: Located, photo: Photo, phrase: Phrase, preprocessing: Preprocessing, threshold: float
+) -> Prediction:
+    """Maps what was located to the picture; pixels above the threshold are in the mask.
+
+    By the host: a picture of another size compiles nothing, and is not padded.
+
+    Raises:
+      NonFiniteOutputError: the network's outputs are not finite.
+    """
+    text, words = phrase
+    if not located.finite:
+        raise NonFiniteOutputError(
+            f"text {text!r}: the network's outputs are not finite: the training has diverged, "
+            "or the weights are damaged; take another --checkpoint"
+        )
+
+    def mapped(grid: np.ndarray) -> np.ndarray:
+        h, w = photo.image.shape[:2]
+        return image_ops.map_to_image(grid, photo.placement, preprocessing.image_size, h, w)
+
+    known = preprocessing.vocabulary
+    read_words = known.count_read(words, preprocessing.max_words)
+    probability = mapped(located.mask)
+    return Prediction(
+        image=photo.image,
+        text=text,
+        mask=probability > threshold,
+        probability=probability,
+        heatmap=None if located.heatmap is None else mapped(located.heatmap),
+        unknown_words=[word for word in words[:read_words] if word not in known],
+        unread_words=words[read_words:],
+    )

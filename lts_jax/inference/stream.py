@@ -1,0 +1,161 @@
+"""Predictions for a stream of pictures and sentences, in batches of fixed shapes."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lts_jax.data.examples import Batch, Preprocessing
+from lts_jax.inference.prediction import (
+    Located,
+    Photo,
+    Phrase,
+    Picture,
+    Prediction,
+    at_original_size,
+    parse,
+    read,
+)
+from lts_jax.inference.programs import Outputs, Programs
+from tfds_refcoco import DataError
+
+Pair = tuple[Picture, str | Sequence[str | Phrase]]
+
+
+class _Job(NamedTuple):
+    """A picture that was read, and what to find in it."""
+
+    photo: Photo
+    phrases: list[Phrase]
+
+
+class _Running(NamedTuple):
+    """Pictures whose predictions the devices compute.
+
+    Attributes:
+      jobs: in order, or why there is none.
+      outputs: of the batches of sentences.
+      rows: for each job, batch and row of each of its sentences.
+    """
+
+    jobs: deque[_Job | DataError]
+    outputs: list[Outputs]
+    rows: list[list[tuple[int, int]]]
+
+
+def predict_stream(
+    programs: Programs,
+    preprocessing: Preprocessing,
+    threshold: float,
+    pairs: Iterable[Pair],
+    threads: int,
+) -> Iterator[list[Prediction] | DataError]:
+    """Yields for each pair the predictions, or the error of a picture or sentence, in order.
+
+    While the devices compute one group of pictures, threads read the next, and the one before is
+    mapped to its own size: pictures of three groups are in memory.
+
+    Args:
+      programs: whose numbers of images and sentences make a group and its batches.
+      preprocessing: of pictures and sentences.
+      threshold: of the masks.
+      pairs: a picture, and a sentence or several.
+      threads: that read and decode.
+
+    Raises:
+      NonFiniteOutputError: the network's outputs are not finite.
+    """
+    before: _Running | None = None
+    size = programs.devices * programs.images
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = _read_ahead(pool, pairs, preprocessing, size)
+        try:
+            while group := list(itertools.islice(jobs, size)):
+                running = _start(programs, preprocessing, group)
+                if before is not None:
+                    yield from _finish(before, preprocessing, threshold)
+                before = running
+            if before is not None:
+                yield from _finish(before, preprocessing, threshold)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, pairs: Iterable[Pair], preprocessing: Preprocessing, ahead: int
+) -> Iterator[_Job | DataError]:
+    """Yields the pairs in order, while threads read the next ones."""
+
+    def load(pair: Pair) -> _Job | DataError:
+        picture, texts = pair
+        try:
+            several = [texts] if isinstance(texts, str) else texts
+            phrases = [parse(text) if isinstance(text, str) else text for text in several]
+            return _Job(read(picture, preprocessing), phrases)
+        except DataError as error:
+            return error
+
+    reading: deque[Future[_Job | DataError]] = deque()
+    source = iter(pairs)
+    reading.extend(pool.submit(load, pair) for pair in itertools.islice(source, ahead))
+    while reading:
+        job = reading.popleft().result()
+        reading.extend(pool.submit(load, pair) for pair in itertools.islice(source, 1))
+        yield job
+
+
+def _start(
+    programs: Programs, preprocessing: Preprocessing, group: Sequence[_Job | DataError]
+) -> _Running:
+    """Dispatches a group; JAX computes while the host goes on."""
+    size, k = preprocessing.image_size, programs.images
+    images = np.zeros((programs.devices * k, size, size, 3), np.uint8)
+    empty = preprocessing.sentence([]) | {"image": np.int32(0)}
+    of_device: list[list[Batch]] = [[] for _ in range(programs.devices)]
+    rows: list[list[tuple[int, int]]] = []
+    for number, job in enumerate(group):
+        rows.append([])
+        if isinstance(job, DataError):
+            continue
+        images[number] = job.photo.fitted
+        device, image = divmod(number, k)
+        for phrase in job.phrases:
+            batch, row = divmod(len(of_device[device]), programs.sentences)
+            rows[-1].append((batch, device * programs.sentences + row))
+            of_device[device].append(
+                preprocessing.sentence(phrase.words) | {"image": np.int32(image)}
+            )
+    n = -(-max(map(len, of_device)) // programs.sentences)
+    for sentences in of_device:
+        sentences += [empty] * (n * programs.sentences - len(sentences))
+    outputs = []
+    if n:
+        features = programs.encode(images)
+        for start in range(0, n * programs.sentences, programs.sentences):
+            parts = [s for d in of_device for s in d[start : start + programs.sentences]]
+            batch = {name: np.stack([part[name] for part in parts]) for name in empty}
+            outputs.append(programs.locate(features, batch))
+    return _Running(deque(group), outputs, rows)
+
+
+def _finish(
+    running: _Running, preprocessing: Preprocessing, threshold: float
+) -> Iterator[list[Prediction] | DataError]:
+    outputs = jax.device_get(running.outputs)
+    for rows in running.rows:
+        job = running.jobs.popleft()  # its pixels are the caller's now
+        if isinstance(job, DataError):
+            yield job
+            continue
+        found = []
+        for phrase, (batch, row) in zip(job.phrases, rows, strict=True):
+            mask, heatmap, finite = outputs[batch]
+            located = Located(
+                mask[row], None if heatmap is None else heatmap[row], bool(finite[row])
+            )
+            found.append(at_original_size(located, job.photo, phrase, preprocessing, threshold))
+        yield found

@@ -1,0 +1,125 @@
+"""Many pictures by one call."""
+
+import itertools
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+import lts_jax
+from lts_jax.errors import NonFiniteOutputError
+from tfds_refcoco import DataError
+
+TEXTS = ("red square", "the second star from the left", "zebra crossing", "cross " * 99)
+
+
+@pytest.fixture(scope="module")
+def predictor(trained_run):
+    return lts_jax.Predictor(trained_run)
+
+
+def pictures(n):
+    rng = np.random.default_rng(0)
+    shapes = itertools.cycle([(30, 50), (64, 64), (7, 90)])
+    return [rng.integers(0, 256, (*next(shapes), 3), np.uint8) for _ in range(n)]
+
+
+def pairs_of_all_kinds():
+    """Pictures with no, one or many sentences, and bad ones, more than one group of them."""
+    numbers = [1, 0, 3, 4, 1, 2, 11, 1, 2]
+    texts = itertools.cycle(TEXTS)
+    pairs = [
+        (x, list(itertools.islice(texts, n)))
+        for x, n in zip(pictures(len(numbers)), numbers, strict=True)
+    ]
+    pairs.insert(2, (b"no picture", ["star"]))
+    pairs.insert(5, (pictures(1)[0], ["star", "?!"]))
+    pairs.append(("absent.jpg", ["star"]))
+    return pairs
+
+
+def equal_those_of_one_by_one(predictor, pairs, batch_size):
+    found = list(predictor.map(iter(pairs), batch_size=batch_size))
+    assert len(found) == len(pairs)
+    for (picture, texts), predictions in zip(pairs, found, strict=True):
+        try:
+            alone = predictor(picture, texts)
+        except DataError as error:
+            assert isinstance(predictions, DataError) and str(predictions) == str(error)
+            continue
+        assert [p.text for p in predictions] == texts
+        for one, other in zip(predictions, alone, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+            np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+            np.testing.assert_allclose(one.heatmap, other.heatmap, atol=1e-5)
+            near = np.abs(other.probability - predictor.threshold) <= 1e-5
+            assert (one.mask == other.mask)[~near].all()
+            assert one.unknown_words == other.unknown_words
+            assert one.unread_words == other.unread_words
+    asked, said = set(), set()
+    for (picture, _), predictions in zip(pairs, found, strict=True):
+        if not isinstance(predictions, DataError):
+            asked |= {(id(picture), p.text) for p in predictions}
+            said |= {float(p.probability.mean()) for p in predictions}
+    assert len(said) >= len(asked) > 10  # no prediction stands for another
+
+
+def test_equal_those_of_one_by_one(predictor):
+    equal_those_of_one_by_one(predictor, pairs_of_all_kinds(), 3)
+
+
+@pytest.mark.eight_devices
+def test_on_eight_devices(predictor):
+    pairs = pairs_of_all_kinds() * 2
+    equal_those_of_one_by_one(predictor, pairs, 1)
+    equal_those_of_one_by_one(predictor, pairs, 3)
+
+
+def test_one_pair_and_none(predictor):
+    assert list(predictor.map([], batch_size=3)) == []
+    ((found,),) = predictor.map([(pictures(1)[0], "red star")], batch_size=3)
+    assert found.text == "red star"
+
+
+def test_it_reads_no_more_than_it_needs_and_stops(predictor):
+    taken = []
+
+    def pairs():
+        for number in itertools.count():
+            taken.append(number)
+            yield pictures(1)[0], ["red star"]
+
+    before = threading.active_count()
+    found = predictor.map(pairs(), batch_size=3)
+    next(found)
+    assert len(taken) == 9 * jax.local_device_count()  # yielded, computed and read ahead
+    found.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_callers_own_is_raised(predictor):
+    def pairs():
+        yield pictures(1)[0], ["red star"]
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        list(predictor.map(pairs(), batch_size=3))
+
+
+def test_outputs_that_are_not_finite(predictor, monkeypatch):
+    predictor.map([], batch_size=3)
+    programs = predictor._batched[3]
+
+    def locate(features, batch):
+        mask, heatmap, finite = programs.locate(features, batch)
+        return mask, heatmap, finite & False
+
+    monkeypatch.setitem(predictor._batched, 3, programs._replace(locate=locate))
+    with pytest.raises(NonFiniteOutputError, match="'red star'"):
+        list(predictor.map([(pictures(1)[0], "red star")], batch_size=3))
+
+
+def test_a_batch_size_that_makes_no_sense(predictor):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        predictor.map([], batch_size=0)
