@@ -124,8 +124,8 @@ def _start(
         images[number] = job.photo.fitted
         device, image = divmod(number, k)
         for phrase in job.phrases:
-            batch, row = divmod(len(of_device[device]), programs.sentences)
-            rows[-1].append((batch, device * programs.sentences + row))
+            at, row = divmod(len(of_device[device]), programs.sentences)
+            rows[-1].append((at, device * programs.sentences + row))
             of_device[device].append(
                 preprocessing.sentence(phrase.words) | {"image": np.int32(image)}
             )

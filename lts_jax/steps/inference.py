@@ -56,7 +56,7 @@ def refer(model: LTS, state: TrainState, features: PreparedImage, batch: Batch) 
     return outputs
 
 
-def on_each_device(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def on_each_device(step: Callable[..., Any], mesh: Mesh) -> jax.stages.Wrapped:
     """Compiles a step of a state and of arrays whose leading axes are split over the mesh.
 
     By shard_map: every device runs the very program that a single one would run on its share, so
