@@ -129,6 +129,9 @@ FIELDS = {
     "model.fused_features": Field(
         1024, "channels of F_m1 to F_m3, d_k of the filter", up_to(65_536), NETWORK
     ),
+    "model.coordinates": Field(
+        False, "the fusion sees where in the image a cell is: x and y as channels", scope=NETWORK
+    ),
     "model.locate": Field(
         "filter",
         "what makes the heatmap",
@@ -206,6 +209,12 @@ FIELDS = {
         "of a Dice loss of the mask, and one of the heatmap, beside L_seg and L_loc: small objects "
         "count more",
         zero_to(1_000_000),
+    ),
+    "train.noise_words": Field(
+        0,
+        "most random words of the vocabulary that are inserted into a training sentence, each with "
+        "a chance of a half",
+        zero_to(10),
     ),
     "train.log_every": Field(50, "steps", up_to(1_000_000_000), RESUME),
     "train.start_from": Field("", "workdir of a run that gives the first weights; '': none"),

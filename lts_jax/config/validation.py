@@ -163,6 +163,11 @@ def _check_text(values: Mapping[str, Any]) -> None:
             if values[name] != off:
                 raise ConfigError(f"{name}={values[name]} needs model.text=bert")
         return
+    if values["train.noise_words"]:
+        raise ConfigError(
+            f"train.noise_words={values['train.noise_words']} needs model.text=gru: it would put "
+            "words between word pieces"
+        )
     if values["model.word_vectors"]:
         raise ConfigError(
             f"model.word_vectors={values['model.word_vectors']} needs model.text=gru: BERT has "

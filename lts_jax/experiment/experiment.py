@@ -8,7 +8,6 @@ from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -23,12 +22,9 @@ from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.mesh import make_mesh, over_shards
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import arithmetic, provenance, thresholds
+from lts_jax.experiment.network import make_model, make_vocabulary
 from lts_jax.experiment.timetable import Timetable
 from lts_jax.models import LTS
-from lts_jax.models.backbones import BACKBONES
-from lts_jax.models.darknet53 import CONVENTIONS
-from lts_jax.pretrained.bert import read_word_pieces
-from lts_jax.pretrained.vector_words import with_first_words
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.joint import JointDataset, open_datasets
@@ -101,14 +97,7 @@ class Experiment:
     @cached_property
     def vocabulary(self) -> Vocabulary | WordPieces:
         """The words of the training split, or those of the checkpoint; BERT's are its pieces."""
-        kind = WordPieces if self.config.model.text == "bert" else Vocabulary
-        if self.words is not None:
-            return kind(self.words)
-        if weights := self.config.model.text_weights:
-            return one_after_another(lambda: read_word_pieces(weights))
-        data, model = self.config.data, self.config.model
-        known = kind.build(self.train_split.index.text, data.min_count).words
-        return kind(with_first_words(known, model.word_vectors, model.embed_dim, data.vector_words))
+        return make_vocabulary(self.config, self.words, lambda: self.train_split.index.text)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -181,19 +170,17 @@ class Experiment:
     @cached_property
     def model(self) -> LTS:
         """The network."""
-        fields = {k: v for k, v in self.config.model.items() if k in LTS.__dataclass_fields__}
-        fields["dtype"] = jnp.dtype(self.config.model.dtype)
-        fields["text_encoder"] = self.config.model.text
-        fields["image_encoder"] = backbone = self.config.model.backbone
-        fields["backbone_width"] = fields["backbone_width"] or BACKBONES[backbone].width
-        fields["backbone_stages"] = fields["backbone_stages"] or BACKBONES[backbone].stages
-        fields["backbone_conventions"] = CONVENTIONS[self.config.model.backbone_conventions]
-        return LTS(vocab_size=len(self.vocabulary), remat=self.config.train.remat, **fields)
+        return make_model(self.config, len(self.vocabulary))
 
     @property
     def frozen(self) -> list[str]:
         """The parts that are frozen: some of `backbone` and `text`."""
         return [part for part in self.config.train.freeze.split("+") if part != "none"]
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a training step needs random numbers."""
+        return bool(self.model.drop_path or self.model.dropout or self.config.train.noise_words)
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
@@ -251,8 +238,9 @@ class Experiment:
             "backbone" in self.frozen,
             self.config.train.accumulate,
             "text" in self.frozen,
-            self.config.seed if self.model.drop_path or self.model.dropout else None,
+            self.config.seed if self._draws else None,
             self.config.train.dice_weight,
+            self.config.train.noise_words,
         )
         place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
         return training.compile_train_step(settings, place)

@@ -17,6 +17,7 @@ from lts_jax.export.onnx_backbones import backbone
 from lts_jax.export.onnx_graph import Graph
 from lts_jax.models import LTS
 from lts_jax.models.darknet53 import Conventions
+from lts_jax.models.fusion import coordinates
 
 _OPSET = 17
 
@@ -46,7 +47,9 @@ def make_onnx(trained: Trained, path: Path) -> None:
         features = backbone(graph, image, model, size)
     text = _gru(graph, words) if model.text_encoder == "gru" else _bert(graph, words, model)
     of_words, sentence = _only_real(graph, text, words)
-    fused = _fusion(graph, features, sentence, model)
+    strides = (8, 8, 8) if model.image_encoder.endswith("dilated") else (8, 16, 32)
+    sizes = [size // stride for stride in strides]
+    fused = _fusion(graph, features, sentence, model, sizes)
     logits = _locate(graph, fused, of_words, sentence, model)
     if logits:
         stacked = graph.node("Concat", logits, axis=1)  # [B, rounds, H/8, W/8]
@@ -173,8 +176,20 @@ def _gru(graph: Graph, words: int) -> str:
     return graph.node("Reshape", [states, graph.ints(0, words, 2 * size)])
 
 
-def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS) -> str:
+def _with_coordinates(graph: Graph, x: str, size: int) -> str:
+    """`lts_jax.models.fusion.with_coordinates`, of maps of `size` × `size`."""
+    where = np.asarray(coordinates(size, size)).transpose(2, 0, 1)[None]
+    batch = graph.node("Slice", [graph.node("Shape", [x]), graph.ints(0), graph.ints(1)])
+    shape = graph.node("Concat", [batch, graph.ints(*where.shape[1:])], axis=0)
+    return graph.node("Concat", [x, graph.node("Expand", [graph.floats(where), shape])], axis=1)
+
+
+def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS, sizes: list[int]) -> str:
     """F_m3."""
+    if model.coordinates:
+        features = [
+            _with_coordinates(graph, tap, size) for tap, size in zip(features, sizes, strict=True)
+        ]
     x = graph.conv(features[2], "fusion/image32")
     if model.fuse:
         text = _dense(graph, sentence, "fusion/text")

@@ -15,11 +15,13 @@ class Fusion(nn.Module):
     Attributes:
       features: channels of F_m1, and of F_m2 and F_m3 (half from each side of Eq. 7).
       use_text: False leaves the sentence out of Eq. 5 (Table 2: without fusion).
+      coordinates: put where a cell is beside its features, see `with_coordinates`.
       dtype: of the computation.
     """
 
     features: int = 1024
     use_text: bool = True
+    coordinates: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
@@ -34,6 +36,8 @@ class Fusion(nn.Module):
 
     def of_image(self, image: ImageFeatures, *, train: bool) -> ImageFeatures:
         """What no sentence changes: each tap behind its 1×1 convolution."""
+        if self.coordinates:
+            image = ImageFeatures(*map(with_coordinates, image))
         return ImageFeatures(
             self.image8(image.stride8, train=train),
             self.image16(image.stride16, train=train),
@@ -66,3 +70,16 @@ class Fusion(nn.Module):
         # convolution nor the batch's mean and variance, at four times the work.
         middle = CoarseFine(self.up16(x, train=train), taps.stride16).whole()
         return CoarseFine(self.up8(middle, train=train), taps.stride8)
+
+
+def coordinates(height: int, width: int) -> Float[Array, "h w 2"]:
+    """The centres of a map's cells, x to the right and y down, from -1 to 1 at the map's edges."""
+    y, x = ((jnp.arange(n) + 0.5) * 2 / n - 1 for n in (height, width))
+    return jnp.stack(jnp.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
+
+
+def with_coordinates(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c+2"]:
+    """Adds two channels, `coordinates`, which a convolution by itself does not know."""
+    b, h, w, _ = x.shape
+    where = jnp.broadcast_to(coordinates(h, w).astype(x.dtype), (b, h, w, 2))
+    return jnp.concatenate([x, where], axis=-1)

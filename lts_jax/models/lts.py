@@ -60,6 +60,7 @@ class LTS(nn.Module):
       neck: YOLOv3's six extra convolutions on the stride-32 tap.
       fuse: False leaves the sentence out of the fusion.
       fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
+      coordinates: the fusion sees where in the image a cell is.
       locate: kind of the locator, or "none".
       rounds: of the locator, n of Table 5.
       segment: False makes the locator's last map, or without a locator a 1×1 convolution on
@@ -90,6 +91,7 @@ class LTS(nn.Module):
     neck: bool = True
     fuse: bool = True
     fused_features: int = 1024
+    coordinates: bool = False
     locate: Locate = "filter"
     rounds: int = 1
     segment: bool = True
@@ -120,7 +122,7 @@ class LTS(nn.Module):
             **(options if is_darknet else {}),
         )
         self.text = self._make_text_encoder()
-        self.fusion = Fusion(self.fused_features, self.fuse, dtype=self.dtype)
+        self.fusion = Fusion(self.fused_features, self.fuse, self.coordinates, dtype=self.dtype)
         if self.locate != "none":
             self.locator = Locator(self.locate, self.rounds, self.prior, dtype=self.dtype)
         if self.segment:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
 
 from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
 from lts_jax.models import LTS, Outputs
@@ -39,6 +40,7 @@ class StepSettings:
       freeze_text: encode sentences as in evaluation; the encoder's parameters are frozen.
       seed: of what dropout and stochastic depth drop; None if the network drops nothing.
       dice_weight: of Dice losses; 0 has none.
+      noise_words: most words that `insert_words` inserts into a sentence; they need a `seed`.
     """
 
     model: LTS
@@ -50,6 +52,7 @@ class StepSettings:
     freeze_text: bool = False
     seed: int | None = None
     dice_weight: float = 0.0
+    noise_words: int = 0
 
     @property
     def frozen(self) -> list[str]:
@@ -67,7 +70,7 @@ def loss_fn(
 ) -> tuple[jax.Array, tuple[Any, Losses]]:
     """Computes L (Eq. 13) of a batch.
 
-    `key` is for the random numbers of dropout and stochastic depth.
+    `key` is for the random numbers of dropout, stochastic depth and inserted words.
 
     A batch has B sentences about N images, B / N about each, in a row: the same as if the images
     were repeated for their sentences, with less to compute. Instead of the images it may have the
@@ -82,11 +85,16 @@ def loss_fn(
         if settings.freeze_backbone:  # no gradient, and so no backward pass
             features = jax.lax.stop_gradient(features)
         train_text = not settings.freeze_text
-        text = model.encode_text(batch["tokens"], batch["length"], train=train_text)
+        text = model.encode_text(tokens, length, train=train_text)
         if settings.freeze_text:
             text = jax.lax.stop_gradient(text)
         return model.refer(features, text, train=True)
 
+    tokens, length = batch["tokens"], batch["length"]
+    for i in range(settings.noise_words):
+        assert key is not None
+        each = jax.random.fold_in(key, i + 1)
+        tokens, length = insert_word(tokens, length, settings.model.vocab_size, each)
     variables = {"params": params, "batch_stats": batch_stats}
     rngs = {} if key is None else {"dropout": key}
     outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables, rngs=rngs)
@@ -105,6 +113,33 @@ def _encode(model: LTS, image: Any, settings: StepSettings) -> ImageFeatures:
     if isinstance(image, tuple):
         return ImageFeatures(*(tap.astype(model.dtype) for tap in image))
     return model.encode_image(to_float(image), train=not settings.freeze_backbone)
+
+
+def insert_word(
+    tokens: Int[Array, "b t"], length: Int[Array, " b"], vocab_size: int, key: jax.Array
+) -> tuple[Int[Array, "b t"], Int[Array, " b"]]:
+    """Puts a random word at a random place of about half of the sentences.
+
+    A network that is trained so learns that a sentence may hold words that say nothing about the
+    object. What does not fit behind it is cut, as in any long sentence.
+
+    Args:
+      tokens: ids.
+      length: of the sentences.
+      vocab_size: ids are below; 0 and 1 are no words.
+      key: of the random numbers.
+    """
+    most = tokens.shape[1]
+    keys = jax.random.split(key, 3)
+    words = jax.random.randint(keys[0], length.shape, 2, max(vocab_size, 3))
+    place = jax.random.randint(keys[1], length.shape, 0, length + 1)
+    chosen = jax.random.bernoulli(keys[2], 0.5, length.shape)
+    at = jnp.arange(most)
+    moved = jnp.roll(tokens, 1, axis=1)
+    longer = jnp.where(at < place[:, None], tokens, moved)
+    longer = jnp.where(at == place[:, None], words[:, None], longer)
+    inserted = jnp.where(chosen[:, None], longer, tokens).astype(tokens.dtype)
+    return inserted, jnp.minimum(length + chosen, most).astype(length.dtype)
 
 
 def compute_gradients(

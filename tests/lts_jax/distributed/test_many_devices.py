@@ -30,8 +30,8 @@ from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.recorded import as_flags, on_two_processes, record
 
 STEPS, MIDDLE = 20, 10
-NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0)  # never the best
-NOT_EVALUATED |= {"threshold_curve": {"threshold": [0.25], "oiou": [-1.0]}}
+CURVE = {"threshold": [0.25], "oiou": [-1.0]}
+NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0) | {"threshold_curve": CURVE}  # never the best
 
 pytestmark = pytest.mark.eight_devices
 
@@ -54,8 +54,7 @@ class Runs:
         config.model.backbone_stages = (0, 0, 0, 0, 0)  # compiles in half the time
         config.model.neck = False
         config.model.segment = False
-        config.eval.batch_size = 4
-        config.eval.splits = ("val",)
+        config.eval.update(batch_size=4, splits=("val",))
         config.train.learning_rate = 3e-5
         config.train.epochs = (n_steps - 0.5) / per_epoch
         config.train.drop_epochs = (15 / per_epoch,)

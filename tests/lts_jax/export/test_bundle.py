@@ -113,7 +113,7 @@ def ours(trained, images, sentences):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rounds": 2, "prior": "logits"},
+        {"rounds": 2, "prior": "logits", "coordinates": True},
         {"locate": "word_filter", "fuse": False},
         {"locate": "none", "segment": False},
         {"segment": False, "neck": False},

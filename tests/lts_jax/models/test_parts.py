@@ -79,6 +79,26 @@ def test_fusion_is_equations_5_to_7(use_text):
     assert relative_error(ours, to_nhwc(x)) < 1e-5
 
 
+def test_the_fusion_sees_where_a_cell_is_if_it_is_asked_to():
+    taps = ImageFeatures(
+        *(np.zeros((1, h, w, 3), np.float32) for h, w in ((8, 12), (4, 6), (2, 3)))
+    )
+    text = np.ones((1, 6), np.float32)
+    model = Fusion(10, coordinates=True)
+    variables = model.init(jax.random.key(0), taps, text, train=False)
+    kernel = variables["params"]["image8"]["conv"]["kernel"]
+    assert kernel.shape == (5, 5)  # three channels, x and y
+    fused = model.apply(variables, taps, text, train=False)
+    x, y = np.meshgrid((np.arange(12) + 0.5) / 6 - 1, (np.arange(8) + 0.5) / 4 - 1)
+    linear = np.stack([x, y], -1) @ np.asarray(kernel)[3:] / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(fused.fine[0], np.where(linear > 0, linear, 0.1 * linear), atol=1e-5)
+    same = Fusion(10)
+    blind = same.apply(
+        same.init(jax.random.key(0), taps, text, train=False), taps, text, train=False
+    )
+    assert np.ptp(np.asarray(blind.fine), axis=(1, 2)).max() == 0
+
+
 def make_text(rng, shape, lengths):
     """Word features that are zero at padding, and their mean."""
     valid = np.arange(shape[1]) < np.array(lengths)[:, None]
