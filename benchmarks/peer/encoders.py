@@ -147,9 +147,12 @@ class TextEncoder(nn.Module):
 class Fusion(nn.Module):
     """F_m3 `[B, C, H/8, W/8]` of image and text (Eq. 5-7); without text, of the image alone."""
 
-    def __init__(self, image: Sequence[int], text: int, features: int, fuse: bool) -> None:
+    def __init__(
+        self, image: Sequence[int], text: int, features: int, fuse: bool, coordinates: bool
+    ) -> None:
         super().__init__()
-        at8, at16, at32 = image
+        self.coordinates = coordinates
+        at8, at16, at32 = (channels + 2 * coordinates for channels in image)
         self.text = nn.Linear(text, features) if fuse else None
         self.image32 = ConvNormAct(at32, features)
         self.up16 = ConvNormAct(features, features // 2)
@@ -159,11 +162,21 @@ class Fusion(nn.Module):
 
     def forward(self, image: ImageFeatures, sentence: Tensor) -> Tensor:
         """`sentence` is f_text, `[B, D]`."""
+        if self.coordinates:
+            image = ImageFeatures(*map(self._with_coordinates, image))
         x = self.image32(image.stride32)
         if self.text is not None:
             x = x * g(self.text(sentence)).to(x.dtype)[:, :, None, None]
         x = self._up(self.up16(x), self.image16(image.stride16))
         return self._up(self.up8(x), self.image8(image.stride8))
+
+    @staticmethod
+    def _with_coordinates(x: Tensor) -> Tensor:
+        # The centres of cells, from -1 to 1 at the edges of the map.
+        b, _, h, w = x.shape
+        across, down = (torch.linspace(1 / n - 1, 1 - 1 / n, n).to(x) for n in (w, h))
+        grid = torch.stack([across.expand(h, w), down[:, None].expand(h, w)])
+        return torch.cat([x, grid.expand(b, 2, h, w)], dim=1)
 
     @staticmethod
     def _up(coarse: Tensor, fine: Tensor) -> Tensor:

@@ -183,6 +183,7 @@ class TorchLTS(nn.Module):
         neck: bool = True,
         fuse: bool = True,
         fused_features: int = 1024,
+        coordinates: bool = False,
         locate: Locate = "filter",
         rounds: int = 1,
         segment: bool = True,
@@ -206,7 +207,7 @@ class TorchLTS(nn.Module):
         self.backbone = Darknet53(backbone_width, backbone_stages, neck)
         taps = [backbone_width * 2**i for i in range(len(backbone_stages) + 1)][-3:]
         self.text = TextEncoder(vocab_size, embed_dim, gru_features)
-        self.fusion = Fusion(taps, text, c, fuse)
+        self.fusion = Fusion(taps, text, c, fuse, coordinates)
         self.rounds = rounds = 0 if locate == "none" else rounds
         self.locator = nn.ModuleDict()
         for i in range(rounds):
