@@ -76,3 +76,69 @@ def test_where_the_paper_is_silent(repo_root):
     biased = {path[:-1] for path in params if path[-1] == "bias"} & with_kernel
     found = {"/".join(path) for path in biased if path[0] != "text"}
     assert found == {"fusion/text", "locator/round0/regress", "segmenter/mask"}
+
+
+def _shown(value):
+    return f"{100 * value:.2f}"
+
+
+def test_scores_of_shapes(repo_root):
+    """In the README and in the results, at both thresholds, with the files beside them."""
+    columns = ("oiou", "miou", "prec@0.5", "prec@0.7", "prec@0.9", "pointing")
+    folder = repo_root / "docs" / "results"
+    files = repo_root / "README.md", folder / "README.md"
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    best = {}
+    for split in ("val", "testA", "testB"):
+        metrics = json.loads((folder / "shapes" / split / "metrics.json").read_text())
+        other = metrics["other"]
+        assert (metrics["threshold"], other["chosen_on"]) == (0.25, "val")
+        best[split] = other["oiou"] - metrics["oiou"]
+        for part, at in ((metrics, "0.25"), (other, f"{other['threshold']:g}, best on val")):
+            row = " | ".join(["`shapes`", split, at, *(_shown(part[name]) for name in columns)])
+            assert all(f"| {row} |" in text for text in texts), row
+        hidden = json.loads((folder / "shapes_hidden" / split / "metrics.json").read_text())
+        cells = " | ".join(_shown(hidden[name]) for name in columns)
+        assert f"| `shapes`, sentences hidden | {split} | 0.25 | {cells} |" in texts[0]
+    assert best["testA"] > 0.03
+    curve = json.loads((folder / "shapes/val/analysis.json").read_text())["threshold_curve"]
+    assert curve["threshold"][curve["oiou"].index(max(curve["oiou"]))] == 0.4
+
+
+def test_kinds_and_failures_of_shapes(repo_root):
+    folder = repo_root / "docs" / "results"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    rows: dict[str, list[str]] = {}
+    for split in ("val", "testA", "testB"):
+        analysis = json.loads((folder / "shapes" / split / "analysis.json").read_text())
+        parts = [analysis, analysis["other"]]
+        for both in zip(*(part["breakdowns"]["kind"] for part in parts), strict=True):
+            values = " / ".join(f"{100 * group['miou']:.1f}" for group in both)
+            rows.setdefault(both[0]["group"], []).extend([str(both[0]["sentences"]), values])
+        for part, at in zip(parts, ("0.25", "0.4, best on val"), strict=True):
+            counts = part["failures"]
+            total = sum(group["sentences"] for group in part["breakdowns"]["length"])
+            cells = [f"{sum(counts.values())} of {total}"]
+            cells += [str(n) for kind, n in counts.items() if kind != "no target"]
+            assert f"| {split} | {at} | {' | '.join(cells)} |" in text
+    assert all(f"| {kind} | {' | '.join(cells)} |" in text for kind, cells in rows.items())
+
+
+def test_links_lead_somewhere(repo_root):
+    """Those of the README and of what was measured: to files, and to headings of them."""
+
+    def anchors(path):
+        headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+        return {heading.strip().replace(" ", "-") for heading in plain}
+
+    names = ("README.md", "docs/performance.md", "docs/lab-notebook.md", "docs/results/README.md")
+    for path in (repo_root / name for name in names):
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            file, _, anchor = link.partition("#")
+            if "://" in file:
+                continue
+            target = (path.parent / file).resolve() if file else path
+            assert target.exists(), f"{path.name}: {link}"
+            if anchor:
+                assert anchor in anchors(target), f"{path.name}: {link}"

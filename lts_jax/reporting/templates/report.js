@@ -113,9 +113,9 @@ function outline(context, mask, w, h, k, colour) {
       path.lineTo(k * (x + x1), k * (y + y1));
     }
   }
-  const width = Math.max(w, h) * k / (k > 1 ? 250 : 120);
+  const width = Math.max(w, h) * k / (k > 1 ? 220 : 85);
   context.lineCap = "square";
-  for (const [style, thick] of [["#000", 2 * width], [`rgb(${colour})`, width]]) {
+  for (const [style, thick] of [["#000", 1.6 * width], [`rgb(${colour})`, width]]) {
     context.strokeStyle = style;
     context.lineWidth = thick;
     context.stroke(path);
