@@ -123,10 +123,22 @@ def map_to_image(
     """
     p, g = placement, len(grid)
 
-    def weights(n: int, offset: int, fitted: int) -> np.ndarray:
-        cell = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
-        distance = np.abs(np.clip(cell, 0, g - 1)[:, None] - np.arange(g))
-        return np.asarray(np.maximum(0, 1 - distance), np.float32)
+    def cells(n: int, offset: int, fitted: int) -> tuple[np.ndarray, np.ndarray]:
+        """The lower of the two cells around the centre of each pixel, and the other's weight."""
+        centre = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
+        centre = np.clip(centre, 0, g - 1)
+        low = np.minimum(centre.astype(np.intp), g - 2)
+        return low, (centre - low).astype(np.float32)
 
-    rows, columns = weights(height, p.top, p.height), weights(width, p.left, p.width)
-    return np.asarray(rows @ grid.astype(np.float32) @ columns.T)
+    # Neither a matrix product, whose threads would wait for those of XLA, nor OpenCV, which
+    # rounds the weights.
+    low, weight = cells(width, p.left, p.width)
+    columns = grid.astype(np.float32).T
+    columns = np.ascontiguousarray(
+        (columns[low] + weight[:, None] * (columns[low + 1] - columns[low])).T
+    )
+    low, weight = cells(height, p.top, p.height)
+    out: np.ndarray = np.diff(columns, axis=0)[low]
+    out *= weight[:, None]
+    out += columns[low]
+    return out

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +102,9 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
     failed: list[str] = []
     number = 0
     try:
-        for job, found in zip(jobs, _predict(predictor, jobs), strict=True):
+        pairs = ((job.image, job.phrases) for job in jobs)
+        several = predictor.map(pairs, batch_size=1 if len(jobs) == 1 else None)
+        for job, found in zip(jobs, several, strict=True):
             if isinstance(found, DataError):
                 failed.append(f"{job.where}: image: {found}" if job.where else str(found))
                 number += len(job.phrases)
@@ -119,16 +121,6 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
     if failed:
         listed = "\n  ".join(failed)
         raise DataError(f"{len(failed)} of {len(jobs)} pictures could not be read:\n  {listed}")
-
-
-def _predict(predictor: Predictor, jobs: Sequence[Job]) -> Iterable[list[Prediction] | DataError]:
-    if len(jobs) > 1:
-        return predictor.map((job.image, job.phrases) for job in jobs)
-    # Compiled for one picture, which takes a fraction of the time of a batch.
-    try:
-        return [predictor(job.image, job.phrases) for job in jobs]
-    except DataError as error:
-        return [error]
 
 
 def _write(found: Prediction, file: Path, number: int, out_dir: Path) -> dict[str, Any]:

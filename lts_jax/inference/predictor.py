@@ -1,12 +1,12 @@
 """Finds in any picture what any sentence says."""
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lts_jax.distributed.mesh import make_mesh, one_device
@@ -67,7 +67,7 @@ class Predictor:
         self._experiment = trained.experiment
         self._preprocessing = trained.experiment.preprocessing
         self._state = trained.state
-        self._batched: dict[int, Programs] = {}
+        self._compiled: dict[tuple[int, int], Programs] = {}
         self.config = trained.experiment.config
         self.threshold = trained.experiment.thresholds.used.value
 
@@ -104,7 +104,7 @@ class Predictor:
         return [self.find(encoded, phrase) for phrase in phrases]
 
     def map(
-        self, pairs: Iterable[Pair], batch_size: int = 8
+        self, pairs: Iterable[Pair], batch_size: int | None = None
     ) -> Iterator[list[Prediction] | DataError]:
         """Finds the sentences of many pictures: read ahead in threads, in batches, on all devices.
 
@@ -114,12 +114,14 @@ class Predictor:
                     continue
                 left, cup = found
 
-        Predictions equal those of one call for each picture up to rounding. Each batch size
-        compiles once. Pictures of three groups of `batch_size` for each device are in memory.
+        Predictions equal those of one call for each picture, up to rounding. A batch size compiles
+        once. Pictures of three groups of `batch_size` for each device are in memory, and of one
+        for each of `config.data.threads`.
 
         Args:
           pairs: a picture, and a sentence or several.
-          batch_size: pictures that a device encodes, and sentences that it reads, together.
+          batch_size: pictures that a device encodes, and sentences that it reads, together; None:
+            1 on CPUs, where a larger batch gains nothing, else 8.
 
         Yields:
           For each pair, in order, a prediction for each sentence; or the error, if the picture
@@ -128,15 +130,13 @@ class Predictor:
         Raises:
           NonFiniteOutputError: the network's outputs are not finite.
         """
+        devices = jax.local_devices()
+        if batch_size is None:
+            batch_size = 1 if devices[0].platform == "cpu" else 8
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: must be at least 1")
-        if batch_size not in self._batched:
-            mesh = make_mesh(jax.local_devices())
-            self._batched[batch_size] = compile_programs(
-                self._experiment, self._state, mesh, batch_size, batch_size
-            )
         return predict_stream(
-            self._batched[batch_size],
+            self._compile(batch_size, make_mesh(devices)),
             self._preprocessing,
             self.threshold,
             pairs,
@@ -166,7 +166,15 @@ class Predictor:
         located = Located(mask[0], None if heatmap is None else heatmap[0], bool(finite[0]))
         return at_original_size(located, encoded.photo, phrase, self._preprocessing, self.threshold)
 
-    @functools.cached_property
+    @property
     def programs(self) -> Programs:
         """Those of one picture and one sentence; compiled when they are first needed."""
-        return compile_programs(self._experiment, self._state, one_device(), 1, 1)
+        return self._compile(1, one_device())
+
+    def _compile(self, batch_size: int, mesh: Mesh) -> Programs:
+        key = batch_size, mesh.size
+        if key not in self._compiled:
+            self._compiled[key] = compile_programs(
+                self._experiment, self._state, mesh, batch_size, batch_size
+            )
+        return self._compiled[key]

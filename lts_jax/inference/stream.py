@@ -56,8 +56,8 @@ def predict_stream(
 ) -> Iterator[list[Prediction] | DataError]:
     """Yields for each pair the predictions, or the error of a picture or sentence, in order.
 
-    While the devices compute one group of pictures, threads read the next, and the one before is
-    mapped to its own size: pictures of three groups are in memory.
+    While the devices compute one group of pictures, threads read the next, and those of the one
+    before are mapped to their own sizes.
 
     Args:
       programs: whose numbers of images and sentences make a group and its batches.
@@ -72,7 +72,7 @@ def predict_stream(
     before: _Running | None = None
     size = programs.devices * programs.images
     with ThreadPoolExecutor(threads) as pool:
-        jobs = _read_ahead(pool, pairs, preprocessing, size)
+        jobs = _read_ahead(pool, pairs, preprocessing, max(size, threads))
         try:
             while group := list(itertools.islice(jobs, size)):
                 running = _start(programs, preprocessing, group)

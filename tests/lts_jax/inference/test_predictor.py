@@ -44,7 +44,7 @@ def test_several_texts_share_one_encoding(predictor, monkeypatch):
     encoded = []
     original = predictor.programs.encode
     counting = predictor.programs._replace(encode=lambda x: encoded.append(1) or original(x))
-    monkeypatch.setattr(predictor, "programs", counting)
+    monkeypatch.setitem(predictor._compiled, (1, 1), counting)
     texts = ["red square", "the second star from the left", "zebra crossing"]
     found = predictor(PIXELS, texts)
     assert len(encoded) == 1 and [p.text for p in found] == texts

@@ -67,6 +67,7 @@ def equal_those_of_one_by_one(predictor, pairs, batch_size):
 
 def test_equal_those_of_one_by_one(predictor):
     equal_those_of_one_by_one(predictor, pairs_of_all_kinds(), 3)
+    equal_those_of_one_by_one(predictor, pairs_of_all_kinds(), None)
 
 
 @pytest.mark.eight_devices
@@ -93,7 +94,9 @@ def test_it_reads_no_more_than_it_needs_and_stops(predictor):
     before = threading.active_count()
     found = predictor.map(pairs(), batch_size=3)
     next(found)
-    assert len(taken) == 9 * jax.local_device_count()  # yielded, computed and read ahead
+    group = 3 * jax.local_device_count()
+    ahead = max(group, predictor.config.data.threads)
+    assert len(taken) == 2 * group + ahead  # yielded, computed and read ahead
     found.close()
     assert threading.active_count() == before
 
@@ -109,13 +112,14 @@ def test_an_error_of_the_callers_own_is_raised(predictor):
 
 def test_outputs_that_are_not_finite(predictor, monkeypatch):
     predictor.map([], batch_size=3)
-    programs = predictor._batched[3]
+    key = 3, jax.local_device_count()
+    programs = predictor._compiled[key]
 
     def locate(features, batch):
         mask, heatmap, finite = programs.locate(features, batch)
         return mask, heatmap, finite & False
 
-    monkeypatch.setitem(predictor._batched, 3, programs._replace(locate=locate))
+    monkeypatch.setitem(predictor._compiled, key, programs._replace(locate=locate))
     with pytest.raises(NonFiniteOutputError, match="'red star'"):
         list(predictor.map([(pictures(1)[0], "red star")], batch_size=3))
 
