@@ -3,7 +3,10 @@
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.predict --workdir runs/refcoco --image photo.jpg --out predict.json
 
-The time does not depend on the weights: any run of a config will do.
+The time does not depend on the weights: any run of a config will do. With `--images`, instead: the
+rates of `Predictor.map`, of a call for each picture, and of a call for each sentence.
+
+    python -m benchmarks.predict --model photos --images photos/ --out map.json
 """
 
 import json
@@ -14,15 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.arguments import make_parser, parse_arguments
+from lts_jax.experiment import arithmetic
 from lts_jax.inference.predictor import Predictor
 from lts_jax.io.files import write_json
+from tfds_refcoco import DataError
 
 TEXTS = ("zebra grazing on the savannah", "striped animal")
+MANY = (*TEXTS, "the second man from the left")
 
 
 def of_command(workdir: Path, image: Path) -> dict[str, Any]:
@@ -73,6 +80,46 @@ def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
     }
 
 
+def of_many(predictor: Predictor, files: Sequence[Path], rounds: int) -> dict[str, Any]:
+    """Times three sentences about each picture, alternating the ways to ask for them."""
+
+    def by_sentence(files: Sequence[Path]) -> int:
+        return sum(len(predictor(file, text)) for file in files for text in MANY)
+
+    def by_picture(files: Sequence[Path]) -> int:
+        return sum(len(predictor(file, MANY)) for file in files)
+
+    def by_map(files: Sequence[Path]) -> int:
+        every = predictor.map((file, MANY) for file in files)
+        return sum(0 if isinstance(found, DataError) else len(found) for found in every)
+
+    ways = {"map": by_map, "by picture": by_picture, "by sentence": by_sentence}
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for way in ways.values():
+        way(files[:2])
+    for _ in range(rounds):
+        for name, way in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            assert way(files) == len(files) * len(MANY)
+            spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+            seconds[name].append(spent)
+            print(name, spent, flush=True)
+    medians = {
+        name: {kind: statistics.median(x[kind] for x in spent) for kind in ("wall", "cpu")}
+        for name, spent in seconds.items()
+    }
+    return {
+        "pictures": len(files),
+        "sentences": len(files) * len(MANY),
+        "seconds": seconds,
+        "median_seconds": medians,
+        "times_faster_than": {
+            name: {kind: medians[name][kind] / medians["map"][kind] for kind in ("wall", "cpu")}
+            for name in ("by picture", "by sentence")
+        },
+    }
+
+
 def flops_of(predictor: Predictor) -> dict[str, float]:
     """Returns XLA's count for the two compiled functions."""
     compiled = predictor.programs.compiled
@@ -82,16 +129,23 @@ def flops_of(predictor: Predictor) -> dict[str, float]:
 def main() -> None:
     """Runs the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--workdir", type=Path, required=True, help="of a trained run")
-    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--workdir", type=Path, help="of a trained run")
+    parser.add_argument("--image", type=Path, help="to time single predictions in")
+    parser.add_argument("--model", help="as of `lts predict`, with --images")
+    parser.add_argument("--images", type=Path, help="folder of pictures: the first 200 of them")
     parser.add_argument("--repeats", type=int, default=7)
     args = parse_arguments(parser)
-    result = {
-        "command": of_command(args.workdir, args.image),
-        "process": in_process(args.workdir, args.image, args.repeats),
-        "load_average": machine.load_average(),
-        **machine.describe(("jax", "flax")),
-    }
+    arithmetic.fix()
+    if args.images:
+        files = sorted(args.images.glob("*.jpg"))[:200]
+        predictor = Predictor.from_pretrained(args.model or args.workdir)
+        result = of_many(predictor, files, args.repeats)
+    else:
+        result = {
+            "command": of_command(args.workdir, args.image),
+            "process": in_process(args.workdir, args.image, args.repeats),
+        }
+    result |= {"load_average": machine.load_average(), **machine.describe(("jax", "flax"))}
     print(json.dumps(result, indent=1))
     if args.out:
         write_json(args.out, result)

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a network, or resume its training, and evaluate it",
     "eval": "evaluate a checkpoint",
     "predict": "segment what sentences refer to in any picture",
+    "demo": "serve a page on this machine to try a network on one's own pictures",
     "report": "write one HTML file about an evaluated run",
     "compare": "compare two runs on the same sentences",
     "score": "score anybody's predictions",

@@ -13,7 +13,9 @@ from tfds_refcoco import DataError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 
-def read_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> np.ndarray:
+def read_photo(
+    source: str | Path | bytes | Image.Image | np.ndarray, most_pixels: int | None = None
+) -> np.ndarray:
     """Reads a picture as a viewer would show it, uint8 `[h, w, 3]`, RGB.
 
     The orientation tag is applied, 16 bits become 8, and what is transparent lies on white.
@@ -21,9 +23,10 @@ def read_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> np.ndar
     Args:
       source: a file's path or bytes, a PIL image, or an array: uint8 `[h, w]`, `[h, w, 3]` or
         `[h, w, 4]`.
+      most_pixels: larger pictures are refused before they are decoded.
 
     Raises:
-      DataError: it is missing, no picture, or not of these kinds.
+      DataError: it is missing, no picture, too large, or not of these kinds.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -36,6 +39,11 @@ def read_photo(source: str | Path | bytes | Image.Image | np.ndarray) -> np.ndar
             formats = [name for name in FORMATS if name in Image.OPEN]
             file = io.BytesIO(source) if isinstance(source, bytes) else source
             picture = Image.open(file, formats=formats)
+        if most_pixels is not None and picture.width * picture.height > most_pixels:
+            raise DataError(
+                f"{name}: too large ({picture.width} × {picture.height} pixels, more than "
+                f"{most_pixels:,}); scale it down."
+            )
         return _from_picture(ImageOps.exif_transpose(picture), name)
     except DataError:
         raise

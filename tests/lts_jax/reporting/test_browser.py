@@ -1,7 +1,5 @@
 """The report of a tiny run in a real browser, where there is one."""
 
-import json
-import shutil
 import time
 
 import numpy as np
@@ -11,10 +9,10 @@ from pycocotools import mask as coco
 from lts_jax.io import colours
 from lts_jax.reporting.gallery import COLUMNS
 from lts_jax.reporting.page import make_report
+from tests.lts_jax.helpers.browser import PHONE, WIDE, WIDER, requested, resize, start_browser
 from tests.lts_jax.reporting.test_page import gallery
 
 pytestmark = pytest.mark.slow
-WIDE, PHONE = (1280, 900), (390, 844)  # width and height of the window
 
 
 @pytest.fixture(scope="module")
@@ -36,30 +34,7 @@ def file(page, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no chromium and chromedriver here; apt-get install chromium-driver has both")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for name in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    browser = webdriver.Chrome(options=options, service=service)
-    yield browser
-    browser.quit()
+    yield from start_browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture
@@ -70,9 +45,7 @@ def browser(started, file):
 
 def show(browser, file, view="", size=WIDE):
     """Opens the page anew."""
-    width, height = size
-    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    resize(browser, size)
     browser.get("about:blank")
     browser.get(file.as_uri() + view)
 
@@ -99,14 +72,8 @@ def press(browser, key):
 
 def test_it_asks_for_nothing(browser, file):
     drawn(browser)
-    messages = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
-    urls = [
-        m["params"]["request"]["url"]
-        for m in messages
-        if m["method"] == "Network.requestWillBeSent"
-    ]
-    inside = ("about:", "data:", "file:", "chrome:", "chrome-untrusted:")
-    assert file.as_uri() in urls and not [url for url in urls if not url.startswith(inside)]
+    urls = requested(browser)
+    assert file.as_uri() in urls and not [u for u in urls if not u.startswith("file:")]
     assert not browser.get_log("browser")
 
 
@@ -235,15 +202,9 @@ def test_nothing_scrolls_sideways_on_a_telephone(browser, file):
     show(browser, file, size=PHONE)
     drawn(browser)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
-    wider = (
-        "const w = document.documentElement.clientWidth;"
-        "return [...document.querySelectorAll('*')].filter(e => !e.closest('svg') && ("
-        "e.getBoundingClientRect().right > w + 1 || e.clientWidth && e.scrollWidth > "
-        "e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible')).map(e => e.outerHTML)"
-    )
     assert browser.execute_script("return document.documentElement.clientWidth") == 390
-    assert browser.execute_script(wider) == []
+    assert browser.execute_script(WIDER) == []
     browser.execute_script("document.querySelector('#cards canvas').click()")
     drawn(browser)
     assert find(browser, "#large").is_displayed()
-    assert browser.execute_script(wider) == []
+    assert browser.execute_script(WIDER) == []

@@ -1,0 +1,186 @@
+"""The page of a tiny run in a real browser, where there is one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.lts_jax.helpers.browser import PHONE, WIDE, WIDER, requested, resize, start_browser
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(trained_run, repo_root, port, tmp_path_factory):
+    """The command; TMPDIR is a folder of its own, which is empty again when it has ended."""
+    pytest.importorskip("gradio", reason="needs pip install 'lts_jax[demo]'")
+    folder = tmp_path_factory.mktemp("uploads")
+    command = [sys.executable, "-m", "lts_jax", "demo", f"--workdir={trained_run}"]
+    with subprocess.Popen(
+        [*command, f"--port={port}"],
+        cwd=repo_root,
+        env={**os.environ, "TMPDIR": str(folder), "GRADIO_SHARE": "True"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == f"http://127.0.0.1:{port} - Ctrl-C ends it\n"
+        yield process
+        assert any(folder.glob("lts_demo_*"))
+        process.terminate()
+        assert process.wait(30) == 0
+        assert not any(folder.glob("lts_demo_*"))
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    yield from start_browser(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture
+def browser(server, started, port):
+    resize(started, WIDE)
+    started.get("about:blank")
+    started.get(f"http://127.0.0.1:{port}/")
+    until(lambda: find(started, "#picture input[type=file]"))
+    return started
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    file = tmp_path_factory.mktemp("photos") / "photo.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def find(browser, selector):
+    return browser.find_element("css selector", selector)
+
+
+def until(condition):
+    """Waits for what a browser draws when it likes to."""
+    from selenium.common.exceptions import WebDriverException
+
+    end = time.monotonic() + 60
+    while True:
+        try:
+            if found := condition():
+                return found
+        except WebDriverException:
+            pass
+        assert time.monotonic() < end, "the page did not change"
+        time.sleep(0.05)
+
+
+def ask(browser, file, lines):
+    """Drops a file, types, clicks; returns what the page says."""
+    find(browser, "#picture input[type=file]").send_keys(str(file))
+    until(lambda: find(browser, "#picture img"))
+    find(browser, "#lines textarea").clear()
+    find(browser, "#lines textarea").send_keys(lines)
+    return click(browser)
+
+
+def click(browser):
+    browser.execute_script("document.querySelector('#answers').dataset.old = 'yes'")
+    before = find(browser, "#answers").text
+    find(browser, "#find").click()
+    return until(lambda: (text := find(browser, "#answers").text) != before and text)
+
+
+def shown(browser):
+    """Widths of the pictures of the gallery, once all are loaded."""
+    script = (
+        "const all = [...document.querySelectorAll('#masks img')];"
+        "return all.every(i => i.complete && i.naturalWidth) && all.map(i => i.naturalWidth)"
+    )
+    return until(lambda: browser.execute_script(script))
+
+
+def test_a_picture_and_two_sentences(browser, photo, port):
+    said = ask(browser, photo, "red star\nzebra").splitlines()
+    assert said[0] == "red star" and said[2] == "zebra"
+    assert "of the picture; box: left" in said[1] and "training never saw: zebra" in said[3]
+    assert shown(browser) == [512] * 4  # two masks, two heatmaps
+    urls = requested(browser)
+    own = f"http://127.0.0.1:{port}/"
+    assert own in urls and not [url for url in urls if not url.startswith(own)]
+    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    cut = "e => !e.includes('caption-label')"  # captions end in an ellipsis
+    assert (
+        browser.execute_script(WIDER.replace("e.outerHTML)", f"e.outerHTML).filter({cut})")) == []
+    )
+    resize(browser, PHONE)
+    assert browser.execute_script("return document.documentElement.clientWidth") == 390
+    assert (
+        browser.execute_script(WIDER.replace("e.outerHTML)", f"e.outerHTML).filter({cut})")) == []
+    )
+
+
+def test_an_example(browser):
+    until(lambda: find(browser, "#drawn button"))
+    browser.find_elements("css selector", "#drawn button")[1].click()
+    value = "return document.querySelector('#lines textarea').value"
+    lines = until(lambda: browser.execute_script(value)).splitlines()
+    until(lambda: find(browser, "#picture img"))
+    assert click(browser).splitlines()[::2] == lines
+
+
+def test_what_is_no_picture(browser, tmp_path, photo):
+    text = tmp_path / "notes.jpg"
+    text.write_text("no picture")
+    assert ask(browser, text, "star").startswith("notes.jpg: not an image that can be read")
+    find(browser, "#lines textarea").clear()
+    find(browser, "#lines textarea").send_keys("?")
+    assert "no words" in click(browser)
+
+
+def test_a_large_photo_two_users_and_many_requests(server, port, photo, tmp_path):
+    """Of 50 megapixels; at once about one picture; and memory does not grow with them."""
+    client = pytest.importorskip("gradio_client")
+    users = [
+        client.Client(f"http://127.0.0.1:{port}", verbose=False, download_files=tmp_path / name)
+        for name in ("a", "b")
+    ]
+
+    def ask(user, file):
+        pictures, text = user.predict(client.handle_file(str(file)), "red star", api_name="/find")
+        for picture in pictures:
+            with Image.open(Path(picture["image"])) as image:
+                image.load()
+        return text
+
+    Image.new("RGB", (8660, 5774), "red").save(tmp_path / "large.jpg")
+    assert "× 5774 pixels" in ask(users[0], tmp_path / "large.jpg")
+    with ThreadPoolExecutor() as pool:
+        for _ in range(10):
+            assert len(set(pool.map(lambda user: ask(user, photo), users))) == 1
+    process = psutil.Process(server.pid)
+    before = process.memory_info().rss
+    for _ in range(100):
+        ask(users[0], photo)
+    assert process.memory_info().rss - before < 50e6
+
+
+def test_no_other_machine_reaches_it(server, port):
+    addresses = {
+        c.laddr.ip
+        for c in psutil.Process(server.pid).net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
