@@ -2,62 +2,98 @@
 
     python -m benchmarks.joint --data data --out joint.json
 
-The ways alternate; each measurement is a process of its own, of `benchmarks.startup` (from the
-command to the first batch) and of `benchmarks.pipeline` (sentences read per second).
+The ways alternate. Each start is a process of its own (`benchmarks.startup`, from the command to
+the first batch). Then all pipelines of one process are read by turns, a few batches of another seed
+each time, so that other work on the machine meets all of them; JAX takes no part.
 """
 
+import argparse
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks import machine, pipeline, startup
 from benchmarks.arguments import make_parser, parse_arguments
 from lts_jax.configs.default import get_config
 from lts_jax.data.datasets import describe_joint
+from lts_jax.data.pipeline import train_batches, training_order
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.records.joint import open_datasets
 
 SETS = ("refcoco_unc", "refcocoplus_unc", "refcocog_umd")
-JOINT = "all together"
+JOINT, MIXED = "all together", "each set by its sentences"
+THREADS = 2
 
 
-def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> dict[str, Any]:
-    """Measures the start and the speed of each set and of all together, alternating."""
-    size = get_config().train.batch_size
-    names = {name: name for name in sets} | {JOINT: "+".join(sets)}
-    ways = list(names)
-    starts: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-    speeds: dict[str, list[float]] = {way: [] for way in ways}
-    cpu: dict[str, list[float]] = {way: [] for way in ways}
-    loads = []
-    for i in range(repeats):
-        first = i % len(ways)
-        for way in ways[first:] + ways[:first]:
-            loads.append(machine.load_average())
-            options = ["--data", str(data), "--dataset", names[way]]
-            starts[way].append(startup.run_process(options))
-            timed = [*options, "--batches", str(batches), "--batch-size", str(size)]
-            took = pipeline.run_process(pipeline.OURS, timed)
-            read = batches * size
-            speeds[way].append(read / took["seconds"])
-            cpu[way].append(1000 * took["cpu"] / read)
-            total = starts[way][-1]["total"]
-            speed = f"{speeds[way][-1]:.1f} sentences/s, load {loads[-1]:.1f}"
-            print(f"{way}: {total:.1f} s to the first batch, {speed}", flush=True)
-    median = {way: statistics.median(of_way) for way, of_way in speeds.items()}
-    dataset = open_datasets(data, names[JOINT])
+def start_all(data: Path, names: dict[str, str], repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Returns the seconds by part of so many starts of each way."""
+    starts: dict[str, list[dict[str, float]]] = {way: [] for way in names}
+    for way in _rotate(list(names), repeats):
+        starts[way].append(startup.run_process(["--data", str(data), "--dataset", names[way]]))
+        total, load = starts[way][-1]["total"], machine.load_average()
+        print(f"{way}: {total:.1f} s to the first batch, load {load:.1f}", flush=True)
+    return starts
+
+
+def read_all(
+    data: Path, names: dict[str, str], rounds: int, batches: int
+) -> dict[str, list[dict[str, float]]]:
+    """Returns wall-clock and CPU seconds of `batches` batches of each way, in each round."""
+    parts = {
+        way: pipeline.open_train(argparse.Namespace(data=data, dataset=name))
+        for way, name in names.items()
+    }
+    times: dict[str, list[dict[str, float]]] = {way: [] for way in names}
+    for way in _rotate(list(names), rounds):
+        split, preprocessing = parts[way]
+        order = training_order(split, seed=len(times[way]))
+        size = get_config().train.batch_size
+        dataset = train_batches(split, order, preprocessing, batch_size=size, threads=THREADS)
+        iterator = iter(dataset)
+        times[way].append(pipeline.time_batches(iterator, 2, batches))
+        iterator.close()
+    return times
+
+
+def _rotate(ways: list[str], rounds: int) -> Iterator[str]:
+    """Yields all ways in each round; the next one begins with the next way."""
+    for i in range(rounds):
+        yield from ways[i % len(ways) :] + ways[: i % len(ways)]
+
+
+def benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    """Measures the start and the speed of each set and of all together."""
+    names = {name: name for name in args.sets} | {JOINT: "+".join(args.sets)}
+    loads = [machine.load_average()]
+    starts = start_all(args.data, names, args.repeats)
+    loads.append(machine.load_average())
+    times = read_all(args.data, names, args.rounds, args.batches)
+    loads.append(machine.load_average())
+    dataset = open_datasets(args.data, names[JOINT])
     kept = describe_joint(dataset)["sets"]
+    read = args.batches * get_config().train.batch_size
+    seconds = {way: [x["seconds"] / read for x in of_way] for way, of_way in times.items()}
+    cpu = {way: [x["cpu"] / read for x in of_way] for way, of_way in times.items()}
     # A sentence of each set as often as the joint training takes one.
-    total = sum(of_set["sentences"] for of_set in kept.values())
-    mixed = total / sum(of_set["sentences"] / median[name] for name, of_set in kept.items())
+    weights = {name: of_set["sentences"] for name, of_set in kept.items()}
+
+    def ratios(of: dict[str, list[float]]) -> dict[str, float]:
+        """The median over rounds of the time of each set over that of all together."""
+        by_set = {name: np.divide(of[name], of[JOINT]) for name in weights}
+        mixed = np.average(list(by_set.values()), axis=0, weights=list(weights.values()))
+        return {k: float(np.median(v)) for k, v in (by_set | {MIXED: mixed}).items()}
+
     return {
-        "batch_size": size,
-        "batches": batches,
+        "batch_size": get_config().train.batch_size,
+        "batches": args.batches,
+        "threads": THREADS,
         "sets": kept,
         "images": dataset.split("train").counts.images,
         "start": starts,
@@ -65,15 +101,11 @@ def benchmark(data: Path, sets: Sequence[str], repeats: int, batches: int) -> di
             way: {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             for way, runs in starts.items()
         },
-        "sentences_per_second": speeds,
-        "sentences_per_second_median": median,
-        "cpu_ms_per_sentence": cpu,
-        "cpu_ms_per_sentence_median": {w: statistics.median(of) for w, of in cpu.items()},
-        "joint_speed_by_that_of": {
-            **{name: median[JOINT] / median[name] for name in sets},
-            "each set by its sentences": median[JOINT] / mixed,
-        },
-        "load_average_before_each_turn": loads,
+        "seconds_per_sentence": seconds,
+        "cpu_seconds_per_sentence": cpu,
+        "joint_speed_by_that_of": ratios(seconds),
+        "joint_speed_by_that_of_cpu_time": ratios(cpu),
+        "load_average_before_between_after": loads,
         **machine.describe(startup.PACKAGES),
     }
 
@@ -90,21 +122,18 @@ def print_result(result: dict[str, Any]) -> None:
         for part in next(iter(starts.values()))
     ]
     print(format_table(("start, median s", *starts), rows))
-    rows = [
-        [
-            way,
-            f"{median:.1f}",
-            f"{min(result['sentences_per_second'][way]):.1f} to "
-            f"{max(result['sentences_per_second'][way]):.1f}",
-            f"{result['cpu_ms_per_sentence_median'][way]:.2f}",
-        ]
-        for way, median in result["sentences_per_second_median"].items()
-    ]
+    rows = []
+    for way, seconds in result["seconds_per_sentence"].items():
+        speeds = sorted(1 / x for x in seconds)
+        cpu = 1000 * statistics.median(result["cpu_seconds_per_sentence"][way])
+        spread = f"{speeds[0]:.1f} to {speeds[-1]:.1f}"
+        rows.append([way, f"{statistics.median(speeds):.1f}", spread, f"{cpu:.2f}"])
     print(format_table(("way", "sentences/s", "spread", "CPU ms/sentence"), rows))
     for name, share in result["joint_speed_by_that_of"].items():
-        print(f"{JOINT} / {name}: {share:.3f}")
-    loads = result["load_average_before_each_turn"]
-    print(f"load average before a turn: {min(loads):.1f} to {max(loads):.1f}")
+        by_cpu = result["joint_speed_by_that_of_cpu_time"][name]
+        print(f"{JOINT} / {name}: {share:.3f}, by CPU time {by_cpu:.3f} (medians of the rounds)")
+    loads = ", ".join(f"{x:.1f}" for x in result["load_average_before_between_after"])
+    print(f"load average before, between and after the two: {loads}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the built datasets")
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="at least two")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each way")
-    parser.add_argument("--batches", type=int, default=100, help="timed batches")
+    parser.add_argument("--repeats", type=int, default=5, help="starts of each way")
+    parser.add_argument("--rounds", type=int, default=30, help="turns at reading")
+    parser.add_argument("--batches", type=int, default=10, help="timed batches of a turn")
     args = parse_arguments(parser, arguments)
     try:
-        result = benchmark(args.data, args.sets, args.repeats, args.batches)
+        result = benchmark(args)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
