@@ -50,7 +50,7 @@ def answer(predictor: Predictor, file: str | None, lines: str) -> tuple[Pictures
             message = message.replace(file, Path(file).name)
         return [], f'<p role="alert">{html.escape(message)}</p>'
     pictures = [picture for prediction in found for picture in _draw(prediction)]
-    return pictures, _list(found, pixels.shape[1] / found[0].image.shape[1])
+    return pictures, _list(found, *pixels.shape[:2])
 
 
 def _split(lines: str) -> list[str]:
@@ -87,14 +87,15 @@ def _draw(found: Prediction) -> Pictures:
     return pictures
 
 
-def _list(found: Sequence[Prediction], scale: float) -> str:
-    """What was found for each sentence, boxes in pixels of the picture itself."""
+def _list(found: Sequence[Prediction], height: int, width: int) -> str:
+    """What was found for each sentence, boxes in pixels of a picture of this size."""
     items = []
     for p in found:
         notes = [f"{p.mask.mean():.1%} of the picture"]
         if p.box is not None:
-            left, top, width, height = (round(x * scale) for x in p.box)
-            notes.append(f"box: left {left}, top {top}, {width} × {height} pixels")
+            scale = np.tile((width / p.image.shape[1], height / p.image.shape[0]), 2)
+            left, top, w, h = np.round(p.box * scale).astype(int)
+            notes.append(f"box: left {left}, top {top}, {w} × {h} pixels")
         if p.unknown_words:
             notes.append(f"words that training never saw: {', '.join(p.unknown_words)}")
         if p.unread_words:

@@ -97,10 +97,11 @@ def ask(browser, file, lines):
 
 
 def click(browser):
-    browser.execute_script("document.querySelector('#answers').dataset.old = 'yes'")
-    before = find(browser, "#answers").text
+    """Asks for another answer than that which is shown, and returns it."""
+    script = "return document.querySelector('#answers :is(dl, [role=alert])')?.innerText ?? ''"
+    before = browser.execute_script(script)
     find(browser, "#find").click()
-    return until(lambda: (text := find(browser, "#answers").text) != before and text)
+    return until(lambda: (text := browser.execute_script(script)) != before and text)
 
 
 def shown(browser):
@@ -121,15 +122,12 @@ def test_a_picture_and_two_sentences(browser, photo, port):
     own = f"http://127.0.0.1:{port}/"
     assert own in urls and not [url for url in urls if not url.startswith(own)]
     assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-    cut = "e => !e.includes('caption-label')"  # captions end in an ellipsis
-    assert (
-        browser.execute_script(WIDER.replace("e.outerHTML)", f"e.outerHTML).filter({cut})")) == []
-    )
+    # Captions end in an ellipsis.
+    wider = WIDER.replace("e.outerHTML)", "e.outerHTML).filter(e => !e.includes('caption-label'))")
+    assert browser.execute_script(wider) == []
     resize(browser, PHONE)
     assert browser.execute_script("return document.documentElement.clientWidth") == 390
-    assert (
-        browser.execute_script(WIDER.replace("e.outerHTML)", f"e.outerHTML).filter({cut})")) == []
-    )
+    assert browser.execute_script(wider) == []
 
 
 def test_an_example(browser):
