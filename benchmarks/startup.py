@@ -4,8 +4,8 @@
 
 Each process does what `lts_jax.training.loop.train` does until it has a batch: it imports the same
 modules, opens the dataset, or with `--dataset a+b` several as one, builds the vocabulary, describes
-the run, logs the data and the size of the network, and reads the first batch. The network's
-parameters are not drawn, and its compilation is not measured.
+the run, prints the table of all splits, and reads the first batch. The network is not built, and
+its compilation is not measured.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
     from lts_jax.training.logs import MetricWriter
-    from lts_jax.training.setup import log_setup
+    from lts_jax.training.setup import log_data_setup
 
     done("imports")
     config = get_config()
@@ -61,8 +61,8 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     done("description of the run")
     held_out = [x for x in experiment.dataset.splits if x.rpartition("/")[2] != "train"]
     config.eval.splits, config.eval.best_split = tuple(held_out), held_out[0]
-    log_setup(experiment, run)
-    done("tables of data and network")
+    log_data_setup(experiment, run)
+    done("table of the data")
     with tempfile.TemporaryDirectory() as workdir, MetricWriter(Path(workdir), 0):
         done("metric writer")
     next(experiment.train_batches())

@@ -32,6 +32,27 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
       ConfigError: the batch does not divide over the devices, or all training masks are empty.
       tfds_refcoco.DataError: a split that is to be evaluated does not exist.
     """
+    log_data_setup(experiment, run)
+    train = experiment.config.train
+    check_batch_size(
+        "train.batch_size",
+        train.batch_size,
+        experiment.mesh,
+        train.accumulate,
+        train.sentences_per_image,
+    )
+    parameters = parameter_overview.count_parameters(experiment.abstract_state.params)
+    logger.info("devices: %s", run["devices"])
+    logger.info("parameters: %s", f"{parameters:,}")
+
+
+def log_data_setup(experiment: Experiment, run: dict[str, Any]) -> None:
+    """Logs the splits, what several sets leave out, and images that are evaluated and trained on.
+
+    Raises:
+      ConfigError: all training masks are empty.
+      tfds_refcoco.DataError: a split that is to be evaluated does not exist.
+    """
     config, dataset = experiment.config, experiment.dataset
     name = config.data.train_split + (" (listed)" if config.data.train_images else "")
     evaluated = [*experiment.best_splits, *config.eval.splits]
@@ -44,17 +65,6 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
             logger.warning("%s: %d of %d images are trained on", split_name, shared, len(pictures))
     for name in experiment.best_splits:
         _check_targets(experiment.train_split, dataset.split(name), config.data)
-    train = config.train
-    check_batch_size(
-        "train.batch_size",
-        train.batch_size,
-        experiment.mesh,
-        train.accumulate,
-        train.sentences_per_image,
-    )
-    parameters = parameter_overview.count_parameters(experiment.abstract_state.params)
-    logger.info("devices: %s", run["devices"])
-    logger.info("parameters: %s", f"{parameters:,}")
 
 
 def _check_targets(train: Split, best: Split, data: ConfigDict) -> None:

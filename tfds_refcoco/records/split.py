@@ -182,14 +182,14 @@ class Split:
             else:
                 index, counts = whole.index, whole.counts
             _check_numbers(part, index.record, end - start)
-            kept = np.arange(len(index))
+            kept = np.ones(len(index), bool)
             if part.only is not None:
-                kept = np.flatnonzero(np.isin(index.image_id, list(part.only)))
+                kept = np.isin(index.image_id, list(part.only))
             for name in INTEGERS:
                 columns[name].append(getattr(index, name)[kept])
             for name in TEXTS:
                 texts = getattr(index, name)
-                columns[name] += texts if part.only is None else [texts[i] for i in kept]
+                columns[name] += itertools.compress(texts, kept.tolist())
             columns["record"][-1] = columns["record"][-1] + start
             all_counts.append(counts)
             of_part = columns["ref_id"][-1]
