@@ -12,6 +12,8 @@ from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 
 from lts_jax.config.flags import override_config, saved_config
+from lts_jax.configs.default import FIELDS
+from lts_jax.configs.fields import flatten
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
@@ -95,7 +97,7 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
         )
     described = catalogue.describe(folder)
     try:
-        config = saved_config(described["config"])
+        config = saved_config(_with_defaults(described["config"]))
     except ConfigError as error:
         raise ConfigError(f"{folder / catalogue.CONFIG}: config: {error}") from error
     if overrides:
@@ -116,6 +118,20 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
         described["data"],
         described["weights"],
     )
+
+
+def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """Adds the fields that a config made by an older version lacks, with their defaults.
+
+    A new field's default is what was before there was the field.
+    """
+    sections = {name: dict(value) for name, value in saved.items() if isinstance(value, dict)}
+    flat = flatten(saved)
+    for name, field in FIELDS.items():
+        section, _, leaf = name.rpartition(".")
+        if name not in flat and section in sections:
+            sections[section][leaf] = field.default
+    return saved | sections
 
 
 def _read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:

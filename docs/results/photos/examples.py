@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 import lts_jax
-from lts_jax.io.drawing import RED, overlay_mask
+from lts_jax.io.drawing import PREDICTION, overlay_mask
 from tfds_refcoco.inspection import fonts
 
 SENTENCES = {
@@ -29,7 +29,7 @@ panels = []
 for name, sentences in SENTENCES.items():
     picture = getattr(skimage.data, name)()
     for found in predictor(picture, sentences):
-        overlay = overlay_mask(picture, found.mask, RED)
+        overlay = overlay_mask(picture, found.mask, PREDICTION)
         width = round(picture.shape[1] * HEIGHT / picture.shape[0])
         small = cv2.resize(overlay, (width, HEIGHT), interpolation=cv2.INTER_AREA)
         panel = Image.new("RGB", (width, HEIGHT + CAPTION), "white")

@@ -154,6 +154,18 @@ def test_damaged_folders_are_refused(copied, tmp_path):
         load_pretrained(str(tmp_path / "nowhere"), one_device())
 
 
+def test_fields_that_came_later_have_their_defaults(copied):
+    described = json.loads((copied / "config.json").read_text())
+    del described["config"]["model"]["coordinates"], described["config"]["eval"]["gallery"]
+    (copied / "config.json").write_text(json.dumps(described))
+    config = load_pretrained(copied, one_device()).experiment.config
+    assert config.model.coordinates is False and config.eval.gallery == 16
+    described["config"]["model"]["colour"] = 1
+    (copied / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match=r"model\.colour: unknown field"):
+        load_pretrained(copied, one_device())
+
+
 def test_the_command_predicts_with_a_folder(hub_folder, tmp_path):
     from PIL import Image
 
