@@ -13,7 +13,7 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from lts_jax.cli.arguments import CONFIG_HELP, default_workdir
-from lts_jax.config.flags import load_config, overridden_fields, override_config
+from lts_jax.config.flags import load_config, overridden_fields
 from lts_jax.config.validation import check_local
 from lts_jax.errors import USER_ERRORS, ConfigError, SaveError, Stopped
 from lts_jax.io.files import cache_folder
@@ -92,13 +92,9 @@ def trained_config(args: argparse.Namespace, workdir: Path, step: int | None) ->
     if not args.overrides:
         return None
     check_saved_fields(args.overrides)
-    from lts_jax.experiment.restore import read_config
-    from lts_jax.state.checkpoint_reader import CheckpointReader
-    from lts_jax.state.fallback import read_chosen
+    from lts_jax.experiment.restore import overridden
 
-    with CheckpointReader(workdir) as checkpoints:
-        saved = read_chosen(checkpoints, step, lambda step: read_config(checkpoints, step))[1]
-    return override_config(saved, args.overrides)
+    return overridden(workdir, step, args.overrides)
 
 
 def check_saved_fields(overrides: Sequence[str]) -> None:

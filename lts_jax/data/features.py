@@ -1,7 +1,7 @@
 """Image features on disk: memory-mapped arrays of a row for each image, written once."""
 
+import contextlib
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lts_jax.errors import ConfigError
-from lts_jax.io.files import temporary_name, write_json
+from lts_jax.io.files import whole_folder, write_json
 
 _DESCRIPTION = "features.json"
 
@@ -67,18 +67,20 @@ def write_features(
       ConfigError: a feature is not finite in this type.
       OSError: it cannot be written.
     """
-    temporary = folder.with_name(temporary_name(folder.name))
-    temporary.mkdir(parents=True)
-    files: list[BinaryIO] = []
     shapes: list[list[object]] = []
     count = 0
-    try:
+    with (
+        contextlib.suppress(FileExistsError),  # another process was faster
+        whole_folder(folder) as temporary,
+        contextlib.ExitStack() as stack,
+    ):
+        files: list[BinaryIO] = []
         for batch in batches:
             kept = min(len(batch[0]), number - count)
             for i, values in enumerate(batch):
                 if i == len(files):  # the first batch
                     # Not mapped to be written: a full disk would end the process without a word.
-                    files.append((temporary / _name(i)).open("wb"))
+                    files.append(stack.enter_context((temporary / _name(i)).open("wb")))
                     shape = (number, *values.shape[1:])
                     shapes.append([dtype, *shape])
                     header = {
@@ -97,16 +99,9 @@ def write_features(
                     )
                 files[i].write(stored.data)
             count += kept
-        for file in files:
-            file.close()
+        stack.close()
         assert count == number, (count, number)
         write_json(temporary / _DESCRIPTION, {"taps": len(files), "shapes": shapes})
-        if not folder.exists():
-            temporary.rename(folder)
-    finally:
-        for file in files:
-            file.close()
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _name(tap: int) -> str:

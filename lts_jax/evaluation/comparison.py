@@ -12,6 +12,7 @@ import numpy as np
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import bootstrap, breakdowns, kinds, metrics, results, schema
 from lts_jax.evaluation.bootstrap import Scores
+from lts_jax.experiment import thresholds
 from lts_jax.io.console import format_table
 from lts_jax.io.json_files import read_json
 
@@ -38,7 +39,7 @@ class ScoredRun(NamedTuple):
             return dict.fromkeys(("number", "val"), ("", self.sentences))
         of_other = [entry | entry.get("other", {}) for entry in self.sentences]
         return {
-            role: (results.name_of(part), self.sentences if part is self.summary else of_other)
+            role: (thresholds.name_of(part), self.sentences if part is self.summary else of_other)
             for role, part in results.by_role(self.summary).items()
         }
 

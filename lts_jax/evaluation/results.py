@@ -1,7 +1,7 @@
 """What an evaluation has found of every sentence, and its files."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 from lts_jax.evaluation import bootstrap, breakdowns, failures, metrics
 from lts_jax.evaluation.metrics import GENERALIZED, METRIC_NAMES
 from lts_jax.experiment import thresholds
-from lts_jax.experiment.thresholds import Threshold
+from lts_jax.experiment.thresholds import Threshold, name_of
 from lts_jax.io.console import format_table
 from lts_jax.io.files import write_arrays, write_json
 from tfds_refcoco import masks
 from tfds_refcoco.records.split import Split
+
+_COUNTS = ("sentences", "images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +98,6 @@ def unique_roles(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     roles = by_role(summary)
     same = len(roles) == 2 and roles["number"] is roles["val"]
     return {"number": roles["number"]} if same else roles
-
-
-def name_of(part: Mapping[str, Any]) -> str:
-    """Names the threshold of a part of a file: "0.25", or "0.4, best on val"; "" if unknown."""
-    return str(Threshold(part["threshold"], part["chosen_on"])) if "threshold" in part else ""
 
 
 def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
@@ -201,20 +198,12 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     A split has a row for each threshold. Splits that have sentences without a target get a second
     table, of gRefCOCO's metrics.
     """
-
-    def cells(scores: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-        return ["-" if scores[k] is None else f"{100 * scores[k]:.2f}" for k in names]
-
-    rows, generalized = [], []
-    for name, summary in results.items():
-        counts = [str(summary["sentences"]), str(summary["images"])]
-        for where, scores in _named(name, summary).items():
-            rows.append([where, *cells(scores, METRIC_NAMES), *counts])
-            if "giou" in scores:
-                generalized.append([where, *cells(scores, GENERALIZED)])
-    print(format_table(("%", *METRIC_NAMES, "sentences", "images"), rows), flush=True)
-    if generalized:
-        print(format_table(("gRefCOCO, %", *GENERALIZED.values()), generalized), flush=True)
+    rows = {
+        where: {**part, **{key: summary[key] for key in _COUNTS}}
+        for name, summary in results.items()
+        for where, part in _named(name, summary).items()
+    }
+    _print_tables("%", (*METRIC_NAMES, *_COUNTS), rows, _percent)
 
 
 def print_intervals(analyses: Mapping[str, Mapping[str, Any]]) -> None:
@@ -223,21 +212,34 @@ def print_intervals(analyses: Mapping[str, Mapping[str, Any]]) -> None:
     Args:
       analyses: by split what analysis.json holds.
     """
+    rows = {
+        where: part["intervals"]
+        for name, analysis in analyses.items()
+        for where, part in _named(name, analysis).items()
+    }
+    _print_tables("95 %", METRIC_NAMES, rows, lambda x: f"{100 * x[0]:.1f}-{100 * x[1]:.1f}")
 
-    def cells(of_split: Mapping[str, Sequence[float] | None], names: Iterable[str]) -> list[str]:
-        pairs = (of_split[k] for k in names)
-        return ["-" if x is None else f"{100 * x[0]:.1f}-{100 * x[1]:.1f}" for x in pairs]
 
-    rows, generalized = [], []
-    for name, analysis in analyses.items():
-        for where, part in _named(name, analysis).items():
-            found = part["intervals"]
-            rows.append([where, *cells(found, METRIC_NAMES)])
-            if "giou" in found:
-                generalized.append([where, *cells(found, GENERALIZED)])
-    print(format_table(("95 %", *METRIC_NAMES), rows), flush=True)
-    if generalized:
-        print(format_table(("gRefCOCO, 95 %", *GENERALIZED.values()), generalized), flush=True)
+def _percent(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def _print_tables(
+    unit: str,
+    names: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    cell: Callable[[Any], str],
+) -> None:
+    def print_table(corner: str, columns: Mapping[str, str], rows: Mapping[str, Any]) -> None:
+        lines = [
+            [where, *("-" if of[k] is None else cell(of[k]) for k in columns)]
+            for where, of in rows.items()
+        ]
+        print(format_table((corner, *columns.values()), lines), flush=True)
+
+    print_table(unit, {name: name for name in names}, rows)
+    if generalized := {where: of for where, of in rows.items() if "giou" in of}:
+        print_table(f"gRefCOCO, {unit}", GENERALIZED, generalized)
 
 
 def _named(split: str, summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

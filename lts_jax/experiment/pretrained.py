@@ -17,7 +17,7 @@ from lts_jax.configs.fields import flatten
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.experiment.restore import Trained, restore
+from lts_jax.experiment.restore import Trained, overridden, restore
 from lts_jax.experiment.thresholds import stored
 from lts_jax.io.json_files import list_of, read_json, text
 from lts_jax.pretrained.hub import find_file
@@ -45,10 +45,8 @@ def load_pretrained(reference: str | Path, mesh: Mesh, overrides: Sequence[str] 
     arithmetic.check()
     folder = find_folder(reference)
     if (folder / "checkpoints").is_dir():
-        trained = restore(folder, mesh)
-        if not overrides:
-            return trained
-        return restore(folder, mesh, config=override_config(trained.experiment.config, overrides))
+        config = overridden(folder, None, overrides) if overrides else None
+        return restore(folder, mesh, config=config)
     return read_folder(folder, mesh, overrides)
 
 
@@ -123,7 +121,8 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
 def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
     """Adds the fields that a config made by an older version lacks, with their defaults.
 
-    A new field's default is what was before there was the field.
+    A published network outlives the version that wrote it; a new field's default is the behaviour
+    of before there was the field.
     """
     sections = {name: dict(value) for name, value in saved.items() if isinstance(value, dict)}
     flat = flatten(saved)

@@ -1,6 +1,7 @@
 """A trained network, read from a checkpoint, with the experiment that it belongs to."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lts_jax.config.compatibility import check_same_model
-from lts_jax.config.flags import saved_config
+from lts_jax.config.flags import override_config, saved_config
 from lts_jax.config.validation import check_config
 from lts_jax.errors import ConfigError
 from lts_jax.experiment import arithmetic
@@ -91,14 +92,26 @@ def restore(
         return read_chosen(checkpoints, step, read)[1]
 
 
-def read_config(checkpoints: CheckpointReader, step: int) -> ConfigDict:
-    """Reads the config that a checkpoint was trained with.
+def overridden(workdir: Path, step: int | None, overrides: Sequence[str]) -> ConfigDict:
+    """Reads the config that a checkpoint was trained with, with other values of some fields.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint; None takes the best one that can be read.
+      overrides: such as `--config.eval.threshold=0.4`.
 
     Raises:
-      ConfigError: it makes no sense.
-      UnreadableCheckpointError: the checkpoint is damaged.
+      ConfigError: there is no such checkpoint, its config makes no sense, or the overrides do not
+        fit it.
+      UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
-    return _check_saved(checkpoints.read_run(step)["config"], checkpoints.folder / str(step))
+    with CheckpointReader(workdir) as checkpoints:
+
+        def read(step: int) -> ConfigDict:
+            saved = checkpoints.read_run(step)
+            return _check_saved(saved["config"], checkpoints.folder / str(step))
+
+        return override_config(read_chosen(checkpoints, step, read)[1], overrides)
 
 
 def _check_saved(saved: dict[str, Any], folder: Path) -> ConfigDict:

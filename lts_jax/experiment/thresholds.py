@@ -112,6 +112,11 @@ def stored(
     return None
 
 
+def name_of(part: Mapping[str, Any]) -> str:
+    """Names the threshold of a part of a file: "0.25", or "0.4, best on val"; "" if unknown."""
+    return str(Threshold(part["threshold"], part["chosen_on"])) if "threshold" in part else ""
+
+
 def describe(threshold: Threshold) -> dict[str, Any]:
     """Returns a threshold as files hold it."""
     return {"threshold": threshold.value, "chosen_on": threshold.chosen_on}

@@ -19,7 +19,7 @@ from lts_jax.experiment.restore import Trained, restore
 from lts_jax.export.card import write_card
 from lts_jax.export.onnx_network import make_onnx
 from lts_jax.export.stablehlo import make_stablehlo
-from lts_jax.io.files import temporary_name, write_json
+from lts_jax.io.files import whole_folder, write_json
 from lts_jax.io.json_files import mapping, read_json
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.pretrained.backbone import save_tensors
@@ -101,9 +101,7 @@ def write_folder(
     experiment = trained.experiment
     if experiment.config.data.hide_sentence:
         raise ConfigError("a run with data.hide_sentence never saw a word: nothing to export")
-    temporary = out.with_name(temporary_name(out.name))
-    temporary.mkdir(parents=True)
-    try:
+    with whole_folder(out) as temporary:
         if kind == "stablehlo":
             (temporary / "model.stablehlo").write_bytes(make_stablehlo(trained))
             np.savez(temporary / "weights.npz", **trained.arrays)  # type: ignore[arg-type]
@@ -123,11 +121,6 @@ def write_folder(
         if kind in ("stablehlo", "onnx"):
             for name in ("loader.py", "pixels.py", "tokens.py"):
                 shutil.copy(_STANDALONE / name, temporary / name)
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_weights(

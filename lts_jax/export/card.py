@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lts_jax.experiment.restore import Trained
-from lts_jax.experiment.thresholds import Threshold
+from lts_jax.experiment.thresholds import name_of
 
 _METRICS = {"oiou": "oIoU", "miou": "mIoU", "prec@0.5": "prec@0.5", "pointing": "pointing"}
 
@@ -90,7 +90,6 @@ def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
             cells = [
                 "" if part.get(name) is None else f"{100 * part[name]:.1f}" for name in _METRICS
             ]
-            known = "threshold" in part
-            at = f" at {Threshold(part['threshold'], part['chosen_on'])}" if known else ""
+            at = f" at {name}" if (name := name_of(part)) else ""
             lines.append(f"| {split}{at} | {' | '.join(cells)} |")
     return "\n".join(lines)

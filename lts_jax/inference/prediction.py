@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +105,16 @@ def parse(text: str, where: str = "") -> Phrase:
     if not words:
         raise DataError(f"{where and where + ': '}text {text!r}: no words; say what to find.")
     return Phrase(text, words)
+
+
+def parse_all(texts: str | Sequence[str | Phrase]) -> list[Phrase]:
+    """Tokenizes a sentence or several; those that are tokenized stay as they are.
+
+    Raises:
+      DataError: one has no words.
+    """
+    several = [texts] if isinstance(texts, str) else texts
+    return [parse(text) if isinstance(text, str) else text for text in several]
 
 
 def read(picture: Picture, preprocessing: Preprocessing) -> Photo:

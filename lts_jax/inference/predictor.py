@@ -19,7 +19,7 @@ from lts_jax.inference.prediction import (
     Picture,
     Prediction,
     at_original_size,
-    parse,
+    parse_all,
     read,
 )
 from lts_jax.inference.programs import Programs, compile_programs
@@ -98,8 +98,7 @@ class Predictor:
           DataError: the picture cannot be read, or a sentence has no words.
           NonFiniteOutputError: the network's outputs are not finite.
         """
-        several = [texts] if isinstance(texts, str) else texts
-        phrases = [parse(text) if isinstance(text, str) else text for text in several]
+        phrases = parse_all(texts)
         encoded = self.encode(image)
         return [self.find(encoded, phrase) for phrase in phrases]
 
@@ -159,7 +158,7 @@ class Predictor:
           DataError: the sentence has no words.
           NonFiniteOutputError: the network's outputs are not finite.
         """
-        phrase = parse(phrase) if isinstance(phrase, str) else phrase
+        (phrase,) = parse_all([phrase])
         sentence = self._preprocessing.sentence(phrase.words) | {"image": np.int32(0)}
         outputs = self.programs.locate(encoded.features, {k: v[None] for k, v in sentence.items()})
         mask, heatmap, finite = jax.device_get(outputs)

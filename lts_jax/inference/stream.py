@@ -17,7 +17,7 @@ from lts_jax.inference.prediction import (
     Picture,
     Prediction,
     at_original_size,
-    parse,
+    parse_all,
     read,
 )
 from lts_jax.inference.programs import Outputs, Programs
@@ -93,8 +93,7 @@ def _read_ahead(
     def load(pair: Pair) -> _Job | DataError:
         picture, texts = pair
         try:
-            several = [texts] if isinstance(texts, str) else texts
-            phrases = [parse(text) if isinstance(text, str) else text for text in several]
+            phrases = parse_all(texts)
             return _Job(read(picture, preprocessing), phrases)
         except DataError as error:
             return error

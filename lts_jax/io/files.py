@@ -1,9 +1,11 @@
 """Files that appear complete or not at all, and the lock of a folder."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,6 +71,26 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a new temporary folder, which becomes `path` on success.
+
+    Raises:
+      FileExistsError: `path` is a folder that is not empty.
+    """
+    temporary = path.with_name(temporary_name(path.name))
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_inside(folder: Path, path: Path) -> None:

@@ -79,9 +79,7 @@ def make_report(
             names = numbers.COMPONENT_NAMES
             row["components"] = dict(zip(names, numbers.COMPONENTS[variant], strict=True))
         row["ours"] = {s: _summarize(finished, s, "number") for s in report["splits"]}
-        row["ours_at_best_threshold"] = {
-            s: _summarize(finished, s, "val") for s in report["splits"]
-        }
+        row[_BEST] = {s: _summarize(finished, s, "val") for s in report["splits"]}
         row["paper"] = {s: numbers.reported(table, variant, family, s) for s in report["splits"]}
         row["runs"] = [
             {"seed": run.seed, "workdir": str(run.workdir)} | (results[run.workdir] or {})

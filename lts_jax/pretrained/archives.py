@@ -1,11 +1,64 @@
-"""Zips that word vectors are published in, or that their users have made."""
+"""Texts of word vectors, and the zips that they are published in or that users have made."""
 
+import codecs
+import contextlib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from lts_jax.errors import ConfigError
 
 _MAX_RATIO = 200  # of unpacking: only bombs shrink more
+
+
+class OpenText(NamedTuple):
+    """A text of word vectors, open for reading.
+
+    Attributes:
+      where: it is, for errors.
+      lines: its bytes, after a byte order mark.
+      file: the file on disk, whose position tells how far reading is.
+    """
+
+    where: str
+    lines: IO[bytes]
+    file: IO[bytes]
+
+
+@contextlib.contextmanager
+def open_text(path: Path, size: int) -> Iterator[OpenText]:
+    """Opens a text of word vectors, or the one in a zip; see `find_member`.
+
+    Raises:
+      ConfigError: the archive is damaged, or has no such text.
+    """
+    with path.open("rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raw.seek(0)
+            _skip_mark(raw)
+            yield OpenText(f"{path}: ", raw, raw)
+            return
+        where = f"{path}: "
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                info = find_member(path, archive, size)
+                where += f"{info.filename}, "
+                with archive.open(info) as stream:
+                    _skip_mark(stream)
+                    yield OpenText(where, stream, raw)
+        except ConfigError:
+            raise
+        except Exception as error:  # a damaged archive can raise nearly anything
+            raise ConfigError(
+                f"{where}the archive is damaged before byte {raw.tell()} ({error}): "
+                "download it again"
+            ) from error
+
+
+def _skip_mark(stream: IO[bytes]) -> None:
+    if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        stream.seek(0)
 
 
 def find_member(path: Path, archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:

@@ -5,7 +5,6 @@ A line is a word and its numbers, separated by single spaces. Some words of the 
 contain spaces (`. . .`), so the numbers are counted from the end of the line.
 """
 
-import codecs
 import collections
 import hashlib
 import json
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained.archives import find_member
+from lts_jax.pretrained.archives import OpenText, open_text
 from tfds_refcoco.console import printable, progress_stream
 
 _MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
@@ -118,42 +117,23 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
 
 
 def _read_text(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
-    with path.open("rb") as raw:
-        if not zipfile.is_zipfile(raw):
-            raw.seek(0)
-            return _parse(f"{path}: ", raw, raw, words, size, bar)
-        where = f"{path}: "
-        try:
-            with zipfile.ZipFile(raw) as archive:
-                info = find_member(path, archive, size)
-                where += f"{info.filename}, "
-                with archive.open(info) as stream:
-                    return _parse(where, stream, raw, words, size, bar)
-        except ConfigError:
-            raise
-        except Exception as error:  # a damaged archive can raise nearly anything
-            raise ConfigError(
-                f"{where}the archive is damaged before byte {raw.tell()} ({error}): "
-                "download it again"
-            ) from error
+    with open_text(path, size) as text:
+        return _parse(text, words, size, bar)
 
 
-def _parse(
-    where: str, stream: IO[bytes], raw: IO[bytes], words: Sequence[str], size: int, bar: tqdm
-) -> _Parsed:
+def _parse(text: OpenText, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
+    where = text.where
     wanted = {word.encode(): word for word in words}
     found: dict[str, NDArray[np.float32]] = {}
     odd: collections.Counter[str] = collections.Counter()
     lines, at, first_odd = 0, 0, ""
-    while line := stream.readline(_MAX_LINE):
+    while line := text.lines.readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
             raise ConfigError(
                 f"{where}no line ends within {_MAX_LINE} bytes of byte {at}: not a text file of "
                 "word vectors"
             )
         lines += 1
-        if lines == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
         word, values, what = _parse_line(line, size, wanted)
         if what and what != BLANKS and not first_odd:
             first_odd = f"byte {at} has {line.count(b' ')} numbers, or invalid ones ({what})"
@@ -166,7 +146,7 @@ def _parse(
             odd[what] += 1
         at += len(line)
         if lines % 1000 == 0:
-            bar.update(raw.tell() - bar.n)
+            bar.update(text.file.tell() - bar.n)
         if lines % _ENOUGH == 0:  # not to read on and on through what is no such file
             _check_share(where, odd, lines, size, first_odd)
     _check_share(where, odd, lines, size, first_odd)

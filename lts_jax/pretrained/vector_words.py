@@ -1,14 +1,12 @@
 """The words of a file of word vectors, in its order; published files begin with frequent ones."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from lts_jax.errors import ConfigError
-from lts_jax.pretrained.archives import find_member
+from lts_jax.pretrained.archives import open_text
 from tfds_refcoco.records.text import tokenize
 
 _MAX_LINE = 1 << 16  # bytes
@@ -36,7 +34,9 @@ def first_words(path: Path, size: int, most: int) -> list[str]:
                 break
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, zipfile.BadZipFile) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged archive can raise nearly anything
         raise ConfigError(f"{path}: its words cannot be read ({error}): get it again") from error
     return list(found)
 
@@ -52,18 +52,6 @@ def _words(path: Path, size: int) -> Iterator[str]:
         with np.load(path, allow_pickle=False) as arrays:
             yield from map(str, arrays["words"].tolist())
         return
-    with path.open("rb") as raw:
-        if not zipfile.is_zipfile(raw):
-            raw.seek(0)
-            yield from _of_lines(raw, size)
-            return
-        with (
-            zipfile.ZipFile(raw) as archive,
-            archive.open(find_member(path, archive, size)) as text,
-        ):
-            yield from _of_lines(text, size)
-
-
-def _of_lines(lines: IO[bytes], size: int) -> Iterator[str]:
-    while line := lines.readline(_MAX_LINE):
-        yield line.rsplit(b" ", size)[0].decode(errors="replace")
+    with open_text(path, size) as text:
+        while line := text.lines.readline(_MAX_LINE):
+            yield line.rsplit(b" ", size)[0].decode(errors="replace")

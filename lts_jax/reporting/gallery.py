@@ -9,8 +9,9 @@ import numpy as np
 
 from lts_jax.evaluation.failures import KINDS
 from lts_jax.evaluation.kinds import groups
-from lts_jax.evaluation.results import name_of, unique_roles
+from lts_jax.evaluation.results import unique_roles
 from lts_jax.evaluation.saved import Evaluated, Sentence
+from lts_jax.experiment.thresholds import name_of
 from lts_jax.io import colours, drawing
 from tfds_refcoco import masks
 from tfds_refcoco.records.text import tokenize

@@ -7,8 +7,9 @@ from typing import Any
 from lts_jax.errors import ConfigError
 from lts_jax.evaluation import kinds, schema
 from lts_jax.evaluation.failures import KINDS
-from lts_jax.evaluation.results import by_role, name_of, unique_roles
+from lts_jax.evaluation.results import by_role, unique_roles
 from lts_jax.evaluation.saved import Evaluated
+from lts_jax.experiment.thresholds import name_of
 from lts_jax.io.json_files import read_json_lines
 from lts_jax.reporting import charts
 from lts_jax.reporting.charts import Chart, Line

@@ -6,8 +6,9 @@ from urllib.parse import urlencode
 
 from lts_jax.evaluation.failures import KINDS
 from lts_jax.evaluation.metrics import BOX_ACCURACY, GENERALIZED, METRIC_NAMES
-from lts_jax.evaluation.results import by_role, name_of, unique_roles
+from lts_jax.evaluation.results import by_role, unique_roles
 from lts_jax.evaluation.saved import Evaluated
+from lts_jax.experiment.thresholds import name_of
 from lts_jax.paper import numbers
 
 GROUPS = {

@@ -88,22 +88,18 @@ class FeatureCache:
         experiment = self._experiment
         encode = jax.jit(partial(_encode, experiment.model))
 
-        def load(start: int) -> NDArray[np.uint8]:
-            chosen = self._records[start : start + _BATCH]
-            images = [
-                experiment.preprocessing.image(experiment.train_split.record(int(i)))[0]
-                for i in chosen
-            ]
-            # The last batch is filled up: nothing is compiled again for it.
-            return np.stack([*images, *[images[-1]] * (_BATCH - len(images))])
+        def load(record: int) -> NDArray[np.uint8]:
+            return experiment.preprocessing.image(experiment.train_split.record(record))[0]
 
+        records = self._records.tolist()
         with ThreadPoolExecutor(max(1, experiment.config.data.threads)) as threads:
-            waiting = [threads.submit(load, 0)]
-            for start in range(0, len(self._records), _BATCH):
-                images = waiting.pop(0).result()
-                if start + _BATCH < len(self._records):
-                    waiting.append(threads.submit(load, start + _BATCH))
-                yield [np.asarray(tap, np.float32) for tap in encode(network, images)]
+            reading = threads.map(load, records[:_BATCH])
+            for following in range(_BATCH, len(records) + _BATCH, _BATCH):
+                images = list(reading)
+                reading = threads.map(load, records[following : following + _BATCH])
+                # The last batch is filled up: nothing is compiled again for it.
+                images += images[-1:] * (_BATCH - len(images))
+                yield [np.asarray(tap, np.float32) for tap in encode(network, np.stack(images))]
 
     def _key(self, network: TrainState) -> str:
         """A name for everything that the features depend on."""

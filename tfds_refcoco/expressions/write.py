@@ -1,5 +1,6 @@
 """Reads COCO annotations and writes a custom.json of generated expressions for them."""
 
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from tfds_refcoco.raw.custom_writer import (
     choose_splits,
     digest,
 )
-from tfds_refcoco.raw.files import RawFile, find_file
+from tfds_refcoco.raw.files import RawFile, find_file, write_bytes
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.problems import Problems
 
@@ -240,12 +241,14 @@ def _views(whole: _Picture, seed: int, number: int) -> Iterator[_Picture]:
 def _save(view: _Picture, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{view.name}.jpg"
-    Image.fromarray(view.pixels).save(path, quality=95)
+    encoded = io.BytesIO()
+    Image.fromarray(view.pixels).save(encoded, "jpeg", quality=95)
+    write_bytes(path, encoded.getvalue())
     return path
 
 
 def _step(ids: Iterable[int]) -> int:
-    return int("1" + "0" * len(str(max(ids, default=0))))
+    return int(10 ** len(str(max(ids, default=0))))
 
 
 def _row(

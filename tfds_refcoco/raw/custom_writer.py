@@ -1,6 +1,7 @@
 """Writes `custom.json`, which docs/data.md describes, for images that stay where they are."""
 
 import hashlib
+import io
 import json
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.raw.files import write_text
+from tfds_refcoco.raw.files import write_bytes, write_text
 from tfds_refcoco.raw.images import ORIENTATION, RECOGNIZED, STORED
 
 COPIES = "copies"  # folder of the images that records cannot hold as they are
@@ -99,7 +100,9 @@ class CustomWriter:
                 pixels = pixels.convert("L" if gray else "RGB")
             except Exception as error:  # decoders raise what they like
                 raise DataError(f"{path}: damaged ({error}).") from error
-            Image.fromarray(_pixels(pixels)).save(name)
+            encoded = io.BytesIO()
+            Image.fromarray(_pixels(pixels)).save(encoded, "png")
+            write_bytes(name, encoded.getvalue())
             self._copied[path] = name
             self.notes[f"images were copied to {self.out / COPIES} as PNG, for {why}"] += 1
         return self._copied[path]

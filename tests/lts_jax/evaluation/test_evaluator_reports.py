@@ -11,6 +11,7 @@ from PIL import Image
 
 from lts_jax.errors import NonFiniteOutputError
 from lts_jax.evaluation import results
+from lts_jax.experiment import thresholds
 from lts_jax.io import drawing
 from tests.lts_jax.helpers.made_split import SENTENCES, MadeSplit, make_evaluator
 
@@ -86,7 +87,7 @@ def test_the_curve_and_the_second_threshold_are_what_other_thresholds_would_give
         json.loads((tmp_path / f"{name}.json").read_text())
         for name in ("metrics", "analysis", "predictions")
     )
-    assert [results.name_of(part) for part in (metrics, metrics["other"])] == [
+    assert [thresholds.name_of(part) for part in (metrics, metrics["other"])] == [
         "0.25",
         "0.5, best on val",
     ]

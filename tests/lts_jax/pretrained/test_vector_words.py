@@ -1,5 +1,6 @@
 """Words that a file of vectors adds to the vocabulary."""
 
+import codecs
 import zipfile
 
 import numpy as np
@@ -39,6 +40,29 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "v.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ConfigError, match=r"v\.npz: its words cannot be read"):
         first_words(tmp_path / "v.npz", 2, 1)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path, zipped):
+    data = codecs.BOM_UTF8 + "\n".join(LINES).encode()
+    path = tmp_path / "v.txt"
+    path.write_bytes(data)
+    if zipped:
+        path = tmp_path / "v.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("glove.2d.txt", data)
+    assert first_words(path, 2, 1) == ["the"]
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    path = tmp_path / "v.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("glove.2d.txt", "".join(f"word{i} 1 2\n" for i in range(10_000)))
+    data = bytearray(path.read_bytes())
+    data[2000:2100] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"v\.zip: glove\.2d\.txt, the archive is damaged before"):
+        first_words(path, 2, 100_000)
 
 
 def test_they_follow_those_of_training(tiny_config_factory, tmp_path):
