@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='JSON with the nouns of your categories: {"traffic_cone": ["cone", "traffic cone"]}',
     )
+    parser.add_argument(
+        "--loose",
+        action="store_true",
+        help="speak of people in train as people do, of a man, woman, guy or red shirt, though "
+        "annotations do not tell who is one; val and test stay strict",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         views=args.views,
         draws=args.draws,
         words=args.words,
+        loose=args.loose,
     )
     splits = list(made.kinds)
     kinds = {split: Counter[str]() for split in splits}

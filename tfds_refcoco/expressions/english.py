@@ -121,9 +121,21 @@ ROLES = {
     "baseball bat": "batter",
 }
 ROLE = 0.35  # chance of that noun
+# How people are mostly spoken of. Annotations tell neither sex nor age, nor what is red of a person
+# in red: these words may be wrong of the object, but it is still the only one that is meant.
+LOOSE_NOUNS = {"person": "man|man|guy|guy|woman|woman|lady|girl|boy|kid|dude"}
+LOOSE = 0.75  # chance of one of them
+LOOSE_COLOUR = "{n} in {c}|{n} in {c} shirt|{n} {c} shirt|{c} shirt {n}|{c} shirt"
 
 
-def verbalise(program: Program, category: str, rng: np.random.Generator, *, held_back: bool) -> str:
+def verbalise(
+    program: Program,
+    category: str,
+    rng: np.random.Generator,
+    *,
+    held_back: bool,
+    loose: bool = False,
+) -> str:
     """One of the wordings of `program`: lower case, no punctuation.
 
     Args:
@@ -131,8 +143,12 @@ def verbalise(program: Program, category: str, rng: np.random.Generator, *, held
       category: of the object; people wear colours, things have them.
       rng: decides about the wording.
       held_back: whether to take a wording that train does not hold.
+      loose: whether to speak of people as `LOOSE_NOUNS` does.
     """
-    noun = _noun_phrase(program.noun, category, rng, held_back and isinstance(program, Colour))
+    if loose and rng.random() < LOOSE:
+        noun = _loose_phrase(program.noun, rng)
+    else:
+        noun = _noun_phrase(program.noun, category, rng, held_back and isinstance(program, Colour))
 
     def pick(wordings: _Wordings) -> str:
         return _pick(wordings[held_back].split("|"), rng)
@@ -161,7 +177,7 @@ def verbalise(program: Program, category: str, rng: np.random.Generator, *, held
             if role and program.noun.colour is None and not held_back and rng.random() < ROLE:
                 words = role
             else:
-                a = anchor.word
+                a = _loosely(anchor.word, rng) if loose else anchor.word
                 words = pick(RELATION[relation]).format(n=noun, a=a, A=with_article(a))
     return f"the {words}" if rng.random() < ARTICLE else words
 
@@ -176,6 +192,17 @@ def _noun_phrase(noun: Noun, category: str, rng: np.random.Generator, held_back:
     else:
         phrases = "{c} colored {n}|{n} that is {c}" if held_back else "{c} {n}"
     return _pick(phrases.split("|"), rng).format(n=word, c=colour)
+
+
+def _loose_phrase(noun: Noun, rng: np.random.Generator) -> str:
+    word, colour = _loosely(noun.word, rng), noun.colour
+    if colour is None or word == noun.word:
+        return f"{colour} {word}" if colour else word
+    return _pick(LOOSE_COLOUR.split("|"), rng).format(n=word, c=colour)
+
+
+def _loosely(word: str, rng: np.random.Generator) -> str:
+    return _pick(LOOSE_NOUNS.get(word, word).split("|"), rng)
 
 
 def _plural(noun: Noun, category: str) -> str:

@@ -75,6 +75,7 @@ def sample_referents(
     vocabulary: Vocabulary,
     *,
     held_back: bool,
+    loose: bool = False,
     draws: int = 1,
 ) -> list[Referent]:
     """Picks objects at random and says what can be said of each, in the order of the scene.
@@ -84,11 +85,12 @@ def sample_referents(
       scene: of the picture.
       vocabulary: nouns of its categories.
       held_back: whether half of the sentences are worded as no other split has it.
+      loose: whether people are spoken of as `english.LOOSE_NOUNS` does.
       draws: how often that is done; what was said of an object before is left out.
     """
     found: dict[int, dict[str, Expression]] = {}
     for _ in range(draws):
-        for referent in _draw(rng, scene, vocabulary, held_back):
+        for referent in _draw(rng, scene, vocabulary, held_back, loose):
             said = found.setdefault(referent.index, {})
             for expression in referent.expressions:
                 said.setdefault(expression.text, expression)
@@ -96,13 +98,13 @@ def sample_referents(
 
 
 def _draw(
-    rng: np.random.Generator, scene: Scene, vocabulary: Vocabulary, held_back: bool
+    rng: np.random.Generator, scene: Scene, vocabulary: Vocabulary, held_back: bool, loose: bool
 ) -> list[Referent]:
     found: list[Referent] = []
     for index in rng.permutation(len(scene.things)).tolist():
         if not scene.things[index].salient:
             continue
-        if expressions := _expressions(rng, scene, index, vocabulary, held_back):
+        if expressions := _expressions(rng, scene, index, vocabulary, held_back, loose):
             found.append(Referent(index, expressions))
         if len(found) == REFERENTS:
             break
@@ -110,7 +112,12 @@ def _draw(
 
 
 def _expressions(
-    rng: np.random.Generator, scene: Scene, index: int, vocabulary: Vocabulary, held_back: bool
+    rng: np.random.Generator,
+    scene: Scene,
+    index: int,
+    vocabulary: Vocabulary,
+    held_back: bool,
+    loose: bool,
 ) -> tuple[Expression, ...]:
     wanted = 1 + int(rng.choice(len(SENTENCES), p=SENTENCES))
     category = scene.things[index].category
@@ -122,7 +129,7 @@ def _expressions(
         if program is None:
             continue
         held = held_back and bool(rng.random() < HELD)
-        text = verbalise(program, category, rng, held_back=held)
+        text = verbalise(program, category, rng, held_back=held, loose=loose)
         found.append(Expression(text, kind_of(program) + HELD_BACK * held, program))
         if len(found) == wanted:
             break

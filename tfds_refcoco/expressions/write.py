@@ -76,6 +76,7 @@ def generate_expressions(
     views: int = 0,
     draws: int = 1,
     words: Path | None = None,
+    loose: bool = False,
     progress: bool = True,
 ) -> Summary:
     """Writes `out/custom.json`: sentences for the objects of a COCO annotation file.
@@ -94,6 +95,7 @@ def generate_expressions(
       views: of each image of `train`, beside itself: its mirror image, then random crops.
       draws: how often sentences are drawn of a picture; each is written once.
       words: a JSON file of nouns by category, see `words.make_vocabulary`.
+      loose: speak of people in `train` as `english.LOOSE_NOUNS` does.
       progress: whether to show a progress bar.
 
     Raises:
@@ -148,7 +150,14 @@ def generate_expressions(
             scene = make_scene(picture.annotations, width, height, picture.pixels)
             rng = np.random.default_rng(digest(f"{seed} {picture.name}".encode()))
             held_back = split != "train"
-            referents = sample_referents(rng, scene, vocabulary, held_back=held_back, draws=draws)
+            referents = sample_referents(
+                rng,
+                scene,
+                vocabulary,
+                held_back=held_back,
+                loose=loose and not held_back,
+                draws=draws,
+            )
             if not referents:
                 continue
             file = path if picture is whole else _save(picture, out / COPIES / "views")

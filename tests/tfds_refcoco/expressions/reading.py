@@ -152,10 +152,11 @@ class Reader:
 
     def _named(self, words: str) -> list[Seen]:
         """The things that a noun phrase fits; raises ValueError on words that it does not know."""
-        colour, pattern = "", "|".join(COLOURS)
+        spoken, colour, pattern = words, "", "|".join(COLOURS)
         for form in (
             rf"that is ({pattern})",
-            rf"(?:dressed in|wearing|in) ({pattern})",
+            rf"(?:dressed in|wearing|in) ({pattern})(?: shirt)?",
+            rf"({pattern}) shirt",
             rf"with ({pattern}) clothes",
             rf"({pattern}) colored",
             rf"({pattern}) (?=\w)",
@@ -165,6 +166,8 @@ class Reader:
                 colour = found[1]
                 break
         noun = _bare(words)
+        if not noun and "shirt" in spoken:
+            noun = "person"
         if noun not in self.nouns:
             plurals = {_plural(n): n for n in self.nouns}
             if noun not in plurals:

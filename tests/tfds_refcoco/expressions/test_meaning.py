@@ -16,7 +16,7 @@ from tests.tfds_refcoco.expressions.reading import COLOURS, KINDS, Reader, Seen,
 from tfds_refcoco import masks
 from tfds_refcoco.expressions.sample import sample_referents
 from tfds_refcoco.expressions.scene import Annotation, make_scene
-from tfds_refcoco.expressions.words import make_vocabulary
+from tfds_refcoco.expressions.words import coco_names, make_vocabulary
 from tfds_refcoco.expressions.write import generate_expressions
 
 H, W = 48, 64
@@ -29,6 +29,11 @@ PALETTE = (
     *((128, 128, 128), (205, 175, 140)),
 )
 
+KINDS_OF_SPEECH = ((False, False), (True, False), (False, True))  # held back, loose
+LOOSE_NAMES = coco_names() | {
+    "person": ("person", "man", "guy", "woman", "lady", "girl", "boy", "kid", "dude")
+}
+
 
 @dataclass
 class Drawn:
@@ -36,6 +41,7 @@ class Drawn:
     pixels: np.ndarray = field(repr=False)
     seed: int
     held_back: bool
+    loose: bool
 
 
 @st.composite
@@ -62,7 +68,12 @@ def scenes(draw):
         for number, (category, crowd) in enumerate(chosen)
         if (owner == number).any()
     ]
-    return Drawn(annotations, pixels, draw(st.integers(0, 2**32 - 1)), draw(st.booleans()))
+    return Drawn(
+        annotations,
+        pixels,
+        draw(st.integers(0, 2**32 - 1)),
+        *draw(st.sampled_from(KINDS_OF_SPEECH)),
+    )
 
 
 def check_scene(drawn: Drawn) -> None:
@@ -70,11 +81,11 @@ def check_scene(drawn: Drawn) -> None:
     scene = make_scene(annotations, W, H, drawn.pixels)
     vocabulary = make_vocabulary(set(CATEGORIES))
     rng = np.random.default_rng(drawn.seed)
-    made = sample_referents(rng, scene, vocabulary, held_back=drawn.held_back)
+    made = sample_referents(rng, scene, vocabulary, held_back=drawn.held_back, loose=drawn.loose)
     seen = [
         Seen(a.ann_id, a.category, masks.decode(a.counts, H, W) > 0, a.crowd) for a in annotations
     ]
-    reader = Reader(seen, drawn.pixels)
+    reader = Reader(seen, drawn.pixels, LOOSE_NAMES if drawn.loose else None)
     for referent in made:
         thing = scene.things[referent.index]
         assert not thing.crowd and thing.area >= 0.01
