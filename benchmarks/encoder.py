@@ -41,7 +41,13 @@ def in_jax(weights: Path, images: np.ndarray) -> Encode:
     sizes = {name: value.shape for name, value in shapes.items()}
     loaded, _ = load_network(weights, spec.family, spec.stages, sizes)
     variables = jax.device_put(unflatten_dict(loaded, sep="/"))
-    encode = jax.jit(lambda x: model.apply(variables, x, train=False).stride32)
+
+    @jax.jit
+    def encode(x: jax.Array) -> jax.Array:
+        features: Any = model.apply(variables, x, train=False)
+        last: jax.Array = features.stride32
+        return last
+
     on_device = jnp.asarray(images)
     return lambda: np.asarray(encode(on_device))
 
