@@ -70,10 +70,14 @@ def assemble(
     named = [image for image in images if image.sentences]
     if len(named) < len(images):
         notes["images without a sentence were left out"] += len(images) - len(named)
+    if unused := set(splits) - {image.split for image in images}:
+        there = ", ".join(sorted({repr(image.split) for image in images if image.split})) or "none"
+        raise DataError(f"--split {min(unused)}=…: there is no such split; there are: {there}.")
     unsplit = [image.path for image in named if image.split is None]
     held_out = choose_val(unsplit, seed, val) if unsplit and val else frozenset()
     found: Counter[str] = Counter()
     sentences: Counter[str] = Counter()
+    taken: set[tuple[Path, str]] = set()
     rows = []
     for image in tqdm(named, "import", unit="image", disable=not progress, file=progress_stream()):
         split = _split(image, splits, held_out)
@@ -85,6 +89,9 @@ def assemble(
         if not row["sentences"]:
             notes["images without a sentence were left out"] += 1
             continue
+        if (path, split) in taken:
+            notes[f"images of {split} have several entries, objects of others are no rivals"] += 1
+        taken.add((path, split))
         found[split] += 1
         sentences[split] += len(row["sentences"])
         rows.append((path, {"split": split} | row))

@@ -1,21 +1,25 @@
 """COCO instances, with expressions in a file of their own or in a field of the annotations."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfds_refcoco.errors import DataError
-from tfds_refcoco.importers.common import TEXT_NAMES, find_image, split_texts, text_field
+from tfds_refcoco.importers.common import (
+    TEXT_NAMES,
+    add_sentences,
+    find_image,
+    note_other_texts,
+    split_texts,
+    text_field,
+)
+from tfds_refcoco.importers.table import read_table
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
 from tfds_refcoco.raw import fields
-from tfds_refcoco.raw.coco import Instances, read_instances, read_json
-from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile
+from tfds_refcoco.raw.coco import Instances, read_instances
+from tfds_refcoco.raw.files import RawFile
 from tfds_refcoco.raw.problems import Problems
-
-_ID_NAMES = ("ann_id", "annotation_id", "ann_ids", "annotation_ids", "id")
 
 
 def read_coco_export(
@@ -64,10 +68,10 @@ def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
     """The annotation files, each with the name of its split."""
     if not path.is_dir():
         return [(path, path.stem.removeprefix("instances_"))]
-    files = sorted(path.glob("annotations/instances_*.json")) or sorted(path.glob("*.json"))
-    files = [file for file in files if file != expressions]
-    if files:
-        return [(file, file.stem.removeprefix("instances_")) for file in files]
+    for pattern in ("annotations/instances_*.json", "instances_*.json", "*.json"):
+        files = [file for file in sorted(path.glob(pattern)) if file != expressions]
+        if files:
+            return [(file, file.stem.removeprefix("instances_")) for file in files]
     files = sorted(path.glob("*/*.json"))
     if not files:
         raise DataError(f"{path}: no annotations/instances_*.json or other JSON in this folder.")
@@ -155,8 +159,9 @@ def _add_own_sentences(
         names.update(both.keys())
         name = text_field(both, text)
         image, positions = images[row["image_id"]]
-        for sentence in split_texts(both[name], f"{where}.{name}") if name else ():
-            image.sentences.append(ImportedSentence(sentence, (positions[ann_id],)))
+        texts = split_texts(both[name], f"{where}.{name}") if name else ()
+        add_sentences(image, texts, positions[ann_id], notes)
+        note_other_texts(row, name, notes)
         spare = set(attributes) - {name, "occluded", "rotation"}
         notes["attributes of objects were not kept"] += len(spare)
     if not any(image.sentences for image, _ in images.values()):
@@ -171,7 +176,7 @@ def _add_sentences(
     instances: Instances, images: _Images, path: Path, text: str | None, notes: Counter[str]
 ) -> None:
     of_annotation = {ann_id: row["image_id"] for ann_id, (_, row) in instances.annotations.items()}
-    for sentence, ann_ids, image_id, split, where in _rows(path, text, notes):
+    for sentence, ann_ids, image_id, split, where in read_table(path, text, notes):
         for ann_id in ann_ids:
             if ann_id not in of_annotation:
                 raise DataError(f"{where}: no annotation of {instances.file} has the id {ann_id}.")
@@ -186,70 +191,3 @@ def _add_sentences(
         image.split = split or image.split
         targets = tuple(positions[ann_id] for ann_id in ann_ids)
         image.sentences.append(ImportedSentence(sentence, targets))
-
-
-_Row = tuple[str, list[int], int | None, str | None, str]
-
-
-def _rows(path: Path, text: str | None, notes: Counter[str]) -> Iterator[_Row]:
-    """Yields text, annotation ids, image id, split and place of each expression."""
-    file = RawFile(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        try:
-            content = file.read(MAX_ANNOTATIONS).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8.") from error
-        delimiter = max(",;\t", key=content.partition("\n")[0].count)
-        rows: Any
-        try:
-            rows = list(csv.DictReader(io.StringIO(content), delimiter=delimiter))
-        except csv.Error as error:
-            raise DataError(f"{path}: not readable CSV ({error}); save it again.") from error
-    else:
-        rows = read_json(file, "fix it")
-    if isinstance(rows, dict):  # {annotation id: text or list of texts}
-        rows = [{"ann_id": ann_id, "expressions": value} for ann_id, value in rows.items()]
-        text = None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: expected a list, or a dictionary by annotation id.")
-    for number, row in enumerate(rows):
-        where = f"{path}: row {number + 1}"
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: expected a dictionary.")
-        if None in row:
-            raise DataError(f"{where}: more values than columns; put texts with commas in quotes.")
-        row = {str(key).strip(): value for key, value in row.items()}
-        name = text_field(row, text)
-        id_name = next((n for n in _ID_NAMES if n in row), None)
-        if name is None or (id_name is None and "image_id" not in row):
-            raise DataError(
-                f"{where}: expected the columns ann_id (or image_id, for no target) and "
-                f"{text or 'expression'}, found {', '.join(row)}."
-            )
-        image_id = row.get("image_id")
-        split = row.get("split")
-        sentences = split_texts(row[name], f"{where}.{name}")
-        notes["rows without an expression were left out"] += not sentences
-        for sentence in sentences:
-            yield (
-                sentence,
-                _ids(row[id_name], f"{where}.{id_name}") if id_name else [],
-                _ids(image_id, f"{where}.image_id")[0] if image_id not in (None, "") else None,
-                str(split) if split else None,
-                where,
-            )
-
-
-def _ids(value: Any, where: str) -> list[int]:
-    """Reads 12, "12", "12 13", "12;13" or [12, 13]."""
-    if isinstance(value, str):
-        value = value.replace(";", " ").replace(",", " ").split()
-    values = value if isinstance(value, list) else [value]
-    try:
-        if any(isinstance(one, bool | float) for one in values):
-            raise ValueError(values)
-        return [int(one) for one in values]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: {value!r} is no id.") from error

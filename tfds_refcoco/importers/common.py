@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.importers.types import ImportedImage, ImportedSentence
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.files import find_file
 
@@ -53,6 +55,18 @@ def split_texts(value: object, where: str) -> list[str]:
     return [text.strip() for text in value if text.strip()]
 
 
+def add_sentences(
+    image: ImportedImage, texts: Iterable[str], position: int, notes: Counter[str]
+) -> None:
+    """Adds what is said of one object; the parts of an object often repeat it."""
+    for text in texts:
+        sentence = ImportedSentence(text, (position,))
+        if sentence in image.sentences:
+            notes["sentences that an object has twice were kept once"] += 1
+        else:
+            image.sentences.append(sentence)
+
+
 def text_field(row: Mapping[str, object], name: str | None) -> str | None:
     """Returns the name of the field of `row` that holds sentences, None if there is none.
 
@@ -63,6 +77,12 @@ def text_field(row: Mapping[str, object], name: str | None) -> str | None:
     lower = {key.lower(): key for key in row}
     names = TEXT_NAMES if name is None else (name.lower(),)
     return next((lower[n] for n in names if n in lower), None)
+
+
+def note_other_texts(row: Mapping[str, object], name: str | None, notes: Counter[str]) -> None:
+    """Counts the fields of `row` beside `name` that hold sentences as well, by their names."""
+    others = [key for key in row if key.lower() in TEXT_NAMES and key != name and row[key]]
+    notes["texts of other fields were not kept (--text names the one to take)"] += len(others)
 
 
 def polygon(points: Sequence[Sequence[float]]) -> list[object]:
@@ -96,6 +116,8 @@ def ellipse(
     """Returns what draws an ellipse: pixels whose centres are inside; turned clockwise."""
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
+        if not rx or not ry:
+            raise DataError(f"an ellipse with the radii {rx} and {ry} has no area.")
         rows, columns = np.mgrid[:height, :width] + 0.5
         angle = np.radians(degrees)
         across = (columns - cx) * np.cos(angle) + (rows - cy) * np.sin(angle)
@@ -110,6 +132,8 @@ def circle(cx: float, cy: float, radius: float) -> Callable[[int, int], NDArray[
     """Returns what draws a circle as labelme does, with Pillow."""
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
+        if radius > height + width:  # Pillow goes along all of it, for minutes
+            raise DataError(f"a circle with the radius {radius:g} is larger than the image.")
         picture = Image.new("1", (width, height))
         box = (cx - radius, cy - radius, cx + radius, cy + radius)
         ImageDraw.Draw(picture).ellipse(box, outline=1, fill=1)

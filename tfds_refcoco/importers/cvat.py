@@ -1,7 +1,6 @@
 """CVAT for images 1.1 (XML), and CVAT's COCO export."""
 
 import contextlib
-import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
 from tfds_refcoco.importers.coco import read_coco_export
-from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, Part
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile
 
@@ -79,12 +78,16 @@ def _parse(path: Path) -> ElementTree.Element:
     data = RawFile(path).read(MAX_ANNOTATIONS) if path.is_file() else None
     if data is None:
         raise DataError(f"{path}: no such file or folder.")
-    # Entities, which a document can define to grow without bound, are of no use here.
-    if re.search(rb"<!(DOCTYPE|ENTITY)", data):
-        raise DataError(f"{path}: refused: it defines entities, which CVAT never does.")
+
+    class Builder(ElementTree.TreeBuilder):
+        """Entities, which a document can define to grow without bound, are of no use here."""
+
+        def doctype(self, *_: object) -> None:
+            raise DataError(f"{path}: refused: it defines entities, which CVAT never does.")
+
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=Builder()))
+    except (ElementTree.ParseError, LookupError) as error:  # the latter: of an unknown encoding
         raise DataError(f"{path}: not readable XML ({error}); export it again.") from error
     if root.tag != "annotations":
         raise DataError(f"{path}: <{root.tag}>, expected <annotations> of CVAT for images 1.1.")
@@ -119,8 +122,8 @@ def _add_shapes(
         names.update(attributes.keys())
         name = common.text_field(attributes, text)
         if name is not None:
-            for sentence in common.split_texts(attributes[name], where):
-                image.sentences.append(ImportedSentence(sentence, (groups[key],)))
+            texts = common.split_texts(attributes[name], where)
+            common.add_sentences(image, texts, groups[key], notes)
         if others := len(attributes) - (name is not None):
             notes["attributes of shapes were not kept"] += others
 

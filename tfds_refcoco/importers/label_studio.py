@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
-from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, Part
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile
@@ -69,21 +69,33 @@ def read_label_studio(
 
 def _find(data: dict[str, Any], folders: list[Path], where: str) -> tuple[Path, str]:
     """The image of a task and its name: an address, an upload or a file of the local storage."""
-    for value in (data.get("image"), *data.values()):
-        if not isinstance(value, str):
-            continue
+    names = {key: name for key, value in data.items() if (name := _picture_name(value))}
+    if len(names) > 1 and "image" not in names:
+        raise DataError(
+            f"{where}: data: {', '.join(names)} all name pictures; call the annotated one image."
+        )
+    if not names:
+        raise DataError(f"{where}: data: no field names an image.")
+    name = names.get("image") or next(iter(names.values()))
+    # Uploads get eight hexadecimal digits before their names.
+    plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)
+    try:
+        return common.find_image(name, folders, where), name
+    except DataError:
+        return common.find_image(plain, folders, where), name
+
+
+def _picture_name(value: object) -> str | None:
+    """The path of a picture in a field of a task, None if it names none."""
+    if not isinstance(value, str):
+        return None
+    try:
         address = urlsplit(value)
-        local = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/a.jpg
-        name = unquote(local[0] if local else address.path)
-        if not _PICTURE.search(name):
-            continue
-        # Uploads get eight hexadecimal digits before their names.
-        plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)
-        try:
-            return common.find_image(name, folders, where), name
-        except DataError:
-            return common.find_image(plain, folders, where), name
-    raise DataError(f"{where}: data: no field names an image.")
+    except ValueError:  # half of an IPv6 address: it is some other text
+        return None
+    local = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/a.jpg
+    name = unquote(local[0] if local else address.path)
+    return name if _PICTURE.search(name) else None
 
 
 def _image(
@@ -95,6 +107,7 @@ def _image(
 ) -> ImportedImage:
     image = ImportedImage(*found, None, None, where)
     regions: dict[str, list[dict[str, Any]]] = {}
+    shown: set[str] = set()  # by the names of their tags
     for number, result in enumerate(results):
         place = f"{where}: result[{number}]"
         if not isinstance(result, dict):
@@ -103,8 +116,15 @@ def _image(
             notes[f"results of the type {result.get('type')} were not kept"] += 1
             continue
         if result.get("image_rotation"):
-            raise DataError(f"{place}.image_rotation: the picture was turned in the tool.")
+            raise DataError(
+                f"{place}.image_rotation: the picture was turned in the tool; turn it back there."
+            )
         regions.setdefault(str(result["id"]), []).append(result | {"where": place})
+        if str(result.get("type")).startswith(_GEOMETRY):
+            shown.add(str(result.get("to_name")))
+    if len(shown) > 1:
+        names = ", ".join(sorted(shown))
+        raise DataError(f"{where}: regions of several pictures ({names}); make a task of each.")
     for of_region in regions.values():
         _add_region(of_region, image, text, notes)
     return image
@@ -147,7 +167,7 @@ def _add_region(
     if parts:
         position = len(image.objects)
         image.objects.append(ImportedObject(list(parts.values()), label, results[0]["where"]))
-        image.sentences += [ImportedSentence(sentence, (position,)) for sentence in texts]
+        common.add_sentences(image, texts, position, notes)
     elif texts:
         notes["texts without a region were not kept"] += len(texts)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers import common
-from tfds_refcoco.importers.types import ImportedImage, ImportedObject, ImportedSentence, Part
+from tfds_refcoco.importers.types import ImportedImage, ImportedObject, Part
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile, find_file
@@ -72,8 +72,8 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
             groups[key] = len(image.objects)
             image.objects.append(ImportedObject([], label, place))
         image.objects[groups[key]].parts.append(part)
-        for sentence in common.split_texts(shape.get(text), f"{place}.{text}"):
-            image.sentences.append(ImportedSentence(sentence, (groups[key],)))
+        texts = common.split_texts(shape.get(text), f"{place}.{text}")
+        common.add_sentences(image, texts, groups[key], notes)
         flags = shape.get("flags") or {}
         if not isinstance(flags, dict):
             raise DataError(f"{place}.flags: expected a dictionary.")
@@ -101,14 +101,16 @@ def _part(shape: dict[str, Any], where: str, notes: Counter[str]) -> Part | None
     match kind:
         case _ if kind in _POLYGONS:
             return common.polygon(points)
-        case "rectangle":  # opposite corners, or all four of them
+        case "rectangle":
+            if len(points) == 4:  # all corners, as X-AnyLabeling writes them, perhaps tilted
+                return common.polygon(points)
             xs, ys = zip(*points, strict=True)
             return common.rectangle(min(xs), min(ys), max(xs), max(ys))
         case "circle":
             (cx, cy), (x, y) = points
             return common.circle(cx, cy, float(np.hypot(x - cx, y - cy)))
         case "mask":
-            left, top = (round(value) for value in points[0])
+            left, top = (int(value) for value in points[0])  # truncated, as labelme does
             text = fields.text(shape, "mask", where)
             return common.paste(lambda: _mask(text, f"{where}.mask"), left, top, where)
         case _:

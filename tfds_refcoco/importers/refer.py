@@ -69,6 +69,8 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
                     f"{where}.ann_id: {ann_id} is no annotation of image {image_id} in "
                     f"{instances_path}."
                 )
+        if len(set(ann_ids)) < len(ann_ids):
+            raise DataError(f"{where}.ann_id: {ann_ids} names an annotation twice.")
         targets = tuple(positions[key][ann_id] for ann_id in ann_ids)
         sentences = fields.field(ref, "sentences", list, where)
         if not sentences:

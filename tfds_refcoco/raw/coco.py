@@ -140,7 +140,9 @@ def read_instances(file: RawFile, problems: Problems) -> Instances:
                 read.alike[str(row.get("image_id")), str(row.get("category_id"))] += 1
     for i, row in enumerate(fields.field(content, "categories", list, top)):
         where = f"{file}: categories[{i}]"
-        read.categories[fields.number(row, "id", where)] = fields.text(row, "name", where)
+        name, category_id = fields.text(row, "name", where), fields.number(row, "id", where)
+        if read.categories.setdefault(category_id, name) != name:
+            raise DataError(f"{where}.id: {category_id} appears twice.")
     return read
 
 

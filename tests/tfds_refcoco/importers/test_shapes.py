@@ -1,0 +1,122 @@
+"""Shapes as the tools draw them, and files that nothing should be made of."""
+
+import numpy as np
+import pytest
+
+from tests.tfds_refcoco.helpers.annotations import SQUARE, H, W, cvat, label_studio, raster, region
+from tests.tfds_refcoco.helpers.golden import GOLDEN, labelme
+from tests.tfds_refcoco.importers.test_faults import fails
+from tests.tfds_refcoco.importers.test_variants import png
+
+CORNERS = [[10, 5], [30, 5], [30, 25], [10, 25]]
+
+
+def labels(workshop, *shapes):
+    rows = [{"label": "cup", "description": "cup"} | shape for shape in shapes]
+    workshop.write("labels/0.json", labelme(rows))
+    return "labelme", workshop.root / "labels", "--val", "0"
+
+
+@pytest.mark.parametrize("corner", [(30.0, 5.0), (30.5, 5.5), (31.5, 5.7), (30.99, 5.01)])
+def test_a_mask_of_labelme_that_was_moved(workshop, corner):
+    """Its corner is then between pixels; labelme's shapes_to_label truncates it."""
+    patch = np.random.default_rng(0).random((10, 20)) > 0.3
+    points = [list(corner), [corner[0] + 19, corner[1] + 9]]
+    shape = {"shape_type": "mask", "points": points, "mask": png(patch, "L")}
+    assert workshop.run(*labels(workshop, shape)) == 0
+    wanted = np.zeros((H, W), bool)
+    (x0, y0), (x1, y1) = np.asarray(points).astype(int)
+    wanted[y0 : y1 + 1, x0 : x1 + 1] = patch
+    np.testing.assert_array_equal(workshop.result()["cup"][3][0], wanted)
+
+
+def test_a_tilted_rectangle_of_four_corners(workshop):
+    points = [[20, 5], [35, 15], [30, 22], [15, 12]]
+    assert workshop.run(*labels(workshop, {"shape_type": "rectangle", "points": points})) == 0
+    np.testing.assert_array_equal(workshop.result()["cup"][3][0], raster(np.ravel(points)))
+
+
+def test_a_circle_beyond_all_pictures(workshop, capsys):
+    """Pillow would draw it for half a minute."""
+    shape = {"shape_type": "circle", "points": [[20, 20], [1e7, 20]]}
+    message = fails(workshop, capsys, *labels(workshop, shape))
+    assert "shapes[0]: a circle with the radius 9.99998e+06 is larger than the image" in message
+
+
+def test_a_sentence_that_both_parts_of_an_object_have(workshop, capsys):
+    parts = [
+        {"points": CORNERS, "group_id": 1},
+        {"points": [[1, 1], [9, 1], [9, 5]], "group_id": 1},
+    ]
+    assert workshop.run(*labels(workshop, *parts)) == 0
+    assert [len(image["sentences"]) for image in workshop.content()["images"]] == [1]
+    assert "1 sentences that an object has twice were kept once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["rx", "ry"])
+def test_an_ellipse_without_area(workshop, capsys, recwarn, name):
+    text = cvat().replace(
+        'rx="12" ry="6"', 'rx="12" ry="6"'.replace(f'{name}="', f'{name}="0" x="')
+    )
+    message = fails(workshop, capsys, "cvat", workshop.write("a.xml", text))
+    assert "image 1.jpg: ellipse 1: an ellipse with the radii" in message
+    assert not recwarn.list
+
+
+def test_an_xml_of_an_unknown_encoding(workshop, capsys):
+    text = cvat().replace('encoding="utf-8"', 'encoding="klingon"')
+    message = fails(workshop, capsys, "cvat", workshop.write("a.xml", text))
+    assert "a.xml: not readable XML (unknown encoding: klingon)" in message
+
+
+def test_entities_in_another_encoding(workshop, capsys):
+    text = cvat().replace(
+        'encoding="utf-8"?>', 'encoding="utf-16"?><!DOCTYPE a [<!ENTITY e "cup">]>'
+    )
+    file = workshop.root / "a.xml"
+    file.write_bytes(text.replace("cup on its side", "&e;").encode("utf-16"))
+    assert "it defines entities, which CVAT never does" in fails(workshop, capsys, "cvat", file)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"left": "1.jpg", "right": "2.jpg"}, "data: left, right all name pictures; call the"),
+        ({"image": "http://[x/0.jpg"}, "data: no field names an image"),
+    ],
+)
+def test_pictures_of_a_task(workshop, capsys, data, message):
+    tasks = label_studio()
+    tasks[1]["data"] = data
+    file = workshop.write("a.json", tasks)
+    assert message in fails(workshop, capsys, "label-studio", file)
+
+
+def test_the_field_image_is_the_picture(workshop):
+    tasks = label_studio()
+    tasks[1]["data"] = {"note": "//[", "thumbnail": "2.jpg", "image": "1.jpg"}
+    assert workshop.run("label-studio", workshop.write("a.json", tasks)) == 0
+    assert [image["file"] for image in workshop.content()["images"]] == ["0.jpg", "1.jpg"]
+
+
+def test_regions_of_two_pictures(workshop, capsys):
+    """Those of the second would be masks of the first."""
+    percent = (np.reshape(SQUARE, (-1, 2)) / (W, H) * 100).tolist()
+    results = [
+        region(i, "polygonlabels", {"points": percent, "polygonlabels": ["cup"]}, to_name=name)
+        for i, name in enumerate(("before", "after"))
+    ]
+    data = {"image": "0.jpg", "image2": "1.jpg"}
+    file = workshop.write("a.json", [{"id": 1, "data": data, "annotations": [{"result": results}]}])
+    message = fails(workshop, capsys, "label-studio", file)
+    assert "task 1: regions of several pictures (after, before); make a task of each" in message
+
+
+def test_a_ref_that_names_an_annotation_twice(workshop, capsys):
+    """custom.json would be refused."""
+    folder = GOLDEN["refer"](workshop)[1]
+    ref = {"image_id": 7, "ann_id": [11, 11], "split": "train", "sentences": [{"sent": "cups"}]}
+    (workshop.root / "refs(unc).p").unlink()
+    workshop.write("refs(unc).json", [ref])
+    message = fails(workshop, capsys, "refer", folder)
+    assert "refs[0].ann_id: [11, 11] names an annotation twice" in message
