@@ -43,7 +43,20 @@ hair drier: hair dryer, blow dryer | toothbrush: toothbrush
 """
 # Categories that a noun is not used for, but may be understood as.
 ALSO = {
-    "person": ("rider",),
+    "person": (
+        *(
+            "rider",
+            "pedestrian",
+            "cyclist",
+            "man",
+            "woman",
+            "child",
+            "boy",
+            "girl",
+            "baby",
+            "player",
+        ),
+    ),
     "car": ("truck", "bus"),
     "truck": ("car", "bus"),
     "bus": ("truck", "train"),
@@ -107,10 +120,20 @@ class Vocabulary:
     denotes: Mapping[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        # By its name a police car is a car. Of COCO's own, ALSO says so: a hot dog is no dog.
+        heads: defaultdict[str, set[str]] = defaultdict(set)
+        for category, nouns in self.names.items():
+            for words in map(str.split, nouns):
+                for first in range(len(words)):
+                    heads[" ".join(words[first:])].add(category)
+        known = coco_names().keys()
+        listed = {category for category in self.names if _plain(category) in known}
         denotes: defaultdict[str, set[str]] = defaultdict(set)
         for category, nouns in self.names.items():
             for noun in nouns:
-                denotes[noun] |= {category, *ALSO.get(noun, ())}
+                kinds = heads[noun] | heads.get(plural(noun), set())
+                kinds -= listed if category in listed else set()
+                denotes[noun] |= {category, *ALSO.get(noun, ()), *kinds}
         found = {noun: frozenset(of_noun) for noun, of_noun in denotes.items()}
         object.__setattr__(self, "denotes", found)
 
@@ -136,6 +159,9 @@ def make_vocabulary(categories: Iterable[str], words: Path | None = None) -> Voc
       DataError: `words` is not such a file, or names a category that is not there.
     """
     known = coco_names()
+    categories = list(categories)
+    if not all(_plain(category) for category in categories):
+        raise DataError("categories: one has no name; give it one, as expressions are made of it.")
     # "Traffic_Cone" is read as "traffic cone".
     names = {c: known.get(_plain(c), (_plain(c),)) for c in categories}
     if words is not None:

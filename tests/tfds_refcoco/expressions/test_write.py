@@ -179,6 +179,22 @@ def test_what_a_noun_may_mean():
     ]
 
 
+def test_a_noun_means_what_its_compounds_are():
+    """Of people's own categories: a police car is a car, but COCO's hot dog is no dog."""
+    names = ["car", "police_car", "cone", "cones", "hot dog", "dog", "person", "man"]
+    vocabulary = make_vocabulary(names)
+    assert {"car", "police_car"} <= vocabulary.denotes["car"]
+    assert vocabulary.denotes["police car"] == {"police_car"}
+    assert vocabulary.denotes["cone"] == {"cone", "cones"}
+    assert vocabulary.denotes["dog"] == {"dog"}
+    assert "man" in vocabulary.denotes["person"]
+
+
+def test_a_category_without_a_name(coco, tmp_path):
+    with pytest.raises(DataError, match="categories: one has no name"):
+        generate(coco(lambda c: c.update(categories=[{"id": 1, "name": " "}])), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
