@@ -14,12 +14,14 @@ from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json, read_split
+from tfds_refcoco.raw.custom_writer import COPIES
 from tfds_refcoco.raw.files import MAX_IMAGE, RawFile, find_file
 from tfds_refcoco.raw.images import STORED, open_image
 from tfds_refcoco.raw.problems import Problems
 from tfds_refcoco.raw.sources import SOURCES, find_annotations
 from tfds_refcoco.raw.types import SPLITS, RawImage, RawObject, RawSentence
 
+COPIED = "images are copies or views: nobody can tell whether another set has their pictures"
 _MASK_KINDS = ("polygons", "rle", "png")
 
 
@@ -96,6 +98,8 @@ class _Reader:
         """Reads the image `number` of the file."""
         fields.only(row, ("file", "split", "id", "objects", "sentences"), where)
         name = fields.text(row, "file", where)
+        if PurePosixPath(name).parts[:1] == (COPIES,):
+            self.problems.notes[COPIED] += 1
         file = self._inside(name, f"{where}.file", self.folders)
         image_id = self._id("image", row, where, number)
         picture = open_image(file, file.read(MAX_IMAGE), STORED)

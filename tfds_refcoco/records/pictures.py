@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfds_refcoco.errors import DataError
+from tfds_refcoco.raw.custom import COPIED
 from tfds_refcoco.records.layout import read_build
 from tfds_refcoco.records.reader import Dataset
 
@@ -62,11 +63,12 @@ def leak_free(
 
 
 def doubts_about(built: Dataset) -> list[str]:
-    """Says that a set may hold out more than is there."""
+    """Says that a set may hold out more than is there, or train on what is not recognized."""
     said = read_build(built.path)
+    doubts = [f"{built.name}: {note}" for note in said["notes"] if note.endswith(COPIED)]
     if said["options"]["splits"] or said["options"]["max_images"] or said["skipped"]:
-        return [f"{built.name} was built in part: more of its images may be held out"]
-    return []
+        doubts.append(f"{built.name} was built in part: more of its images may be held out")
+    return doubts
 
 
 def held_out_rows(

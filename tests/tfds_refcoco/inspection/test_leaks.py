@@ -102,7 +102,7 @@ def test_published_lists(test_data, monkeypatch):
     monkeypatch.setattr(
         pictures,
         "read_build",
-        lambda _: {"options": {"splits": [], "max_images": 0}, "skipped": []},
+        lambda _: {"options": {"splits": [], "max_images": 0}, "notes": [], "skipped": []},
     )
     kept, doubts = pictures.leak_free(refcocog, [refcoco, refcocog], set())
     assert len(kept) == 21_899 - 1_860 and not doubts

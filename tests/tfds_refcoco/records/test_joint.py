@@ -163,3 +163,16 @@ def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
     tfds_refcoco.build("refcocoplus_unc", out, tmp_path / "raw2", progress=False)
     joint = open_datasets(out, "refcoco_unc+refcocoplus_unc")
     assert joint.doubts == ["refcoco_unc was built in part: more of its images may be held out"]
+
+
+def test_copies_and_views_are_named(two, tmp_path):
+    """A mirror image of a picture that is held out has other bytes."""
+    content = json.loads((tmp_path / "mine/custom.json").read_text())
+    (tmp_path / "mine/copies/views").mkdir(parents=True)
+    row = content["images"][0]
+    (tmp_path / "mine" / row["file"]).rename(tmp_path / "mine/copies/views/2_1.jpg")
+    row["file"] = "copies/views/2_1.jpg"
+    (tmp_path / "mine/custom.json").write_text(json.dumps(content))
+    tfds_refcoco.build("custom", two, tmp_path / "mine", overwrite=True, progress=False)
+    (doubt,) = open_datasets(two, "refcoco_unc+custom").doubts
+    assert doubt.startswith("custom: 1 images are copies or views: nobody can tell")
