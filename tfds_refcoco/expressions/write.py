@@ -169,8 +169,9 @@ def generate_expressions(
             count += sum(len(sentence["text"].split()) for sentence in row["sentences"])
         images[split] += counted
         left_out += not counted
+    written = writer.write()
     notes = writer.describe() if writer.notes else ""
-    return Summary(writer.write(), images, dict(kinds), objects, count, left_out, notes)
+    return Summary(written, images, dict(kinds), objects, count, left_out, notes)
 
 
 def _find_images(coco: Path, image_dir: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Path]:

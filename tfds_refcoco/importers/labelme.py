@@ -54,7 +54,7 @@ def _image(file: Path, image_dir: Path | None, text: str, notes: Counter[str]) -
             fields.number(content, "imageHeight", where),
         )
     image = ImportedImage(
-        found.resolve(), name if relative is None else str(found), size, None, where
+        found.resolve(), name if relative is None else str(found.resolve()), size, None, where
     )
     flags = content.get("flags") or {}
     if isinstance(flags, dict) and any(flags.values()):

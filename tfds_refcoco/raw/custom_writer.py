@@ -15,6 +15,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw.files import write_bytes, write_text
 from tfds_refcoco.raw.images import ORIENTATION, RECOGNIZED, STORED
 
+BEFORE = "custom.json.before"
 COPIES = "copies"  # folder of the images that records cannot hold as they are
 _MODES = ("RGB", "L")
 _CONVERTIBLE = ("RGBA", "LA", "P", "PA", "1", "CMYK", "YCbCr")
@@ -117,7 +118,7 @@ class CustomWriter:
         self._images.append((path.absolute(), row))
 
     def write(self) -> Path:
-        """Writes custom.json, and returns its path.
+        """Writes custom.json, and returns its path; another one that was there is kept beside it.
 
         Raises:
           DataError: no image was added, or the name of a file or folder is not UTF-8.
@@ -146,8 +147,11 @@ class CustomWriter:
                 raise DataError(
                     f"{name}: its name is not UTF-8, which custom.json cannot hold; rename it."
                 ) from error
-        target = self.out / "custom.json"
-        write_text(target, json.dumps(content, ensure_ascii=False, indent=1))
+        target, text = self.out / "custom.json", json.dumps(content, ensure_ascii=False, indent=1)
+        if target.is_file() and (before := target.read_bytes()) != text.encode():
+            write_bytes(target.with_name(BEFORE), before)  # a person may have written it
+            self.notes[f"custom.json was there before, and is {BEFORE} now"] += 1
+        write_text(target, text)
         return target
 
     def describe(self) -> str:

@@ -120,3 +120,15 @@ def test_a_ref_that_names_an_annotation_twice(workshop, capsys):
     workshop.write("refs(unc).json", [ref])
     message = fails(workshop, capsys, "refer", folder)
     assert "refs[0].ann_id: [11, 11] names an annotation twice" in message
+
+
+def test_one_image_in_files_of_two_folders(workshop, capsys):
+    """It is one file, by whichever folders its name goes."""
+    for number, folder in enumerate(("ann", "bob")):
+        points = [[x + 20 * number, y] for x, y in CORNERS]
+        row = {"label": "cup", "description": f"cup of {folder}", "points": points}
+        content = labelme([row]) | {"imagePath": "../../images/0.jpg"}
+        workshop.write(f"labels/{folder}/0.json", content)
+    assert workshop.run("labelme", workshop.root / "labels", "--val", "0") == 0
+    assert set(workshop.result()) == {"cup of ann", "cup of bob"}
+    assert "1 images of train have several entries" in capsys.readouterr().out

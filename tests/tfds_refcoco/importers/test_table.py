@@ -109,3 +109,18 @@ def test_two_entries_of_one_image(workshop, capsys):
     content["annotations"][1]["image_id"] = 9
     assert workshop.run("coco", workshop.write("a.json", content), "--val", "0") == 0
     assert "1 images of train have several entries" in capsys.readouterr().out
+
+
+def test_a_custom_json_that_was_there_is_kept(workshop, capsys):
+    """Somebody may have written it by hand."""
+    content = golden.coco()
+    content["annotations"][0]["caption"] = "cup"
+    file = workshop.write("a.json", content)
+    before = workshop.write("raw/custom.json", '{"images": []}').read_bytes()
+    assert workshop.run("coco", file) == 0
+    note = "1 custom.json was there before, and is custom.json.before now"
+    assert note in capsys.readouterr().out
+    assert (workshop.out / "custom.json.before").read_bytes() == before
+    assert workshop.run("coco", file) == 0  # the same again
+    assert note not in capsys.readouterr().out
+    assert (workshop.out / "custom.json.before").read_bytes() == before
