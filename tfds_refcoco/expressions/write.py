@@ -125,6 +125,8 @@ def generate_expressions(
     writer = CustomWriter(out)
     # A view has its picture's ids, so many of these steps on.
     steps = _step(by_image), _step(instances.annotations)
+    if views and max(steps) * (views + 1) >= 1 << 63:
+        raise DataError(f"{coco}: its ids are too large to number views; number it anew.")
     images: Counter[str] = Counter()
     kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     objects = count = left_out = 0

@@ -63,11 +63,11 @@ def assemble(
     """
     if not 0 <= val < 1:
         raise DataError(f"val: {val} is no share of the images from 0 to below 1.")
-    check_names((image.name, image.path) for image in images)
     notes += Counter()  # drops zeros
     writer = CustomWriter(out)
     writer.notes = notes
     named = [image for image in images if image.sentences]
+    check_names((image.name, image.path) for image in named)
     if len(named) < len(images):
         notes["images without a sentence were left out"] += len(images) - len(named)
     if unused := set(splits) - {image.split for image in images}:

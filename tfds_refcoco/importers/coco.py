@@ -51,13 +51,15 @@ def read_coco_export(
     for file, subset in files:
         split = subset if len(files) > 1 else None
         instances = read_instances(RawFile(file), Problems())
-        images = _images(instances, file, image_dir, subset, split)
+        images = _images(instances, file, subset, split)
         _add_objects(instances, images, crowds)
         if expressions is None:
             _add_own_sentences(instances, images, text, notes)
         read.append((instances, images))
     if expressions is not None:
         _add_sentences(*_merge(read, path), expressions, text, notes)
+    for (file, subset), (instances, images) in zip(files, read, strict=True):
+        _find_images(instances, images, file, image_dir, subset)
     return [image for _, images in read for image, _ in images.values()]
 
 
@@ -78,19 +80,27 @@ def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
     return [(file, file.parent.name) for file in files]
 
 
-def _images(
-    instances: Instances, file: Path, image_dir: Path | None, subset: str, split: str | None
-) -> _Images:
+def _images(instances: Instances, file: Path, subset: str, split: str | None) -> _Images:
+    found: _Images = {}
+    for image_id, row in instances.images.items():
+        where, name = f"{file}: image id {image_id}", f"{subset}/{row['file_name']}"
+        size = row["width"], row["height"]
+        image = ImportedImage(Path(name), name, size, split, where, image_id=image_id)
+        found[image_id] = image, {}
+    return found
+
+
+def _find_images(
+    instances: Instances, images: _Images, file: Path, image_dir: Path | None, subset: str
+) -> None:
+    """Finds the files of the images that have sentences; the others need not be there."""
     parent = file.parent
     roots = [image_dir] if image_dir else [parent, parent / "images", parent.parent / "images"]
     folders = [*(root / subset for root in roots), *roots]  # CVAT has a folder for each subset
-    found: _Images = {}
-    for image_id, row in instances.images.items():
-        where = f"{file}: image id {image_id}"
-        path, name = find_image(row["file_name"], folders, where), f"{subset}/{row['file_name']}"
-        size = row["width"], row["height"]
-        found[image_id] = ImportedImage(path, name, size, split, where, image_id=image_id), {}
-    return found
+    for image_id, (image, _) in images.items():
+        if image.sentences:
+            name = instances.images[image_id]["file_name"]
+            image.path = find_image(name, folders, image.where)
 
 
 def _merge(read: Sequence[tuple[Instances, _Images]], path: Path) -> tuple[Instances, _Images]:

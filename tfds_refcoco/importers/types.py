@@ -36,7 +36,7 @@ class ImportedImage:
     """One image.
 
     Attributes:
-      path: of its file.
+      path: of its file; COCO's is not looked for unless there are sentences about the image.
       name: that the annotations give to it.
       size: width and height that the annotations were made for, None if they do not say so.
       split: as the tool names it, None if it has none.

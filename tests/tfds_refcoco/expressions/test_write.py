@@ -190,6 +190,13 @@ def test_a_noun_means_what_its_compounds_are():
     assert "man" in vocabulary.denotes["person"]
 
 
+def test_ids_that_leave_no_room_for_those_of_views(coco, tmp_path):
+    file = coco(lambda c: [row.update(id=row["id"] + 9 * 10**17) for row in c["annotations"]])
+    assert generate(file, tmp_path)[1].sentences
+    with pytest.raises(DataError, match="its ids are too large to number views"):
+        generate(file, tmp_path, views=9)
+
+
 def test_a_category_without_a_name(coco, tmp_path):
     with pytest.raises(DataError, match="categories: one has no name"):
         generate(coco(lambda c: c.update(categories=[{"id": 1, "name": " "}])), tmp_path)

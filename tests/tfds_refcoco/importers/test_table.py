@@ -124,3 +124,12 @@ def test_a_custom_json_that_was_there_is_kept(workshop, capsys):
     assert workshop.run("coco", file) == 0  # the same again
     assert note not in capsys.readouterr().out
     assert (workshop.out / "custom.json.before").read_bytes() == before
+
+
+def test_images_that_nothing_is_said_of_need_not_be_there(workshop):
+    """People have COCO's annotations and some of its photos."""
+    content = golden.coco()
+    content["annotations"][0]["caption"] = "cup"
+    (workshop.root / "images/1.jpg").unlink()
+    assert workshop.run("coco", workshop.write("a.json", content)) == 0
+    assert set(workshop.result()) == {"cup"}
