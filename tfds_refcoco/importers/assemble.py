@@ -14,6 +14,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers.types import ImportedImage, ImportedObject
 from tfds_refcoco.raw.custom_writer import CustomWriter, check_names, choose_val
 from tfds_refcoco.raw.types import SPLITS
+from tfds_refcoco.records.text import tokenize
 
 _ALIASES = {
     **{name: name for name in SPLITS},
@@ -123,7 +124,9 @@ def _row(image: ImportedImage, height: int, width: int, notes: Counter[str]) -> 
     """The objects that sentences refer to, and these, as in custom.json."""
     kept = []
     for sentence in image.sentences:
-        if any(image.objects[i].crowd for i in sentence.targets):
+        if not tokenize(sentence.text):
+            notes["sentences without a word were left out"] += 1
+        elif any(image.objects[i].crowd for i in sentence.targets):
             notes[_CROWD] += 1
         elif not all(image.objects[i].parts for i in sentence.targets):
             notes["sentences about objects without a mask were left out: a box is none"] += 1

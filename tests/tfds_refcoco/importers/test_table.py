@@ -133,3 +133,10 @@ def test_images_that_nothing_is_said_of_need_not_be_there(workshop):
     (workshop.root / "images/1.jpg").unlink()
     assert workshop.run("coco", workshop.write("a.json", content)) == 0
     assert set(workshop.result()) == {"cup"}
+
+
+def test_cells_that_stand_for_nothing(workshop, capsys):
+    rows = "ann_id,expression\n11,-\n12,cup\n13,...\n"
+    assert workshop.run(*table(workshop, rows)) == 0
+    assert set(workshop.result()) == {"cup"}
+    assert "2 sentences without a word were left out" in capsys.readouterr().out
