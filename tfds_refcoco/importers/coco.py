@@ -10,6 +10,7 @@ from tfds_refcoco.importers.common import (
     TEXT_NAMES,
     add_sentences,
     find_image,
+    find_json,
     note_other_texts,
     split_texts,
     text_field,
@@ -71,10 +72,10 @@ def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
     if not path.is_dir():
         return [(path, path.stem.removeprefix("instances_"))]
     for pattern in ("annotations/instances_*.json", "instances_*.json", "*.json"):
-        files = [file for file in sorted(path.glob(pattern)) if file != expressions]
+        files = [file for file in find_json(path, pattern) if file != expressions]
         if files:
             return [(file, file.stem.removeprefix("instances_")) for file in files]
-    files = sorted(path.glob("*/*.json"))
+    files = find_json(path, "*/*.json")
     if not files:
         raise DataError(f"{path}: no annotations/instances_*.json or other JSON in this folder.")
     return [(file, file.parent.name) for file in files]

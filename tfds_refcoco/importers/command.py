@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     splits = {}
     for entry in args.split:
-        old, equals, new = entry.partition("=")
+        old, equals, new = entry.rpartition("=")
         if not equals or new not in (*SPLITS, LEAVE_OUT):
             raise DataError(f"--split {entry}: expected OLD=NEW, NEW of {', '.join(SPLITS)} or -.")
         splits[old] = new

@@ -14,13 +14,29 @@ from PIL import Image, ImageDraw
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.importers.types import ImportedImage, ImportedSentence
 from tfds_refcoco.raw import fields
-from tfds_refcoco.raw.files import find_file
+from tfds_refcoco.raw.coco import read_json
+from tfds_refcoco.raw.files import RawFile, find_file
 
 # Names of fields that people keep sentences in, the first one found is taken.
 TEXT_NAMES = (
     *("expression", "expressions", "referring_expression", "referring expression", "sentence"),
     *("sentences", "caption", "captions", "description", "text", "phrase"),
 )
+
+
+def find_json(folder: Path, pattern: str) -> list[Path]:
+    """Returns JSON files of a folder, without those that macOS or an import before left there."""
+    files = sorted(folder.glob(pattern))
+    return [file for file in files if not file.name.startswith("._") and not _is_imported(file)]
+
+
+def _is_imported(file: Path) -> bool:
+    """Whether it is a custom.json, and no annotations of a picture `custom.jpg`."""
+    if file.name != "custom.json" or not file.is_file():
+        return False
+    content = read_json(RawFile(file), "fix it")
+    rows = content.get("images") if isinstance(content, dict) else None
+    return isinstance(rows, list) and any("sentences" in r for r in rows if isinstance(r, dict))
 
 
 def find_image(name: str, folders: Iterable[Path], where: str) -> Path:

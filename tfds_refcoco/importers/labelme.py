@@ -32,7 +32,7 @@ def read_labelme(
     Raises:
       DataError: a file or field is faulty.
     """
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    files = common.find_json(path, "**/*.json") if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise DataError(f"{path}: no JSON file of labelme there.")
     return [_image(file, image_dir, text or "description", notes) for file in files]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tfds_refcoco.helpers.annotations import SQUARE, H, W, cvat, label_studio, raster, region
-from tests.tfds_refcoco.helpers.golden import GOLDEN, labelme
+from tests.tfds_refcoco.helpers.golden import GOLDEN, coco, labelme
 from tests.tfds_refcoco.importers.test_faults import fails
 from tests.tfds_refcoco.importers.test_variants import png
 
@@ -132,3 +132,24 @@ def test_one_image_in_files_of_two_folders(workshop, capsys):
     assert workshop.run("labelme", workshop.root / "labels", "--val", "0") == 0
     assert set(workshop.result()) == {"cup of ann", "cup of bob"}
     assert "1 images of train have several entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
+def test_an_import_into_the_folder_of_the_annotations(workshop, kind):
+    """The second time its custom.json lies there, too; macOS leaves files such as ._0.json."""
+    if kind == "labelme":
+        labels(workshop, {"points": CORNERS})
+        row = {"label": "cup", "description": "my cup", "points": CORNERS}
+        workshop.photo("images/custom.jpg", 8)
+        workshop.write("custom.json", labelme([row]) | {"imagePath": "images/custom.jpg"})
+        wanted = {"cup", "my cup"}
+    else:
+        content = coco()
+        content["annotations"][0]["caption"] = "cup"
+        workshop.write("train/_annotations.coco.json", content)
+        wanted = {"cup"}
+    workshop.write("labels/._0.json", "\0\5\x16\7")
+    workshop.write("raw/._1.json", "\0\5\x16\7")
+    for _ in range(2):
+        assert workshop.run(kind, workshop.root) == 0
+        assert set(workshop.result()) == wanted

@@ -140,3 +140,9 @@ def test_cells_that_stand_for_nothing(workshop, capsys):
     assert workshop.run(*table(workshop, rows)) == 0
     assert set(workshop.result()) == {"cup"}
     assert "2 sentences without a word were left out" in capsys.readouterr().out
+
+
+def test_a_split_with_an_equals_sign(workshop):
+    rows = "ann_id,expression,split\n11,cup,a=b\n"
+    assert workshop.run(*table(workshop, rows), "--split", "a=b=val") == 0
+    assert workshop.result()["cup"][0] == "val"
