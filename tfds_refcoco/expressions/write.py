@@ -205,9 +205,15 @@ def _annotations(
         category = fields.number(row, "category_id", where)
         if category not in instances.categories:
             raise DataError(f"{where}.category_id: {category} is not among the categories.")
-        segmentation = fields.field(row, "segmentation", (list, dict), where)
+        shape: Any = fields.field(row, "segmentation", (list, dict), where)
+        if not shape:
+            raise DataError(f"{where}.segmentation: a box has no mask; draw one, or take it out.")
+        # Polygons, an RLE or, as the importers read them, a list of RLEs.
+        several = isinstance(shape, list) and all(isinstance(part, dict) for part in shape)
+        parts = shape if several else [shape]
         try:
-            counts = masks.from_segmentation(segmentation, height, width)
+            encoded = [masks.from_segmentation(part, height, width) for part in parts]
+            counts = masks.union(encoded, height, width)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         name, crowd = instances.categories[category], bool(row.get("iscrowd"))

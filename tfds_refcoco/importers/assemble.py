@@ -71,6 +71,11 @@ def assemble(
     check_names((image.name, image.path) for image in named)
     if len(named) < len(images):
         notes["images without a sentence were left out"] += len(images) - len(named)
+    if not named:
+        raise DataError(
+            f"{out}: there is nothing to write; {writer.describe()}. If the expressions are in a "
+            "field, column or attribute of another name, --text NAME names it."
+        )
     if unused := set(splits) - {image.split for image in images}:
         there = ", ".join(sorted({repr(image.split) for image in images if image.split})) or "none"
         raise DataError(f"--split {min(unused)}=…: there is no such split; there are: {there}.")

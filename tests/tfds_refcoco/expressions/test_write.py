@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 import tfds_refcoco
 from tests.tfds_refcoco.expressions.reading import KINDS
@@ -197,6 +198,18 @@ def test_ids_that_leave_no_room_for_those_of_views(coco, tmp_path):
         generate(file, tmp_path, views=9)
 
 
+def test_masks_of_a_list_of_runs(coco, tmp_path):
+    """As RRSIS-D has them, and as `import` reads them."""
+    whole, _ = generate(coco(), tmp_path)
+
+    def encode(content):
+        for row in content["annotations"]:
+            rle = coco_mask.frPyObjects(row["segmentation"], SIZE[1], SIZE[0])[0]
+            row["segmentation"] = [rle | {"counts": rle["counts"].decode()}]
+
+    assert generate(coco(encode), tmp_path)[0] == whole
+
+
 def test_a_category_without_a_name(coco, tmp_path):
     with pytest.raises(DataError, match="categories: one has no name"):
         generate(coco(lambda c: c.update(categories=[{"id": 1, "name": " "}])), tmp_path)
@@ -210,6 +223,7 @@ def test_a_category_without_a_name(coco, tmp_path):
         (lambda c: c["annotations"][0].update(image_id=99), r"annotations\[0\].image_id: no image"),
         (lambda c: c["annotations"][0].update(category_id=9), "category_id: 9 is not among"),
         (lambda c: c["annotations"][0].pop("segmentation"), r"segmentation: the field is missing"),
+        (lambda c: c["annotations"][0].update(segmentation=[]), "a box has no mask; draw one"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "at least three points"),
         (lambda c: c.update(annotations=[]), "nothing to write"),
     ],

@@ -135,7 +135,7 @@ def labelme(**shape):
         (labelme(label=3), "shapes[0].label: int, expected str"),
         (labelme() | {"imagePath": "gone.jpg"}, "the image 'gone.jpg' is not in"),
         (labelme() | {"imageWidth": 5}, f"made for 5x{H} pixels"),
-        (labelme(description=""), "1 images without a sentence were left out"),
+        (labelme(description=""), "1 images without a sentence were left out. If the expressions"),
         ({"shapes": []}, "imagePath: the field is missing"),
     ],
 )
