@@ -74,8 +74,8 @@ def _find(data: dict[str, Any], folders: list[Path], where: str) -> tuple[Path, 
         raise DataError(
             f"{where}: data: {', '.join(names)} all name pictures; call the annotated one image."
         )
-    if not names:
-        raise DataError(f"{where}: data: no field names an image.")
+    if not names or ("image" not in names and data.get("image")):
+        raise DataError(f"{where}: data: no field names an image, such as image: a.jpg.")
     name = names.get("image") or next(iter(names.values()))
     # Uploads get eight hexadecimal digits before their names.
     plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)

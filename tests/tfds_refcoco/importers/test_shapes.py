@@ -83,6 +83,7 @@ def test_entities_in_another_encoding(workshop, capsys):
     [
         ({"left": "1.jpg", "right": "2.jpg"}, "data: left, right all name pictures; call the"),
         ({"image": "http://[x/0.jpg"}, "data: no field names an image"),
+        ({"image": "http://x/view?id=1", "small": "1.jpg"}, "data: no field names an image, such"),
     ],
 )
 def test_pictures_of_a_task(workshop, capsys, data, message):
