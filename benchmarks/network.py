@@ -20,7 +20,7 @@ from lts_jax.distributed.mesh import check_batch_size
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.io.files import write_json
-from lts_jax.models import LTS
+from lts_jax.models import LTS, Network
 from lts_jax.models.darknet53 import Conventions
 from lts_jax.state.train_state import TrainState, variables_of
 
@@ -71,14 +71,16 @@ def compile_step(experiment: Experiment, batch: int) -> tuple[dict[str, np.ndarr
     return examples, step.lower(experiment.abstract_state, examples).compile()
 
 
-def fields_of(model: LTS) -> dict[str, Any]:
+def fields_of(model: Network) -> dict[str, Any]:
     """Returns the network's fields that `TorchLTS` takes."""
+    if not isinstance(model, LTS):
+        raise ValueError("the network in PyTorch is LTS alone")
     if model.backbone_conventions != Conventions():
         raise ValueError("the network in PyTorch has Darknet's conventions alone")
     if (model.image_encoder, model.text_encoder) != ("darknet53", "gru"):
         raise ValueError("the network in PyTorch has Darknet53 and the GRU alone")
     others = ("parent", "name", "dtype", "remat", "backbone_conventions", "drop_path", "dropout")
-    names = [n for n in LTS.__dataclass_fields__ if n not in others]
+    names = [field.name for field in dataclasses.fields(LTS) if field.name not in others]
     names = [n for n in names if not n.startswith("bert_") and not n.endswith("_encoder")]
     return {name: getattr(model, name) for name in names}
 

@@ -75,6 +75,7 @@ FIELDS = {
     ),
     "data.threads": Field(8, "threads that read and decode", up_to(1024), MACHINE),
     # ---- model: the network
+    "model.network": Field("lts", "the network", one_of("lts"), NETWORK),
     "model.text": Field(
         "gru",
         "the sentence encoder: the paper's bidirectional GRU, or BERT",

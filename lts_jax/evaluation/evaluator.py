@@ -22,7 +22,7 @@ from lts_jax.experiment.experiment import Experiment
 from lts_jax.experiment.thresholds import Threshold, Thresholds
 from lts_jax.io import drawing
 from lts_jax.io.files import write_picture
-from lts_jax.models import LTS
+from lts_jax.models import Network
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import EncodeStep
 from lts_jax.steps.scoring import CURVE, OTHER, ScoreStep
@@ -51,7 +51,7 @@ class Evaluator:
       thresholds: by which the steps predict masks; `other` is for `picture_step` alone.
     """
 
-    model: LTS
+    model: Network
     split: Split
     preprocessing: Preprocessing
     encode_step: EncodeStep
@@ -105,7 +105,7 @@ class Evaluator:
         examples = [self._example(row, found) for row in rows]
         if examples:
             write_picture(out_dir / "gallery.png", drawing.draw_gallery(examples))
-        if examples and self.model.locate in ("word_filter", "transformer"):
+        if examples and self.model.shows_maps:
             maps = locator_maps.of_sentences(
                 self.model, state, self.split, self.preprocessing, rows
             )

@@ -11,7 +11,7 @@ from lts_jax.data import image_ops
 from lts_jax.data.examples import Preprocessing
 from lts_jax.io.colours import Range
 from lts_jax.io.drawing import ValuesInRange
-from lts_jax.models import LTS, PreparedImage, refer_with_maps
+from lts_jax.models import Network, PreparedImage, refer_with_maps
 from lts_jax.state.train_state import TrainState, variables_of
 from lts_jax.steps.inference import Batch, encode
 from tfds_refcoco.records.split import Split
@@ -19,7 +19,11 @@ from tfds_refcoco.records.text import tokenize
 
 
 def of_sentences(
-    model: LTS, state: TrainState, split: Split, preprocessing: Preprocessing, rows: Sequence[int]
+    model: Network,
+    state: TrainState,
+    split: Split,
+    preprocessing: Preprocessing,
+    rows: Sequence[int],
 ) -> list[dict[str, ValuesInRange]]:
     """Runs the network once more on some rows of the split's index.
 

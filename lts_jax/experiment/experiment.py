@@ -24,7 +24,7 @@ from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment import arithmetic, provenance, thresholds
 from lts_jax.experiment.network import make_model, make_vocabulary
 from lts_jax.experiment.timetable import Timetable
-from lts_jax.models import LTS
+from lts_jax.models import Network
 from lts_jax.state.train_state import TrainState, init_state
 from lts_jax.steps import inference, optimizer, scoring, training
 from tfds_refcoco.records.joint import JointDataset, open_datasets
@@ -168,7 +168,7 @@ class Experiment:
     # ---- Network, optimizer, state
 
     @cached_property
-    def model(self) -> LTS:
+    def model(self) -> Network:
         """The network."""
         return make_model(self.config, len(self.vocabulary))
 
@@ -180,7 +180,7 @@ class Experiment:
     @property
     def _draws(self) -> bool:
         """Whether a training step needs random numbers."""
-        return bool(self.model.drop_path or self.model.dropout or self.config.train.noise_words)
+        return bool(self.model.draws or self.config.train.noise_words)
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:

@@ -8,29 +8,30 @@ from ml_collections import ConfigDict
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
 from lts_jax.distributed.processes import one_after_another
-from lts_jax.models import LTS
+from lts_jax.models import NETWORKS, Network
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.darknet53 import CONVENTIONS
 from lts_jax.pretrained.bert import read_word_pieces
 from lts_jax.pretrained.vector_words import with_first_words
 
 
-def make_model(config: ConfigDict, vocab_size: int) -> LTS:
+def make_model(config: ConfigDict, vocab_size: int) -> Network:
     """Makes the network.
 
     Args:
       config: of a run.
-      vocab_size: words known, see `LTS`.
+      vocab_size: words known, see `Network`.
     """
     model = config.model
-    fields = {name: value for name, value in model.items() if name in LTS.__dataclass_fields__}
+    network = NETWORKS[model.network]
+    fields = {name: value for name, value in model.items() if name in network.__dataclass_fields__}
     fields["dtype"] = jnp.dtype(model.dtype)
     fields["text_encoder"] = model.text
     fields["image_encoder"] = model.backbone
     fields["backbone_width"] = model.backbone_width or BACKBONES[model.backbone].width
     fields["backbone_stages"] = model.backbone_stages or BACKBONES[model.backbone].stages
     fields["backbone_conventions"] = CONVENTIONS[model.backbone_conventions]
-    return LTS(vocab_size=vocab_size, remat=config.train.remat, **fields)
+    return network(vocab_size=vocab_size, remat=config.train.remat, **fields)
 
 
 def make_vocabulary(

@@ -11,13 +11,13 @@ _METRICS = {"oiou": "oIoU", "miou": "mIoU", "prec@0.5": "prec@0.5", "pointing": 
 _CARD = """---
 library_name: lts_jax
 pipeline_tag: image-segmentation
-tags: [referring-image-segmentation, lts, jax]
+tags: [referring-image-segmentation, {name}, jax]
 ---
 
 # {title}
 
-Referring image segmentation by LTS ("Locate then Segment", Jing et al., CVPR 2021): an image and a
-phrase go in, the mask of what the phrase says comes out.
+Referring image segmentation by {network}:
+an image and a phrase go in, the mask of what the phrase says comes out.
 
 ```sh
 pip install lts_jax
@@ -65,7 +65,9 @@ def write_card(trained: Trained, described: Mapping[str, Any]) -> str:
     config = experiment.config
     data = trained.data
     return _CARD.format(
-        title=f"LTS, trained on {config.data.dataset}",
+        title=f"{config.model.network.upper()}, trained on {config.data.dataset}",
+        name=config.model.network,
+        network=experiment.model.title,
         backbone=config.model.backbone,
         size=config.data.image_size,
         parameters=sum(value.size for value in trained.arrays.values()),

@@ -1,19 +1,19 @@
 """The newer backbones as ONNX graphs: each makes the taps `[B, C, H, W]` of `[B, 3, H, W]`."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from lts_jax.export import onnx_layers as layers
 from lts_jax.export.onnx_graph import Graph
-from lts_jax.models import LTS
 from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.backbones.efficientnet import EPSILON as EFFICIENTNET_EPSILON
 from lts_jax.models.backbones.efficientnet import STAGES as EFFICIENTNET_STAGES
 from lts_jax.models.backbones.swin import regions, table_rows
 
 
-def backbone(graph: Graph, x: str, model: LTS, size: int) -> list[str]:
+def backbone(graph: Graph, x: str, model: Any, size: int) -> list[str]:
     """Adds the backbone of a network, any but Darknet53.
 
     Args:
@@ -36,7 +36,7 @@ def backbone(graph: Graph, x: str, model: LTS, size: int) -> list[str]:
     return _efficientnet(graph, x, model)
 
 
-def _convnext(graph: Graph, x: str, model: LTS) -> list[str]:
+def _convnext(graph: Graph, x: str, model: Any) -> list[str]:
     norm = partial(layers.layer_norm, graph, epsilon=1e-6)
     x = norm(layers.patches(graph, x, "backbone/stem", 4), "backbone/stem_norm")
     taps = []
@@ -58,7 +58,7 @@ def _convnext(graph: Graph, x: str, model: LTS) -> list[str]:
     return taps
 
 
-def _resnet(graph: Graph, x: str, model: LTS, dilated: bool) -> list[str]:
+def _resnet(graph: Graph, x: str, model: Any, dilated: bool) -> list[str]:
     conv = partial(layers.conv_norm, graph)
     x = conv(x, "backbone/stem", stride=2)
     x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -79,7 +79,7 @@ def _resnet(graph: Graph, x: str, model: LTS, dilated: bool) -> list[str]:
     return taps[1:]
 
 
-def _efficientnet(graph: Graph, x: str, model: LTS) -> list[str]:
+def _efficientnet(graph: Graph, x: str, model: Any) -> list[str]:
     conv = partial(layers.conv_norm, graph, activation="Relu6", epsilon=EFFICIENTNET_EPSILON)
     x = conv(x, "backbone/stem", stride=2, pads=(0, 1))
     ends = []
@@ -119,7 +119,7 @@ def _depthwise(
     )
 
 
-def _swin(graph: Graph, x: str, model: LTS, size: int, window: int) -> list[str]:
+def _swin(graph: Graph, x: str, model: Any, size: int, window: int) -> list[str]:
     norm = partial(layers.layer_norm, graph, epsilon=1e-5)
     x = norm(layers.patches(graph, x, "backbone/stem", 4), "backbone/stem_norm")
     side, taps = size // 4, []

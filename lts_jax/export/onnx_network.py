@@ -2,11 +2,13 @@
 
 No converter takes the scan of the GRU, and the network needs few operators: convolutions (each
 BatchNorm folded into its own), ONNX's GRU, matrix products, and ways to move numbers. Features are
-`[B, C, H, W]` as ONNX has them. Everything is float32.
+`[B, C, H, W]` as ONNX has them. Everything is float32. `model` is a network whose `why_no_onnx` is
+empty.
 """
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,6 @@ from lts_jax.experiment.restore import Trained
 from lts_jax.export import onnx_layers as layers
 from lts_jax.export.onnx_backbones import backbone
 from lts_jax.export.onnx_graph import Graph
-from lts_jax.models import LTS
 from lts_jax.models.darknet53 import Conventions
 from lts_jax.models.fusion import coordinates
 
@@ -26,15 +27,15 @@ def make_onnx(trained: Trained, path: Path) -> None:
     """Writes the graph, with the inputs and outputs of `lts_jax.export.stablehlo.predictor`.
 
     Raises:
-      ConfigError: the locator is a transformer.
+      ConfigError: the network has a part that has no graph here.
     """
     import onnx
 
     experiment = trained.experiment
-    model = experiment.model
-    if model.locate == "transformer":
+    model: Any = experiment.model
+    if model.why_no_onnx:
         raise ConfigError(
-            "model.locate=transformer has no ONNX graph here; --format=stablehlo exports it"
+            f"{model.why_no_onnx} has no ONNX graph here; --format=stablehlo exports it"
         )
     size, words = experiment.config.data.image_size, experiment.config.data.max_words
     graph = Graph(trained.arrays)
@@ -83,7 +84,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def _darknet53(graph: Graph, x: str, model: LTS) -> list[str]:
+def _darknet53(graph: Graph, x: str, model: Any) -> list[str]:
     """The taps at strides 8, 16 and 32, of `[B, 3, H, W]` in [0, 1]."""
     slope, epsilon, mean, std = model.backbone_conventions
     conv = partial(graph.conv, negative_slope=slope, epsilon=epsilon)
@@ -104,7 +105,7 @@ def _darknet53(graph: Graph, x: str, model: LTS) -> list[str]:
     return [taps[2], taps[3], x]
 
 
-def _bert(graph: Graph, words: int, model: LTS) -> str:
+def _bert(graph: Graph, words: int, model: Any) -> str:
     """The tokens `[B, T, D]`."""
     table = graph.floats(graph.array("text/embed/embedding"))
     x = graph.node("Gather", [table, "tokens"], axis=0)
@@ -184,7 +185,7 @@ def _with_coordinates(graph: Graph, x: str, size: int) -> str:
     return graph.node("Concat", [x, graph.node("Expand", [graph.floats(where), shape])], axis=1)
 
 
-def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS, sizes: list[int]) -> str:
+def _fusion(graph: Graph, features: list[str], sentence: str, model: Any, sizes: list[int]) -> str:
     """F_m3."""
     if model.coordinates:
         features = [
@@ -203,7 +204,7 @@ def _fusion(graph: Graph, features: list[str], sentence: str, model: LTS, sizes:
     return x
 
 
-def _locate(graph: Graph, fused: str, words: str, sentence: str, model: LTS) -> list[str]:
+def _locate(graph: Graph, fused: str, words: str, sentence: str, model: Any) -> list[str]:
     """The logits of each round, `[B, 1, H/8, W/8]`; none without a locator."""
     maps: list[str] = []
     x = fused
@@ -239,11 +240,11 @@ def _dense(graph: Graph, x: str, path: str) -> str:
     return graph.node("Add", [x, graph.floats(graph.array(f"{path}/bias"))])
 
 
-def _prior(graph: Graph, logits: str, model: LTS) -> str:
+def _prior(graph: Graph, logits: str, model: Any) -> str:
     return graph.node("Sigmoid", [logits]) if model.prior == "probability" else logits
 
 
-def _beside(graph: Graph, fused: str, prior: str, model: LTS) -> tuple[str, int]:
+def _beside(graph: Graph, fused: str, prior: str, model: Any) -> tuple[str, int]:
     """F_m3 with the prior, and zeros up to a whole block of channels; also their number.
 
     The fast convolutions of onnxruntime take blocks of 16 channels alone.
@@ -253,7 +254,7 @@ def _beside(graph: Graph, fused: str, prior: str, model: LTS) -> tuple[str, int]
     return graph.node("Concat", [fused, prior], axis=1), zeros
 
 
-def _segmenter(graph: Graph, fused: str, prior: str | None, model: LTS) -> str:
+def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> str:
     """The logits of P_mask, `[B, 1, H/4, W/4]`."""
     x, zeros = _beside(graph, fused, prior, model) if prior else (fused, 0)
     branches = [graph.conv(x, "segmenter/aspp_1x1", zeros=zeros)]

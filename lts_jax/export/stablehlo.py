@@ -9,13 +9,13 @@ from flax.traverse_util import unflatten_dict
 from jax import export
 
 from lts_jax.experiment.restore import Trained
-from lts_jax.models import LTS
+from lts_jax.models import Network
 from lts_jax.steps.inference import to_float
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def predictor(model: LTS) -> Callable[[Any, Any], dict[str, jax.Array]]:
+def predictor(model: Network) -> Callable[[Any, Any], dict[str, jax.Array]]:
     """The exported function.
 
     It takes the weights by path, and `image` uint8 `[B, S, S, 3]`, `tokens` int32 `[B, T]` and

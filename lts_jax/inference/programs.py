@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from lts_jax.data.examples import Batch
 from lts_jax.distributed.mesh import over_batch, put_batch, replicated
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.models import LTS, PreparedImage
+from lts_jax.models import Network, PreparedImage
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import encode, on_each_device, refer
 
@@ -87,7 +87,7 @@ def compile_programs(
 
 
 def _locate(
-    model: LTS, state: TrainState, features: PreparedImage, batch: dict[str, jax.Array]
+    model: Network, state: TrainState, features: PreparedImage, batch: dict[str, jax.Array]
 ) -> Outputs:
     outputs = refer(model, state, features, batch)
     last = None if outputs.heatmap is None else jax.nn.sigmoid(outputs.heatmap[:, -1])

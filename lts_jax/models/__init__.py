@@ -1,10 +1,22 @@
-"""The network: backbone, sentence encoder, fusion, locator, segmenter.
+"""The networks: backbone, sentence encoder, fusion, locator, segmenter.
 
 Notation: B batch, H W image size, T words, D features.
 """
 
 from lts_jax.models.inspection import refer_with_maps
-from lts_jax.models.lts import LTS, Outputs, PreparedImage
+from lts_jax.models.lts import LTS
+from lts_jax.models.network import Network, Outputs, PreparedImage
 from lts_jax.models.segmenter import Segmenter
 
-__all__ = ["LTS", "Outputs", "PreparedImage", "Segmenter", "refer_with_maps"]
+NETWORKS: dict[str, type[Network]] = {"lts": LTS}
+"""By `model.network`."""
+
+__all__ = [
+    "LTS",
+    "NETWORKS",
+    "Network",
+    "Outputs",
+    "PreparedImage",
+    "Segmenter",
+    "refer_with_maps",
+]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lts_jax.models import LTS
+from lts_jax.models import Network
 
 
 class TrainState(struct.PyTreeNode):
@@ -24,7 +24,11 @@ class TrainState(struct.PyTreeNode):
 
 
 def init_state(
-    model: LTS, optimizer: optax.GradientTransformation, seed: int, image_size: int, max_words: int
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    image_size: int,
+    max_words: int,
 ) -> TrainState:
     """Draws the parameters; meant to be called under `jax.jit`."""
     variables = model.init(
@@ -43,5 +47,5 @@ def init_state(
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """What `LTS.apply` takes."""
+    """What `Network.apply` takes."""
     return {"params": state.params, "batch_stats": state.batch_stats}

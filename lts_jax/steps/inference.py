@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
 from lts_jax.distributed.mesh import BATCH
-from lts_jax.models import LTS, Outputs, PreparedImage
+from lts_jax.models import Network, Outputs, PreparedImage
 from lts_jax.state.train_state import TrainState, variables_of
 
 Batch = dict[str, jax.Array]
@@ -23,17 +23,17 @@ def to_float(image: UInt8[Array, "k s s 3"]) -> Float[Array, "k s s 3"]:
     return image.astype(jnp.float32) / 255
 
 
-def encode(model: LTS, state: TrainState, image: UInt8[Array, "k s s 3"]) -> PreparedImage:
+def encode(model: Network, state: TrainState, image: UInt8[Array, "k s s 3"]) -> PreparedImage:
     """Encodes K images, uint8 `[K, S, S, 3]`, for all their sentences."""
 
-    def run(model: LTS) -> PreparedImage:
+    def run(model: Network) -> PreparedImage:
         return model.prepare(model.encode_image(to_float(image), train=False))
 
     prepared: PreparedImage = nn.apply(run, model)(variables_of(state))
     return prepared
 
 
-def refer(model: LTS, state: TrainState, features: PreparedImage, batch: Batch) -> Outputs:
+def refer(model: Network, state: TrainState, features: PreparedImage, batch: Batch) -> Outputs:
     """Runs the network after the image encoder.
 
     Args:
@@ -47,7 +47,7 @@ def refer(model: LTS, state: TrainState, features: PreparedImage, batch: Batch) 
       The logits of the B sentences.
     """
 
-    def run(model: LTS) -> Outputs:
+    def run(model: Network) -> Outputs:
         text = model.encode_text(batch["tokens"], batch["length"])
         of_sentence = jax.tree.map(lambda x: x[batch["image"]], features)
         return model.refer(of_sentence, text, train=False)
@@ -73,6 +73,6 @@ def on_each_device(step: Callable[..., Any], mesh: Mesh) -> jax.stages.Wrapped:
     return jax.jit(on_mesh)
 
 
-def compile_encode_step(model: LTS, mesh: Mesh) -> EncodeStep:
+def compile_encode_step(model: Network, mesh: Mesh) -> EncodeStep:
     """Compiles `encode`: images and their features are split over the mesh."""
     return on_each_device(partial(encode, model), mesh)

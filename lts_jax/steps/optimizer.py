@@ -99,7 +99,7 @@ def decays(params: Any) -> Any:
 
 
 def parts_of(params: Any) -> Any:
-    """Names the part, one of `PARTS`, of each parameter of `lts_jax.models.LTS`."""
+    """Names the part, one of `PARTS`, of each parameter of a `lts_jax.models.Network`."""
 
     def of_path(path: tuple[Any, ...], _: Any) -> str:
         names = [key.key for key in path]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from lts_jax.models import LTS, Outputs, PreparedImage
+from lts_jax.models import Network, Outputs, PreparedImage
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps import original_size
 from lts_jax.steps.inference import Batch, on_each_device, refer
@@ -122,7 +122,7 @@ def score_step(
     placement: Int[Array, "k 6"],
     batch: Batch,
     *,
-    model: LTS,
+    model: Network,
     thresholds: Sequence[float],
     pictures: bool,
 ) -> dict[str, jax.Array]:
@@ -148,7 +148,7 @@ def score_step(
 
 
 def compile_score_step(
-    model: LTS, thresholds: Sequence[float], mesh: Mesh, *, pictures: bool = False
+    model: Network, thresholds: Sequence[float], mesh: Mesh, *, pictures: bool = False
 ) -> ScoreStep:
     """Compiles `score_step`: images and sentences are split over the mesh.
 

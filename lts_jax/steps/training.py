@@ -13,10 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
-from lts_jax.models import LTS, Outputs
+from lts_jax.models import Network, Outputs
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.state.train_state import TrainState
-from lts_jax.steps import losses
 from lts_jax.steps.averaging import trained_params
 from lts_jax.steps.inference import Batch, to_float
 
@@ -43,7 +42,7 @@ class StepSettings:
       noise_words: most words that `insert_words` inserts into a sentence; they need a `seed`.
     """
 
-    model: LTS
+    model: Network
     optimizer: optax.GradientTransformation
     location_weight: float
     mesh: Mesh
@@ -80,7 +79,7 @@ def loss_fn(
       L, and the new running statistics and the losses by name.
     """
 
-    def run(model: LTS) -> Outputs:
+    def run(model: Network) -> Outputs:
         features = _encode(model, batch["image"], settings)
         if settings.freeze_backbone:  # no gradient, and so no backward pass
             features = jax.lax.stop_gradient(features)
@@ -98,7 +97,7 @@ def loss_fn(
     variables = {"params": params, "batch_stats": batch_stats}
     rngs = {} if key is None else {"dropout": key}
     outputs, updates = nn.apply(run, settings.model, mutable=["batch_stats"])(variables, rngs=rngs)
-    loss, by_name = losses.total_loss(
+    loss, by_name = settings.model.loss(
         outputs,
         batch["truth4"],
         batch["truth8"],
@@ -108,7 +107,7 @@ def loss_fn(
     return loss, (updates["batch_stats"], by_name)
 
 
-def _encode(model: LTS, image: Any, settings: StepSettings) -> ImageFeatures:
+def _encode(model: Network, image: Any, settings: StepSettings) -> ImageFeatures:
     """Encodes images, or takes features of a frozen backbone that were computed before."""
     if isinstance(image, tuple):
         return ImageFeatures(*(tap.astype(model.dtype) for tap in image))

@@ -20,7 +20,7 @@ from lts_jax.data.features import FeatureFiles, write_features
 from lts_jax.distributed.mesh import local_copy, one_device
 from lts_jax.distributed.processes import one_after_another
 from lts_jax.experiment.experiment import Experiment
-from lts_jax.models import LTS
+from lts_jax.models import Network
 from lts_jax.state.train_state import TrainState, variables_of
 from lts_jax.steps.inference import to_float
 
@@ -127,10 +127,10 @@ class FeatureCache:
         return digest.hexdigest()[:24]
 
 
-def _encode(model: LTS, state: TrainState, images: jax.Array) -> Any:
+def _encode(model: Network, state: TrainState, images: jax.Array) -> Any:
     """The taps of uint8 images `[K, S, S, 3]`, as in a training step with a frozen backbone."""
 
-    def run(model: LTS) -> Any:
+    def run(model: Network) -> Any:
         return model.encode_image(to_float(images), train=False)
 
     return nn.apply(run, model)(variables_of(state))

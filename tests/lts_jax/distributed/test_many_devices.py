@@ -23,8 +23,8 @@ from lts_jax.evaluation.evaluator import Evaluator
 from lts_jax.evaluation.metrics import METRIC_NAMES
 from lts_jax.evaluation.run import evaluate
 from lts_jax.experiment.experiment import Experiment
+from lts_jax.models import losses
 from lts_jax.state.checkpoints import Checkpoints
-from lts_jax.steps import losses
 from lts_jax.training import loop
 from tests.lts_jax.helpers.oracles import relative_error
 from tests.lts_jax.helpers.recorded import as_flags, on_two_processes, record

@@ -18,7 +18,7 @@ from benchmarks.peer.lts import TorchLTS, loss
 from benchmarks.peer.weights import to_flax, to_torch
 from lts_jax.configs.variants import VARIANTS
 from lts_jax.models import LTS
-from lts_jax.steps.losses import total_loss
+from lts_jax.models.losses import total_loss
 from tests.lts_jax.helpers.oracles import batch_norm_variables
 from tests.lts_jax.helpers.tiny import TINY
 

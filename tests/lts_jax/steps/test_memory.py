@@ -7,9 +7,8 @@ import optax
 import pytest
 
 from lts_jax.distributed.mesh import make_mesh, put_batch, replicated
-from lts_jax.models import LTS, convolution
+from lts_jax.models import LTS, convolution, losses
 from lts_jax.state import train_state
-from lts_jax.steps import losses
 from lts_jax.steps.optimizer import make_optimizer
 from lts_jax.steps.training import StepSettings, compile_train_step
 from tests.lts_jax.helpers.drawn import draw_state

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from lts_jax.models import Outputs
+from lts_jax.models.network import Outputs
 
 
 def segmentation_loss(

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lts_jax.models import Outputs
-from lts_jax.steps.losses import dice_loss, location_loss, segmentation_loss, total_loss
+from lts_jax.models.losses import dice_loss, location_loss, segmentation_loss, total_loss
 from tests.lts_jax.helpers.oracles import relative_error
 
 RNG = np.random.default_rng(0)
