@@ -75,11 +75,13 @@ FIELDS = {
     ),
     "data.threads": Field(8, "threads that read and decode", up_to(1024), MACHINE),
     # ---- model: the network
-    "model.network": Field("lts", "the network", one_of("lts"), NETWORK),
+    "model.network": Field(
+        "lts", "the paper's network, or CMPC of its Table 3", one_of("lts", "cmpc"), NETWORK
+    ),
     "model.text": Field(
         "gru",
-        "the sentence encoder: the paper's bidirectional GRU, or BERT",
-        one_of("gru", "bert"),
+        "the sentence encoder: the paper's bidirectional GRU, CMPC's LSTM, or BERT",
+        one_of("gru", "lstm", "bert"),
         NETWORK,
     ),
     "model.text_weights": Field(
@@ -91,7 +93,9 @@ FIELDS = {
     "model.word_vectors": Field(
         "", "GloVe's .txt, .zip or .npz with embed_dim numbers a word; '': random"
     ),
-    "model.gru_features": Field(512, "GRU units per direction", up_to(65_536), NETWORK),
+    "model.gru_features": Field(
+        512, "GRU units per direction, or the LSTM's", up_to(65_536), NETWORK
+    ),
     "model.bert_hidden": Field(768, "of BERT: channels", up_to(65_536), NETWORK),
     "model.bert_layers": Field(12, "of BERT", up_to(1000), NETWORK),
     "model.bert_heads": Field(
@@ -128,7 +132,16 @@ FIELDS = {
         True, "False: F_m1 without the sentence, which acts in the locator alone", scope=NETWORK
     ),
     "model.fused_features": Field(
-        1024, "channels of F_m1 to F_m3, d_k of the filter", up_to(65_536), NETWORK
+        1024,
+        "channels of F_m1 to F_m3, d_k of the filter; CMPC's fused features",
+        up_to(65_536),
+        NETWORK,
+    ),
+    "model.level_features": Field(
+        1000, "CMPC: channels of image features and graph nodes", up_to(65_536), NETWORK
+    ),
+    "model.exchange_rounds": Field(
+        3, "CMPC: rounds of exchange between the levels", up_to(100), NETWORK
     ),
     "model.coordinates": Field(
         False, "the fusion sees where in the image a cell is: x and y as channels", scope=NETWORK

@@ -3,7 +3,23 @@
 from ml_collections import ConfigDict
 
 from lts_jax.configs import default
-from lts_jax.configs.variants import apply_variant
+from lts_jax.configs.variants import TABLE_3, apply_variant
+
+_NARROW_CMPC = {
+    "data.image_size": 128,
+    "data.max_words": 12,
+    "model.gru_features": 128,
+    "model.backbone_weights": "",
+    "model.backbone_width": 8,
+    "model.backbone_stages": (1, 1, 1, 1),
+    "model.level_features": 64,
+    "model.fused_features": 64,
+    "train.freeze": "none",
+    "train.batch_size": 32,
+    "train.epochs": 2.2,
+    "train.learning_rate": 1e-3,
+    "eval.batch_size": 64,
+}
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
@@ -27,4 +43,7 @@ def get_config(variant: str = "lts") -> ConfigDict:
     config.train.location_weight = 1.0  # at the paper's 0.1 the locator learns later
     config.eval.every_epochs = 0.55
     config.eval.batch_size = 64
-    return apply_variant(config, variant)
+    apply_variant(config, variant)
+    if variant in TABLE_3:  # a network of other widths, and an optimizer for a frozen backbone
+        config.update_from_flattened_dict(_NARROW_CMPC)
+    return config

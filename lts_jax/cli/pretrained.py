@@ -83,7 +83,7 @@ def look_up_vectors(args: argparse.Namespace) -> None:
     experiment = Experiment(config, one_device())
     vocabulary = experiment.vocabulary
     if not isinstance(vocabulary, Vocabulary):
-        raise ConfigError("model.text=bert has vectors of its own: set model.text=gru")
+        raise ConfigError("model.text=bert has vectors of its own: set model.text=gru or lstm")
     vectors = word_vectors.cached_vectors(
         args.file, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()
     )

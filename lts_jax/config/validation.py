@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lts_jax.configs.default import FIELDS
+from lts_jax.configs.default import BACKBONES, FIELDS
 from lts_jax.configs.fields import SPLITS, Field, flatten, plain_config
 from lts_jax.errors import ConfigError
 
@@ -19,6 +19,11 @@ _TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
     tuple: ("a list", (list,)),
 }
 """Types of a field's value, as JSON has it, by the type of its default."""
+_OF_NETWORK = {
+    "lts": ("model.fuse", "model.coordinates", "model.locate", "model.rounds"),
+    "cmpc": ("model.level_features", "model.exchange_rounds"),
+}
+"""Fields of one network alone."""
 _HUB = ("model.backbone_weights", "model.text_weights")  # may come from Hugging Face's hub
 
 
@@ -48,6 +53,7 @@ def check_config(config: ConfigDict) -> None:
     _check_datasets(values)
     _check_backbone(values)
     _check_text(values)
+    _check_network(values)
     _check_parts(values)
     _check_frozen(values)
     _check_normalized(values)
@@ -158,20 +164,20 @@ def _check_text(values: Mapping[str, Any]) -> None:
             f"data.vector_words={values['data.vector_words']} needs model.word_vectors: the "
             "words are of that file"
         )
-    if values["model.text"] == "gru":
+    if values["model.text"] != "bert":
         for name, off in (("model.text_weights", ""), ("model.dropout", 0)):
             if values[name] != off:
                 raise ConfigError(f"{name}={values[name]} needs model.text=bert")
         return
     if values["train.noise_words"]:
         raise ConfigError(
-            f"train.noise_words={values['train.noise_words']} needs model.text=gru: it would put "
-            "words between word pieces"
+            f"train.noise_words={values['train.noise_words']} needs model.text=gru or lstm: it "
+            "would put words between word pieces"
         )
     if values["model.word_vectors"]:
         raise ConfigError(
-            f"model.word_vectors={values['model.word_vectors']} needs model.text=gru: BERT has "
-            "vectors of its own"
+            f"model.word_vectors={values['model.word_vectors']} needs model.text=gru or lstm: BERT "
+            "has vectors of its own"
         )
     if values["model.bert_hidden"] % values["model.bert_heads"]:
         raise ConfigError(
@@ -193,6 +199,31 @@ def _check_frozen(values: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"train.cache_features={cache} with train.freeze={freeze}: the features change with "
             "the backbone; set train.freeze=backbone, or train.cache_features=none"
+        )
+
+
+def _check_network(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a field is changed that the network does not have."""
+    network, backbone = values["model.network"], values["model.backbone"]
+    for owner, names in _OF_NETWORK.items():
+        for name in names:
+            if owner != network and values[name] != FIELDS[name].default:
+                raise ConfigError(
+                    f"{name}={values[name]} is of model.network={owner}, not of {network}: leave "
+                    "it out"
+                )
+    if network != "cmpc":
+        return
+    if not backbone.endswith("_dilated"):
+        dilated = ", ".join(name for name in BACKBONES if name.endswith("_dilated"))
+        raise ConfigError(
+            f"model.backbone={backbone}: model.network=cmpc needs features of one size: {dilated}"
+        )
+    weight = values["train.location_weight"]
+    if weight and not values["model.segment"]:
+        raise ConfigError(
+            f"train.location_weight={weight}: without the segmenter the response map of "
+            "model.network=cmpc is the mask: set it to 0"
         )
 
 

@@ -203,7 +203,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "normalize": "NFKC",
         "replace": CLEANED,
         "apart": APART,
-        "split": "blanks" if config.model.text == "gru" else "blanks, then tokenizer.json",
+        "split": "blanks, then tokenizer.json" if config.model.text == "bert" else "blanks",
         "max_words": config.data.max_words,
         "pad_id": vocabulary.pad,
         "unknown_id": vocabulary.unknown,

@@ -118,5 +118,7 @@ class LTS(Network):
 
     @property
     def why_no_onnx(self) -> str:
-        """The transformer has no graph."""
+        """The transformer and the LSTM have no graph."""
+        if self.text_encoder == "lstm":
+            return "model.text=lstm"
         return "model.locate=transformer" if self.locate == "transformer" else ""

@@ -4,7 +4,7 @@ docs/architecture.md describes how to add one.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from lts_jax.models.backbones import BACKBONES
 from lts_jax.models.bert import BertEncoder
 from lts_jax.models.darknet53 import CONVENTIONS, Conventions, ImageFeatures
 from lts_jax.models.layers import Dtype
+from lts_jax.models.lstm import LSTMEncoder
 from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 
 Loss = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
@@ -54,9 +55,9 @@ class Network(nn.Module):
 
     Attributes:
       vocab_size: words known, with padding (0) and unknown (1); with BERT, word pieces.
-      text_encoder: "gru", the paper's, or "bert".
+      text_encoder: "gru", that of LTS, "lstm", that of CMPC, or "bert".
       embed_dim: size of a word vector.
-      gru_features: GRU units per direction; f_text has twice as many.
+      gru_features: GRU units per direction, of which f_text has twice as many, or the LSTM's.
       bert_hidden: BERT's channels, and those of f_text.
       bert_layers: their number.
       bert_heads: of its attention.
@@ -76,7 +77,7 @@ class Network(nn.Module):
     title: ClassVar[str] = ""  # name and source, for model cards
 
     vocab_size: int
-    text_encoder: Literal["gru", "bert"] = "gru"
+    text_encoder: str = "gru"
     embed_dim: int = 300
     gru_features: int = 512
     bert_hidden: int = 768
@@ -161,10 +162,12 @@ class Network(nn.Module):
             **(options if is_darknet else {}),
         )
 
-    def make_text_encoder(self) -> TextEncoder | BertEncoder:
+    def make_text_encoder(self) -> nn.Module:
         """Makes the sentence encoder."""
         if self.text_encoder == "gru":
             return TextEncoder(self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype)
+        if self.text_encoder == "lstm":
+            return LSTMEncoder(self.vocab_size, self.embed_dim, self.gru_features, dtype=self.dtype)
         return BertEncoder(
             self.vocab_size,
             self.bert_hidden,

@@ -1,0 +1,72 @@
+"""A sentence encoder that reads once from left to right: word embeddings and an LSTM."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from lts_jax.models.layers import Dtype
+from lts_jax.models.text_encoder import TextFeatures
+
+_Carry = tuple[jax.Array, jax.Array]
+
+
+class LSTMEncoder(nn.Module):
+    """Embeddings and an LSTM (Hochreiter and Schmidhuber, 1997), as CMPC has them.
+
+    1 is added to the forget gate, so that an untrained LSTM remembers.
+
+    Attributes:
+      vocab_size: rows of the embedding table; id 0 is padding, 1 the unknown word.
+      embed_dim: size of a word vector.
+      features: units.
+      dtype: of the computation.
+    """
+
+    vocab_size: int
+    embed_dim: int = 300
+    features: int = 1000
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False
+    ) -> TextFeatures:
+        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1.
+
+        Training is no different. `sentence` is the state after the last word.
+        """
+        valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
+        embed = nn.Embed(
+            self.vocab_size,
+            self.embed_dim,
+            embedding_init=nn.initializers.normal(0.3),  # as in `TextEncoder`
+            dtype=self.dtype,
+            name="embed",
+        )
+        x = nn.Dense(4 * self.features, dtype=self.dtype, name="input")(embed(tokens))
+        state = nn.Dense(4 * self.features, use_bias=False, dtype=self.dtype, name="state")
+
+        def step(
+            state: nn.Dense, carry: _Carry, inputs: tuple[jax.Array, jax.Array]
+        ) -> tuple[_Carry, jax.Array]:
+            cell, hidden = carry
+            x_t, valid_t = inputs
+            i, j, f, o = jnp.split(x_t + state(hidden), 4, axis=-1)
+            new_cell = cell * nn.sigmoid(f + 1) + nn.sigmoid(i) * jnp.tanh(j)
+            new_hidden = jnp.tanh(new_cell) * nn.sigmoid(o)
+            real = valid_t[:, None]
+            carry = jnp.where(real, new_cell, cell), jnp.where(real, new_hidden, hidden)
+            return carry, carry[1]
+
+        scan = nn.scan(
+            step,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+        )
+        zeros = jnp.zeros((tokens.shape[0], self.features), self.dtype)
+        (_, last), words = scan(state, (zeros, zeros), (x, valid))
+        words: Float[Array, "b t f"] = jnp.where(valid[:, :, None], words, 0)
+        return TextFeatures(words=words, valid=valid, sentence=last)
