@@ -218,6 +218,12 @@ FIELDS = {
     ),
     "train.drop_factor": Field(0.1, "see drop_epochs", up_to(1000)),
     "train.location_weight": Field(0.1, "lambda of Eq. 13", zero_to(1_000_000)),
+    "train.location_loss": Field(
+        "bce",
+        "of the heatmap: L_loc of Eq. 12, which judges each cell by itself, or softmax "
+        "cross-entropy over the cells, which has to choose among candidates",
+        one_of("bce", "softmax"),
+    ),
     "train.dice_weight": Field(
         0.0,
         "of a Dice loss of the mask, and one of the heatmap, beside L_seg and L_loc: small objects "

@@ -243,7 +243,8 @@ def _check_parts(values: Mapping[str, Any]) -> None:
             "model.fuse=False with model.locate=none: the network would never see the "
             "sentence; change one of them"
         )
-    for name, value in (("model.rounds", 1), ("train.location_weight", 0)):
+    off = (("model.rounds", 1), ("train.location_weight", 0), ("train.location_loss", "bce"))
+    for name, value in off:
         if values[name] != value:
             raise ConfigError(
                 f"{name}={values[name]} needs a locator: set it to {value} where model.locate=none"

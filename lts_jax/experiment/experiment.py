@@ -241,6 +241,7 @@ class Experiment:
             self.config.seed if self._draws else None,
             self.config.train.dice_weight,
             self.config.train.noise_words,
+            self.config.train.location_loss,
         )
         place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
         return training.compile_train_step(settings, place)

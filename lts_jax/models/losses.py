@@ -4,12 +4,16 @@ Both are summed over pixels and averaged over the batch: under a mean over pixel
 of the location loss would act four times stronger.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
 from lts_jax.models.network import Outputs
+
+LocationLoss = Literal["bce", "softmax"]
 
 
 def segmentation_loss(
@@ -40,6 +44,27 @@ def location_loss(
     return by_pixel.sum(axis=(2, 3)).mean()
 
 
+def location_choice_loss(
+    heatmap: Float[Array, "b rounds h w"], truth: Float[Array, "b h w"]
+) -> Float[Array, ""]:
+    """In the place of L_loc: softmax cross-entropy over the cells, averaged over the rounds.
+
+    The target is the mask divided by its sum, so that cells compete: of two candidates the network
+    has to choose one, where by Eq. 12 each cell is judged by itself. As the other losses are sums
+    over pixels, this is multiplied by the number of the mask's cells; an empty mask has no loss.
+
+    Args:
+      heatmap: logits of H_mask, `[B, rounds, H/8, W/8]`.
+      truth: {0, 1}, `[B, H/8, W/8]`.
+    """
+    _check_shapes(heatmap[:, 0], truth)
+    log_share = jax.nn.log_softmax(heatmap, axis=(2, 3))
+    return -(truth[:, None] * log_share).sum(axis=(2, 3)).mean()
+
+
+LOCATION_LOSSES = {"bce": location_loss, "softmax": location_choice_loss}
+
+
 def dice_loss(
     logits: Float[Array, "b *maps h w"], truth: Float[Array, "b *maps h w"]
 ) -> Float[Array, ""]:
@@ -64,6 +89,7 @@ def total_loss(
     truth8: Num[Array, "b h8 w8"],
     location_weight: float,
     dice_weight: float = 0.0,
+    location: LocationLoss = "bce",
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
 
@@ -73,6 +99,7 @@ def total_loss(
       truth8: {0, 1}, `[B, H/8, W/8]`: the truth of the heatmap, and of a mask at its size.
       location_weight: λ.
       dice_weight: of a Dice loss beside each of the two; 0, the paper's, has none.
+      location: "bce", the paper's, or "softmax": `location_choice_loss` in the place of L_loc.
     """
     truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
     truth = truth8 if outputs.mask.shape == truth8.shape else truth4
@@ -82,7 +109,7 @@ def total_loss(
         losses["dice_loss"] = dice_loss(outputs.mask, truth)
         loss = loss + dice_weight * losses["dice_loss"]
     if outputs.heatmap is not None:
-        losses["location_loss"] = location_loss(outputs.heatmap, truth8)
+        losses["location_loss"] = LOCATION_LOSSES[location](outputs.heatmap, truth8)
         loss = loss + location_weight * losses["location_loss"]
         if dice_weight:
             losses["location_dice_loss"] = dice_loss(outputs.heatmap, truth8[:, None])

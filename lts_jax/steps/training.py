@@ -40,6 +40,7 @@ class StepSettings:
       seed: of what dropout and stochastic depth drop; None if the network drops nothing.
       dice_weight: of Dice losses; 0 has none.
       noise_words: most words that `insert_words` inserts into a sentence; they need a `seed`.
+      location_loss: of the heatmap, see `lts_jax.steps.losses.total_loss`.
     """
 
     model: Network
@@ -52,6 +53,7 @@ class StepSettings:
     seed: int | None = None
     dice_weight: float = 0.0
     noise_words: int = 0
+    location_loss: losses.LocationLoss = "bce"
 
     @property
     def frozen(self) -> list[str]:
@@ -103,6 +105,7 @@ def loss_fn(
         batch["truth8"],
         settings.location_weight,
         settings.dice_weight,
+        settings.location_loss,
     )
     return loss, (updates["batch_stats"], by_name)
 

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 from lts_jax.models import Outputs
-from lts_jax.models.losses import dice_loss, location_loss, segmentation_loss, total_loss
+from lts_jax.models.losses import (
+    dice_loss,
+    location_choice_loss,
+    location_loss,
+    segmentation_loss,
+    total_loss,
+)
 from tests.lts_jax.helpers.oracles import relative_error
 
 RNG = np.random.default_rng(0)
@@ -86,3 +92,30 @@ def test_a_right_mask_has_no_dice_loss_whatever_its_size():
         truth[:, :side, :side] = 1
         assert dice_loss(jnp.asarray(np.where(truth, 50.0, -50.0)), truth) < 1e-4
         assert dice_loss(jnp.asarray(np.where(truth, -50.0, 50.0)), truth) > 0.9 * 64
+
+
+def test_the_choice_of_cells_equals_torch():
+    torch = pytest.importorskip("torch", reason="torch is the oracle of the loss")
+    logits = torch.tensor(HEATMAP).reshape(3, 2, 16)
+    truth = torch.tensor(TRUTH8, dtype=torch.float32).reshape(3, 16)
+    share = truth / truth.sum(1, keepdim=True)
+    expected = sum(
+        truth[i].sum() * torch.nn.functional.cross_entropy(logits[i, r], share[i])
+        for i in range(3)
+        for r in range(2)
+    )
+    ours = location_choice_loss(HEATMAP, jnp.asarray(TRUTH8, jnp.float32))
+    assert relative_error(ours, expected.numpy() / 6) < 1e-6
+    total, parts = total_loss(Outputs(HEATMAP, MASK), TRUTH4, TRUTH8, 0.1, location="softmax")
+    assert parts["location_loss"] == ours
+    assert relative_error(total, parts["segmentation_loss"] + 0.1 * ours) < 1e-6
+
+
+def test_a_choice_depends_on_differences_and_an_empty_mask_has_none():
+    truth = np.zeros((2, 4, 4), np.float32)
+    truth[0, 1, 1:3] = 1
+    sure = jnp.asarray(np.where(truth, 40.0, 0.0))[:, None]
+    assert abs(location_choice_loss(sure, truth) - np.log(2)) < 1e-5  # each half, and sentence 2: 0
+    assert location_choice_loss(sure - 100, truth) == pytest.approx(np.log(2), abs=1e-5)
+    with pytest.raises(ValueError, match="one shape"):
+        location_choice_loss(HEATMAP, TRUTH4)
