@@ -1,11 +1,13 @@
 """Every field with the paper's value, its meaning and its unit. The other files override it.
 
-A field is described here and nowhere else: its default, its meaning, which values it takes, and
-where it has to stay the same (`lts_jax.configs.fields.Scope`; `RUN` if nothing is said).
+A field is described here, or in `beyond.py` where the paper has nothing of it, and nowhere else:
+its default, its meaning, which values it takes, and where it has to stay the same
+(`lts_jax.configs.fields.Scope`; `RUN` if nothing is said).
 """
 
 from ml_collections import ConfigDict
 
+from lts_jax.configs.beyond import BEYOND
 from lts_jax.configs.fields import (
     BLOCKS,
     INCREASING,
@@ -218,12 +220,6 @@ FIELDS = {
     ),
     "train.drop_factor": Field(0.1, "see drop_epochs", up_to(1000)),
     "train.location_weight": Field(0.1, "lambda of Eq. 13", zero_to(1_000_000)),
-    "train.location_loss": Field(
-        "bce",
-        "of the heatmap: L_loc of Eq. 12, which judges each cell by itself, or softmax "
-        "cross-entropy over the cells, which has to choose among candidates",
-        one_of("bce", "softmax"),
-    ),
     "train.dice_weight": Field(
         0.0,
         "of a Dice loss of the mask, and one of the heatmap, beside L_seg and L_loc: small objects "
@@ -287,6 +283,7 @@ FIELDS = {
         words=("val",),
     ),
     "eval.gallery": Field(16, "sentences drawn per split", zero_to(1000), RESUME),
+    **BEYOND,
 }
 
 

@@ -62,6 +62,7 @@ def _is_count(value: Any) -> bool:
 POSITIVE = Check(lambda x: 0 < x < math.inf, "must be positive")
 NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "must not be negative")
 PROBABILITY = Check(lambda x: 0 <= x < 1, "must be a probability")
+SHARE = Check(lambda x: 0 <= x <= 1, "must lie between 0 and 1")
 SEED = Check(lambda x: 0 <= x < 2**32, "must lie between 0 and 2**32 - 1")
 BLOCKS = Check(
     lambda x: all(isinstance(n, int) and 0 <= n <= 1000 for n in x),

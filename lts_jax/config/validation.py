@@ -200,6 +200,12 @@ def _check_frozen(values: Mapping[str, Any]) -> None:
             f"train.cache_features={cache} with train.freeze={freeze}: the features change with "
             "the backbone; set train.freeze=backbone, or train.cache_features=none"
         )
+    for name in ("train.flip", "train.crop", "train.mask_patches"):
+        if cache != "none" and values[name]:
+            raise ConfigError(
+                f"train.cache_features={cache} with {name}={values[name]}: the features that are "
+                f"kept are those of unchanged images; set {name}=0, or train.cache_features=none"
+            )
 
 
 def _check_network(values: Mapping[str, Any]) -> None:

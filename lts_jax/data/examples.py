@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from lts_jax.data import image_ops
+from lts_jax.data.augmentation import NONE, Augmentation, Draw
 from lts_jax.data.vocabulary import Vocabulary
 from lts_jax.data.word_pieces import WordPieces
 from tfds_refcoco import DataError
+from tfds_refcoco.expressions.views import View, view_pixels
 from tfds_refcoco.masks import decode
 from tfds_refcoco.records.reader import sentence_mask
 from tfds_refcoco.records.split import Split
+from tfds_refcoco.records.text import tokenize
 from tfds_refcoco.records.types import Record
 
 Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
@@ -30,6 +33,7 @@ class Preprocessing:
       resize: "letterbox" or "squash".
       hide_sentence: turn every word into the unknown word (a control: what can be had without
         reading?).
+      augmentation: of training examples.
     """
 
     vocabulary: Vocabulary | WordPieces
@@ -37,11 +41,14 @@ class Preprocessing:
     max_words: int
     resize: image_ops.Resize = "letterbox"
     hide_sentence: bool = False
+    augmentation: Augmentation = NONE
 
     def image(
-        self, record: Record, out: np.ndarray | None = None
+        self, record: Record, out: np.ndarray | None = None, view: View | None = None
     ) -> tuple[np.ndarray, image_ops.Placement]:
         """Decodes and fits a record's JPEG: uint8 `[S, S, 3]`, `out` if given, and its place there.
+
+        With a `view` it is that part of it.
 
         Raises:
           tfds_refcoco.DataError: it cannot be decoded.
@@ -52,6 +59,8 @@ class Preprocessing:
             raise DataError(
                 f"image_id {record['image_id']}: {error}: build the data set again"
             ) from error
+        if view:
+            source = view_pixels(source, view)
         h, w = source.shape[:2]
         placement = image_ops.place(h, w, self.image_size, self.resize)
         return image_ops.fit_image(source, placement, self.image_size, out), placement
@@ -69,6 +78,7 @@ class Preprocessing:
         rows: Sequence[int],
         per_image: int = 1,
         features: Features | None = None,
+        draws: Sequence[Draw] = (),
     ) -> Batch:
         """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
 
@@ -79,6 +89,7 @@ class Preprocessing:
           rows: of its index.
           per_image: sentences of an image.
           features: of records, instead of their images, which are then not read.
+          draws: of each image, if there is an augmentation.
 
         Returns:
           `image` uint8 `[K, S, S, 3]`, or what `features` returns of K records; `tokens` int32
@@ -86,31 +97,70 @@ class Preprocessing:
           `[B, S/4, S/4]` and `[B, S/8, S/8]`.
         """
         n, size = len(rows), self.image_size
-        sentences = [self.sentence(split.index.text[row]) for row in rows]
         # Written to in place: examples made one by one would all be copied again.
         images = np.empty((n // per_image if features is None else 0, size, size, 3), np.uint8)
-        batch = {
-            **{name: np.stack([s[name] for s in sentences]) for name in sentences[0]},
+        batch: Batch = {
+            "tokens": np.empty((n, self.max_words), np.int32),
+            "length": np.empty(n, np.int32),
             **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
         }
-        for i, row in enumerate(rows):
-            number = int(split.index.record[row])
-            if i % per_image == 0:
-                records = {number: split.record(number)}
-                if features is None:
-                    _, placement = self.image(records[number], images[i // per_image])
-                else:
-                    h, w = int(split.index.height[row]), int(split.index.width[row])
-                    placement = image_ops.place(h, w, size, self.resize)
-            elif number not in records:
-                records[number] = split.record(number)
-            record = records[number]
-            mask = read_mask(record, int(split.index.sentence[row]), *placement[:2])
-            for k in (4, 8):
-                batch[f"truth{k}"][i] = image_ops.fit_mask(mask, placement, size, k)
+        for k in range(n // per_image):
+            places = slice(k * per_image, (k + 1) * per_image)
+            self._train_image(
+                split,
+                rows[places],
+                {name: values[places] for name, values in batch.items()},
+                images[k] if features is None else None,
+                draws[k] if draws else None,
+            )
         if features is None:
             return batch | {"image": images}
         return batch | {"image": features([int(split.index.record[i]) for i in rows[::per_image]])}
+
+    def _train_image(
+        self,
+        split: Split,
+        rows: Sequence[int],
+        out: Batch,
+        image: np.ndarray | None,
+        draw: Draw | None,
+    ) -> None:
+        """Writes an image, and the sentences about it that are rows of a split's index.
+
+        Args:
+          split: of the sentences.
+          rows: of its index.
+          out: the arrays of a training batch, of these sentences alone.
+          image: uint8 `[S, S, 3]` to write to; None where it is not needed.
+          draw: of an augmentation.
+        """
+        index, size = split.index, self.image_size
+        height, width = int(index.height[rows[0]]), int(index.width[rows[0]])
+        numbers = [int(index.record[row]) for row in rows]
+        records = {number: split.record(number) for number in dict.fromkeys(numbers)}
+        masks = [
+            read_mask(records[number], int(index.sentence[row]), height, width)
+            for number, row in zip(numbers, rows, strict=True)
+        ]
+        texts: Sequence[str | Sequence[str]] = [index.text[row] for row in rows]
+        view = None
+        if draw and self.augmentation:
+            plan = self.augmentation.plan(draw, [tokenize(index.text[row]) for row in rows], masks)
+            texts, view = plan.words, plan.view
+            masks = [view_pixels(masks[i], view) for i in plan.sentences]
+            height, width = view.height, view.width
+        placement = image_ops.place(height, width, size, self.resize)
+        for i, text in enumerate(texts):
+            for name, value in self.sentence(text).items():
+                out[name][i] = value
+            for k in (4, 8):
+                out[f"truth{k}"][i] = image_ops.fit_mask(masks[i], placement, size, k)
+        if draw and self.augmentation:
+            self.augmentation.hide_words(draw, out["tokens"], out["length"], self.vocabulary)
+        if image is not None:
+            self.image(records[numbers[0]], image, view)
+            if draw and self.augmentation:
+                self.augmentation.hide_patches(draw, image)
 
     def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
         """Reads sentences of one image, decoding it, and the mask of each object, once.

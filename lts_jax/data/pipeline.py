@@ -77,8 +77,13 @@ def train_batches(
     per_image, over = order.per_image, f"{hosts} hosts"
     over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
     check_divides("train.batch_size", batch_size, hosts * per_image, over)
-    rows = grain.MapDataset.source(HostShare(order, batch_size, host, hosts))
-    batches = rows.map(lambda rows: preprocessing.train_batch(split, rows, per_image, features))
+    share = HostShare(order, batch_size, host, hosts)
+
+    def load(number: int, rows: Sequence[int]) -> Batch:
+        draws = [order.draw(place) for place in share.places(number)[::per_image]]
+        return preprocessing.train_batch(split, rows, per_image, features, draws)
+
+    batches = grain.MapDataset.source(share).map_with_index(load)
     return batches.to_iter_dataset(_read_options(threads))
 
 

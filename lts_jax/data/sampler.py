@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from lts_jax.data.augmentation import Draw
 from lts_jax.errors import ConfigError
 
 EpochUnit = Literal["sentences", "refs"]
@@ -98,6 +99,10 @@ class TrainingOrder:
         epoch, place_in_epoch = divmod(int(place), self.epoch_length)
         return int(self.epoch(epoch)[place_in_epoch])
 
+    def draw(self, place: int) -> Draw:
+        """Where the random numbers for an example at `place` come from."""
+        return Draw(self._seed, *divmod(int(place), self.epoch_length))
+
     def _epoch(self, number: int) -> np.ndarray:
         n = len(self._starts)
         generator = np.random.PCG64([self._seed, number])
@@ -145,5 +150,9 @@ class HostShare:
 
     def __getitem__(self, batch: int) -> list[int]:
         """Returns this host's rows of a batch."""
+        return [self._order[place] for place in self.places(batch)]
+
+    def places(self, batch: int) -> range:
+        """Returns where in the order the rows of a batch are."""
         start = int(batch) * self._batch_size
-        return [self._order[start + place] for place in self._share]
+        return range(start + self._share.start, start + self._share.stop)

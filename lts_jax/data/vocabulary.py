@@ -18,11 +18,13 @@ class Vocabulary:
       words: the known words in the order of their ids, which begin at 2.
       pad: id of padding.
       unknown: id of the unknown word.
+      mask: id of a word that is hidden.
       first_id: of the words.
     """
 
     pad = PAD
     unknown = UNKNOWN
+    mask = UNKNOWN
     first_id = 2
 
     def __init__(self, words: Sequence[str]):
@@ -56,6 +58,10 @@ class Vocabulary:
         padded = np.full(max_words, PAD, np.int32)
         padded[: len(ids)] = ids
         return padded, len(ids)
+
+    def places(self, length: int) -> slice:
+        """Where words are in a sentence of so many ids."""
+        return slice(0, length)
 
     def count_read(self, words: Sequence[str], max_words: int) -> int:
         """How many words of a sentence are read."""

@@ -20,6 +20,7 @@ class WordPieces:
       words: the pieces in the order of their ids, which begin at 0.
       pad: id of padding.
       unknown: id of the unknown piece.
+      mask: id of a piece that is hidden: of [MASK], or of the unknown one.
       first_id: of the pieces.
     """
 
@@ -35,6 +36,7 @@ class WordPieces:
         self.pad, self.unknown, self._cls, self._sep = (
             ids[name] for name in (PAD, UNKNOWN, CLS, SEP)
         )
+        self.mask = ids.get("[MASK]", self.unknown)
         self._tokenizer = self._make_tokenizer()
 
     @classmethod
@@ -68,6 +70,10 @@ class WordPieces:
         padded = np.full(max_words, self.pad, np.int32)
         padded[: len(ids)] = ids
         return padded, len(ids)
+
+    def places(self, length: int) -> slice:
+        """Where pieces are in a sentence of so many ids: between [CLS] and [SEP]."""
+        return slice(1, length - 1)
 
     def count_read(self, words: Sequence[str], max_words: int) -> int:
         """How many words of a sentence are read, the last one perhaps in part."""

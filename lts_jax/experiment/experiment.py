@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from lts_jax.config.validation import check_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.data import datasets, pipeline
+from lts_jax.data.augmentation import Augmentation
 from lts_jax.data.examples import Features, Preprocessing
 from lts_jax.data.sampler import HostShare, TrainingOrder
 from lts_jax.data.vocabulary import Vocabulary
@@ -102,9 +103,14 @@ class Experiment:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """How a sentence and its image become an example."""
-        data = self.config.data
+        data, train = self.config.data, self.config.train
         return Preprocessing(
-            self.vocabulary, data.image_size, data.max_words, data.resize, data.hide_sentence
+            self.vocabulary,
+            data.image_size,
+            data.max_words,
+            data.resize,
+            data.hide_sentence,
+            Augmentation(train.flip, train.crop, train.mask_words, train.mask_patches),
         )
 
     @cached_property

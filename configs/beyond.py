@@ -1,0 +1,35 @@
+"""The fields of what goes beyond the paper: finer edges, better grounding. All are off by default.
+
+They are a part of `lts_jax.configs.default.FIELDS`.
+"""
+
+from lts_jax.configs.fields import PROBABILITY, SHARE, Field, one_of
+
+BEYOND = {
+    "train.location_loss": Field(
+        "bce",
+        "of the heatmap: L_loc of Eq. 12, which judges each cell by itself, or softmax "
+        "cross-entropy over the cells, which has to choose among candidates",
+        one_of("bce", "softmax"),
+    ),
+    "train.flip": Field(
+        0.0,
+        "chance of a training image to be mirrored, with left and right exchanged in its "
+        "sentences; not where one of them, in English, cannot be translated",
+        (SHARE,),
+    ),
+    "train.crop": Field(
+        0.0,
+        "chance of a training image to be cut to a part that shows its sentences' objects whole; "
+        "sentences that the rest of the image makes true give their place to others about it",
+        (SHARE,),
+    ),
+    "train.mask_words": Field(
+        0.0,
+        "share of a training sentence's words that become the unknown word, or BERT's [MASK]",
+        (PROBABILITY,),
+    ),
+    "train.mask_patches": Field(
+        0.0, "share of a training image's patches of 16 × 16 pixels that become gray", (SHARE,)
+    ),
+}
