@@ -3,9 +3,24 @@
 They are a part of `lts_jax.configs.default.FIELDS`.
 """
 
-from lts_jax.configs.fields import PROBABILITY, SHARE, Field, one_of
+from lts_jax.configs.fields import PROBABILITY, SHARE, Field, Scope, one_of, up_to
+
+NETWORK = Scope.NETWORK
 
 BEYOND = {
+    "model.refine": Field(
+        "none",
+        "PointRend computes the segmenter's mask anew where it is uncertain, up to the input's "
+        "size",
+        one_of("none", "pointrend"),
+        NETWORK,
+    ),
+    "model.refine_points": Field(
+        4096,
+        "of model.refine: points in each of its steps; in training a quarter as many",
+        up_to(1_000_000),
+        NETWORK,
+    ),
     "train.location_loss": Field(
         "bce",
         "of the heatmap: L_loc of Eq. 12, which judges each cell by itself, or softmax "

@@ -200,6 +200,11 @@ def _check_frozen(values: Mapping[str, Any]) -> None:
             f"train.cache_features={cache} with train.freeze={freeze}: the features change with "
             "the backbone; set train.freeze=backbone, or train.cache_features=none"
         )
+    if cache != "none" and values["model.refine"] != "none":
+        raise ConfigError(
+            f"train.cache_features={cache} with model.refine={values['model.refine']}: it sees the "
+            "image itself, of which no features are kept; change one of them"
+        )
     for name in ("train.flip", "train.crop", "train.mask_patches"):
         if cache != "none" and values[name]:
             raise ConfigError(
@@ -241,6 +246,11 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"model.fused_features={values['model.fused_features']} must be a multiple of "
             f"{divisor} with model.locate={locate}"
+        )
+    if values["model.refine"] != "none" and not values["model.segment"]:
+        raise ConfigError(
+            f"model.refine={values['model.refine']} with model.segment=False: what is refined is "
+            "the segmenter's mask; change one of them"
         )
     if locate != "none":
         return

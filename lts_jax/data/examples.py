@@ -34,6 +34,7 @@ class Preprocessing:
       hide_sentence: turn every word into the unknown word (a control: what can be had without
         reading?).
       augmentation: of training examples.
+      strides: input pixels per cell of the masks of training examples.
     """
 
     vocabulary: Vocabulary | WordPieces
@@ -42,6 +43,7 @@ class Preprocessing:
     resize: image_ops.Resize = "letterbox"
     hide_sentence: bool = False
     augmentation: Augmentation = NONE
+    strides: Sequence[int] = (4, 8)
 
     def image(
         self, record: Record, out: np.ndarray | None = None, view: View | None = None
@@ -94,7 +96,7 @@ class Preprocessing:
         Returns:
           `image` uint8 `[K, S, S, 3]`, or what `features` returns of K records; `tokens` int32
           `[B, T]`, `length` int32 `[B]`, and the masks at H/4 and H/8, `truth4` and `truth8`, uint8
-          `[B, S/4, S/4]` and `[B, S/8, S/8]`.
+          `[B, S/4, S/4]` and `[B, S/8, S/8]`, or at other `strides`.
         """
         n, size = len(rows), self.image_size
         # Written to in place: examples made one by one would all be copied again.
@@ -102,7 +104,7 @@ class Preprocessing:
         batch: Batch = {
             "tokens": np.empty((n, self.max_words), np.int32),
             "length": np.empty(n, np.int32),
-            **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in (4, 8)},
+            **{f"truth{k}": np.empty((n, size // k, size // k), np.uint8) for k in self.strides},
         }
         for k in range(n // per_image):
             places = slice(k * per_image, (k + 1) * per_image)
@@ -153,7 +155,7 @@ class Preprocessing:
         for i, text in enumerate(texts):
             for name, value in self.sentence(text).items():
                 out[name][i] = value
-            for k in (4, 8):
+            for k in self.strides:
                 out[f"truth{k}"][i] = image_ops.fit_mask(masks[i], placement, size, k)
         if draw and self.augmentation:
             self.augmentation.hide_words(draw, out["tokens"], out["length"], self.vocabulary)

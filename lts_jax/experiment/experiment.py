@@ -111,6 +111,7 @@ class Experiment:
             data.resize,
             data.hide_sentence,
             Augmentation(train.flip, train.crop, train.mask_words, train.mask_patches),
+            (4, 8) if self.config.model.refine == "none" else (1, 4, 8),
         )
 
     @cached_property

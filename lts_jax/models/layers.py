@@ -214,15 +214,15 @@ def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def rematerialized(active: bool) -> Callable[..., Any]:
-    """Returns `run(module, *args, train=…)`, which calls the module.
+    """Returns `run(module, *args, train=…)`, which calls the module, or a method of it.
 
     Where active, nothing but the arguments is kept for the backward pass, which computes the rest
     again (Chen et al., 2016). The parameters' names stay what they are.
     """
 
-    def run(module: nn.Module, *args: Any, train: bool) -> Any:
+    def run(module: nn.Module, *args: Any, train: bool, method: str = "__call__") -> Any:
         def call(module: Any, *args: Any) -> Any:
-            return module(*args, train=train)
+            return getattr(module, method)(*args, train=train)
 
         return (nn.remat(call) if active else call)(module, *args)
 

@@ -4,16 +4,13 @@ Both are summed over pixels and averaged over the batch: under a mean over pixel
 of the location loss would act four times stronger.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from lts_jax.models.network import Outputs
-
-LocationLoss = Literal["bce", "softmax"]
+from lts_jax.models.network import LocationLoss, Outputs
+from lts_jax.models.pointrend import Points, sample_points
 
 
 def segmentation_loss(
@@ -83,6 +80,18 @@ def dice_loss(
     return (1 - dice).mean() * logits.shape[-2] * logits.shape[-1]
 
 
+def point_loss(points: Points, truth: Float[Array, "b h w"]) -> Float[Array, ""]:
+    """The mean cross-entropy of points, as PointRend's, against the truth interpolated there.
+
+    Args:
+      points: of the network.
+      truth: {0, 1}, `[B, H, W]`.
+    """
+    there = sample_points(truth[..., None], points.places)[..., 0]
+    by_point: jax.Array = optax.sigmoid_binary_cross_entropy(points.logits, there)
+    return by_point.mean()
+
+
 def total_loss(
     outputs: Outputs,
     truth4: Num[Array, "b h4 w4"],
@@ -90,6 +99,7 @@ def total_loss(
     location_weight: float,
     dice_weight: float = 0.0,
     location: LocationLoss = "bce",
+    truth1: Num[Array, "b h w"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
 
@@ -100,6 +110,8 @@ def total_loss(
       location_weight: λ.
       dice_weight: of a Dice loss beside each of the two; 0, the paper's, has none.
       location: "bce", the paper's, or "softmax": `location_choice_loss` in the place of L_loc.
+      truth1: {0, 1}, `[B, H, W]`: the truth of points, if the network has some. Their loss, times
+        the number of the mask's pixels, is a sum over pixels as the others.
     """
     truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
     truth = truth8 if outputs.mask.shape == truth8.shape else truth4
@@ -114,6 +126,11 @@ def total_loss(
         if dice_weight:
             losses["location_dice_loss"] = dice_loss(outputs.heatmap, truth8[:, None])
             loss = loss + location_weight * dice_weight * losses["location_dice_loss"]
+    if outputs.points is not None:
+        assert truth1 is not None
+        pixels = truth.shape[1] * truth.shape[2]
+        losses["point_loss"] = pixels * point_loss(outputs.points, truth1.astype(jnp.float32))
+        loss = loss + losses["point_loss"]
     return loss, {"loss": loss, **losses}
 
 

@@ -1,18 +1,19 @@
 """LTS, the whole network (Figure 2)."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
-from lts_jax.models.losses import total_loss
+from lts_jax.models.losses import LocationLoss, total_loss
 from lts_jax.models.network import Loss, Network, Outputs, PreparedImage
+from lts_jax.models.pointrend import PointRend
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
 
@@ -32,6 +33,8 @@ class LTS(Network):
       segmenter_rates: dilations of ASPP.
       prior: what the segmenter, and the locator's next round, see of the heatmap: its
         probabilities or its logits.
+      refine: "pointrend" computes the mask anew where it is uncertain, up to the input's size.
+      refine_points: points of each step of that, see `PointRend`.
     """
 
     title: ClassVar[str] = 'LTS ("Locate then Segment", Jing et al., CVPR 2021)'
@@ -45,6 +48,8 @@ class LTS(Network):
     segmenter_features: int = 256
     segmenter_rates: Sequence[int] = (6, 12, 18)
     prior: Prior = "probability"
+    refine: Literal["none", "pointrend"] = "none"
+    refine_points: int = 4096
 
     def setup(self) -> None:
         """Builds the parts; each is a field of the parameter tree."""
@@ -54,6 +59,8 @@ class LTS(Network):
             raise ValueError(f"model.locate must be {', '.join(LOCATORS)} or none: {self.locate!r}")
         if self.locate == "none" and not self.fuse:
             raise ValueError("a network without fusion and without a locator never sees the text")
+        if self.refine != "none" and not self.segment:
+            raise ValueError(f"model.refine={self.refine} needs a segmenter")
         self.backbone = self.make_backbone()
         self.text = self.make_text_encoder()
         self.fusion = Fusion(self.fused_features, self.fuse, self.coordinates, dtype=self.dtype)
@@ -65,11 +72,26 @@ class LTS(Network):
             )
         elif self.locate == "none":
             self.head = nn.Dense(1, dtype=self.dtype)
+        if self.refine == "pointrend":
+            self.pointrend = PointRend(
+                self.segmenter_features, self.refine_points, dtype=self.dtype
+            )
+
+    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
+        """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
+        features = super().encode_image(image, train=train)
+        return features if self.refine == "none" else features._replace(pixels=image)
 
     def prepare(self, image: ImageFeatures) -> PreparedImage:
         """In evaluation, computes once for an image what `refer` would for each sentence."""
         taps = self.fusion.of_image(image, train=False)
-        return PreparedImage(taps, self.segmenter.of_image(taps.stride8) if self.segment else {})
+        known = self.segmenter.of_image(taps.stride8) if self.segment else {}
+        return PreparedImage(taps, known, self._detail(image, train=False))
+
+    def _detail(self, image: ImageFeatures, *, train: bool) -> Float[Array, "b h2 w2 d"] | None:
+        if image.pixels is None:
+            return None
+        return self.pointrend.of_image(image.pixels, train=train)
 
     def refer(
         self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
@@ -84,21 +106,32 @@ class LTS(Network):
         run = rematerialized(self.remat and train)
         if isinstance(image, PreparedImage):
             features = self.fusion(image.taps, text.sentence, train=train, known=True)
-            known = image.known
+            known, detail = image.known, image.detail
         else:
             features, known = run(self.fusion, image, text.sentence, train=train), {}
+            detail = self._detail(image, train=train)
         fused = for_sentences(features.whole(), text.sentence.shape[0])
-        heatmap = prior = None
+        heatmap = prior = points = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
             prior = as_prior(heatmap[:, -1], self.prior)
-        if self.segment:
+        if detail is not None:
+            mask, seen = run(
+                *(self.segmenter, features, prior, known),
+                train=train,
+                method="mask_and_features",
+            )
+            if train:
+                points = self.pointrend.train_points(mask, seen, detail, self.make_rng("dropout"))
+            else:
+                mask = self.pointrend(mask, seen, detail)
+        elif self.segment:
             mask = run(self.segmenter, features, prior, known, train=train)
         elif heatmap is not None:
             mask = heatmap[:, -1]
         else:
             mask = self.head(fused)[..., 0]
-        return Outputs(heatmap, mask.astype(jnp.float32))
+        return Outputs(heatmap, mask.astype(jnp.float32), points)
 
     def loss(
         self,
@@ -107,9 +140,18 @@ class LTS(Network):
         truth8: Num[Array, "b h8 w8"],
         location_weight: float,
         dice_weight: float = 0.0,
+        location: LocationLoss = "bce",
+        truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
         """Computes L (Eq. 13); see `lts_jax.models.losses.total_loss`."""
-        return total_loss(outputs, truth4, truth8, location_weight, dice_weight)
+        return total_loss(
+            outputs, truth4, truth8, location_weight, dice_weight, location, truth1
+        )
+
+    @property
+    def draws(self) -> bool:
+        """PointRend draws the points that it is trained on."""
+        return super().draws or self.refine != "none"
 
     @property
     def shows_maps(self) -> bool:

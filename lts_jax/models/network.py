@@ -4,7 +4,7 @@ docs/architecture.md describes how to add one.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from lts_jax.models.bert import BertEncoder
 from lts_jax.models.darknet53 import CONVENTIONS, Conventions, ImageFeatures
 from lts_jax.models.layers import Dtype
 from lts_jax.models.lstm import LSTMEncoder
+from lts_jax.models.pointrend import Points
 from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 
+LocationLoss = Literal["bce", "softmax"]
 Loss = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 """What is minimized, and the losses by name, `loss` among them."""
 
@@ -28,8 +30,10 @@ class Outputs(NamedTuple):
     heatmap: (
         Float[Array, "b rounds h8 w8"] | None
     )  # H_mask, [B, rounds, H/8, W/8]; None without a locator
-    mask: Float[Array, "b h4 w4"]  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter
+    mask: Float[Array, "b h4 w4"]  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter;
+    # with PointRend, in evaluation, [B, H, W]
     auxiliary: Float[Array, "b n h8 w8"] | None = None  # further maps, which the loss alone reads
+    points: Points | None = None  # in training with PointRend
 
     def finite(self) -> Bool[Array, " b"]:
         """Whether all logits of a sentence are finite."""
@@ -43,6 +47,7 @@ class PreparedImage(NamedTuple):
 
     taps: ImageFeatures  # as far as no sentence changes them
     known: dict[str, jax.Array]  # what else is computed once for an image, by the network's names
+    detail: Float[Array, "b h2 w2 d"] | None = None  # `PointRend.of_image`, if there is one
 
 
 class Network(nn.Module):
@@ -120,6 +125,8 @@ class Network(nn.Module):
         truth8: Num[Array, "b h8 w8"],
         location_weight: float,
         dice_weight: float = 0.0,
+        location: LocationLoss = "bce",
+        truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
         """Compares what `refer` returned with the truth.
 
@@ -129,6 +136,8 @@ class Network(nn.Module):
           truth8: {0, 1}, `[B, H/8, W/8]`.
           location_weight: of the losses of the heatmap, beside those of the mask.
           dice_weight: of Dice losses beside each cross-entropy; 0 has none.
+          location: kind of the heatmap's loss, `train.location_loss`.
+          truth1: {0, 1}, `[B, H, W]`, if `truth1` is among the truths of training.
         """
         raise NotImplementedError
 

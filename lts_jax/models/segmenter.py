@@ -34,7 +34,6 @@ class Segmenter(nn.Module):
     rates: Sequence[int] = (6, 12, 18)
     dtype: Dtype = jnp.float32
 
-    @nn.compact
     def __call__(
         self,
         fused: Float[Array, "b h w c"] | CoarseFine,
@@ -51,6 +50,18 @@ class Segmenter(nn.Module):
           known: what `of_image` returned.
           train: use the batch's own BatchNorm statistics.
         """
+        return self.mask_and_features(fused, prior, known, train=train)[0]
+
+    @nn.compact
+    def mask_and_features(
+        self,
+        fused: Float[Array, "b h w c"] | CoarseFine,
+        prior: Float[Array, "b h w"] | None,
+        known: Mapping[str, jax.Array] | None = None,
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "b 2*h 2*w"], Float[Array, "b h w f"]]:
+        """Also returns the features that the mask is made of, `[B, H/8, W/8, features]`."""
         known = known or {}
         parts = list(fused) if isinstance(fused, CoarseFine) else [fused]
         if prior is not None:
@@ -71,9 +82,10 @@ class Segmenter(nn.Module):
         x = ConvNormActOfParts(self.features, dtype=self.dtype, name="project")(
             [jnp.concatenate(branches, axis=-1), pooled], train=train
         )
+        features = x
         x = ConvTranspose2x(self.features, dtype=self.dtype, name="upsample")(x)
         norm = batch_norm_act(dtype=self.dtype, name="upsample_norm")
-        return _mask(norm, _Score(dtype=self.dtype, name="mask"), x, train=train)
+        return _mask(norm, _Score(dtype=self.dtype, name="mask"), x, train=train), features
 
     def of_image(self, fine: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b h w f"]]:
         """What the fine half of F_m3 adds to each branch, for `known`; no sentence changes it.

@@ -105,6 +105,6 @@ def parts_of(params: Any) -> Any:
         names = [key.key for key in path]
         if names[:2] == ["text", "embed"]:
             return "words"
-        return "segmenter" if names[0] == "head" else str(names[0])
+        return "segmenter" if names[0] in ("head", "pointrend") else str(names[0])
 
     return jax.tree_util.tree_map_with_path(of_path, params)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
 from lts_jax.models import Network, Outputs
 from lts_jax.models.darknet53 import ImageFeatures
+from lts_jax.models.network import LocationLoss
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.averaging import trained_params
 from lts_jax.steps.inference import Batch, to_float
@@ -40,7 +41,7 @@ class StepSettings:
       seed: of what dropout and stochastic depth drop; None if the network drops nothing.
       dice_weight: of Dice losses; 0 has none.
       noise_words: most words that `insert_words` inserts into a sentence; they need a `seed`.
-      location_loss: of the heatmap, see `lts_jax.steps.losses.total_loss`.
+      location_loss: of the heatmap, see `lts_jax.models.losses.total_loss`.
     """
 
     model: Network
@@ -53,7 +54,7 @@ class StepSettings:
     seed: int | None = None
     dice_weight: float = 0.0
     noise_words: int = 0
-    location_loss: losses.LocationLoss = "bce"
+    location_loss: LocationLoss = "bce"
 
     @property
     def frozen(self) -> list[str]:
@@ -106,6 +107,7 @@ def loss_fn(
         settings.location_weight,
         settings.dice_weight,
         settings.location_loss,
+        batch.get("truth1"),
     )
     return loss, (updates["batch_stats"], by_name)
 
