@@ -17,6 +17,7 @@ from lts_jax.experiment.restore import Trained
 from lts_jax.export import onnx_layers as layers
 from lts_jax.export.onnx_backbones import backbone
 from lts_jax.export.onnx_graph import Graph
+from lts_jax.export.onnx_pointrend import pointrend
 from lts_jax.models.darknet53 import Conventions
 from lts_jax.models.fusion import coordinates
 
@@ -57,7 +58,9 @@ def make_onnx(trained: Trained, path: Path) -> None:
         graph.node("Sigmoid", [stacked], outputs=["heatmap"])
     if model.segment:
         prior = _prior(graph, logits[-1], model) if logits else None
-        mask = _segmenter(graph, fused, prior, model)
+        mask, seen = _segmenter(graph, fused, prior, model)
+        if model.refine == "pointrend":
+            mask = pointrend(graph, mask, seen, image, model, size)
     elif logits:
         mask = logits[-1]
     else:
@@ -70,6 +73,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
         helper.make_tensor_value_info("length", types.INT32, ["batch"]),
     ]
     side = size // (4 if model.segment else 8)
+    side = size if model.refine == "pointrend" else side
     outputs = [helper.make_tensor_value_info("mask", types.FLOAT, ["batch", side, side])]
     if logits:
         shape = ["batch", model.rounds, size // 8, size // 8]
@@ -254,8 +258,8 @@ def _beside(graph: Graph, fused: str, prior: str, model: Any) -> tuple[str, int]
     return graph.node("Concat", [fused, prior], axis=1), zeros
 
 
-def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> str:
-    """The logits of P_mask, `[B, 1, H/4, W/4]`."""
+def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> tuple[str, str]:
+    """The logits of P_mask, `[B, 1, H/4, W/4]`, and the features that they are made of."""
     x, zeros = _beside(graph, fused, prior, model) if prior else (fused, 0)
     branches = [graph.conv(x, "segmenter/aspp_1x1", zeros=zeros)]
     for rate in model.segmenter_rates:
@@ -264,6 +268,7 @@ def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> str:
     pooled = graph.conv(pooled, "segmenter/aspp_pool", zeros=zeros)
     branches.append(graph.node("Expand", [pooled, graph.node("Shape", [branches[0]])]))
     x = graph.conv(graph.node("Concat", branches, axis=1), "segmenter/project")
+    features = x
     scale, shift = graph.norm("segmenter/upsample_norm")
     kernel = graph.array("segmenter/upsample/kernel") * scale  # [4, 4, in, out]
     # Of the 4×4 kernel each of the four pixels that a cell becomes sees 2×2, as channels here:
@@ -277,4 +282,4 @@ def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> str:
     x = graph.affine(x, mask[None, None], bias)
     x = graph.node("DepthToSpace", [x], blocksize=2)  # with half a cell too much on each side
     starts, ends, axes = graph.ints(1, 1), graph.ints(-1, -1), graph.ints(2, 3)
-    return graph.node("Slice", [x, starts, ends, axes])
+    return graph.node("Slice", [x, starts, ends, axes]), features

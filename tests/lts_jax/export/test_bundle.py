@@ -118,6 +118,7 @@ def ours(trained, images, sentences):
         {"locate": "none", "segment": False},
         {"segment": False, "neck": False},
         {"neck": False, "backbone_conventions": "timm"},
+        {"refine": "pointrend", "refine_points": 300},
         {**SWIN, **BERT, "locate": "word_filter"},
         {**SWIN, "backbone": "swin_tiny_window12"},
         {"backbone": "convnext_tiny", "backbone_width": 8, "backbone_stages": (1, 2, 1, 1), **BERT},
@@ -202,11 +203,15 @@ def test_the_preprocessing_of_another_backbone(name, stages, epsilon, mean):
 
 
 @pytest.mark.slow
-def test_a_transformer_goes_to_stablehlo_for_any_batch_and_every_platform(tmp_path):
-    trained = make_trained(["a", "b"], locate="transformer")
-    with pytest.raises(ConfigError, match=r"transformer has no ONNX graph here.*stablehlo"):
-        write_folder(trained, "onnx", tmp_path / "onnx")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    "changes", [{"locate": "transformer"}, {"refine": "pointrend", "refine_points": 300}]
+)
+def test_a_network_goes_to_stablehlo_for_any_batch_and_every_platform(changes, tmp_path):
+    trained = make_trained(["a", "b"], **changes)
+    if "locate" in changes:
+        with pytest.raises(ConfigError, match=r"transformer has no ONNX graph here.*stablehlo"):
+            write_folder(trained, "onnx", tmp_path / "onnx")
+        assert not list(tmp_path.iterdir())
     write_folder(trained, "stablehlo", tmp_path / "x")
     exported = jax.export.deserialize(bytearray((tmp_path / "x" / "model.stablehlo").read_bytes()))
     assert exported.platforms == ("cpu", "cuda", "tpu")

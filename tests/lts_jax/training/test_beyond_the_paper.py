@@ -38,6 +38,17 @@ SWIN = {
     "model.drop_path": 0.2,
 }
 COMBINATIONS = {
+    "pointrend": {
+        "model.refine": "pointrend",
+        "model.refine_points": 64,
+        "train.flip": 0.5,
+        "train.crop": 0.5,
+        "train.mask_words": 0.2,
+        "train.mask_patches": 0.2,
+        "train.location_loss": "softmax",
+        "train.sentences_per_image": 2,
+        "train.accumulate": 2,
+    },
     "swin_bert": SWIN | BERT | RECIPE,
     "convnext_gru": {
         "model.backbone": "convnext_tiny",
@@ -114,9 +125,10 @@ def frozen_stays(trained):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_same(make_config, tmp_path):
-    """What is dropped depends on the seed and the step; the average is in the checkpoint."""
-    config = make_config(COMBINATIONS["swin_bert"] | {"train.decay_power": 0.0})
+@pytest.mark.parametrize("name", ["swin_bert", "pointrend"])
+def test_a_resumed_run_is_the_same(name, make_config, tmp_path):
+    """What is drawn depends on the seed and the step; the average is in the checkpoint."""
+    config = make_config(COMBINATIONS[name] | {"train.decay_power": 0.0})
     train(config, tmp_path / "whole")
     config.train.epochs = 0.04
     train(config, tmp_path / "parts")
