@@ -3,11 +3,20 @@
 They are a part of `lts_jax.configs.default.FIELDS`.
 """
 
-from lts_jax.configs.fields import PROBABILITY, SHARE, Field, Scope, one_of, up_to
+from lts_jax.configs.fields import PROBABILITY, SHARE, Field, Scope, one_of, up_to, zero_to
 
 NETWORK = Scope.NETWORK
 
 BEYOND = {
+    "model.attention_layers": Field(
+        0,
+        "of attention between the cells of F_m3's coarse half, before the locator; 0: none",
+        zero_to(100),
+        NETWORK,
+    ),
+    "model.attention_words": Field(
+        False, "in each of model.attention_layers cells attend to words, too", scope=NETWORK
+    ),
     "model.refine": Field(
         "none",
         "PointRend computes the segmenter's mask anew where it is uncertain, up to the input's "

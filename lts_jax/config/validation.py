@@ -247,6 +247,16 @@ def _check_parts(values: Mapping[str, Any]) -> None:
             f"model.fused_features={values['model.fused_features']} must be a multiple of "
             f"{divisor} with model.locate={locate}"
         )
+    if values["model.attention_layers"] and values["model.fused_features"] % 8:
+        raise ConfigError(
+            f"model.fused_features={values['model.fused_features']} must be a multiple of 8 with "
+            f"model.attention_layers={values['model.attention_layers']}: half of them are for four "
+            "heads"
+        )
+    if values["model.attention_words"] and not values["model.attention_layers"]:
+        raise ConfigError(
+            "model.attention_words=True needs layers that attend: set model.attention_layers=1"
+        )
     if values["model.refine"] != "none" and not values["model.segment"]:
         raise ConfigError(
             f"model.refine={values['model.refine']} with model.segment=False: what is refined is "

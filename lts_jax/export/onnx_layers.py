@@ -131,8 +131,15 @@ def mlp(graph: Graph, x: str, path: str) -> str:
     return dense(graph, gelu(graph, dense(graph, x, f"{path}/expand")), f"{path}/reduce")
 
 
-def attention(graph: Graph, x: str, path: str, sizes: Sequence[int], biases: Sequence[str]) -> str:
-    """Attention with several heads, of each token to all.
+def attention(
+    graph: Graph,
+    x: str,
+    path: str,
+    sizes: Sequence[int],
+    biases: Sequence[str],
+    memory: tuple[str, int] | None = None,
+) -> str:
+    """Attention with several heads, of each token to all, or to those of a memory.
 
     Args:
       graph: to add it to.
@@ -140,20 +147,23 @@ def attention(graph: Graph, x: str, path: str, sizes: Sequence[int], biases: Seq
       path: of `query`, `key`, `value` and `out`.
       sizes: what stands for the axes before L (0: as it is), and L.
       biases: added to the scores, `[B, …, heads, L, L]`.
+      memory: `[B, …, M, D]`, and M.
     """
     kernel = graph.array(f"{path}/query/kernel")
     channels, heads, size = kernel.shape
+    others, their_sizes = (x, sizes) if memory is None else (memory[0], [*sizes[:-1], memory[1]])
     last = len(sizes)
     # From [..., L, heads, D] to [..., heads, L, D] and back.
     swap = [*range(last - 1), last, last - 1, last + 1]
 
-    def split(name: str) -> str:
+    def split(name: str, x: str, sizes: Sequence[int]) -> str:
         y = dense(graph, x, f"{path}/{name}", channels)
         return graph.node("Reshape", [y, graph.ints(*sizes, heads, size)])
 
-    query, value = (graph.node("Transpose", [split(n)], perm=swap) for n in ("query", "value"))
+    query = graph.node("Transpose", [split("query", x, sizes)], perm=swap)
+    value = graph.node("Transpose", [split("value", others, their_sizes)], perm=swap)
     turned = [*swap[:-2], last + 1, last - 1]
-    key = graph.node("Transpose", [split("key")], perm=turned)
+    key = graph.node("Transpose", [split("key", others, their_sizes)], perm=turned)
     query = graph.node("Mul", [query, graph.constant(np.float32(size**-0.5))])
     scores = graph.node("MatMul", [query, key])
     for bias in biases:

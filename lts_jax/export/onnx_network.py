@@ -15,6 +15,7 @@ import numpy as np
 from lts_jax.errors import ConfigError
 from lts_jax.experiment.restore import Trained
 from lts_jax.export import onnx_layers as layers
+from lts_jax.export.onnx_attention import cell_attention, padding_bias
 from lts_jax.export.onnx_backbones import backbone
 from lts_jax.export.onnx_graph import Graph
 from lts_jax.export.onnx_pointrend import pointrend
@@ -51,7 +52,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
     of_words, sentence = _only_real(graph, text, words)
     strides = (8, 8, 8) if model.image_encoder.endswith("dilated") else (8, 16, 32)
     sizes = [size // stride for stride in strides]
-    fused = _fusion(graph, features, sentence, model, sizes)
+    fused = _fusion(graph, features, (of_words, words), sentence, model, sizes)
     logits = _locate(graph, fused, of_words, sentence, model)
     if logits:
         stacked = graph.node("Concat", logits, axis=1)  # [B, rounds, H/8, W/8]
@@ -117,14 +118,7 @@ def _bert(graph: Graph, words: int, model: Any) -> str:
     x = graph.node("Add", [x, graph.floats(position + graph.array("text/segment/embedding")[0])])
     norm = partial(layers.layer_norm, graph, epsilon=1e-12)
     x = norm(x, "text/embed_norm")
-    padding = graph.node(
-        "Where",
-        [
-            graph.node("Unsqueeze", [_valid(graph, words), graph.ints(1, 2)]),
-            graph.constant(np.float32(0)),
-            graph.constant(np.finfo(np.float32).min),
-        ],
-    )  # [B, 1, 1, T]
+    padding = padding_bias(graph, _valid(graph, words))
     for i in range(model.bert_layers):
         layer = f"text/layer{i}"
         y = layers.attention(graph, x, layer, (0, words), [padding])
@@ -189,7 +183,14 @@ def _with_coordinates(graph: Graph, x: str, size: int) -> str:
     return graph.node("Concat", [x, graph.node("Expand", [graph.floats(where), shape])], axis=1)
 
 
-def _fusion(graph: Graph, features: list[str], sentence: str, model: Any, sizes: list[int]) -> str:
+def _fusion(
+    graph: Graph,
+    features: list[str],
+    words: tuple[str, int],
+    sentence: str,
+    model: Any,
+    sizes: list[int],
+) -> str:
     """F_m3."""
     if model.coordinates:
         features = [
@@ -202,6 +203,9 @@ def _fusion(graph: Graph, features: list[str], sentence: str, model: Any, sizes:
         x = graph.node("Mul", [x, text])
     for stride, tap in ((16, features[1]), (8, features[0])):
         coarse = graph.conv(x, f"fusion/up{stride}")
+        if stride == 8 and model.attention_layers:
+            valid = _valid(graph, words[1])
+            coarse = cell_attention(graph, coarse, sizes[1], words, valid, model)
         if not model.image_encoder.endswith("dilated"):  # else all features are of one size
             coarse = graph.double(coarse)
         x = graph.node("Concat", [coarse, graph.conv(tap, f"fusion/image{stride}")], axis=1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
+from lts_jax.models.attention import CellAttention
 from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import for_sentences, rematerialized
@@ -25,6 +26,8 @@ class LTS(Network):
       fuse: False leaves the sentence out of the fusion.
       fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
       coordinates: the fusion sees where in the image a cell is.
+      attention_layers: of attention between the cells of F_m3's coarse half; 0: none.
+      attention_words: in these the cells attend to the words, too.
       locate: kind of the locator, or "none".
       rounds: of the locator, n of Table 5.
       segment: False makes the locator's last map, or without a locator a 1×1 convolution on
@@ -42,6 +45,8 @@ class LTS(Network):
     fuse: bool = True
     fused_features: int = 1024
     coordinates: bool = False
+    attention_layers: int = 0
+    attention_words: bool = False
     locate: Locate = "filter"
     rounds: int = 1
     segment: bool = True
@@ -64,6 +69,10 @@ class LTS(Network):
         self.backbone = self.make_backbone()
         self.text = self.make_text_encoder()
         self.fusion = Fusion(self.fused_features, self.fuse, self.coordinates, dtype=self.dtype)
+        if self.attention_layers:
+            self.attention = CellAttention(
+                self.attention_layers, self.attention_words, dtype=self.dtype
+            )
         if self.locate != "none":
             self.locator = Locator(self.locate, self.rounds, self.prior, dtype=self.dtype)
         if self.segment:
@@ -110,6 +119,10 @@ class LTS(Network):
         else:
             features, known = run(self.fusion, image, text.sentence, train=train), {}
             detail = self._detail(image, train=train)
+        if self.attention_layers:
+            coarse = for_sentences(features.coarse, text.sentence.shape[0])
+            coarse = run(self.attention, coarse, text, train=train)
+            features = features._replace(coarse=coarse)
         fused = for_sentences(features.whole(), text.sentence.shape[0])
         heatmap = prior = points = None
         if self.locate != "none":

@@ -22,6 +22,9 @@ PARTS = tuple(
 """Parts of the network, each of which may have a learning rate of its own."""
 
 
+_PART_OF = {"head": "segmenter", "pointrend": "segmenter", "attention": "fusion"}
+
+
 def make_schedule(
     learning_rate: float,
     drops: Sequence[float],
@@ -105,6 +108,6 @@ def parts_of(params: Any) -> Any:
         names = [key.key for key in path]
         if names[:2] == ["text", "embed"]:
             return "words"
-        return "segmenter" if names[0] in ("head", "pointrend") else str(names[0])
+        return _PART_OF.get(names[0], str(names[0]))
 
     return jax.tree_util.tree_map_with_path(of_path, params)

@@ -119,6 +119,8 @@ def ours(trained, images, sentences):
         {"segment": False, "neck": False},
         {"neck": False, "backbone_conventions": "timm"},
         {"refine": "pointrend", "refine_points": 300},
+        {"attention_layers": 2, "attention_words": True},
+        {"attention_layers": 1, **BERT, "locate": "none"},
         {**SWIN, **BERT, "locate": "word_filter"},
         {**SWIN, "backbone": "swin_tiny_window12"},
         {"backbone": "convnext_tiny", "backbone_width": 8, "backbone_stages": (1, 2, 1, 1), **BERT},

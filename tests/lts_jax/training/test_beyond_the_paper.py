@@ -49,6 +49,12 @@ COMBINATIONS = {
         "train.sentences_per_image": 2,
         "train.accumulate": 2,
     },
+    "attention": {
+        "model.attention_layers": 2,
+        "model.attention_words": True,
+        "train.remat": True,
+        "train.lr_multipliers.fusion": 0.5,
+    },
     "swin_bert": SWIN | BERT | RECIPE,
     "convnext_gru": {
         "model.backbone": "convnext_tiny",
