@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     listed = ", ".join(map(str, TABLES))
     parser.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    parser.add_argument("--table", required=True, type=int, help=f"of the paper: {listed}")
+    parser.add_argument(
+        "--table",
+        required=True,
+        type=lambda text: int(text) if text.isdecimal() else text,
+        help=f"of the paper, or what goes beyond it: {listed}",
+    )
     parser.add_argument(
         "--seeds", type=positive, default=3, help="runs of each variant, with the seeds 0, 1, ..."
     )

@@ -3,6 +3,8 @@
 Table 3 is left out: it puts the segmenter on CMPC, which is another model.
 """
 
+from lts_jax.configs.variants import BEYOND
+
 Metrics = dict[str, float]
 Splits = dict[str, Metrics]
 Table = dict[str, dict[str, Splits]]
@@ -15,13 +17,14 @@ FAMILIES = {
 }
 FAMILY_NAMES = {"refcoco": "RefCOCO", "refcocoplus": "RefCOCO+", "refcocog": "RefCOCOg"}
 
-TITLES = {
+TITLES: dict[int | str, str] = {
     1: "the full model",
     2: "what the parts are worth",
     4: "a transformer instead of the filter",
     5: "more filters, and one per word",
     6: "resolution of the input",
     7: "transformer, two rounds and a larger input together",
+    "beyond": "finer edges and better grounding",
 }
 
 COMPONENT_NAMES = ("Fusion", "Filter", "Seg", "L_loc")
@@ -90,8 +93,9 @@ def _val(refcoco: float, refcocoplus: float, refcocog: float) -> dict[str, Split
     }
 
 
-# Table -> variant -> family -> split -> metric; the variants as the tables' rows, in order.
-TABLES: dict[int, Table] = {
+# Table -> variant -> family -> split -> metric; the variants as the tables' rows, in order. What
+# goes beyond the paper is a table without its numbers.
+TABLES: dict[int | str, Table] = {
     1: {
         "lts": {
             "refcoco": {"val": {"iou": 65.43}, "testA": {"iou": 67.76}, "testB": {"iou": 63.08}},
@@ -128,10 +132,16 @@ TABLES: dict[int, Table] = {
         "size480": _refcoco(65.90, 68.16, 63.45),
     },
     7: {"lts": _val(65.43, 54.21, 54.40), "star": _val(66.75, 54.94, 54.51)},
+    "beyond": {name: {} for name in ("lts", *BEYOND)},
 }
 
 
-def reported(table: int, variant: str, family: str, split: str) -> Metrics:
+def table_name(table: int | str) -> str:
+    """Returns the name of a table's files: table2, or beyond."""
+    return f"table{table}" if isinstance(table, int) else table
+
+
+def reported(table: int | str, variant: str, family: str, split: str) -> Metrics:
     """Returns what the paper gives for a row, in percent; empty where it gives nothing.
 
     Args:
@@ -144,7 +154,8 @@ def reported(table: int, variant: str, family: str, split: str) -> Metrics:
       "iou", which the paper does not say to be oIoU or mIoU; in Table 2 "prec@0.5" to "prec@0.9"
       too; and "pointing" where Section 4.3 gives it.
     """
-    found = dict(TABLES[table][variant].get(family, {}).get(split, {}))
-    if (variant, family, split) in _POINTING:
+    row = TABLES[table][variant]
+    found = dict(row.get(family, {}).get(split, {}))
+    if row and (variant, family, split) in _POINTING:
         found["pointing"] = _POINTING[variant, family, split]
     return found

@@ -22,7 +22,7 @@ _FULL = "lts"
 
 
 def plan(
-    config_file: str, table: int, seeds: int, overrides: Sequence[str], workdir: Path
+    config_file: str, table: int | str, seeds: int, overrides: Sequence[str], workdir: Path
 ) -> dict[str, list[Run]]:
     """Returns the runs of each row of a table, one per seed.
 
@@ -54,7 +54,7 @@ def plan(
 
 def make_table(
     config_file: str,
-    table: int,
+    table: int | str,
     seeds: int,
     jobs: int,
     workdir: Path,
@@ -62,6 +62,8 @@ def make_table(
     read_only: bool = False,
 ) -> None:
     """Trains what is missing of a table, and writes table<N>.md and table<N>.json to `workdir`.
+
+    What goes beyond the paper is written to beyond.md and beyond.json.
 
     Both are written anew after each run. The Markdown is printed at the end.
 
@@ -81,6 +83,7 @@ def make_table(
       RunError: a run has failed; what is there is written and printed first.
     """
     check_path(workdir)
+    name = numbers.table_name(table)
     rows = plan(config_file, table, seeds, overrides, workdir)
     # All variants from one seed before any from the next; rows may share a run.
     runs = {row[k].workdir: row[k] for k in range(seeds) for row in rows.values()}
@@ -99,8 +102,8 @@ def make_table(
     def write() -> str:
         report = make_report(table, config_file, overrides, rows, results)
         markdown = format_markdown(report)
-        write_json(workdir / f"table{table}.json", report)
-        write_text(workdir / f"table{table}.md", markdown)
+        write_json(workdir / f"{name}.json", report)
+        write_text(workdir / f"{name}.md", markdown)
         return markdown
 
     def finished(run: Run) -> None:
@@ -118,7 +121,7 @@ def make_table(
     try:
         train(missing, command, jobs, finished)
     finally:
-        print(f"\n{write()}\nwrote {workdir / f'table{table}.md'} and .json", flush=True)
+        print(f"\n{write()}\nwrote {workdir / f'{name}.md'} and .json", flush=True)
 
 
 def prepare_data(runs: Sequence[Run]) -> None:

@@ -30,7 +30,7 @@ def command(repo_root, *args, **env):
         (
             ["--table=3"],
             "error: --table 3 puts the segmenter on CMPC, another model; the tables are "
-            "1, 2, 4, 5, 6, 7",
+            "1, 2, 4, 5, 6, 7, beyond",
         ),
         (["--config=configs/shapes.py:star"], "give --config configs/shapes.py without :star"),
         (["--config=configs/shapes.py:stra"], "unknown variant 'stra'"),

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 from lts_jax.config.flags import shipped_configs
 from lts_jax.config.validation import check_config
 from lts_jax.configs import default
+from lts_jax.configs.beyond import BEYOND as BEYOND_FIELDS
 from lts_jax.configs.default import FIELDS
-from lts_jax.configs.variants import OURS, VARIANTS
+from lts_jax.configs.fields import flatten, plain_config
+from lts_jax.configs.variants import BEYOND, OURS, VARIANTS
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.experiment.experiment import Experiment
 
@@ -131,6 +133,19 @@ def test_our_variants_build_their_networks(variant):
         assert counted > 170_000_000  # 87 million of the backbone, 86 of BERT without its pieces
 
 
+@pytest.mark.parametrize("variant", BEYOND)
+def test_what_goes_beyond_the_paper_is_lts_and_one_change(variant):
+    config = load("refcoco", variant)
+    check_config(config)
+    plain = flatten(plain_config(load("refcoco")))
+    fields_now = flatten(plain_config(config)).items()
+    changed = {name: value for name, value in fields_now if value != plain[name]}
+    assert changed == BEYOND[variant]
+    experiment = Experiment(config, make_mesh(), [f"w{i}" for i in range(98)])
+    counted = parameter_overview.count_parameters(experiment.abstract_network.params)
+    assert (counted > LTS) == any(name.startswith("model.") for name in changed)
+
+
 def test_the_backbones_are_those_of_the_registry():
     from lts_jax.models.backbones import BACKBONES
 
@@ -164,6 +179,8 @@ def test_the_papers_settings():
     assert (config.train.batch_size, config.train.epochs) == (18, 45)
     assert (config.train.learning_rate, tuple(config.train.drop_epochs)) == (1e-3, (30,))
     assert (config.train.location_weight, config.eval.threshold) == (0.1, 0.25)
+    values = flatten(plain_config(config))
+    assert {values[name] for name in BEYOND_FIELDS} == {0, "none", "bce", 4096}
 
 
 def test_unknown_field_is_refused():

@@ -10,6 +10,7 @@ from lts_jax.config.flags import load_config
 from lts_jax.configs.fields import plain_config
 from lts_jax.evaluation.metrics import METRIC_NAMES
 from lts_jax.paper import tables
+from lts_jax.paper.numbers import table_name
 
 CONFIG = "configs/shapes.py"
 
@@ -74,4 +75,4 @@ def write_results(workdir, config, oiou, step=10, data="0123", pointing=0.8, bes
 
 def make(workdir, table=4, seeds=1, jobs=1, overrides=(), read_only=False):
     tables.make_table(CONFIG, table, seeds, jobs, workdir, list(overrides), read_only)
-    return json.loads((workdir / f"table{table}.json").read_text())
+    return json.loads((workdir / f"{table_name(table)}.json").read_text())

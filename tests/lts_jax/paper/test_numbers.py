@@ -2,7 +2,7 @@
 
 import pytest
 
-from lts_jax.configs.variants import VARIANTS
+from lts_jax.configs.variants import BEYOND, VARIANTS
 from lts_jax.evaluation.metrics import PRECISION_AT
 from lts_jax.paper.numbers import COMPONENTS, TABLES, TITLES, reported
 
@@ -19,8 +19,10 @@ def test_tables_and_their_rows():
         5: ["lts", "filters2", "filters3", "word_filter"],
         6: ["size320", "size352", "size384", "size416", "size448", "size480"],
         7: ["lts", "star"],
+        "beyond": ["lts", *BEYOND],
     }
-    assert {name for names in rows.values() for name in names} == set(VARIANTS)
+    assert {name for names in rows.values() for name in names} == {*VARIANTS, *BEYOND}
+    assert reported("beyond", "lts", "refcoco", "val") == {}
     assert list(TITLES) == list(rows)
 
 

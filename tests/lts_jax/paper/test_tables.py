@@ -40,6 +40,17 @@ def test_order_commands_and_files(fake, tmp_path, capsys):
     assert (tmp_path / "table5.md").read_text() in out
 
 
+def test_what_goes_beyond_the_paper_is_a_table(fake, tmp_path):
+    report = make(tmp_path, table="beyond", seeds=1)
+    names = ["lts", "pointrend", "masked", "flip", "crop", "softmax"]
+    assert [row["variant"] for row in report["rows"]][:6] == names
+    assert len(fake.started) == len(report["rows"]) and report["comparable"]
+    assert not any(any(row["paper"].values()) for row in report["rows"])
+    text = (tmp_path / "beyond.md").read_text()
+    assert text.startswith("# Beyond the paper on shapes: finer edges and better grounding\n")
+    assert "for the order of the rows only" not in text
+
+
 def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, shapes_dir, monkeypatch):
     monkeypatch.setattr(tables, "prepare_data", prepare_data)
     with pytest.raises(DataError, match="refcoco_unc is not built") as error:
