@@ -12,8 +12,8 @@ from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
-from lts_jax.models.losses import LocationLoss, total_loss
-from lts_jax.models.network import Loss, Network, Outputs, PreparedImage
+from lts_jax.models.losses import total_loss
+from lts_jax.models.network import LocationLoss, Loss, Network, Outputs, PreparedImage
 from lts_jax.models.pointrend import PointRend
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
@@ -144,7 +144,7 @@ class LTS(Network):
             mask = heatmap[:, -1]
         else:
             mask = self.head(fused)[..., 0]
-        return Outputs(heatmap, mask.astype(jnp.float32), points)
+        return Outputs(heatmap, mask.astype(jnp.float32), points=points)
 
     def loss(
         self,
@@ -157,9 +157,7 @@ class LTS(Network):
         truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
         """Computes L (Eq. 13); see `lts_jax.models.losses.total_loss`."""
-        return total_loss(
-            outputs, truth4, truth8, location_weight, dice_weight, location, truth1
-        )
+        return total_loss(outputs, truth4, truth8, location_weight, dice_weight, location, truth1)
 
     @property
     def draws(self) -> bool:

@@ -15,7 +15,7 @@ from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.layers import Dtype, rematerialized
 from lts_jax.models.locator import Prior, as_prior
 from lts_jax.models.losses import dice_loss, segmentation_loss
-from lts_jax.models.network import Loss, Network, Outputs, PreparedImage
+from lts_jax.models.network import LocationLoss, Loss, Network, Outputs, PreparedImage
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
 
@@ -192,6 +192,8 @@ class CMPC(Network):
         truth8: Num[Array, "b h8 w8"],
         location_weight: float,
         dice_weight: float = 0.0,
+        location: LocationLoss = "bce",
+        truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
         """L_CMPC = 0.7 L(response map) + 0.1 Σ L(map of a level); L is that of `segmentation_loss`.
 
