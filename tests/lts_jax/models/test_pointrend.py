@@ -19,7 +19,7 @@ from lts_jax.models.pointrend import (
     sample_points,
 )
 from lts_jax.state.train_state import variables_of
-from lts_jax.steps.losses import point_loss, total_loss
+from lts_jax.models.losses import point_loss, total_loss
 from tests.lts_jax.helpers.made_split import make_model
 from tests.lts_jax.helpers.tiny import TINY
 
