@@ -4,7 +4,7 @@
 #   launch/reproduce.sh --raw RAW --backbone darknet53.weights --vectors glove.840B.300d.zip
 #   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
 #
-#   --raw DIR         the raw files, see README; not needed if all datasets are built
+#   --raw DIR         the raw files, see docs/data.md; not needed if all datasets are built
 #   --backbone FILE   pretrained Darknet53
 #   --vectors FILE    GloVe
 #   --sets A,B        of refcoco, refcocoplus, refcocog; all if omitted

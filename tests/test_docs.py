@@ -26,10 +26,7 @@ def test_snippets_that_read_records(mini_refcoco, repo_root, tmp_path, monkeypat
     tfds_refcoco.build("refcoco_unc", tmp_path / "data", mini_refcoco, progress=False)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    blocks = _blocks(repo_root / "README.md", "python") + _blocks(
-        repo_root / "docs/data.md", "python"
-    )
-    read = [block for block in blocks if "tfds" in block or "pycocotools" in block]
+    read = _blocks(repo_root / "docs/data.md", "python")
     assert len(read) == 3
     for block in read:
         assert len(block.splitlines()) <= 5
@@ -61,9 +58,9 @@ def test_the_schema_of_own_data(repo_root, tmp_path):
 
 
 def test_where_the_paper_is_silent(repo_root):
-    """Rows of the README's table against the network."""
-    readme = (repo_root / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", readme, re.MULTILINE))
+    """Rows of the table of decisions against the network."""
+    text = (repo_root / "docs/paper.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE))
     assert rows["Weight decay"] == "none" and FIELDS["train.weight_decay"].default == 0
     assert rows["BatchNorm"].startswith("epsilon 1e-5; running statistics move by 0.1 of the batch")
     assert (Conventions().epsilon, Conventions().negative_slope) == (1e-5, 0.1)
@@ -83,11 +80,12 @@ def _shown(value):
 
 
 def test_scores_of_shapes(repo_root):
-    """In the README and in the results, at both thresholds, with the files beside them."""
+    """In the results, at both thresholds, and oIoU in the README, equal those of the files."""
     columns = ("oiou", "miou", "prec@0.5", "prec@0.7", "prec@0.9", "pointing")
     folder = repo_root / "docs" / "results"
-    files = repo_root / "README.md", folder / "README.md"
-    texts = [file.read_text(encoding="utf-8") for file in files]
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    oiou: dict[str, list[str]] = {"0.25": [], "best": []}
     best = {}
     for split in ("val", "testA", "testB"):
         metrics = json.loads((folder / "shapes" / split / "metrics.json").read_text())
@@ -96,10 +94,14 @@ def test_scores_of_shapes(repo_root):
         best[split] = other["oiou"] - metrics["oiou"]
         for part, at in ((metrics, "0.25"), (other, f"{other['threshold']:g}, best on val")):
             row = " | ".join(["`shapes`", split, at, *(_shown(part[name]) for name in columns)])
-            assert all(f"| {row} |" in text for text in texts), row
+            assert f"| {row} |" in text, row
+            oiou["best" if part is other else "0.25"].append(_shown(part["oiou"]))
         hidden = json.loads((folder / "shapes_hidden" / split / "metrics.json").read_text())
         cells = " | ".join(_shown(hidden[name]) for name in columns)
-        assert f"| `shapes`, sentences hidden | {split} | 0.25 | {cells} |" in texts[0]
+        assert f"| `shapes`, sentences hidden | {split} | 0.25 | {cells} |" in text
+    for name, values in (("threshold 0.25", "0.25"), ("best threshold on val", "best")):
+        row = f"| `configs/shapes.py`, {name} | generated scenes | {' / '.join(oiou[values])} |"
+        assert row in readme
     assert best["testA"] > 0.03
     curve = json.loads((folder / "shapes/val/analysis.json").read_text())["threshold_curve"]
     assert curve["threshold"][curve["oiou"].index(max(curve["oiou"]))] == 0.4
@@ -125,15 +127,15 @@ def test_kinds_and_failures_of_shapes(repo_root):
 
 
 def test_links_lead_somewhere(repo_root):
-    """Those of the README and of what was measured: to files, and to headings of them."""
+    """Of all pages: to files, and to headings of them."""
 
     def anchors(path):
         headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
         return {heading.strip().replace(" ", "-") for heading in plain}
 
-    names = ("README.md", "docs/performance.md", "docs/lab-notebook.md", "docs/results/README.md")
-    for path in (repo_root / name for name in names):
+    pages = [*repo_root.glob("*.md"), *(repo_root / "docs").glob("*.md")]
+    for path in [*pages, repo_root / "docs/results/README.md"]:
         for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
             file, _, anchor = link.partition("#")
             if "://" in file:

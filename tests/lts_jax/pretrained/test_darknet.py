@@ -256,7 +256,7 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
 
 
 def test_how_many_held_out_images_there_are(test_data, repo_root):
-    """The numbers of the warning, the README and `check`."""
+    """The numbers of the warning, the documentation and `check`."""
 
     def ids(name):
         return set((test_data / "splits" / f"{name}.txt").read_text().split())
@@ -267,7 +267,7 @@ def test_how_many_held_out_images_there_are(test_data, repo_root):
     # RefCOCOg's two divisions have the same images: what UMD does not train on, UMD holds out.
     umd_too = refcoco | (everything - ids("refcocog_umd_train"))
     assert len(umd_too) == 6_549 and len(everything - umd_too) == 3_564
-    readme = (repo_root / "README.md").read_text(encoding="utf-8")
-    assert "6,549 are the val and test images of RefCOCO and RefCOCO+ (UNC) and of" in readme
-    assert "| all of these | 10,113 | all | 3,564 |" in readme
+    page = " ".join((repo_root / "docs/pretrained.md").read_text(encoding="utf-8").split())
+    assert "6,549 are the val and test images of RefCOCO and RefCOCO+ (UNC) and of" in page
+    assert "| all of these | 10,113 | all | 3,564 |" in page
     assert "10,113 together" in backbone._LEAK and "3,564 of its images" in backbone._LEAK
