@@ -34,10 +34,11 @@ def test_every_command_works(repo_root, test_data, tmp_path):
     blocks = re.findall(r"```(sh|python)\n(.*?)```", readme, re.DOTALL)
     assert len(blocks) == 5
     clone = tmp_path / "clone"
-    ignored = shutil.ignore_patterns(
-        *(".git", "build", "runs", "data", "raw", "*.egg-info", "__pycache__", ".*_cache")
-    )
-    shutil.copytree(repo_root, clone, ignore=ignored)
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=repo_root, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repo_root / name, clone / name, follow_symlinks=False)
     photos, expressions = test_data / "coco_photos", test_data / "refcoco_unc"
     synthetic_raw.write_raw(photos, expressions, clone / "RAW", images=60, sentences=300)
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
