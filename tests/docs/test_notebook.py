@@ -1,4 +1,4 @@
-"""The notebook, executed cell by cell."""
+"""The notebooks, executed cell by cell."""
 
 import os
 import shlex
@@ -15,21 +15,22 @@ from tfds_refcoco.shapes import generate
 pytestmark = pytest.mark.slow
 
 
-def execute(repo_root, folder, tag, monkeypatch, train_flags=""):
-    """Runs the cells with a tag in a folder; returns what the last one shows."""
+def execute(repo_root, folder, tag, monkeypatch, train_flags="", name="five_minutes"):
+    """Runs the cells of a notebook that have a tag, in a folder; returns these cells."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    notebook = nbformat.read(repo_root / "docs/notebooks/five_minutes.ipynb", as_version=4)
+    notebook = nbformat.read(repo_root / f"docs/notebooks/{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert {t for cell in code for t in cell.metadata.tags} == {"install", "photos", "train"}
+    tags = {t for cell in code for t in cell.metadata.tags}
+    assert {"install", tag} <= tags <= {"install", "photos", "train", "own", "results"}
     notebook.cells = [cell for cell in code if tag in cell.metadata.tags]
     for cell in notebook.cells:  # the package is not installed here
         command = f"!{shlex.quote(sys.executable)} -m lts_jax "
         cell.source = cell.source.replace("!lts ", command)
-        if cell.source.startswith(command):
+        if cell.source.startswith(f"{command}train "):
             cell.source += train_flags
     paths = [str(repo_root), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
@@ -63,3 +64,24 @@ def test_photos(repo_root, tmp_path, monkeypatch):
     first, printed, heatmap = execute(repo_root, tmp_path, "photos", monkeypatch)
     assert shows_a_picture(first) and shows_a_picture(heatmap)
     assert "unknown words" in str(printed.outputs)
+
+
+def test_own_data(repo_root, tmp_path, monkeypatch):
+    flags = " --config.train.epochs=0.2 --config.train.drop_epochs=0.1,"
+    cells = execute(repo_root, tmp_path, "own", monkeypatch, flags, "own_data")
+    sentences, built, pictures, trained, prediction = cells[2:]
+    assert "category" in str(sentences.outputs) and "custom" in str(built.outputs)
+    assert shows_a_picture(pictures) and shows_a_picture(prediction)
+    assert "oiou" in str(trained.outputs).lower()
+
+
+def test_results(repo_root, tmp_path, monkeypatch):
+    scenes = {"train": 24, "val": 6, "testA": 4, "testB": 3}
+    generate(tmp_path / "raw", scenes=scenes, progress=False)
+    tfds_refcoco.build("shapes", tmp_path / "data", tmp_path / "raw", progress=False)
+    flags = " --config.train.batch_size=8"
+    cells = execute(repo_root, tmp_path, "results", monkeypatch, flags, "results")
+    metrics, curve, groups, worst, compared, report = cells[3:]
+    assert "best threshold:" in str(metrics.outputs) and shows_a_picture(curve)
+    assert "relation" in str(groups.outputs) and str(worst.outputs).count("IoU 0.") == 3
+    assert "difference" in str(compared.outputs) and "report.html" in str(report.outputs)

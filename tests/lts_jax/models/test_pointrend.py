@@ -10,6 +10,7 @@ import pytest
 from lts_jax.config.validation import check_config
 from lts_jax.errors import ConfigError
 from lts_jax.models import LTS, Outputs
+from lts_jax.models.losses import point_loss, total_loss
 from lts_jax.models.pointrend import (
     PointRend,
     Points,
@@ -19,7 +20,6 @@ from lts_jax.models.pointrend import (
     sample_points,
 )
 from lts_jax.state.train_state import variables_of
-from lts_jax.models.losses import point_loss, total_loss
 from tests.lts_jax.helpers.made_split import make_model
 from tests.lts_jax.helpers.tiny import TINY
 
