@@ -1,4 +1,4 @@
-"""What is predicted, and what for: a picture, sentences, masks at the picture's own size."""
+"""Inputs and results of prediction: images, sentences, masks at the original size."""
 
 import dataclasses
 import functools
@@ -24,18 +24,18 @@ Picture = str | Path | bytes | Image.Image | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What was found for a sentence, at the picture's size as a viewer shows it.
+    """The prediction for one sentence, at the size of the upright image.
 
-    In a notebook it shows itself: the mask outlined on the picture.
+    A notebook displays it as the mask outlined on the image.
 
     Attributes:
-      image: uint8 `[h, w, 3]`, the picture.
+      image: uint8 `[h, w, 3]`.
       text: the sentence.
-      mask: bool `[h, w]`.
-      probability: float32 `[h, w]`; the mask is where it exceeds the threshold.
-      heatmap: float32 `[h, w]`, probabilities of the last round of the locator; None without one.
-      unknown_words: those that training never saw.
-      unread_words: the words after those that the network reads at most.
+      mask: bool `[h, w]`, where `probability` exceeds the threshold.
+      probability: float32 `[h, w]`.
+      heatmap: float32 `[h, w]`, probabilities of the locator's last round; None without a locator.
+      unknown_words: words that are not in the network's vocabulary.
+      unread_words: words beyond the network's maximal length.
     """
 
     image: np.ndarray
@@ -53,30 +53,30 @@ class Prediction:
 
     @property
     def box(self) -> list[int] | None:
-        """Left, top, width and height of the mask in pixels, None where it is empty."""
+        """Left, top, width and height of the mask in pixels; None if the mask is empty."""
         box = coco_mask.toBbox(self.rle | {"counts": self.rle["counts"].encode()})
         return [int(x) for x in box] if self.mask.any() else None
 
     def overlay(self) -> Image.Image:
-        """Draws the mask: outlined on the picture, which is faded around it."""
+        """Draws the mask outlined on the image, which is faded outside the mask."""
         return Image.fromarray(drawing.overlay_mask(self.image, self.mask, drawing.PREDICTION))
 
     def _repr_png_(self) -> bytes:
-        """What Jupyter shows."""
+        """Returns the PNG that Jupyter displays."""
         out = io.BytesIO()
         self.overlay().save(out, "png")
         return out.getvalue()
 
 
 class Phrase(NamedTuple):
-    """What to find: a sentence with its words."""
+    """A sentence with its words."""
 
     text: str
     words: list[str]
 
 
 class Photo(NamedTuple):
-    """A picture that was read and fitted into the network's input."""
+    """An image, and its version that fits the network's input."""
 
     image: np.ndarray  # uint8 [h, w, 3]
     placement: image_ops.Placement
@@ -84,7 +84,7 @@ class Photo(NamedTuple):
 
 
 class Located(NamedTuple):
-    """What the network says of a sentence: probabilities over its square input."""
+    """The network's output for a sentence: probabilities over its square input."""
 
     mask: np.ndarray  # float32 [G, G]
     heatmap: np.ndarray | None  # float32 [G', G']; None without a locator
@@ -96,7 +96,7 @@ def parse(text: str, where: str = "") -> Phrase:
 
     Args:
       text: the sentence.
-      where: it is written, for the error.
+      where: the file and line of the sentence, for the error.
 
     Raises:
       DataError: it has no words.
@@ -108,7 +108,7 @@ def parse(text: str, where: str = "") -> Phrase:
 
 
 def parse_all(texts: str | Sequence[str | Phrase]) -> list[Phrase]:
-    """Tokenizes a sentence or several; those that are tokenized stay as they are.
+    """Tokenizes one sentence or several; a `Phrase` stays unchanged.
 
     Raises:
       DataError: one has no words.
@@ -118,7 +118,7 @@ def parse_all(texts: str | Sequence[str | Phrase]) -> list[Phrase]:
 
 
 def read(picture: Picture, preprocessing: Preprocessing) -> Photo:
-    """Reads a picture; see `lts_jax.data.image_files.read_photo` for what it may be.
+    """Reads an image; see `lts_jax.data.image_files.read_photo` for the accepted types.
 
     Raises:
       DataError: it cannot be read.
@@ -133,9 +133,9 @@ def read(picture: Picture, preprocessing: Preprocessing) -> Photo:
 def at_original_size(
     located: Located, photo: Photo, phrase: Phrase, preprocessing: Preprocessing, threshold: float
 ) -> Prediction:
-    """Maps what was located to the picture; pixels above the threshold are in the mask.
+    """Maps probabilities to the original image; the mask is where they exceed the threshold.
 
-    By the host: a picture of another size compiles nothing, and is not padded.
+    This runs on the host, so that another image size needs neither compilation nor padding.
 
     Raises:
       NonFiniteOutputError: the network's outputs are not finite.

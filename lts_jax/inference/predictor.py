@@ -1,4 +1,4 @@
-"""Finds in any picture what any sentence says."""
+"""Predicts masks for any image and sentence."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,26 +29,27 @@ from tfds_refcoco import DataError
 
 
 class Encoded(NamedTuple):
-    """A picture that sentences can be asked about."""
+    """An encoded image, to predict for several sentences."""
 
     photo: Photo
     features: PreparedImage
 
 
 class Predictor:
-    """A trained network.
+    """A trained network that predicts masks.
 
-        predictor = lts_jax.Predictor.from_pretrained("photos")  # or Predictor("runs/refcoco")
+        predictor = lts_jax.Predictor.from_pretrained("photos")
         left, cup = predictor("photo.jpg", ["man on the left", "red cup"])
 
     Args:
-      workdir: of the run; or the network, already read.
-      step: of the checkpoint; where None the best one that can be read.
-      config: None for the checkpoint's own; another may differ from it in all but the network.
+      workdir: the workdir of a run, or a network that was already restored.
+      step: the step of the checkpoint; None selects the best readable one.
+      config: the config to use; None selects the checkpoint's. Only fields that do not change the
+        network may differ from it.
 
     Attributes:
-      config: that is used.
-      threshold: pixels of a greater probability are in a mask; of `config.eval.threshold`.
+      config: the config in use.
+      threshold: a mask contains the pixels of a greater probability; see `eval.threshold`.
 
     Raises:
       ConfigError: the workdir holds no such checkpoint.
@@ -73,11 +74,12 @@ class Predictor:
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, overrides: Sequence[str] = ()) -> "Predictor":
-        """Reads a network by its name in `lts models`, from a folder, or from the hub.
+        """Loads a network by its name in `lts models`, from a folder, or from the hub.
 
         Args:
-          reference: see `lts_jax.experiment.pretrained.load_pretrained`.
-          overrides: of its config, such as `--config.eval.threshold=0.4`.
+          reference: a name, a folder, or `hf://owner/name[@revision]`; see
+            `lts_jax.experiment.pretrained.load_pretrained`.
+          overrides: fields of its config, such as `--config.eval.threshold=0.4`.
 
         Raises:
           ConfigError: there is no such network, or a file of it is missing or damaged.
@@ -85,17 +87,18 @@ class Predictor:
         return cls(load_pretrained(reference, one_device(), overrides))
 
     def __call__(self, image: Picture, texts: str | Sequence[str | Phrase]) -> list[Prediction]:
-        """Finds what each sentence says; the picture is read and encoded once.
+        """Predicts a mask for each sentence; the image is read and encoded once.
 
         Args:
-          image: see `lts_jax.data.image_files.read_photo`.
-          texts: a sentence or several.
+          image: a path, the bytes of a file, a PIL image, or uint8 `[h, w, 3]`; see
+            `lts_jax.data.image_files.read_photo`.
+          texts: one sentence or several.
 
         Returns:
-          A prediction for each.
+          One prediction for each sentence.
 
         Raises:
-          DataError: the picture cannot be read, or a sentence has no words.
+          DataError: the image cannot be read, or a sentence has no words.
           NonFiniteOutputError: the network's outputs are not finite.
         """
         phrases = parse_all(texts)
@@ -105,26 +108,26 @@ class Predictor:
     def map(
         self, pairs: Iterable[Pair], batch_size: int | None = None
     ) -> Iterator[list[Prediction] | DataError]:
-        """Finds the sentences of many pictures: read ahead in threads, in batches, on all devices.
+        """Predicts for many images, in batches, on all devices; threads read ahead.
 
             for found in predictor.map((file, ["man on the left", "red cup"]) for file in files):
                 if isinstance(found, tfds_refcoco.DataError):
-                    print(found)  # the others go on
+                    print(found)
                     continue
                 left, cup = found
 
-        Predictions equal those of one call for each picture, up to rounding. A batch size compiles
-        once. Pictures of three groups of `batch_size` for each device are in memory, and of one
-        for each of `config.data.threads`.
+        Predictions equal those of one call for each image, except for rounding. Each batch size is
+        compiled once. Memory holds the images of three batches for each device, and one image for
+        each of `config.data.threads`.
 
         Args:
-          pairs: a picture, and a sentence or several.
-          batch_size: pictures that a device encodes, and sentences that it reads, together; None:
-            1 on CPUs, where a larger batch gains nothing, else 8.
+          pairs: an image, and one sentence or several.
+          batch_size: images, and sentences, in a batch of one device; None selects 1 on CPUs,
+            which do not gain from larger batches, and 8 otherwise.
 
         Yields:
-          For each pair, in order, a prediction for each sentence; or the error, if the picture
-          cannot be read or a sentence has no words.
+          For each pair, in order, a list of predictions, or the error if the image cannot be read
+          or a sentence has no words.
 
         Raises:
           NonFiniteOutputError: the network's outputs are not finite.
@@ -143,16 +146,16 @@ class Predictor:
         )
 
     def encode(self, image: Picture) -> Encoded:
-        """Reads and encodes a picture for `find`.
+        """Reads and encodes an image for `find`.
 
         Raises:
-          DataError: the picture cannot be read.
+          DataError: the image cannot be read.
         """
         photo = read(image, self._preprocessing)
         return Encoded(photo, self.programs.encode(photo.fitted[None]))
 
     def find(self, encoded: Encoded, phrase: str | Phrase) -> Prediction:
-        """Finds what a sentence says in an encoded picture.
+        """Predicts the mask of a sentence in an encoded image.
 
         Raises:
           DataError: the sentence has no words.
@@ -167,7 +170,7 @@ class Predictor:
 
     @property
     def programs(self) -> Programs:
-        """Those of one picture and one sentence; compiled when they are first needed."""
+        """The programs for one image and one sentence; compiled at the first use."""
         return self._compile(1, one_device())
 
     def _compile(self, batch_size: int, mesh: Mesh) -> Programs:

@@ -1,4 +1,4 @@
-"""Predictions for a stream of pictures and sentences, in batches of fixed shapes."""
+"""Predictions for a stream of images and sentences, in batches of fixed shapes."""
 
 import itertools
 from collections import deque
@@ -27,19 +27,19 @@ Pair = tuple[Picture, str | Sequence[str | Phrase]]
 
 
 class _Job(NamedTuple):
-    """A picture that was read, and what to find in it."""
+    """An image, and its sentences."""
 
     photo: Photo
     phrases: list[Phrase]
 
 
 class _Running(NamedTuple):
-    """Pictures whose predictions the devices compute.
+    """Images whose predictions the devices are computing.
 
     Attributes:
-      jobs: in order, or why there is none.
-      outputs: of the batches of sentences.
-      rows: for each job, batch and row of each of its sentences.
+      jobs: the jobs in order, or the error of one.
+      outputs: the outputs of each batch of sentences.
+      rows: for each job, the batch and row of each of its sentences.
     """
 
     jobs: deque[_Job | DataError]
@@ -54,17 +54,17 @@ def predict_stream(
     pairs: Iterable[Pair],
     threads: int,
 ) -> Iterator[list[Prediction] | DataError]:
-    """Yields for each pair the predictions, or the error of a picture or sentence, in order.
+    """Yields the predictions of each pair in order, or the error of its image or sentence.
 
-    While the devices compute one group of pictures, threads read the next, and those of the one
-    before are mapped to their own sizes.
+    While the devices compute one group of images, threads read the next one, and the results of
+    the previous one are mapped to their original sizes.
 
     Args:
-      programs: whose numbers of images and sentences make a group and its batches.
-      preprocessing: of pictures and sentences.
+      programs: their numbers of images and sentences determine groups and batches.
+      preprocessing: of images and sentences.
       threshold: of the masks.
-      pairs: a picture, and a sentence or several.
-      threads: that read and decode.
+      pairs: an image, and one sentence or several.
+      threads: the number of threads that read and decode.
 
     Raises:
       NonFiniteOutputError: the network's outputs are not finite.
@@ -110,7 +110,7 @@ def _read_ahead(
 def _start(
     programs: Programs, preprocessing: Preprocessing, group: Sequence[_Job | DataError]
 ) -> _Running:
-    """Dispatches a group; JAX computes while the host goes on."""
+    """Dispatches a group to the devices, without waiting for the results."""
     size, k = preprocessing.image_size, programs.images
     images = np.zeros((programs.devices * k, size, size, 3), np.uint8)
     empty = preprocessing.sentence([]) | {"image": np.int32(0)}
@@ -146,7 +146,7 @@ def _finish(
 ) -> Iterator[list[Prediction] | DataError]:
     outputs = jax.device_get(running.outputs)
     for rows in running.rows:
-        job = running.jobs.popleft()  # its pixels are the caller's now
+        job = running.jobs.popleft()  # releases its pixels
         if isinstance(job, DataError):
             yield job
             continue
