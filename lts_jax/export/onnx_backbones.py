@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lts_jax.errors import ConfigError
 from lts_jax.export import onnx_layers as layers
 from lts_jax.export.onnx_graph import Graph
 from lts_jax.models.backbones import BACKBONES
@@ -33,7 +34,9 @@ def backbone(graph: Graph, x: str, model: Any, size: int) -> list[str]:
         return _swin(graph, x, model, size, spec.options["window"])
     if spec.family == "resnet":
         return _resnet(graph, x, model, bool(spec.options.get("dilated")))
-    return _efficientnet(graph, x, model)
+    if spec.family == "efficientnet":
+        return _efficientnet(graph, x, model)
+    raise ConfigError(f"--format=onnx: model.backbone={model.image_encoder} has no ONNX graph")
 
 
 def _convnext(graph: Graph, x: str, model: Any) -> list[str]:

@@ -171,7 +171,8 @@ class LTS(Network):
 
     @property
     def why_no_onnx(self) -> str:
-        """The transformer and the LSTM have no graph."""
+        """The LSTM, and other locators than the filters, have no graph."""
         if self.text_encoder == "lstm":
             return "model.text=lstm"
-        return "model.locate=transformer" if self.locate == "transformer" else ""
+        known = self.locate in ("filter", "word_filter", "none")
+        return "" if known else f"model.locate={self.locate}"
