@@ -139,7 +139,7 @@ def test_the_loss_of_points_is_that_of_the_truth_there():
     logits = np.array([[-30.0, 30.0, 0.0]] * 2, np.float32)
     assert point_loss(Points(logits, places), truth) == pytest.approx(np.log(2) / 3, abs=1e-6)
     truth4, truth8 = truth[:, ::4, ::4], truth[:, ::8, ::8]
-    outputs = Outputs(None, np.zeros((2, 2, 2), np.float32), Points(logits, places))
+    outputs = Outputs(None, np.zeros((2, 2, 2), np.float32), points=Points(logits, places))
     loss, parts = total_loss(outputs, truth4, truth8, 0.0, truth1=truth)
     assert parts["point_loss"] == pytest.approx(4 * np.log(2) / 3, abs=1e-6)
     assert loss == parts["segmentation_loss"] + parts["point_loss"]
