@@ -5,7 +5,7 @@
 #   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
 #
 #   --raw DIR         the raw files, see docs/data.md; not needed if all datasets are built
-#   --backbone FILE   pretrained Darknet53
+#   --backbone FILE   pretrained Darknet53; Table 3 has a ResNet of its own
 #   --vectors FILE    GloVe
 #   --sets A,B        of refcoco, refcocoplus, refcocog; all if omitted
 #   --tables 1,2      of those that the paper has for a dataset; all if omitted
@@ -23,7 +23,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-raw='' backbone='' vectors='' sets=refcoco,refcocoplus,refcocog tables=1,2,4,5,6,7 seeds=1
+raw='' backbone='' vectors='' sets=refcoco,refcocoplus,refcocog tables=1,2,3,4,5,6,7 seeds=1
 own() {
   case $1 in
     --raw | --backbone | --vectors | --sets | --tables | --seeds)
@@ -49,14 +49,14 @@ for set in "${sets[@]}"; do
     die "--sets: $set is none of refcoco, refcocoplus, refcocog"
 done
 for table in "${tables[@]}"; do
-  [[ ' 1 2 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 4, 5, 6, 7"
+  [[ ' 1 2 3 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 3, 4, 5, 6, 7"
 done
 
 need_python
-overrides=("--config.data.dir=$data")
-[[ ! $backbone ]] || overrides+=("--config.model.backbone_weights=$backbone")
-[[ ! $vectors ]] || overrides+=("--config.model.word_vectors=$vectors")
-overrides+=(${rest[@]+"${rest[@]}"})
+darknet=() others=()
+[[ ! $backbone ]] || darknet=("--config.model.backbone_weights=$backbone")
+[[ ! $vectors ]] || others+=("--config.model.word_vectors=$vectors")
+others+=(${rest[@]+"${rest[@]}"})
 
 # Passes signals on to the child, which would outlive this script; a training saves on SIGTERM.
 stopped=''
@@ -72,7 +72,7 @@ child() {
 python=${PYTHON:-python} failed=() written=()
 for set in "${sets[@]}"; do
   case $set in
-    refcoco) dataset=refcoco_unc in_paper=' 1 2 4 5 6 7 ' ;;
+    refcoco) dataset=refcoco_unc in_paper=' 1 2 3 4 5 6 7 ' ;;
     refcocoplus) dataset=refcocoplus_unc in_paper=' 1 4 7 ' ;;
     refcocog) dataset=refcocog_umd in_paper=' 1 4 7 ' ;;
   esac
@@ -80,6 +80,9 @@ for set in "${sets[@]}"; do
     child "$python" -m lts_jax data build --dataset "$dataset" --raw "$raw" --out "$data"
   for table in "${tables[@]}"; do
     [[ $in_paper == *" $table "* ]] || continue
+    overrides=("--config.data.dir=$data")
+    [[ $table == 3 ]] || overrides+=(${darknet[@]+"${darknet[@]}"})
+    overrides+=(${others[@]+"${others[@]}"})
     # The other tables are made even if one fails.
     if child "${on_gpus[@]}" "$python" -m lts_jax tables --config "$set" --table "$table" \
       --seeds "$seeds" --workdir "$workdir/$set" "${overrides[@]}"; then

@@ -46,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Trains what is missing, and writes the table."""
     if args.table not in TABLES:
-        why = "puts the segmenter on CMPC, another model" if args.table == 3 else "is unknown"
         listed = ", ".join(map(str, TABLES))
-        raise ConfigError(f"--table {args.table} {why}; the tables are {listed}")
+        raise ConfigError(f"--table {args.table} is unknown; the tables are {listed}")
     path, variant = config_path(args.config)
     if variant:
         load_config(args.config)  # an unknown variant is answered by the list

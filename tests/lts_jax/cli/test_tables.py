@@ -28,9 +28,8 @@ def command(repo_root, *args, **env):
     ("args", "said"),
     [
         (
-            ["--table=3"],
-            "error: --table 3 puts the segmenter on CMPC, another model; the tables are "
-            "1, 2, 4, 5, 6, 7, beyond",
+            ["--table=8"],
+            "error: --table 8 is unknown; the tables are 1, 2, 3, 4, 5, 6, 7, beyond",
         ),
         (["--config=configs/shapes.py:star"], "give --config configs/shapes.py without :star"),
         (["--config=configs/shapes.py:stra"], "unknown variant 'stra'"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lts_jax.configs.variants import BEYOND, VARIANTS
+from lts_jax.configs.variants import BEYOND, TABLE_3, VARIANTS
 from lts_jax.evaluation.metrics import PRECISION_AT
 from lts_jax.paper.numbers import COMPONENTS, TABLES, TITLES, reported
 
@@ -15,13 +15,15 @@ def test_tables_and_their_rows():
     assert rows == {
         1: ["lts"],
         2: ["fusion", "filter", "fusion_filter", "fusion_seg", "filter_seg", "no_loc_loss", "lts"],
+        3: ["cmpc", "cmpc_seg"],
         4: ["lts", "transformer"],
         5: ["lts", "filters2", "filters3", "word_filter"],
         6: ["size320", "size352", "size384", "size416", "size448", "size480"],
         7: ["lts", "star"],
         "beyond": ["lts", *BEYOND],
     }
-    assert {name for names in rows.values() for name in names} == {*VARIANTS, *BEYOND}
+    named = {name for names in rows.values() for name in names}
+    assert named == {*VARIANTS, *TABLE_3, *BEYOND}
     assert reported("beyond", "lts", "refcoco", "val") == {}
     assert list(TITLES) == list(rows)
 
