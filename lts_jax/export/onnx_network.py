@@ -80,7 +80,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
         shape = ["batch", model.rounds, size // 8, size // 8]
         outputs.append(helper.make_tensor_value_info("heatmap", types.FLOAT, shape))
     proto = helper.make_model(
-        helper.make_graph(graph.nodes, "lts", inputs, outputs, graph.initializers),
+        helper.make_graph(graph.nodes, "lts_jax", inputs, outputs, graph.initializers),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         producer_name="lts_jax",
         ir_version=8,
