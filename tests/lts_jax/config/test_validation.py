@@ -119,6 +119,10 @@ def variant(name, **changes):
         ("transformer", {"model.fused_features": 18}, "must be a multiple of 4"),
         ("lts", {"model.rounds": 0}, r"model\.rounds=0 must be positive"),
         ("lts", {"model.locate": "filters"}, "none of filter, word_filter, transformer, none"),
+        ("lts", {"model.exchange_rounds": 2}, r"exchange_rounds=2 is of model\.network=cmpc, not"),
+        ("cmpc", {"model.rounds": 2}, r"model\.rounds=2 is of model\.network=lts, not of cmpc"),
+        ("cmpc", {"model.backbone": "resnet101"}, "needs features of one size: resnet50_dilated,"),
+        ("cmpc", {"train.location_weight": 0.1}, r"location_weight=0\.1: without the segmenter"),
     ],
 )
 def test_parts_that_do_not_go_together(name, changes, said):

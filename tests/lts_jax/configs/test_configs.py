@@ -14,7 +14,7 @@ from lts_jax.configs import default
 from lts_jax.configs.beyond import BEYOND as BEYOND_FIELDS
 from lts_jax.configs.default import FIELDS
 from lts_jax.configs.fields import flatten, plain_config
-from lts_jax.configs.variants import BEYOND, OURS, VARIANTS
+from lts_jax.configs.variants import BEYOND, OURS, TABLE_3, VARIANTS
 from lts_jax.distributed.mesh import make_mesh
 from lts_jax.experiment.experiment import Experiment
 
@@ -144,6 +144,23 @@ def test_what_goes_beyond_the_paper_is_lts_and_one_change(variant):
     experiment = Experiment(config, make_mesh(), [f"w{i}" for i in range(98)])
     counted = parameter_overview.count_parameters(experiment.abstract_network.params)
     assert (counted > LTS) == any(name.startswith("model.") for name in changed)
+
+
+@pytest.mark.parametrize("variant", TABLE_3)
+def test_the_networks_of_table_3(variant):
+    for name in CONFIGS:
+        config = load(name, variant)
+        assert fields(config) == fields(default.get_config())
+        check_config(config)
+    config = load("refcoco", variant)
+    assert (config.data.image_size, config.data.max_words) == (320, 20)
+    assert (config.train.learning_rate, config.train.decay_power) == (2.5e-4, 0.9)
+    steps = 120_624 * config.train.epochs  # of the authors, one sentence each
+    assert steps == pytest.approx(700_000, rel=1e-3)
+    experiment = Experiment(config, make_mesh(), [f"w{i}" for i in range(98)])
+    counted = parameter_overview.count_parameters(experiment.abstract_network.params)
+    segmenter = 5_099_521  # see tests/lts_jax/models/cmpc/test_network.py
+    assert counted == 122_462_668 + (segmenter if variant == "cmpc_seg" else 0)
 
 
 def test_the_backbones_are_those_of_the_registry():

@@ -204,6 +204,23 @@ def test_the_preprocessing_of_another_backbone(name, stages, epsilon, mean):
     assert spec["backbone"] == {"epsilon": epsilon} and spec["mean"][0] == mean
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        (
+            {"network": "cmpc", "text": "lstm", "backbone": "resnet50_dilated", "neck": True}
+            | {"backbone_width": 4, "backbone_stages": (1, 1, 1, 1)},
+            "model.network=cmpc",
+        ),
+        ({"text": "lstm"}, "model.text=lstm"),
+    ],
+)
+def test_what_has_no_onnx_graph_is_named(changes, part, tmp_path):
+    with pytest.raises(ConfigError, match=f"{part} has no ONNX graph here; --format=stablehlo"):
+        write_folder(make_trained(["a"], **changes), "onnx", tmp_path / "onnx")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"locate": "transformer"}, {"refine": "pointrend", "refine_points": 300}]

@@ -138,7 +138,9 @@ def test_gradients_reach_every_parameter_and_remat_does_not_change_them(variable
             )
             return model.loss(outputs, np.ones((4, 8, 16)), None, 0.5)[0]
 
-        return jax.jit(jax.grad(loss))(variables["params"])
+        # Most of the time would be the compiler's.
+        quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+        return jax.jit(jax.grad(loss), compiler_options=quick)(variables["params"])
 
     plain, again = gradients(WITH_SEGMENTER), gradients(WITH_SEGMENTER.clone(remat=True))
     for (path, one), two in zip(
@@ -148,7 +150,7 @@ def test_gradients_reach_every_parameter_and_remat_does_not_change_them(variable
         scale = np.abs(one).max()
         # A softmax does not change if the same number is added to all its inputs.
         constant = "['key" in name and "bias" in name
-        assert scale > 0 or constant or "query" in name, name
+        assert scale > 0 or constant, name
         np.testing.assert_allclose(one, two, atol=1e-3 * scale + 1e-4, err_msg=name)
 
 
