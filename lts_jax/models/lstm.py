@@ -67,6 +67,6 @@ class LSTMEncoder(nn.Module):
             out_axes=1,
         )
         zeros = jnp.zeros((tokens.shape[0], self.features), self.dtype)
-        (_, last), words = scan(state, (zeros, zeros), (x, valid))
-        words: Float[Array, "b t f"] = jnp.where(valid[:, :, None], words, 0)
+        (_, last), states = scan(state, (zeros, zeros), (x, valid))
+        words = jnp.where(valid[:, :, None], states, 0)
         return TextFeatures(words=words, valid=valid, sentence=last)

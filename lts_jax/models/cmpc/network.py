@@ -205,7 +205,7 @@ class CMPC(Network):
         response, *levels = _doubled(jnp.concatenate([outputs.heatmap, outputs.auxiliary], axis=1))
         losses = {
             "response_loss": segmentation_loss(response, truth),
-            "level_loss": sum(segmentation_loss(x, truth) for x in levels),
+            "level_loss": sum((segmentation_loss(x, truth) for x in levels), jnp.zeros(())),
         }
         loss = (1 - len(levels) * _LEVEL_WEIGHT) * losses["response_loss"]
         loss = loss + _LEVEL_WEIGHT * losses["level_loss"]
