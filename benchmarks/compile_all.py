@@ -17,7 +17,7 @@ from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.compiled.devices import DEVICES, TPU
 from benchmarks.compiled.programs import PROGRAMS
 from lts_jax.config.flags import shipped_configs
-from lts_jax.configs.variants import VARIANTS
+from lts_jax.configs.variants import TABLE_3, VARIANTS
 
 DTYPES = ("bfloat16", "float32")
 WAYS = {
@@ -53,7 +53,7 @@ def jobs() -> Iterator[Job]:
                 fields = [f"--config.model.dtype={dtype}", *fields]
                 name = f"memory/{variant}_{dtype}_{way}"
                 yield job(name, "h100", f"refcoco:{variant}", 16, *fields)
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *TABLE_3):
         yield job(f"variants/h100/{variant}", "h100", f"refcoco:{variant}", 16, bf16)
     yield job("devices/h100x8", "h100", "refcoco", 128, bf16, "--devices=8")
     yield job("devices/v5ex4", "v5e", "refcoco", 64, bf16, "--devices=4")
@@ -65,12 +65,12 @@ def jobs() -> Iterator[Job]:
     for config in shipped_configs():
         yield job(f"configs/h100/{config}", "h100", config, 16, bf16)
         yield job(f"configs/v5e/{config}", "v5e", config, 16, bf16)
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *TABLE_3):
         yield job(
             f"variants/h100x8/{variant}", "h100", f"refcoco:{variant}", 64, bf16, "--devices=8"
         )
         yield job(f"variants/v5e/{variant}", "v5e", f"refcoco:{variant}", 8, bf16)
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *TABLE_3):
         yield job(f"variants/v5ex4/{variant}", "v5e", f"refcoco:{variant}", 32, bf16, "--devices=4")
 
 
