@@ -1,4 +1,4 @@
-"""One training step: losses, gradients, and the update of the state (Eq. 11 to 13)."""
+"""One training step: losses, gradients, and the update of the state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def loss_fn(
     settings: StepSettings,
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Any, Losses]]:
-    """Computes L (Eq. 13) of a batch.
+    """Computes the loss of a batch, that of `Network.loss`.
 
     `key` is for the random numbers of dropout, stochastic depth and inserted words.
 
@@ -79,7 +79,7 @@ def loss_fn(
     taps of a frozen backbone, a tuple.
 
     Returns:
-      L, and the new running statistics and the losses by name.
+      It, and the new running statistics and the losses by name.
     """
 
     def run(model: Network) -> Outputs:

@@ -19,6 +19,7 @@ QUICK = {
     ("darknet53", "bert", "filter"),
     ("efficientnet_lite0", "gru", "word_filter"),
     ("convnext_tiny", "bert", "none"),
+    ("convnext_tiny", "lstm", "filter"),
     ("swin_tiny_window12", "bert", "word_filter"),
     ("resnet50_dilated", "gru", "transformer"),
 }
