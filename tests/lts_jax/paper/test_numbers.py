@@ -78,6 +78,8 @@ def test_what_the_papers_text_says():
         ((1, "lts", "refcocoplus", "testA"), 58.32),
         ((1, "lts", "refcocoplus", "testB"), 48.02),
         ((1, "lts", "refcocog", "test"), 54.25),
+        ((3, "cmpc", "refcoco", "val"), 61.36),
+        ((3, "cmpc_seg", "refcoco", "testB"), 61.08),
         ((4, "transformer", "refcoco", "val"), 66.15),
         ((4, "transformer", "refcocoplus", "val"), 54.52),
         ((4, "transformer", "refcocog", "val"), 54.51),

@@ -105,6 +105,7 @@ def test_read_only_with_nothing_there(fake, tmp_path, capsys):
     ("dataset", "table", "family", "comparable"),
     [
         ("refcoco", 2, "RefCOCO", True),
+        ("refcoco", 3, "RefCOCO", True),
         ("refcocoplus", 4, "RefCOCO+", True),
         ("refcocoplus", 2, "RefCOCO", False),
         ("refcocog", 1, "RefCOCOg", True),
@@ -118,6 +119,12 @@ def test_the_papers_numbers_for_a_data_set(fake, tmp_path, dataset, table, famil
     assert ("the order of the rows only" in (tmp_path / f"table{table}.md").read_text()) != (
         comparable
     )
+
+
+def test_what_table_3_does_not_say(fake, tmp_path):
+    report = make(tmp_path, table=3, read_only=True)
+    assert [row["location_weight"] for row in report["rows"]] == [0.0, 1.0]
+    assert "refine masks with a DenseCRF" in (tmp_path / "table3.md").read_text()
 
 
 def test_part_of_a_published_split_is_not_the_papers(fake, tmp_path):
