@@ -253,10 +253,14 @@ FIELDS = {
         1.0, "the word vectors, or those of BERT's pieces", zero_to(1_000_000)
     ),
     "train.lr_multipliers.text": Field(1.0, "the GRU, or BERT", zero_to(1_000_000)),
-    "train.lr_multipliers.fusion": Field(1.0, "Eq. 5 to 7", zero_to(1_000_000)),
+    "train.lr_multipliers.fusion": Field(
+        1.0, "Eq. 5 to 7, and model.attention_layers", zero_to(1_000_000)
+    ),
     "train.lr_multipliers.locator": Field(1.0, "every round", zero_to(1_000_000)),
     "train.lr_multipliers.segmenter": Field(
-        1.0, "or, without one, the 1×1 convolution in its place", zero_to(1_000_000)
+        1.0,
+        "with model.refine's head; or, without one, the 1×1 convolution in its place",
+        zero_to(1_000_000),
     ),
     # ---- checkpoint
     "checkpoint.every_minutes": Field(

@@ -1,9 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from lts_jax.steps.optimizer import make_optimizer, make_schedule
+from lts_jax.steps.optimizer import PARTS, make_optimizer, make_schedule, parts_of
 
 
 def test_the_papers_schedule():
@@ -36,3 +37,13 @@ def test_updates_equal_torchs_adam():
         updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params, theirs.detach().numpy(), atol=1e-6)
+
+
+def test_every_array_is_of_a_part():
+    names = ("backbone", "text", "fusion", "attention", "locator", "segmenter", "pointrend", "head")
+    params = {name: {"layer": {"kernel": 0}} for name in names} | {"text": {"embed": 0, "cell": 0}}
+    parts = parts_of(params)
+    assert parts["attention"] == {"layer": {"kernel": "fusion"}}
+    assert parts["pointrend"] == parts["head"] == {"layer": {"kernel": "segmenter"}}
+    assert parts["text"] == {"embed": "words", "cell": "text"}
+    assert set(jax.tree.leaves(parts)) == set(PARTS)
