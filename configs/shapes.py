@@ -36,6 +36,7 @@ def get_config(variant: str = "lts") -> ConfigDict:
     config.model.fused_features = 128
     config.model.segmenter_features = 32
     config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52² grid to 16²
+    config.model.refine_points = 1024  # of model.refine, which is off: images are smaller, too
     config.train.batch_size = 32
     config.train.sentences_per_image = 4  # 8 images: less work than 16 sentences with one each
     config.train.epochs = 2.2

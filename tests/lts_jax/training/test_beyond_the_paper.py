@@ -58,6 +58,7 @@ COMBINATIONS = {
         "train.location_loss": "softmax",
         "train.sentences_per_image": 2,
         "train.accumulate": 2,
+        "train.remat": True,
     },
     "attention": {
         "model.attention_layers": 2,
