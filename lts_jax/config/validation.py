@@ -20,7 +20,10 @@ _TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
 }
 """Types of a field's value, as JSON has it, by the type of its default."""
 _OF_NETWORK = {
-    "lts": ("model.fuse", "model.coordinates", "model.locate", "model.rounds"),
+    "lts": (
+        *("model.fuse", "model.coordinates", "model.locate", "model.rounds", "model.refine"),
+        *("model.attention_layers", "model.attention_words", "train.location_loss"),
+    ),
     "cmpc": ("model.level_features", "model.exchange_rounds"),
 }
 """Fields of one network alone."""

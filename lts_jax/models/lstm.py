@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from lts_jax.models.layers import Dtype
 from lts_jax.models.text_encoder import TextFeatures

@@ -53,8 +53,11 @@ class Comprehension(nn.Module):
 
     def of_image(self, image: ImageFeatures) -> ImageFeatures:
         """What no sentence changes of each level, see `Level.of_image`."""
-        levels = (self.level3, self.level4, self.level5)
-        return ImageFeatures(*(level.of_image(x) for level, x in zip(levels, image, strict=True)))
+        return ImageFeatures(
+            self.level3.of_image(image.stride8),
+            self.level4.of_image(image.stride16),
+            self.level5.of_image(image.stride32),
+        )
 
     def __call__(
         self, image: ImageFeatures, text: TextFeatures, *, train: bool, known: bool = False
