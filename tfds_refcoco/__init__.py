@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and a generated set as TensorFlow Datasets, without TensorFlow."""
+"""RefCOCO, RefCOCO+, RefCOCOg and others as TensorFlow Datasets, without TensorFlow."""
 
 # Both modules import tensorflow-datasets only when called, so importing the package is quick.
 from tfds_refcoco.errors import DataError

@@ -30,15 +30,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tfds_ref
     """Runs the command line.
 
     Args:
-      arguments: the command and its flags, those of the process if None.
-      prog: the name of the program in usage messages.
+      arguments: the command and its flags; defaults to `sys.argv[1:]`.
+      prog: program name for usage messages.
 
     Returns:
-      The exit status: 1 on invalid input, after a message on stderr. Invalid flags and `--help`
-      raise SystemExit, as always with argparse.
+      The exit status: 1 on invalid input, with a message on stderr. Invalid flags and `--help`
+      raise SystemExit, as usual with argparse.
     """
     prepare_streams()
-    # No command opens a window, and the backend of a notebook may not be installed here.
+    # No command opens a window, and a notebook's backend may not be installed.
     os.environ["MPLBACKEND"] = "agg"
     args = _parser(prog).parse_args(arguments)
     try:
@@ -47,12 +47,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tfds_ref
             finish_streams()
             return status
     except KeyboardInterrupt:
-        print("stopped; what was built before is as it was", file=sys.stderr)
+        print("Interrupted. Datasets that were already built are unchanged.", file=sys.stderr)
         return 130
     except (DataError, OSError) as error:  # OSError: no space, no permission
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, DataError) and error.skippable:
-            print("--skip-bad leaves such items out and lists them.", file=sys.stderr)
+            print("Use --skip-bad to skip and list invalid items.", file=sys.stderr)
         return 1
 
 
@@ -64,7 +64,7 @@ def _log_to_stderr() -> Iterator[None]:
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the caller may have a handler of its own: print a message once
+    logger.propagate = False  # the caller may have installed a handler: print each message once
     try:
         yield
     finally:
@@ -75,13 +75,13 @@ def _log_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raises KeyboardInterrupt on SIGTERM, too, so that an unfinished build is removed.
+    """Raises KeyboardInterrupt on SIGTERM, as on SIGINT, so that an unfinished build is removed.
 
-    On SIGINT, Python raises it by itself. A process that was started with one of these signals
-    ignored, such as a background job of a shell script, keeps ignoring it, as is usual on POSIX.
+    A process that was started with SIGTERM ignored, such as a background job of a shell script,
+    keeps ignoring it, as is usual on POSIX.
     """
     before = signal.getsignal(signal.SIGTERM)
-    if before in (signal.SIG_IGN, None):  # None: handled by a library, outside Python
+    if before in (signal.SIG_IGN, None):  # None: a non-Python handler
         yield
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -110,7 +110,7 @@ def _generate(args: argparse.Namespace) -> int:
     from tfds_refcoco.shapes import generate
 
     generate(args.out, seed=args.seed)
-    print(f"raw files of shapes: {args.out}")
+    print(f"Wrote the raw files of shapes to {args.out}")
     return 0
 
 
@@ -123,11 +123,11 @@ def _check(args: argparse.Namespace) -> int:
     datasets = check.open_built(args.out, args.dataset or ())
     if not args.leak_free:
         if args.train_of or args.held_out:
-            raise DataError("--train-of, --held-out: they go with --leak-free FILE.")
+            raise DataError("--train-of, --held-out: these flags require --leak-free FILE.")
     elif args.dataset or not args.train_of:
         raise DataError(
-            "--leak-free: name the set to train on with --train-of, and not --dataset: all sets "
-            "that are built are held out."
+            "--leak-free: specify the training dataset with --train-of, and omit --dataset: the "
+            "val and test images of all built datasets are excluded."
         )
     else:
         files = args.held_out or []
@@ -135,10 +135,13 @@ def _check(args: argparse.Namespace) -> int:
         training = open_dataset(args.out, args.train_of)
         ids, doubts = leak_free(training, datasets, held_out)
         names = ", ".join([*(built.name for built in datasets), *map(str, files)])
-        note = f"train of {training.name} without what is held out by {names}"
+        note = f"train split of {training.name} without images held out by {names}"
         imagelists.write_ids(args.leak_free, ids, [note, *doubts])
         before = training.split("train").counts.images
-        print(f"{len(ids):,} of {before:,} images of {training.name} train: {args.leak_free}")
+        print(
+            f"Wrote {len(ids):,} of the {before:,} image ids of {training.name} train to "
+            f"{args.leak_free}"
+        )
         for doubt in doubts:
             logger.warning(doubt)
         return 0
@@ -162,29 +165,31 @@ def _show(args: argparse.Namespace) -> int:
     if args.image_id is not None:
         numbers = np.unique(split.index.record[split.index.image_id == args.image_id]).tolist()
         if not numbers:
-            raise DataError(f"image id: {args.split} of {args.dataset} has no {args.image_id}.")
+            raise DataError(
+                f"--image-id: {args.dataset} {args.split} has no image {args.image_id}."
+            )
     else:
         numbers = random.Random(args.seed).sample(range(len(split)), min(args.number, len(split)))
     args.to.mkdir(parents=True, exist_ok=True)
-    faults = []
+    errors = []
     for number in sorted(numbers):
         try:
             record = split.record(number)
             picture = draw_record(record)
         except DataError as error:
-            faults.append(f"record {number}: {error}")
+            errors.append(f"record {number}: {error}")
             continue
         path = args.to / f"{args.dataset}_{args.split}_{number:05d}_{record['image_id']}.png"
         picture.save(path)
         print(path)
-    for fault in faults:
-        print(f"error: {fault}", file=sys.stderr)
-    return int(bool(faults))
+    for error_text in errors:
+        print(f"error: {error_text}", file=sys.stderr)
+    return int(bool(errors))
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description="Builds, checks and shows data sets of referring expressions."
+        prog=prog, description="Build, check and inspect datasets of referring expressions."
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -193,66 +198,72 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    builder = command("build", _build, "write a data set in records")
+    builder = command("build", _build, "convert raw files to a dataset of records")
     builder.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     builder.add_argument(
-        "--raw", type=local_path, help="folder of the raw files or zips; not needed for shapes"
+        "--raw", type=local_path, help="folder with the raw files or zips; not needed for shapes"
     )
-    builder.add_argument("--out", type=local_path, required=True, help="folder to build in")
-    builder.add_argument("--overwrite", action="store_true", help="replace a set already built")
+    builder.add_argument("--out", type=local_path, required=True, help="output folder")
+    builder.add_argument("--overwrite", action="store_true", help="replace an existing build")
     builder.add_argument(
-        "--split", action="append", metavar="NAME", help="build this split alone; may be repeated"
-    )
-    builder.add_argument(
-        "--max-images", type=positive, metavar="N", help="the first N images of each split alone"
+        "--split", action="append", metavar="NAME", help="build only this split; repeatable"
     )
     builder.add_argument(
-        "--skip-bad", action="store_true", help="leave faulty items out and list them"
+        "--max-images",
+        type=positive,
+        metavar="N",
+        help="build only the first N images of each split",
     )
+    builder.add_argument("--skip-bad", action="store_true", help="skip invalid items and list them")
     builder.add_argument(
-        "--beam", metavar="OPTIONS", help="let Apache Beam write, with its options; '' for none"
+        "--beam",
+        metavar="OPTIONS",
+        help="write with Apache Beam and these pipeline options; '' for none",
     )
 
-    generator = command("generate", _generate, "write the raw files of the set shapes")
+    generator = command("generate", _generate, "generate the raw files of the shapes dataset")
     generator.add_argument("--out", type=local_path, required=True)
     generator.add_argument("--seed", type=not_negative, default=0)
 
     importers.add_arguments(command("import", importers.run, importers.DESCRIPTION))
     expressions.add_arguments(command("expressions", expressions.run, expressions.DESCRIPTION))
 
-    checker = command("check", _check, "check built sets; exit status 1 if anything is wrong")
-    checker.add_argument("--out", type=local_path, required=True, help="folder they were built in")
+    checker = command("check", _check, "check built datasets; exit status 1 if a check fails")
+    checker.add_argument("--out", type=local_path, required=True, help="folder with the builds")
     checker.add_argument(
-        "--dataset", action="append", choices=tuple(SOURCES), help="all that are built if not given"
+        "--dataset",
+        action="append",
+        choices=tuple(SOURCES),
+        help="repeatable; default: all built datasets",
     )
     checker.add_argument(
         "--leak-free",
         type=local_path,
         metavar="FILE",
-        help="instead write the images of a train split that no set's val or test splits hold",
+        help="instead, write the image ids of a train split that no val or test split contains",
     )
-    checker.add_argument("--train-of", metavar="DATASET", help="whose train split that is")
+    checker.add_argument("--train-of", metavar="DATASET", help="dataset of that train split")
     checker.add_argument(
         "--held-out",
         type=local_path,
         action="append",
         metavar="FILE",
-        help="further images held out",
+        help="file with further held-out image ids; repeatable",
     )
 
-    stats = command("stats", _stats, "print lengths, words and objects of a built set")
-    shower = command("show", _show, "draw records of a built set")
+    stats = command("stats", _stats, "print statistics of a built dataset")
+    shower = command("show", _show, "draw records of a built dataset")
     for reader in (stats, shower):
-        reader.add_argument("--out", type=local_path, required=True, help="folder it was built in")
+        reader.add_argument("--out", type=local_path, required=True, help="folder with the build")
         reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
     stats.add_argument("--json", action="store_true")
     shower.add_argument(
-        "number", type=positive, nargs="?", default=8, help="of records, chosen by seed"
+        "number", type=positive, nargs="?", default=8, help="number of records, sampled with --seed"
     )
     shower.add_argument("--split", default="val")
     shower.add_argument("--image-id", type=int, help="draw this image instead")
     shower.add_argument(
-        "--to", type=local_path, default=Path("pictures"), help="folder of the pictures"
+        "--to", type=local_path, default=Path("pictures"), help="output folder for the pictures"
     )
     shower.add_argument("--seed", type=int, default=0)
     return parser

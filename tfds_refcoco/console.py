@@ -1,4 +1,4 @@
-"""Output streams that accept any text, and pass no control characters to the terminal."""
+"""Output streams that accept any text and escape control characters."""
 
 import atexit
 import contextlib
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-# All of C0 and C1 but tab and newline, and the marks that reverse the text that follows.
+# All of C0 and C1 except tab and newline, and the marks that change the text direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_CLOSED_PIPE = 128 + 13  # the exit status of a program that SIGPIPE ends
+_CLOSED_PIPE = 128 + 13  # the exit status of a program killed by SIGPIPE
 
 
 def printable(text: str) -> str:
@@ -24,15 +24,15 @@ def _exit() -> None:
 
 
 class EscapedStream:
-    """A text stream that escapes control characters, and ends quietly if nobody reads it any more.
+    """A text stream that escapes control characters and exits quietly if its pipe is closed.
 
-    Everything that a command prints passes through it: tables, messages, errors, usage messages of
-    argparse and tracebacks may all hold a sentence or a file name that somebody else chose.
+    All output of a command passes through it: tables, messages, errors, argparse's usage messages
+    and tracebacks may all contain a sentence or a file name from an untrusted source.
 
     Attributes:
-      on_closed: called when the reader of a pipe has closed it, as `head` does; by default it
-        raises SystemExit. What is printed after that is discarded.
-      raw: the stream itself, for progress bars.
+      on_closed: called when the reader closes the pipe, as `head` does; by default it raises
+        SystemExit. Later output is discarded.
+      raw: the underlying stream, for progress bars.
     """
 
     on_closed: Callable[[], None] = staticmethod(_exit)
@@ -62,7 +62,7 @@ class EscapedStream:
         except BrokenPipeError:
             _discard(self.raw)
             self.on_closed()
-        except OSError:  # the disk is full, for example: one error is enough
+        except OSError:  # for example, the disk is full: report one error only
             _discard(self.raw)
             raise
 
@@ -71,7 +71,7 @@ class EscapedStream:
 
 
 def _discard(stream: TextIO) -> None:
-    """Redirects the stream's file descriptor to nowhere, also for what is still in its buffer."""
+    """Redirects the stream's file descriptor to the null device and discards its buffer."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -79,9 +79,9 @@ def _discard(stream: TextIO) -> None:
 
 
 def prepare_streams() -> None:
-    """Replaces stdout and stderr by `EscapedStream`s; every command calls it first.
+    """Replaces stdout and stderr with `EscapedStream`s; every command calls it first.
 
-    A stream that is closed from the start, as by `>&-`, stays so: Python prints nothing there.
+    A stream that is closed at the start, as with `>&-`, stays closed: Python prints nothing to it.
     """
     atexit.register(_flush_quietly)
     for name in ("stdout", "stderr"):
@@ -91,25 +91,25 @@ def prepare_streams() -> None:
 
 
 def _flush_quietly() -> None:
-    """Keeps Python from complaining of a closed pipe when it exits."""
+    """Prevents Python's error message about a closed pipe at exit."""
     try:
         getattr(sys.stdout, "raw", sys.stdout).flush()
     except BrokenPipeError:
         _discard(sys.stdout)
     except Exception:
-        pass  # whatever Python itself says then
+        pass  # Python reports this error itself
 
 
 def finish_streams() -> None:
-    """Flushes stdout; every command calls it last, as an error while Python exits is no line.
+    """Flushes stdout; every command calls it last, because Python exits with a traceback otherwise.
 
     Raises:
-      OSError: the disk is full, for example; what was not written is discarded.
+      OSError: for example, the disk is full; unwritten output is discarded.
     """
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def progress_stream() -> TextIO:
-    """Returns the stream for progress bars, which move the cursor by control characters."""
+    """Returns the stream for progress bars, which need control characters to move the cursor."""
     return sys.stderr.raw if isinstance(sys.stderr, EscapedStream) else sys.stderr

@@ -2,9 +2,9 @@
 
 
 class DataError(ValueError):
-    """Invalid input: a file, a field in it, an option, or a data set that is not built.
+    """Invalid input: a file, a field, an option, or a dataset that is not built.
 
-    The message names the file, the field and the value, and says how to fix it, so that a program
+    The message names the file, the field and the value, and explains how to fix it, so a program
     can print it instead of a traceback:
 
         try:
@@ -13,7 +13,7 @@ class DataError(ValueError):
             sys.exit(f"error: {error}")
 
     Attributes:
-      skippable: whether only one image, ref or sentence is invalid, which a build can leave out
+      skippable: whether the error affects a single image, ref or sentence, which a build can skip
         (`skip_bad`).
     """
 

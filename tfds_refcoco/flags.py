@@ -1,25 +1,25 @@
-"""Types of the flags of commands."""
+"""Argument types for command-line flags."""
 
 import argparse
 from pathlib import Path
 
 
 def local_path(text: str) -> Path:
-    """Returns a path; refuses an address, such as that of a bucket."""
-    if "://" in text:  # of which Python would make a local folder
-        raise argparse.ArgumentTypeError(f"{text} is no path of this machine: copy or mount it")
+    """Returns a local path; rejects URLs, such as a bucket's."""
+    if "://" in text:  # Path would treat it as a local folder
+        raise argparse.ArgumentTypeError(f"{text} is not a local path; copy or mount it first")
     return Path(text)
 
 
 def positive(text: str) -> int:
-    """Returns a whole number above 0."""
+    """Returns a positive integer."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def not_negative(text: str) -> int:
-    """Returns a whole number that is 0 or more."""
+    """Returns a non-negative integer."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative integer")
     return int(text)

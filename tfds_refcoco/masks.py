@@ -1,7 +1,7 @@
-"""COCO segmentations as run-length-encoded (RLE) masks, and back.
+"""Conversion between COCO segmentations, run-length-encoded (RLE) masks and arrays.
 
-A mask of a record is the `counts` string of COCO's compressed RLE, in column-major order, of all
-parts of one object together. Notation: h, w are the height and width of the image in pixels.
+A record stores a mask as the `counts` string of COCO's compressed RLE, in column-major order; it
+covers all parts of an object. Notation: h, w are the height and width of the image in pixels.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def from_segmentation(segmentation: object, height: int, width: int) -> bytes:
 
     Args:
       segmentation: a list of polygons `[x0, y0, x1, y1, ...]` in pixels, or an RLE dictionary
-        `{"size": [h, w], "counts": ...}` with a list (uncompressed) or text (compressed).
+        `{"size": [h, w], "counts": ...}` with a list (uncompressed) or a string (compressed).
       height: h of the image.
       width: w of the image.
 
     Raises:
-      DataError: the segmentation is malformed or made for another image size.
+      DataError: the segmentation is malformed or its size differs from the image's.
     """
     if isinstance(segmentation, dict):
         return _from_rle(segmentation, height, width)
@@ -33,7 +33,7 @@ def from_segmentation(segmentation: object, height: int, width: int) -> bytes:
     parts = []
     for number, polygon in enumerate(segmentation):
         _check_polygon(polygon, f"segmentation[{number}]", height, width)
-        # One polygon a call: pycocotools takes a list of four numbers for a box.
+        # One polygon per call: pycocotools interprets a list of four numbers as a box.
         parts += coco_mask.frPyObjects([polygon], height, width)
     merged: bytes = coco_mask.merge(parts, intersect=False)["counts"]
     return merged
@@ -45,31 +45,32 @@ def decode(counts: bytes, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
       DataError: the counts are malformed or do not cover exactly h·w pixels.
     """
-    # Not pycocotools, which returns uninitialised memory for counts that end early.
+    # pycocotools returns uninitialised memory if the counts end early, so it is not used here.
     return _expand(_runs(counts), height, width)
 
 
 def encode(mask: NDArray[Any]) -> bytes:
-    """Returns the RLE counts of `mask` [h, w], of bool or an integer type, non-zero inside.
+    """Returns the RLE counts of `mask` [h, w], bool or integer, nonzero inside.
 
     Raises:
-      DataError: the mask has not two dimensions.
+      DataError: the mask does not have two dimensions.
     """
     if mask.ndim != 2:
-        raise DataError(f"mask: expected the shape [h, w], found {list(mask.shape)}.")
+        raise DataError(f"mask: expected shape [h, w], got {list(mask.shape)}.")
     counts: bytes = coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
     return counts
 
 
 def union(parts: Sequence[bytes], height: int, width: int) -> bytes:
-    """Returns the RLE counts of the union of masks given so; without any, of an empty mask.
+    """Returns the RLE counts of the union of RLE masks; an empty mask if `parts` is empty.
 
     Raises:
-      DataError: the counts of one of several are malformed or do not cover exactly h·w pixels.
+      DataError: there are several parts, and the counts of one are malformed or do not cover
+        exactly h·w pixels.
     """
     if len(parts) == 1:
         return parts[0]
-    # Not pycocotools' merge, which writes beyond its memory for counts with many runs of no pixel.
+    # pycocotools' merge writes out of bounds if the counts have many empty runs.
     inside = np.zeros((height, width), np.uint8)
     for part in parts:
         inside |= decode(part, height, width)
@@ -88,10 +89,10 @@ def area(counts: bytes, height: int, width: int) -> int:
 
 
 def _from_rle(rle: dict[str, object], height: int, width: int) -> bytes:
-    """Encodes an RLE anew, without the runs of no pixel that pycocotools cannot deal with."""
+    """Re-encodes an RLE without empty runs, which pycocotools does not support."""
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
-        raise DataError(f"segmentation.size: {size} is not [h, w] = {[height, width]}.")
+        raise DataError(f"segmentation.size: expected [h, w] = {[height, width]}, got {size}.")
     if isinstance(counts, str):
         try:
             counts = counts.encode("ascii")
@@ -100,7 +101,7 @@ def _from_rle(rle: dict[str, object], height: int, width: int) -> bytes:
     if isinstance(counts, bytes):
         return encode(decode(counts, height, width))
     if not isinstance(counts, list) or not all(type(run) is int for run in counts):
-        raise DataError("segmentation.counts: expected a list of whole numbers or an RLE string.")
+        raise DataError("segmentation.counts: expected a list of integers or an RLE string.")
     return encode(_expand(counts, height, width))
 
 
@@ -112,7 +113,7 @@ def _check_polygon(polygon: object, where: str, height: int, width: int) -> None
     # pycocotools computes in 32-bit integers and overflows silently on far-away points.
     for values, size in ((polygon[0::2], width), (polygon[1::2], height)):
         if min(values) < -size or max(values) > 2 * size:
-            raise DataError(f"{where}: a coordinate lies far outside the {width}x{height} image.")
+            raise DataError(f"{where}: a coordinate is far outside the {width}x{height} image.")
 
 
 def _expand(runs: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
@@ -126,7 +127,7 @@ def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
         raise DataError("RLE counts: a run is negative.")
     if sum(runs) != height * width:
         raise DataError(
-            f"RLE counts: the runs cover {sum(runs)} pixels, the {width}x{height} image has "
+            f"RLE counts: the runs cover {sum(runs)} pixels, but the {width}x{height} image has "
             f"{height * width}."
         )
 
@@ -134,8 +135,8 @@ def _check_runs(runs: Sequence[int], height: int, width: int) -> None:
 def _runs(counts: bytes) -> list[int]:
     """Returns the run lengths of a compressed RLE string.
 
-    Digits are of base 32, lowest first; from the fourth run on the difference to the run two
-    before is stored.
+    Numbers are stored in base 32, least significant digit first. From the fourth run on, the
+    string stores the difference from the run two positions earlier.
     """
     runs: list[int] = []
     value, shift = 0, 0

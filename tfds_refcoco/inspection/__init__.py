@@ -1,1 +1,1 @@
-"""Checks, statistics and pictures of a built data set."""
+"""Checks, statistics and pictures of a built dataset."""

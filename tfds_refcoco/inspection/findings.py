@@ -1,21 +1,21 @@
-"""What a check found, and how it is printed."""
+"""The result of a check, and its printed form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 OK, NOTE, FAILED, SKIPPED = "ok", "note", "FAILED", "not compared"
-_SHOWN = 8  # details of one finding
+_SHOWN = 8  # details printed per finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one data set, or between several.
+    """The result of one check of a dataset or a pair of datasets.
 
     Attributes:
-      dataset: its name.
-      what: was checked.
-      status: OK, NOTE (worth knowing, and no fault), FAILED or SKIPPED.
-      summary: in a few words.
+      dataset: name of the dataset.
+      what: name of the check.
+      status: OK, NOTE (not an error), FAILED or SKIPPED.
+      summary: short result.
       details: one line each.
     """
 
@@ -27,7 +27,7 @@ class Finding:
 
 
 def judge(dataset: str, what: str, faults: Sequence[str], good: str, *, known: str = "") -> Finding:
-    """Returns a finding that failed if there are faults; `known` excuses them."""
+    """Returns a finding that fails if there are faults, unless `known` explains them."""
     if not faults:
         return Finding(dataset, what, OK, good)
     if known:
@@ -37,7 +37,7 @@ def judge(dataset: str, what: str, faults: Sequence[str], good: str, *, known: s
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """Returns a table, a line for each finding, and the first of its details below it."""
+    """Returns a table with a line for each finding, followed by its first details."""
     widths = [max(len(getattr(f, name)) for f in findings) for name in ("dataset", "what")]
     lines = []
     for f in findings:

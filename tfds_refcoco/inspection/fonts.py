@@ -1,4 +1,4 @@
-"""Fonts that pictures are labelled with: Pillow's own, or one that has the glyphs of a text."""
+"""Fonts for labels in pictures: Pillow's default, or an installed font with the needed glyphs."""
 
 import logging
 from functools import cache
@@ -10,20 +10,20 @@ logger = logging.getLogger(__name__)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Tried first of a system's fonts: they have many scripts.
+# Tried first among the system's fonts, because they cover many scripts.
 _PREFERRED = ("notosanscjk", "sourcehansans", "wqy", "droidsansfallback", "unifont", "notosans")
-ADVICE = "install a font that has them, such as Noto Sans CJK, to see them in pictures"
+ADVICE = "install a font such as Noto Sans CJK to display them in pictures"
 
 
 def choose(text: str, size: int) -> tuple[Font, str]:
-    r"""Returns a font and what to draw with it.
+    r"""Returns a font and the text to draw with it.
 
-    Where no font of this machine has all glyphs of the text, those that are missing become code
-    points, such as \u4eba, and a warning says so, once for all texts.
+    If no installed font has all glyphs, missing characters are replaced by code points such as
+    \u4eba, and a warning is logged once.
 
     Args:
-      text: to be drawn, in one line: blanks and control characters become single blanks.
-      size: of the letters, pixels.
+      text: text to draw on one line; whitespace and control characters become single spaces.
+      size: font size in pixels.
     """
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     wanted = needed(text)
@@ -38,24 +38,24 @@ def choose(text: str, size: int) -> tuple[Font, str]:
 
 
 def missing(text: str) -> set[str]:
-    """Returns the characters of a text that no font of this machine has."""
-    found = needed(text)
-    for path in _fonts() if found else ():
-        found = found - _glyphs(path)
-        if not found:
+    """Returns the characters of a text that no installed font has."""
+    characters = needed(text)
+    for path in _fonts() if characters else ():
+        characters = characters - _glyphs(path)
+        if not characters:
             break
-    return found
+    return characters
 
 
 def needed(text: str) -> set[str]:
-    """Returns the characters of a text that Pillow's own font may lack."""
-    # It has ASCII and few more: no accents.
+    """Returns the characters of a text that Pillow's default font may lack."""
+    # It has little more than ASCII, for example no accents.
     return {c for c in set(text) if not c.isascii() and c != "…" and c.isprintable()}
 
 
 @cache
 def _best(wanted: frozenset[str]) -> str:
-    """Returns the first font that has all of them, or else the one that has most."""
+    """Returns the first font with all of the characters, or the one with the most."""
     best, most = "", -1
     for path in _fonts():
         count = len(wanted & _glyphs(path))
@@ -68,8 +68,8 @@ def _best(wanted: frozenset[str]) -> str:
 
 @cache
 def _fonts() -> tuple[str, ...]:
-    """Returns the files of fonts: matplotlib's own, and those of the system."""
-    # Late: few texts need another font, and it takes a second.
+    """Returns the font files of matplotlib and of the system."""
+    # Imported here: it takes a second, and few texts need another font.
     import matplotlib as mpl
     from matplotlib import font_manager
 
@@ -85,15 +85,15 @@ def _fonts() -> tuple[str, ...]:
 
 @cache
 def _glyphs(path: str) -> frozenset[str]:
-    """Returns the characters that a font has, none if it cannot be read."""
+    """Returns the characters of a font; empty if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
         return frozenset(map(chr, FT2Font(path).get_charmap()))
-    except Exception:  # a damaged font of the system; its library raises what it likes
+    except Exception:  # a damaged font; FreeType raises any type
         return frozenset()
 
 
 @cache
 def _warn() -> None:
-    logger.warning("no font of this machine has all characters of the sentences; %s", ADVICE)
+    logger.warning("No installed font has all characters of the sentences; %s", ADVICE)

@@ -1,20 +1,20 @@
-"""Published numbers, to hold a build against."""
+"""Published counts, for comparison with a build."""
 
 from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """Of one split; None where nothing is published."""
+    """Counts of one split; None if not published."""
 
     images: int | None
     refs: int | None
     sentences: int | None
 
 
-# Images and refs: the README of TensorFlow Datasets' own `ref_coco`. Sentences of RefCOCO and
-# RefCOCO+: their authors' totals of 142,210 and 141,564 by split; of RefCOCOg (umd): as papers that
-# evaluate on it report. The 26,711 images, 54,822 objects and 104,560 sentences that are often
-# given for RefCOCOg count Google's test part in, which was never released.
+# Images and refs: the README of TensorFlow Datasets' `ref_coco`. Sentences of RefCOCO and RefCOCO+:
+# the authors' totals of 142,210 and 141,564, by split. Sentences of RefCOCOg (umd): papers that
+# evaluate on it. The 26,711 images, 54,822 objects and 104,560 sentences that are often reported
+# for RefCOCOg include Google's test split, which was never released.
 PUBLISHED: dict[str, dict[str, Published]] = {
     "refcoco_unc": {
         "train": Published(16_994, 42_404, 120_624),
@@ -43,8 +43,8 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         "val": Published(4_650, 5_000, None),
     },
 }
-# Splits that share no image. Google's divide objects, so that their splits do. Of own data nobody
-# has said that they may, and scores on images that were trained on would mislead.
+# Datasets whose splits must not share images. Google's splits divide objects instead. Custom data
+# must be disjoint, because scores on training images would be misleading.
 DISJOINT_BY_IMAGE = (
     "refcoco_unc",
     "refcocoplus_unc",

@@ -1,4 +1,4 @@
-"""Pictures of records: the masks over the image, the sentences below it."""
+"""Pictures of records: masks drawn over the image, and the sentences below it."""
 
 import io
 import textwrap
@@ -15,7 +15,7 @@ from tfds_refcoco.inspection import fonts
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.records.types import Record
 
-# Told apart on photos, by people who see red and green alike too.
+# A palette that is distinguishable with red-green color blindness.
 _COLORS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -26,32 +26,32 @@ _COLORS = (
     (0, 114, 178),
     (255, 255, 255),
 )
-_TINT = 0.35  # share of an object's color in its mask
-_WIDTH = 640  # of a picture at least, pixels: sentences need room
-_SIZE, _LINE, _MARGIN = 16, 22, 8  # of text, pixels
-_GLYPH = 9  # width of a letter, about
-_OTHER_GLYPH = 12  # and of one of DejaVu Sans, which is wider
+_TINT = 0.35  # opacity of an object's color in its mask
+_WIDTH = 640  # minimum width of a picture in pixels, for the sentences
+_SIZE, _LINE, _MARGIN = 16, 22, 8  # of text, in pixels
+_GLYPH = 9  # approximate width of a letter
+_OTHER_GLYPH = 12  # the same for DejaVu Sans, which is wider
 _NARROW = 4  # width of the narrowest letters
-_LINES_EACH, _MOST_LINES = 8, 200  # of a sentence, and of all
+_LINES_EACH, _MOST_LINES = 8, 200  # lines per sentence, and in total
 _BACKGROUND = (32, 32, 32)
 
 
 def draw_record(record: Record) -> Image.Image:
-    """Draws a record of `Split.record`.
+    """Draws a record from `Split.record`.
 
-    Every object has a color and a number, which its sentences bear too. Long sentences, and more
-    than fit, are cut. What no font has a sign for is written as its code point, see `fonts.choose`.
+    Every object has a color and a number, which also mark its sentences. Long sentences and long
+    lists are truncated. Characters without a glyph are drawn as code points; see `fonts.choose`.
     """
     try:
         with Image.open(io.BytesIO(record["image"]), formats=STORED) as stored:
             pixels = np.array(stored.convert("RGB"))
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise any type
         raise DataError(
-            f"image id {record['image_id']}: the image does not decode ({error}); build again with "
+            f"image id {record['image_id']}: the image does not decode ({error}); rebuild with "
             "--overwrite."
         ) from error
     h, w = record["height"], record["width"]
-    scale = max(1, round(_WIDTH / w))  # so that outlines do not hide small pictures
+    scale = max(1, round(_WIDTH / w))  # so that outlines do not cover small pictures
     shown = pixels.repeat(scale, 0).repeat(scale, 1)
     places = []
     for number, counts in enumerate(record["objects"]["mask"]):
@@ -77,14 +77,14 @@ def draw_record(record: Record) -> Image.Image:
 
 
 def _inside(mask: NDArray[np.uint8]) -> tuple[int, int]:
-    """Returns x, y of the pixel of the mask that is farthest from its rim."""
+    """Returns x, y of the mask pixel that is farthest from the boundary."""
     distance = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.unravel_index(np.argmax(distance), distance.shape)
     return int(x), int(y)
 
 
 def _lines(record: Record, width: int) -> list[tuple[tuple[int, int, int], str, fonts.Font]]:
-    """Returns the sentences in lines of at most `width` pixels, each with its color and font."""
+    """Wraps the sentences into lines of at most `width` pixels, each with its color and font."""
     targets, sentences = record["targets"], record["sentences"]["sent"]
     gray = (160, 160, 160)
     lines = _wrap(gray, f"{record['file_name']}  image id {record['image_id']}", width)
@@ -92,9 +92,9 @@ def _lines(record: Record, width: int) -> list[tuple[tuple[int, int, int], str, 
         if len(lines) > _MOST_LINES:
             lines += _wrap(gray, f"and {len(sentences) - i} more sentences", width)
             break
-        meant = targets["object"][targets["sentence"] == i].tolist()
-        color = _COLORS[meant[0] % len(_COLORS)] if meant else gray
-        label = ",".join(map(str, meant)) if meant else "none"
+        objects = targets["object"][targets["sentence"] == i].tolist()
+        color = _COLORS[objects[0] % len(_COLORS)] if objects else gray
+        label = ",".join(map(str, objects)) if objects else "none"
         lines += _wrap(color, f"{label}: {text}", width)
     return lines
 
@@ -102,9 +102,9 @@ def _lines(record: Record, width: int) -> list[tuple[tuple[int, int, int], str, 
 def _wrap(
     color: tuple[int, int, int], text: str, width: int
 ) -> list[tuple[tuple[int, int, int], str, fonts.Font]]:
-    # No sentence takes more lines, and wrapping takes time: the rest is cut first.
+    # Truncated first, because wrapping long texts is slow.
     font, shown = fonts.choose(text[: _LINES_EACH * width // _NARROW], _SIZE)
-    # Ideographs are as wide as high.
+    # Ideographs are square.
     wide = any(unicodedata.east_asian_width(c) in ("W", "F") for c in shown)
     letters = width // (_SIZE if wide else _OTHER_GLYPH if fonts.needed(shown) else _GLYPH)
     wrapped = textwrap.wrap(shown, letters, max_lines=_LINES_EACH, placeholder=" …")

@@ -1,4 +1,4 @@
-"""What a built set says and shows: lengths, words and objects, split by split."""
+"""Statistics of a built dataset, by split: sentence lengths, words and objects."""
 
 import collections
 from typing import Any
@@ -9,21 +9,21 @@ from tfds_refcoco.records.reader import Dataset
 from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 
-_LONG = (15, 20)  # words, at which LTS cuts sentences of RefCOCO and of RefCOCOg
-_MIN_COUNTS = (1, 2, 5)  # of words that a vocabulary keeps
-_COMMON = 20  # words shown
-_BARS = 40  # characters of the longest bar
+_LONG = (15, 20)  # words; LTS truncates sentences of RefCOCO and RefCOCOg at these lengths
+_MIN_COUNTS = (1, 2, 5)  # minimum counts of a vocabulary's words
+_COMMON = 20  # number of words printed
+_BARS = 40  # length of the longest bar in characters
 
 
 def describe(built: Dataset) -> dict[str, Any]:
-    """Returns the statistics of a built set, from its index alone.
+    """Returns the statistics of a built dataset, from its index.
 
     Per split: `images`, `objects`, `refs`, `sentences`, `objects_per_image` and
     `sentences_per_ref` (means), `words` (mean, median, 95th percentile and largest number in a
-    sentence), `longer` (share of sentences longer than 15 and 20 words), `lengths` (sentences by
-    number of words) and `targets` (sentences by number of objects meant). Of train also
-    `vocabulary`: words that occur so many times; of the others `unknown`: the share of words, and
-    of sentences with such a word, that train does not have. Of all together `common`: the most
+    sentence), `longer` (fraction of sentences longer than 15 and 20 words), `lengths` (sentences by
+    number of words) and `targets` (sentences by number of targets). For train also `vocabulary`:
+    number of words by minimum count. For other splits `unknown`: the fraction of words that are
+    not in train, and of sentences with such a word. For all splits together `common`: the most
     frequent words.
     """
     words = {
@@ -103,7 +103,7 @@ def format_stats(stats: dict[str, Any]) -> str:
     row("unknown words", lambda s: s.get("unknown", {}).get("words"), ".2%")
     row("sentences with one", lambda s: s.get("unknown", {}).get("sentences"), ".2%")
     for least, number in splits.get("train", {}).get("vocabulary", {}).items():
-        lines.append(f"words that train has {least} times or more: {number:,}")
+        lines.append(f"words that occur at least {least} times in train: {number:,}")
     whole: collections.Counter[int] = collections.Counter()
     for split in splits.values():
         whole.update({int(n): k for n, k in split["lengths"].items()})

@@ -1,4 +1,4 @@
-"""What a build prints of the set it has built."""
+"""The summary that a build prints."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from tfds_refcoco.records.reader import Dataset, open_dataset
 
 
 def summary(data_dir: Path, dataset: str) -> str:
-    """Returns a table of what each split of a built set holds.
+    """Returns a table with the counts of each split of a built dataset.
 
-    `area ratio` is the smallest and largest number of mask pixels divided by COCO's area; far from
-    1 means that masks and annotations do not belong together.
+    `area ratio` is the smallest and largest ratio of mask pixels to COCO's area; a ratio far from 1
+    means that masks and annotations do not match.
     """
     built = open_dataset(data_dir, dataset)
     lines = [f"{'split':<8}{'images':>9}{'refs':>9}{'sentences':>11}{'published':>11}   area ratio"]
@@ -25,22 +25,22 @@ def summary(data_dir: Path, dataset: str) -> str:
             f"{label:<8}{counts.images:>9}{counts.refs:>9}{counts.sentences:>11}{published:>11}"
             f"   {counts.area_ratio_min:.3f} to {counts.area_ratio_max:.3f}"
         )
-    said = read_build(built.path)
-    if said["gray_images"]:
-        lines.append(f"{said['gray_images']} images are gray")
+    info = read_build(built.path)
+    if info["gray_images"]:
+        lines.append(f"{info['gray_images']} images are gray")
     if lacking := fonts.missing(
         "".join({c for name in built.splits for c in _letters(built, name)})
     ):
         signs = "".join(sorted(lacking)[:20])
         lines.append(
-            f"no font of this machine has {len(lacking)} characters, as {signs}; {fonts.ADVICE}"
+            f"no installed font has {len(lacking)} characters, such as {signs}; {fonts.ADVICE}"
         )
-    lines += said["notes"]
-    if dataset == "custom":  # nobody else has looked at its pictures
+    lines += info["notes"]
+    if dataset == "custom":  # its pictures have not been checked by anyone else
         for finding in (overlaps.find_disjoint(built), overlaps.find_repeated(built)):
             lines += [f"WARNING: {text}" for text in finding.details]
-    if skipped := said["skipped"]:
-        lines.append(f"left out: {len(skipped)} faulty items, listed in {build_path(built.path)}")
+    if skipped := info["skipped"]:
+        lines.append(f"skipped {len(skipped)} invalid items, listed in {build_path(built.path)}")
         lines += [f"  {text}" for text in skipped[:5]]
     return "\n".join(lines)
 

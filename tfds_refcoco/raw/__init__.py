@@ -1,1 +1,1 @@
-"""The files that people have, read and checked."""
+"""Reading and validation of raw files."""

@@ -17,19 +17,19 @@ from tfds_refcoco.raw.types import SPLITS, RawImage, RawObject, RawSentence
 
 @dataclass
 class Instances:
-    """instances.json by id: images, (position, annotation) and names of categories."""
+    """instances.json by id: images, (position, annotation) and category names."""
 
     file: RawFile
     images: dict[int, dict[str, Any]] = field(default_factory=dict)
     annotations: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
-    # Annotations by image and category, crowds not counted.
-    alike: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Number of annotations by image and category, without crowds.
+    category_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 @dataclass
 class _Group:
-    """What is said of one image of one split."""
+    """Objects and sentences of one image of one split."""
 
     objects: dict[int, RawObject] = field(default_factory=dict)  # by ann_id, in order
     sentences: list[RawSentence] = field(default_factory=list)
@@ -42,24 +42,24 @@ def read_coco(
     splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> dict[str, tuple[RawImage, ...]]:
-    """Returns the images of every split that the refs name, found under `root`.
+    """Returns the images of every split in the refs file under `root`.
 
     Args:
       root: the raw folder.
-      source: of the data set.
-      problems: decides about faulty items.
-      splits: those wanted, all where empty.
-      max_images: the first so many of each split that are named, faulty ones counted.
+      source: source of the dataset.
+      problems: handles invalid items.
+      splits: splits to read; all if empty.
+      max_images: maximum number of images per split, including invalid ones.
 
     Raises:
-      DataError: a file or image is missing, or a field is absent, mistyped or contradictory.
+      DataError: a file or image is missing, or a field is missing, mistyped or contradictory.
     """
     instances_file = find_annotations(root, source, "instances.json")
     refs_file = find_annotations(root, source, source.refs)
     instances = read_instances(instances_file, problems)
     refs = read_json(refs_file) if source.generalized else read_pickle(refs_file)
     if not isinstance(refs, list) or not refs:
-        raise DataError(f"{refs_file}: expected a non-empty list of refs; fetch it again.")
+        raise DataError(f"{refs_file}: expected a non-empty list of refs; download it again.")
 
     grouped: dict[str, dict[int, _Group]] = {}
     seen: tuple[set[int], set[int]] = set(), set()
@@ -72,7 +72,7 @@ def read_coco(
                 _add_ref(ref, where, instances, source.generalized, of_split, seen, problems)
 
     finder = ImageFinder(root)
-    found: dict[str, tuple[RawImage, ...]] = {}
+    images_of: dict[str, tuple[RawImage, ...]] = {}
     missing: dict[str, int] = {}
     for split in (name for name in SPLITS if name in grouped):
         images = []
@@ -83,24 +83,26 @@ def read_coco(
                 missing[row["file_name"]] = image_id
             else:
                 images.append(_image(row, file, group, f"{instances_file}: image id {image_id}"))
-        found[split] = tuple(images)
+        images_of[split] = tuple(images)
     if missing and not problems.skip:
         with problems.skipping():
             raise finder.complain(missing, instances_file)
-    problems.found += [f"{instances_file}: the image {name} is missing." for name in missing]
-    return found
+    problems.messages += [f"{instances_file}: the image {name} is missing." for name in missing]
+    return images_of
 
 
 def read_split(row: object, where: str) -> str:
-    """Returns the field `split`; raises DataError if there is no such split."""
+    """Returns the field `split`; raises DataError if it is unknown."""
     split = fields.text(row, "split", where)
     if split not in SPLITS:
-        raise DataError(f"{where}.split: {split!r} is none of {', '.join(SPLITS)}.")
+        raise DataError(
+            f"{where}.split: unknown split {split!r}; expected one of {', '.join(SPLITS)}."
+        )
     return split
 
 
-def read_json(file: RawFile, fix: str = "fetch it again") -> object:
-    """Returns the content of a JSON file; raises DataError, which ends in `fix`, if it is none."""
+def read_json(file: RawFile, fix: str = "download it again") -> object:
+    """Returns the content of a JSON file; raises DataError ending in `fix` if it is invalid."""
     try:
         content: object = json.loads(file.read(MAX_ANNOTATIONS))
     except (ValueError, RecursionError) as error:
@@ -111,10 +113,10 @@ def read_json(file: RawFile, fix: str = "fetch it again") -> object:
 
 
 def read_instances(file: RawFile, problems: Problems) -> Instances:
-    """Returns instances.json by id; of annotations, the ids alone are checked.
+    """Returns instances.json by id; checks only the ids of annotations.
 
     Raises:
-      DataError: it is no such file, or a field is absent, mistyped or given twice.
+      DataError: a field is missing or mistyped, or an id appears twice.
     """
     content = read_json(file)
     top = f"{file}: top level"
@@ -136,8 +138,8 @@ def read_instances(file: RawFile, problems: Problems) -> Instances:
                 raise DataError(f"{file}: annotations[{i}].id: {ann_id} appears twice.")
             read.annotations[ann_id] = (i, row)
             if not row.get("iscrowd"):
-                # Of annotations that nothing refers to no field is checked, so any may be absent.
-                read.alike[str(row.get("image_id")), str(row.get("category_id"))] += 1
+                # Annotations without refs are not checked, so any field may be missing.
+                read.category_counts[str(row.get("image_id")), str(row.get("category_id"))] += 1
     for i, row in enumerate(fields.field(content, "categories", list, top)):
         where = f"{file}: categories[{i}]"
         name, category_id = fields.text(row, "name", where), fields.number(row, "id", where)
@@ -155,7 +157,7 @@ def _add_ref(
     seen: tuple[set[int], set[int]],
     problems: Problems,
 ) -> None:
-    """Adds the sentences of a ref, and its objects, to the group of its image."""
+    """Adds the sentences and objects of a ref to the group of its image."""
     ref_ids, sent_ids = seen
     ref_id = fields.number(ref, "ref_id", where)
     fields.unique(ref_ids, ref_id, f"{where}.ref_id")
@@ -164,20 +166,20 @@ def _add_ref(
         raise DataError(f"{where}.image_id: {image_id} is not in {instances.file}.")
     sentences = fields.field(ref, "sentences", list, where)
     if not sentences and not generalized:
-        raise DataError(f"{where}.sentences: the ref has no sentence.")
-    if not sentences:  # gRefCOCO as published has them: its authors skip them
-        problems.notes["refs without a sentence were left out"] += 1
+        raise DataError(f"{where}.sentences: the ref has no sentences.")
+    if not sentences:  # gRefCOCO contains such refs, and its authors skip them
+        problems.notes["refs without sentences were skipped"] += 1
         return
     named = {
         ann_id: _object(ann_id, image_id, where, instances, generalized)
         for ann_id in _ann_ids(ref, where, generalized)
     }
-    # gRefCOCO's authors leave groups that were not told apart out of the target.
+    # gRefCOCO's authors exclude crowd annotations from the target.
     objects = {ann_id: item for ann_id, item in named.items() if not item.iscrowd}
     if len(objects) < len(named):
-        problems.notes["crowds were left out of the targets"] += len(named) - len(objects)
-    if named and not objects:  # without a mask it would pass for a sentence without a target
-        problems.notes["refs to crowds alone were left out"] += 1
+        problems.notes["crowds were excluded from the targets"] += len(named) - len(objects)
+    if named and not objects:  # without masks it would look like a no-target ref
+        problems.notes["refs to crowds only were skipped"] += 1
         return
     kept = []
     for i, sentence in enumerate(sentences):
@@ -185,7 +187,7 @@ def _add_ref(
         with problems.skipping():
             sent_id = fields.number(sentence, "sent_id", place)
             sent = fields.sentence(sentence, "sent", place)
-            # RefCOCO's sets all have it.
+            # All RefCOCO datasets have this field.
             optional = generalized and "raw" not in sentence
             raw = sent if optional else fields.text(sentence, "raw", place)
             fields.unique(sent_ids, sent_id, f"{place}.sent_id")
@@ -205,11 +207,11 @@ def _add_ref(
 def _ann_ids(ref: Any, where: str, generalized: bool) -> list[int]:
     if not generalized:
         return [fields.number(ref, "ann_id", where)]
-    if isinstance(ref.get("ann_id"), int):  # gRefCOCO's own loaders take a plain number, too
+    if isinstance(ref.get("ann_id"), int):  # gRefCOCO's loaders also accept an integer
         ids = [fields.number(ref, "ann_id", where)]
     else:
         ids = fields.numbers(ref, "ann_id", where)
-    ids = [] if ids == [-1] else ids  # how gRefCOCO writes that there is no target
+    ids = [] if ids == [-1] else ids  # gRefCOCO's notation for no target
     if len(set(ids)) < len(ids):
         raise DataError(f"{where}.ann_id: {ids} names an annotation twice.")
     if "no_target" in ref and bool(ref["no_target"]) != (not ids):
@@ -225,21 +227,23 @@ def _object(
     position, annotation = instances.annotations[ann_id]
     where = f"{instances.file}: annotations[{position}]"
     if fields.number(annotation, "image_id", where) != image_id:
-        raise DataError(f"{ref_where}.image_id: {image_id} is not the image of ann_id {ann_id}.")
+        raise DataError(
+            f"{ref_where}.image_id: {image_id} differs from the image of ann_id {ann_id}."
+        )
     category_id = fields.number(annotation, "category_id", where)
     if category_id not in instances.categories:
         raise DataError(f"{where}.category_id: {category_id} is not among the categories.")
     iscrowd = fields.number(annotation, "iscrowd", where) if "iscrowd" in annotation else 0
     if iscrowd and not generalized:
         raise DataError(
-            f"{where}.iscrowd: {ref_where} refers to annotation id {ann_id}, a group that was not "
-            "told apart and no single object."
+            f"{where}.iscrowd: {ref_where} refers to annotation id {ann_id}, which is a crowd "
+            "instead of a single object."
         )
     box = fields.field(annotation, "bbox", list, where)
     if len(box) != 4 or not all(fields.is_finite(value) for value in box) or min(box[2:]) < 0:
         raise DataError(f"{where}.bbox: {box} is not [x, y, width, height] in pixels.")
     area = fields.field(annotation, "area", (int, float), where)
-    if not fields.is_finite(area) or area < 1e-3:  # what float32 divides by
+    if not fields.is_finite(area) or area < 1e-3:  # the area must be a valid float32 divisor
         raise DataError(f"{where}.area: {area} is not a positive number of pixels.")
     x, y, width, height = (float(value) for value in box)
     return RawObject(
@@ -249,7 +253,7 @@ def _object(
         bbox=(x, y, width, height),
         area=float(area),
         iscrowd=iscrowd,
-        same_category=instances.alike[str(image_id), str(category_id)],
+        same_category=instances.category_counts[str(image_id), str(category_id)],
         segmentation=fields.field(annotation, "segmentation", (list, dict), where),
     )
 

@@ -1,4 +1,4 @@
-"""Reads people's own data: `custom.json`, described in docs/data.md."""
+"""Reads custom data: `custom.json`, described in docs/data.md."""
 
 import io
 from collections import Counter
@@ -21,7 +21,7 @@ from tfds_refcoco.raw.problems import Problems
 from tfds_refcoco.raw.sources import SOURCES, find_annotations
 from tfds_refcoco.raw.types import SPLITS, RawImage, RawObject, RawSentence
 
-COPIED = "images are copies or views: nobody can tell whether another set has their pictures"
+COPIED = "images are copies or views: overlaps with other datasets cannot be detected"
 _MASK_KINDS = ("polygons", "rle", "png")
 
 
@@ -31,10 +31,10 @@ def read_custom(
     splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> dict[str, tuple[RawImage, ...]]:
-    """Returns the images of every split of `root/custom.json`; arguments as of `read_coco`.
+    """Returns the images of every split of `root/custom.json`; see `read_coco` for the arguments.
 
     Raises:
-      DataError: the file is missing, or a field is absent, mistyped or contradictory.
+      DataError: the file is missing, or a field is missing, mistyped or contradictory.
     """
     file = find_annotations(root, SOURCES["custom"], "custom.json")
     content = read_json(file, "fix it")
@@ -43,10 +43,10 @@ def read_custom(
     if isinstance(content, dict) and "image_dir" in content:  # relative to custom.json, or absolute
         folders.append(root / fields.text(content, "image_dir", f"{file}: top level"))
         if not folders[1].is_dir():
-            raise DataError(f"{file}: top level.image_dir: {folders[1]} is no folder.")
+            raise DataError(f"{file}: top level.image_dir: {folders[1]} is not a folder.")
     rows = fields.field(content, "images", list, f"{file}: top level")
     reader = _Reader(folders, _Numbers(rows), problems)
-    found: dict[str, list[RawImage]] = {split: [] for split in SPLITS}
+    images_of: dict[str, list[RawImage]] = {split: [] for split in SPLITS}
     named: Counter[str] = Counter()
     for number, row in enumerate(rows):
         where = f"{file}: images[{number}]"
@@ -55,25 +55,25 @@ def read_custom(
             named[split] += 1
             if (splits and split not in splits) or (max_images and named[split] > max_images):
                 continue
-            found[split].append(reader.image(row, number, where))
-    return {split: tuple(images) for split, images in found.items() if images}
+            images_of[split].append(reader.image(row, number, where))
+    return {split: tuple(images) for split, images in images_of.items() if images}
 
 
 class _Numbers:
-    """Ids of what has none: its number in the whole file, whatever part of it is built."""
+    """Default ids: positions in the complete file, independent of the splits that are built."""
 
     def __init__(self, rows: list[Any]) -> None:
         self.categories: dict[str, int] = {"": 0}
-        # Whether any of the kind has an id: then all must.
-        self.given = {"image": False, "object": False, "sentence": False}
-        self.first: list[dict[str, int]] = []  # object and sentence of each image
+        # Whether an item of each kind has an id; then all must have one.
+        self.has_ids = {"image": False, "object": False, "sentence": False}
+        self.first: list[dict[str, int]] = []  # first object and sentence of each image
         objects = sentences = 0
         for row in rows:
             self.first.append({"object": objects, "sentence": sentences})
             parts = {"image": [row], "object": _list(row, "objects")}
             parts["sentence"] = _list(row, "sentences")
             for kind, items in parts.items():
-                self.given[kind] |= any(isinstance(item, dict) and "id" in item for item in items)
+                self.has_ids[kind] |= any(isinstance(item, dict) and "id" in item for item in items)
             for item in parts["object"]:
                 name = item.get("category", "") if isinstance(item, dict) else ""
                 if isinstance(name, str):
@@ -82,20 +82,20 @@ class _Numbers:
 
 
 def _list(row: Any, name: str) -> list[Any]:
-    """Returns the list `row[name]`, empty if it is none: faults are said when it is read."""
+    """Returns the list `row[name]`, or [] if invalid: `_Reader` reports the error."""
     value = row.get(name) if isinstance(row, dict) else None
     return value if isinstance(value, list) else []
 
 
 class _Reader:
-    """Reads images, and sees that no id is given twice."""
+    """Reads images and checks that ids are unique."""
 
     def __init__(self, folders: list[Path], numbers: _Numbers, problems: Problems) -> None:
         self.folders, self.numbers, self.problems = folders, numbers, problems
-        self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.given}
+        self.seen: dict[str, set[int]] = {kind: set() for kind in numbers.has_ids}
 
     def image(self, row: Any, number: int, where: str) -> RawImage:
-        """Reads the image `number` of the file."""
+        """Reads image `number` of the file."""
         fields.only(row, ("file", "split", "id", "objects", "sentences"), where)
         name = fields.text(row, "file", where)
         if PurePosixPath(name).parts[:1] == (COPIES,):
@@ -123,19 +123,19 @@ class _Reader:
                 text = fields.sentence(item, "text", place)
                 for target in (targets := fields.numbers(item, "objects", place)):
                     if target not in position:
-                        fault = "faulty" if 0 <= target < len(rows) else "not there"
+                        fault = "invalid" if 0 <= target < len(rows) else "out of range"
                         raise DataError(f"{place}.objects: object {target} is {fault}.")
                 if len(set(targets)) < len(targets):
                     raise DataError(f"{place}.objects: {targets} names an object twice.")
                 key = tuple(position[target] for target in targets)
                 default = self.numbers.first[number]["sentence"] + i
                 sent_id = self._id("sentence", item, place, default)
-                # A ref is what sentences of the same objects share; it is named by the first.
+                # Sentences with the same objects share a ref, whose id is the first sentence's.
                 ref_id = refs.setdefault(key, sent_id)
                 kind = fields.text(item, "kind", place) if "kind" in item else ""
                 sentences.append(RawSentence(sent_id, ref_id, text, text, key, kind))
         if not sentences:
-            raise DataError(f"{where}.sentences: the image has no sentence.")
+            raise DataError(f"{where}.sentences: the image has no valid sentence.")
         return RawImage(
             file=file,
             image_id=image_id,
@@ -163,7 +163,7 @@ class _Reader:
         x, y, w, h = (float(value) for value in coco_mask.toBbox(rle))
         area = masks.area(counts, height, width)
         if not area:
-            raise DataError(f"{where}.mask: no pixel of the image lies inside.")
+            raise DataError(f"{where}.mask: contains no pixel of the image.")
         return RawObject(
             ann_id=ann_id,
             category_id=self.numbers.categories[category],
@@ -184,8 +184,8 @@ class _Reader:
         value = fields.number(row, "same_category", where)
         if not max(listed, 1) <= value < 1 << 31:
             raise DataError(
-                f"{where}.same_category: {value}; it counts the objects of its category in the "
-                f"image, of which {max(listed, 1)} are listed."
+                f"{where}.same_category: {value} is less than the number of listed objects of its "
+                f"category in the image, {max(listed, 1)}, or too large."
             )
         return value
 
@@ -210,16 +210,16 @@ class _Reader:
                     raise DataError(f"{file}: expected a PNG with one channel; convert it.")
                 if picture.size != (width, height):
                     raise DataError(
-                        f"{file}: the mask is {picture.width}x{picture.height} pixels, its image "
-                        f"{width}x{height}."
+                        f"{file}: the mask is {picture.width}x{picture.height} pixels, but the "
+                        f"image is {width}x{height}."
                     )
                 values = np.asarray(picture)
         except DataError:
             raise
         except Image.DecompressionBombError as error:
-            raise DataError(f"{file}: too large ({error}); scale it down.") from error
-        except Exception as error:  # decoders raise what they like
-            raise DataError(f"{file}: not a readable PNG; write it again.") from error
+            raise DataError(f"{file}: too large ({error}); downscale it.") from error
+        except Exception as error:  # decoders raise any type
+            raise DataError(f"{file}: not a readable PNG; save it again.") from error
         inside: NDArray[np.bool] = (
             values == fields.number(mask, "value", where) if "value" in mask else values != 0
         )
@@ -229,18 +229,18 @@ class _Reader:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
             raise DataError(
-                f"{where}: {name!r} is no path below the folder of custom.json, or below its "
+                f"{where}: {name!r} is not a relative path inside the folder of custom.json or its "
                 "image_dir."
             )
         for folder in folders:
             if file := find_file(folder, str(path)):
                 return RawFile(file)
         rule = "paths are relative to custom.json" + ", or to image_dir" * (len(folders) > 1)
-        raise DataError(f"{where}: {folders[-1] / path} is missing; {rule}.")
+        raise DataError(f"{where}: {folders[-1] / path} does not exist; {rule}.")
 
     def _id(self, kind: str, row: Any, where: str, default: int) -> int:
-        if self.numbers.given[kind] and "id" not in row:
-            raise DataError(f"{where}.id: missing; give every {kind} an id, or none.")
+        if self.numbers.has_ids[kind] and "id" not in row:
+            raise DataError(f"{where}.id: missing; add an id to every {kind} or to none.")
         value = fields.number(row, "id", where) if "id" in row else default
         fields.unique(self.seen[kind], value, f"{where}.id")
         return value

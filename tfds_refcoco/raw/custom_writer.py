@@ -1,4 +1,4 @@
-"""Writes `custom.json`, which docs/data.md describes, for images that stay where they are."""
+"""Writes `custom.json` (see docs/data.md) without moving the images."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from tfds_refcoco.raw.files import write_bytes, write_text
 from tfds_refcoco.raw.images import ORIENTATION, RECOGNIZED, STORED
 
 BEFORE = "custom.json.before"
-COPIES = "copies"  # folder of the images that records cannot hold as they are
+COPIES = "copies"  # folder of images that must be converted for the records
 _MODES = ("RGB", "L")
 _CONVERTIBLE = ("RGBA", "LA", "P", "PA", "1", "CMYK", "YCbCr")
 
@@ -24,14 +24,14 @@ _CONVERTIBLE = ("RGBA", "LA", "P", "PA", "1", "CMYK", "YCbCr")
 class CustomWriter:
     """Collects the images of a custom.json and writes it.
 
-    An image that records cannot hold as it is gets a copy as a PNG: one of another format, with
-    an EXIF orientation, a palette or transparency.
+    Images that records cannot store are copied as PNG: images in other formats, or with an EXIF
+    orientation, a palette or transparency.
 
     Args:
-      out: folder that custom.json is written to.
+      out: output folder of custom.json.
 
     Attributes:
-      notes: what was changed or left out, and how often.
+      notes: counts of changes and skipped items, by description.
     """
 
     def __init__(self, out: Path) -> None:
@@ -43,18 +43,18 @@ class CustomWriter:
     def image_size(
         self, path: Path, size: tuple[int, int] | None, where: str
     ) -> tuple[Path, int, int]:
-        """Returns the file to name in custom.json, and its width and height in pixels.
+        """Returns the path for custom.json, and the image's width and height in pixels.
 
         Args:
-          path: of the image.
-          size: width and height that the annotations were made for, if they say so. An image with
-            an EXIF orientation is taken to have been annotated upright, as tools show it, unless
-            this is the size of the pixels as they are stored.
-          where: names the annotation in messages.
+          path: path of the image.
+          size: annotated width and height, if known. An image with an EXIF orientation is assumed
+            to be annotated upright, as annotation tools show it, unless `size` is the size of the
+            stored pixels.
+          where: location of the annotation for error messages.
 
         Raises:
-          DataError: the image is missing, unreadable, of another size or of more than 8 bits.
-          OSError: its copy cannot be written.
+          DataError: the image is missing or unreadable, or has another size or more than 8 bits.
+          OSError: the copy cannot be written.
         """
         try:
             with Image.open(path, formats=RECOGNIZED) as picture:
@@ -66,17 +66,17 @@ class CustomWriter:
                 fits = picture.format in STORED and picture.mode in _MODES
                 if not fits and picture.mode not in (*_MODES, *_CONVERTIBLE):
                     raise DataError(
-                        f"{path}: its pixels are {picture.mode}, expected 8 bits; convert it."
+                        f"{path}: the pixel mode is {picture.mode}, expected 8 bits; convert it."
                     )
         except FileNotFoundError as error:
             raise DataError(f"{where}: the image {path} is missing.") from error
         except DataError:
             raise
-        except Exception as error:  # decoders raise what they like
+        except Exception as error:  # decoders raise any type
             raise DataError(f"{path}: not a readable image ({error}).") from error
         if size is not None and size not in (stored, upright):
             raise DataError(
-                f"{where}: made for {size[0]}x{size[1]} pixels, the image {path} has "
+                f"{where}: annotated for {size[0]}x{size[1]} pixels, but the image {path} has "
                 f"{upright[0]}x{upright[1]}."
             )
         turn = rotated and size in (None, upright)
@@ -88,7 +88,7 @@ class CustomWriter:
     def _copy(self, path: Path, turn: bool, why: str) -> Path:
         path = path.resolve()
         if path not in self._copied:
-            # The whole path names it, as images of several folders may bear one name.
+            # Named after the path, because images in different folders may have the same name.
             parts = [part for part in path.with_suffix(".png").parts if part != path.anchor]
             name = self.out / COPIES / Path(*parts[-3:])
             if name in self._copied.values():
@@ -99,33 +99,33 @@ class CustomWriter:
                     pixels = ImageOps.exif_transpose(picture) if turn else picture.copy()
                 gray = pixels.mode in ("L", "LA", "1")
                 pixels = pixels.convert("L" if gray else "RGB")
-            except Exception as error:  # decoders raise what they like
+            except Exception as error:  # decoders raise any type
                 raise DataError(f"{path}: damaged ({error}).") from error
             encoded = io.BytesIO()
             Image.fromarray(_pixels(pixels)).save(encoded, "png")
             write_bytes(name, encoded.getvalue())
             self._copied[path] = name
-            self.notes[f"images were copied to {self.out / COPIES} as PNG, for {why}"] += 1
+            self.notes[f"images were copied to {self.out / COPIES} as PNG because of {why}"] += 1
         return self._copied[path]
 
     def add(self, path: Path, row: dict[str, Any]) -> None:
         """Adds an image.
 
         Args:
-          path: as `image_size` returned it.
-          row: the other fields of the image, as in docs/data.md.
+          path: the path that `image_size` returned.
+          row: the other fields of the image; see docs/data.md.
         """
         self._images.append((path.absolute(), row))
 
     def write(self) -> Path:
-        """Writes custom.json, and returns its path; another one that was there is kept beside it.
+        """Writes custom.json and returns its path; renames an existing file with other content.
 
         Raises:
           DataError: no image was added, or the name of a file or folder is not UTF-8.
-          OSError: it cannot be written; a custom.json that was there before stays as it was.
+          OSError: the file cannot be written; an existing custom.json is unchanged.
         """
         if not self._images:
-            raise DataError(f"{self.out}: there is nothing to write; {self.describe()}")
+            raise DataError(f"{self.out}: no images to write; {self.describe()}")
         self.out.mkdir(parents=True, exist_ok=True)
         copies = (self.out / COPIES).absolute()
         outside = [path for path, _ in self._images if copies not in path.parents]
@@ -145,62 +145,62 @@ class CustomWriter:
                 name.encode()
             except UnicodeEncodeError as error:
                 raise DataError(
-                    f"{name}: its name is not UTF-8, which custom.json cannot hold; rename it."
+                    f"{name}: the name is not UTF-8, as custom.json requires; rename it."
                 ) from error
         target, text = self.out / "custom.json", json.dumps(content, ensure_ascii=False, indent=1)
         if target.is_file() and (before := target.read_bytes()) != text.encode():
-            write_bytes(target.with_name(BEFORE), before)  # a person may have written it
-            self.notes[f"custom.json was there before, and is {BEFORE} now"] += 1
+            write_bytes(target.with_name(BEFORE), before)  # it may be hand-written
+            self.notes[f"existing custom.json was renamed to {BEFORE}"] += 1
         write_text(target, text)
         return target
 
     def describe(self) -> str:
-        """Returns the notes as one text."""
-        return "; ".join(f"{n:,} {what}" for what, n in self.notes.items()) or "nothing was found"
+        """Returns the notes as one line."""
+        return "; ".join(f"{n:,} {what}" for what, n in self.notes.items()) or "no images found"
 
 
 def _pixels(picture: Image.Image) -> Any:
-    """Returns the pixels alone: no tag, color profile or transparency is copied."""
+    """Returns only the pixels, without tags, color profile or transparency."""
     import numpy as np
 
     return np.asarray(picture)
 
 
-def check_names(found: Iterable[tuple[str, Path]]) -> None:
-    """Raises DataError if images of two names were found in one file.
+def check_names(files: Iterable[tuple[str, Path]]) -> None:
+    """Raises DataError if two image names resolve to the same file.
 
-    Folders before a name are dropped where there are none, so that `a/0.jpg` and `b/0.jpg` may both
-    become `0.jpg`.
+    Leading folders of a name are dropped if they do not exist, so `a/0.jpg` and `b/0.jpg` may both
+    resolve to `0.jpg`.
 
     Args:
-      found: the name that annotations give to an image, and its file, of each image.
+      files: the name of each image in the annotations, and its file.
     """
     names: dict[Path, str] = {}
-    for name, path in found:
+    for name, path in files:
         known = names.setdefault(path.resolve(), name)
         if known != name:
             raise DataError(
-                f"{known!r} and {name!r} were both found as {path}, and cannot both be that file; "
-                "give --images the folder that these names start in."
+                f"{known!r} and {name!r} both resolve to the file {path}; set --images to the "
+                "folder that these names are relative to."
             )
 
 
 def choose_val(paths: Iterable[Path], seed: int, share: float) -> frozenset[Path]:
-    """Returns the images of `val`, as `choose_splits` chooses them."""
+    """Returns the images of `val`; see `choose_splits`."""
     return frozenset(choose_splits(paths, seed, {"val": share}))
 
 
 def choose_splits(paths: Iterable[Path], seed: int, shares: Mapping[str, float]) -> dict[Path, str]:
-    """Returns the images of the held-out splits, and the split of each.
+    """Returns the images of the held-out splits, with the split of each.
 
-    They are those whose bytes, hashed with the seed, come first, those of the first split before
-    the others. Files of the same bytes are in one split.
+    Images are ranked by a hash of the seed and their bytes, and assigned to the splits in order.
+    Files with the same bytes are in the same split.
 
     Args:
-      paths: of all images.
+      paths: all images.
       seed: any integer.
-      shares: of the pictures, by split; at least one is chosen for each while one is
-        left that no share takes.
+      shares: fraction of the pictures, by split. Each split gets at least one picture, as long as
+        one remains for training.
     """
     keys = {path: digest(str(seed).encode() + path.read_bytes()) for path in paths}
     ranked = sorted(set(keys.values()))

@@ -1,4 +1,4 @@
-"""What to do with bad input: stop at the first of it, or leave it out and list it."""
+"""Handling of invalid input: raise the first error, or skip invalid items and list them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,26 +8,26 @@ from tfds_refcoco.errors import DataError
 
 
 class Problems:
-    """Faults of single images, refs and sentences.
+    """Errors of single images, refs and sentences.
 
     Attributes:
-      skip: whether faulty items are left out and listed; otherwise the first one is raised.
-      found: the messages of what was left out.
-      notes: what a data set's authors leave out, too, by its kind: how often.
+      skip: whether to skip and list invalid items; otherwise the first error is raised.
+      messages: error messages of the skipped items.
+      notes: counts of other items, such as those that the dataset's authors leave out.
     """
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
-        self.found: list[str] = []
+        self.messages: list[str] = []
         self.notes: Counter[str] = Counter()
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
-        """Ends the block at a DataError: what it was to add is left out."""
+        """Suppresses and records a DataError of the block if `skip` is set."""
         try:
             yield
         except DataError as error:
             error.skippable = True
             if not self.skip:
                 raise
-            self.found.append(str(error))
+            self.messages.append(str(error))

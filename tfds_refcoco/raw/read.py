@@ -1,4 +1,4 @@
-"""Reads the raw files of any data set into images, checked field by field."""
+"""Reads and validates the raw files of any dataset."""
 
 from pathlib import Path
 
@@ -17,30 +17,30 @@ def read_raw(
     splits: tuple[str, ...] = (),
     max_images: int | None = None,
 ) -> RawSplits:
-    """Returns the images of every split of `dataset`, found under the raw folder `root`.
+    """Returns the images of every split of `dataset` under the raw folder `root`.
 
-    Splits come in the order of `SPLITS`, images in the order in which the refs first name them.
+    Splits are in the order of `SPLITS`, images in the order of their first ref.
 
     Args:
-      root: the raw folder, see `sources.py`.
-      dataset: a name of `SOURCES`.
-      problems: decides about faulty items; the first one is raised if None.
-      splits: those wanted, all where empty.
-      max_images: the first so many images of each split that are named, faulty ones counted.
+      root: the raw folder; see `sources.py`.
+      dataset: a name in `SOURCES`.
+      problems: handles invalid items; if None, the first error is raised.
+      splits: splits to read; all if empty.
+      max_images: maximum number of images per split, including invalid ones.
 
     Raises:
-      DataError: a file or image is missing, or a field is absent, mistyped or contradictory.
+      DataError: a file or image is missing, or a field is missing, mistyped or contradictory.
     """
     source = check_dataset(dataset)
     problems = problems or Problems()
     if source is SOURCES["custom"]:
-        found = read_custom(root, problems, splits, max_images)
+        images = read_custom(root, problems, splits, max_images)
     else:
-        found = read_coco(root, source, problems, splits, max_images)
-    absent = [name for name in splits if name not in found]
-    if absent or not found:
-        what = f"no split {absent[0]}" if absent else "no image"
-        has = f", it has {', '.join(found)}" if found else ""
-        faults = f"; the first fault: {problems.found[0]}" if problems.found else "."
-        raise DataError(f"{root}: {dataset} has {what}{has}{faults}")
-    return found
+        images = read_coco(root, source, problems, splits, max_images)
+    absent = [name for name in splits if name not in images]
+    if absent or not images:
+        what = f"no split {absent[0]}" if absent else "no valid image"
+        available = f"; available are {', '.join(images)}" if images else ""
+        first = f"; first error: {problems.messages[0]}" if problems.messages else "."
+        raise DataError(f"{root}: {dataset} has {what}{available}{first}")
+    return images

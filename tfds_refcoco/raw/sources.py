@@ -1,6 +1,6 @@
-"""The data sets that can be built, and where their raw files lie under the raw folder.
+"""The supported datasets, and the locations of their raw files under the raw folder.
 
-refcoco/instances.json   refcoco/refs(unc).p      or refcoco.zip with the two in it
+refcoco/instances.json   refcoco/refs(unc).p      or refcoco.zip with both files
 images/train2014/COCO_train2014_000000000154.jpg  or images/train2014.zip, …
 """
 
@@ -16,9 +16,9 @@ from tfds_refcoco.raw.files import MAX_ANNOTATIONS, RawFile, normalize, open_fol
 
 @dataclass(frozen=True)
 class Source:
-    """Where the annotations of one data set lie: the folder names tried, and the refs file.
+    """Location of a dataset's annotations: possible folder names, and the refs file.
 
-    `generalized` says that refs name any number of objects, as gRefCOCO's do.
+    `generalized` means that a ref may name any number of objects, as in gRefCOCO.
     """
 
     folders: tuple[str, ...]
@@ -45,28 +45,30 @@ SOURCES = {
 _IMAGE_PARENTS = ("images", "images/mscoco/images", "")
 _IMAGE_NAMES = ("train2014", "train2017")
 _COCO_NAME = re.compile(r"(?:COCO_train2014_)?(\d{12})\.jpg")
-_FETCH_REFS = "Fetch it from https://github.com/lichengunc/refer (section Download)."
-_FETCH_GREFS = "Fetch it from https://github.com/henghuiding/gRefCOCO."
-_MAKE_SHAPES = "Make it with `python -m tfds_refcoco generate`."
-_WRITE_CUSTOM = "Write it as docs/data.md says (section Own data)."
+_FETCH_REFS = "Download it from https://github.com/lichengunc/refer (section Download)."
+_FETCH_GREFS = "Download it from https://github.com/henghuiding/gRefCOCO."
+_MAKE_SHAPES = "Create it with `python -m tfds_refcoco generate`."
+_WRITE_CUSTOM = "Write it as described in docs/data.md."
 _FETCH_IMAGES = (
-    "Fetch http://images.cocodataset.org/zips/train2014.zip (or train2017.zip, the same pictures) "
-    "and put it, or the folder in it, under images/"
+    "Download http://images.cocodataset.org/zips/train2014.zip (or train2017.zip, with the same "
+    "images) and put it, or the extracted folder, under images/"
 )
 
 
 def check_dataset(dataset: str) -> Source:
-    """Returns the source of `dataset`; raises DataError if no such set is known."""
+    """Returns the source of `dataset`; raises DataError if it is unknown."""
     if dataset not in SOURCES:
-        raise DataError(f"dataset: {dataset!r} is none of {', '.join(SOURCES)}.")
+        raise DataError(
+            f"dataset: unknown dataset {dataset!r}; expected one of {', '.join(SOURCES)}."
+        )
     return SOURCES[dataset]
 
 
 def find_annotations(root: Path, source: Source, name: str) -> RawFile:
-    """Returns the file `name` of a source, in a folder or in a zip of that name.
+    """Returns the file `name` of a source, in one of its folders or zips.
 
     Raises:
-      DataError: it is nowhere; the message lists every place tried.
+      DataError: the file does not exist; the message lists all locations tried.
     """
     tried = []
     for folder in source.folders:
@@ -94,7 +96,7 @@ def hash_annotations(root: Path, source: Source) -> dict[str, str]:
 
 
 class ImageFinder:
-    """The COCO images under a raw folder, in folders or zips, by either year's names."""
+    """The COCO images under a raw folder, in folders or zips, with file names of 2014 or 2017."""
 
     def __init__(self, root: Path) -> None:
         self._listings: list[dict[str, RawFile]] = []
@@ -108,17 +110,17 @@ class ImageFinder:
         self._listings.append(open_folder(root / "images"))
 
     def find(self, name: str) -> RawFile | None:
-        """Returns the image that instances.json calls `name`, None if it is nowhere."""
+        """Returns the image that instances.json calls `name`, or None."""
         names = [normalize(name)]
         if match := _COCO_NAME.fullmatch(name):
             names += [f"COCO_train2014_{match[1]}.jpg", f"{match[1]}.jpg"]
-        found = (listing[n] for n in names for listing in self._listings if n in listing)
-        return next(found, None)
+        files = (listing[n] for n in names for listing in self._listings if n in listing)
+        return next(files, None)
 
     def complain(self, missing: Iterable[str], named_in: object) -> DataError:
-        """Returns the error that says which images of which file are missing."""
+        """Returns the error for missing images that the file `named_in` names."""
         names = list(missing)
         return DataError(
-            f"{len(names)} images named in {named_in} are missing, the first is {names[0]}. "
-            f"Looked in {', '.join(map(str, self._places))}. {_FETCH_IMAGES}."
+            f"{len(names)} images named in {named_in} are missing, first {names[0]}. Searched "
+            f"{', '.join(map(str, self._places))}. {_FETCH_IMAGES}."
         )

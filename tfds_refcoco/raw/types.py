@@ -1,4 +1,4 @@
-"""What is read from raw files of any layout, before it becomes records."""
+"""Types of the raw data, before conversion to records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ SPLITS = ("train", "val", "test", "testA", "testB")
 
 @dataclass(frozen=True)
 class RawObject:
-    """One object that is referred to.
+    """One referred object.
 
     Attributes:
-      ann_id: of its annotation.
-      category_id: of its category.
-      category: its name, "" if it has none.
+      ann_id: annotation id.
+      category_id: category id.
+      category: category name, or "".
       bbox: x, y, width, height in pixels.
-      area: in pixels, as the annotation gives it.
-      iscrowd: 1 if it is a group that was not told apart.
-      same_category: annotations of its category in the image, itself included, crowds not.
-      segmentation: a COCO segmentation (see `masks.from_segmentation`), or the place of a PNG.
+      area: the annotated area in pixels.
+      iscrowd: 1 if the annotation covers a group of objects, else 0.
+      same_category: number of annotations of its category in the image, including itself but
+        without crowds.
+      segmentation: a COCO segmentation; see `masks.from_segmentation`.
     """
 
     ann_id: int
@@ -37,8 +38,8 @@ class RawObject:
 class RawSentence:
     """One expression.
 
-    `targets` are positions in the image's `objects`, none for no target; `kind` is what the set
-    calls expressions of its kind, such as "relation", "" if it does not say.
+    `targets` are positions in the image's `objects`, empty for no target. `kind` is the dataset's
+    type of the expression, such as "relation", or "".
     """
 
     sent_id: int
@@ -51,9 +52,10 @@ class RawSentence:
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image of a split with the objects referred to and their sentences; sizes in pixels.
+    """One image of a split with its referred objects and sentences; sizes in pixels.
 
-    `where` says in a message where the image is named, `formats` which files it may be.
+    `where` is the location of the image's entry for error messages; `formats` are the allowed file
+    formats.
     """
 
     file: RawFile

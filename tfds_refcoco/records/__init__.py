@@ -1,1 +1,1 @@
-"""The records of a built data set, and their reader."""
+"""The records of a built dataset, and their reader."""

@@ -6,14 +6,14 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from tfds_refcoco.records.types import Record
 
-_MOST_SIDE = 1 << 15  # pixels, as for the raw files
+_MOST_SIDE = 1 << 15  # pixels; raw files have the same limit
 
 
 def decode_example(data: bytes) -> Record:
-    """Returns the record that a serialized tf.train.Example holds, its JPEG undecoded.
+    """Returns the record in a serialized tf.train.Example, with its JPEG undecoded.
 
     Raises:
-      ValueError: it is no such example, its size is none, or its columns differ in length.
+      ValueError: `data` is not an example, the image size is invalid, or columns differ in length.
       IndexError: a field is empty.
     """
     feature = tf_example_pb2.Example.FromString(data).features.feature
@@ -59,8 +59,8 @@ def decode_example(data: bytes) -> Record:
         },
     }
     if not (0 < record["height"] < _MOST_SIDE and 0 < record["width"] < _MOST_SIDE):
-        raise ValueError(f"its size is {record['width']}x{record['height']} pixels")
+        raise ValueError(f"the image size is {record['width']}x{record['height']} pixels")
     for group in (record["objects"], record["sentences"], record["targets"]):
         if len({len(column) for column in group.values()}) > 1:  # type: ignore[arg-type]
-            raise ValueError("its columns differ in length")
+            raise ValueError("the columns differ in length")
     return record

@@ -1,4 +1,4 @@
-"""Several built sets as one, to train on all of them."""
+"""Several built datasets as one, for joint training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from tfds_refcoco.records.split import Part, Split
 
 @dataclass(frozen=True)
 class Kept:
-    """What a set gives to a joint training split.
+    """How much of a dataset a joint training split uses.
 
     Attributes:
-      images: trained on.
-      sentences: trained on.
-      dropped_images: left out, as a set holds them out.
-      dropped_sentences: about these.
-      leaked_images: trained on although a set holds them out.
+      images: number of training images.
+      sentences: number of training sentences.
+      dropped_images: images excluded because a dataset holds them out.
+      dropped_sentences: sentences of the excluded images.
+      leaked_images: training images that a dataset holds out.
     """
 
     images: int
@@ -33,16 +33,16 @@ class Kept:
 
 
 class JointDataset:
-    """Several built sets, whose training splits are one split.
+    """Several built datasets with one joint training split.
 
-    The training split leaves out each picture that any of the sets holds out, that is, has in
-    another split: by its bytes, or by its id in a set of COCO's. The other splits keep their set's
-    name: `refcoco_unc/val`.
+    The training split excludes each picture that any dataset has in another split. Pictures are
+    compared by their bytes and, in datasets of COCO images, by their ids. Other splits are named
+    after their dataset: `refcoco_unc/val`.
 
     Args:
-      sets: at least two, of different names.
-      train: name of the training split of each set; a+b joins two.
-      allow_leaks: leave nothing out.
+      sets: at least two datasets with different names.
+      train: name of the training split of each dataset; a+b joins two splits.
+      allow_leaks: keep the pictures that other splits contain.
     """
 
     def __init__(
@@ -54,11 +54,10 @@ class JointDataset:
         self.splits = tuple(f"{s.name}/{split}" for s in sets for split in s.splits)
 
     def split(self, name: str) -> Split:
-        """Returns the joint training split, or a set's own: `a/val`, or in a row `a/val+a/testA`.
+        """Returns the joint training split, a dataset's split `a/val`, or several: `a/val+a/testA`.
 
         Raises:
-          DataError: no split of that name was built, one is named twice, or several are of
-            different sets.
+          DataError: a split was not built or is named twice, or the splits are of several datasets.
         """
         if name == self._train:
             return self._joint[0]
@@ -66,23 +65,25 @@ class JointDataset:
         unknown = [part for part in names if part not in self.splits]
         if unknown:
             raise DataError(
-                f"split: {self.name} has no split {unknown[0]!r}, it has {self._train} of all, and "
-                f"{', '.join(self.splits)}."
+                f"split: {self.name} has no split {unknown[0]!r}; available are {self._train} "
+                f"(joint), {', '.join(self.splits)}."
             )
         sets = {part.partition("/")[0] for part in names}
         if len(sets) > 1:
-            raise DataError(f"split: {name!r} is of several sets, whose ids may be the same.")
+            raise DataError(
+                f"split: {name!r} names several datasets, whose ids may collide; name splits of one."
+            )
         dataset = self._sets[sets.pop()]
         return dataset.split("+".join(part.partition("/")[2] for part in names))
 
     @property
     def kept(self) -> dict[str, Kept]:
-        """What each set gives to the training split, by its name."""
+        """How much of each dataset the training split uses, by dataset name."""
         return self._joint[1]
 
     @cached_property
     def doubts(self) -> list[str]:
-        """Why more pictures may be held out than are found."""
+        """Reasons why held-out pictures may have been missed."""
         return [doubt for dataset in self._sets.values() for doubt in doubts_about(dataset)]
 
     @cached_property
@@ -93,7 +94,7 @@ class JointDataset:
         for name, dataset in self._sets.items():
             whole, rows = dataset.split(self._train), held_out[name]
             opened.append(whole)
-            # All rows of an image are held out, or none.
+            # Either all rows of an image are held out, or none.
             left = frozenset(whole.index.image_id[~rows].tolist())
             leaked, total = len(np.unique(whole.index.image_id[rows])), len(rows)
             if self._allow_leaks:
@@ -103,7 +104,7 @@ class JointDataset:
             if not left:
                 raise DataError(
                     f"{name}: every image of {self._train} is held out by one of {self.name}; "
-                    "data.allow_leaks=True trains on them."
+                    "set data.allow_leaks=True to train on them."
                 )
             parts += [part._replace(only=left) for part in whole.parts]
             dropped = int(rows.sum())
@@ -114,21 +115,21 @@ class JointDataset:
 def open_datasets(
     data_dir: Path, names: str, train: str = "train", *, allow_leaks: bool = False
 ) -> Dataset | JointDataset:
-    """Opens a set, or of `a+b` several as one.
+    """Opens a dataset, or several as one: `a+b`.
 
     Args:
       data_dir: as for `open_dataset`.
-      names: of the sets.
+      names: dataset names, joined by `+`.
       train: see `JointDataset`.
       allow_leaks: see `JointDataset`.
 
     Raises:
-      DataError: a set is named twice, or as in `open_dataset`.
+      DataError: a dataset is named twice, or as in `open_dataset`.
     """
     listed = [name.strip() for name in names.split("+")]
     if len(listed) == 1:
         return open_dataset(data_dir, names)
     if len(set(listed)) < len(listed):
-        raise DataError(f"dataset: {names!r} names a set twice.")
+        raise DataError(f"dataset: {names!r} names a dataset twice.")
     sets = [open_dataset(data_dir, name) for name in listed]
     return JointDataset(sets, train, allow_leaks=allow_leaks)

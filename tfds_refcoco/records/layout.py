@@ -1,12 +1,12 @@
-"""Where a built data set lies on disk, and its sentence index.
+"""File layout of a built dataset, and its sentence index.
 
     <out>/tfds_refcoco/<dataset>/3.0.0/     dataset_info.json, features.json, array_record shards
     <out>/tfds_refcoco/<dataset>/3.0.0/index/<split>.json
     <out>/tfds_refcoco/<dataset>/3.0.0/build.json
 
-The index holds one row per sentence, so that training starts without scanning the records.
-build.json says how the set was built: with which options, from which annotation files (their
-SHA-256), and what was left out.
+The index has one row per sentence, so that training starts without scanning the records.
+build.json records how the dataset was built: the options, the SHA-256 of the annotation files, and
+the skipped items.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tfds_refcoco.records.types import BuildInfo
 
 NAME = "tfds_refcoco"
 VERSION = "3.0.0"
-_MOST_RECORDS = 1 << 28  # of a shard; more are a damaged number
+_MOST_RECORDS = 1 << 28  # per shard; a larger number means that the file is damaged
 INTEGERS = {
     "record": np.int64,
     "sentence": np.int64,
@@ -46,20 +46,20 @@ class Index:
     """One row per sentence, in record order; every array has the shape [sentences].
 
     Attributes:
-      record: the number of the sentence's record.
-      sentence: the position among the sentences of that record.
-      sent_id: as in the refs file.
-      ref_id: as in the refs file.
-      image_id: COCO's.
-      picture: tells pictures apart by their files' bytes, whatever their ids; see `picture_of`.
-      height: of the image in pixels.
-      width: of the image in pixels.
+      record: number of the sentence's record.
+      sentence: position among the sentences of that record.
+      sent_id: sentence id of the refs file.
+      ref_id: ref id of the refs file.
+      image_id: image id of COCO or of the dataset.
+      picture: hash of the image file's bytes, independent of ids; see `picture_of`.
+      height: image height in pixels.
+      width: image width in pixels.
       targets: number of objects that the sentence refers to.
-      area: of their masks' union in pixels.
-      same_category: annotations in the image of the first target's category, 0 without one.
-      category: name of the first target's category, "" without one.
+      area: area of the union of their masks in pixels.
+      same_category: number of annotations in the image with the first target's category, or 0.
+      category: category name of the first target, or "".
       text: the cleaned sentence (`sent`).
-      kind: what the set calls expressions of its kind, such as "relation"; "" if it does not say.
+      kind: the dataset's type of the expression, such as "relation", or "".
     """
 
     record: NDArray[np.int64]
@@ -83,7 +83,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a split holds, and the extremes of (pixels of the mask) / (COCO's area)."""
+    """Size of a split, and the extremes of (mask pixels) / (COCO's area)."""
 
     images: int
     objects: int
@@ -99,10 +99,10 @@ def version_dir(out: Path, dataset: str) -> Path:
 
 
 def split_lengths(path: Path) -> dict[str, list[int]]:
-    """Returns the number of records in each shard, by split, of the build at `path`.
+    """Returns the number of records in each shard of the build at `path`, by split.
 
     Raises:
-      DataError: its dataset_info.json cannot be read.
+      DataError: dataset_info.json cannot be read.
     """
     try:
         info = json.loads((path / "dataset_info.json").read_text(encoding="utf-8-sig"))
@@ -111,18 +111,18 @@ def split_lengths(path: Path) -> dict[str, list[int]]:
             for split in info["splits"]
         }
         if not lengths or not set(lengths) <= set(SPLITS):
-            raise ValueError(f"its splits are {list(lengths)}")
+            raise ValueError(f"unexpected splits {list(lengths)}")
         if any(not 0 < n <= _MOST_RECORDS for shards in lengths.values() for n in shards):
-            raise ValueError(f"a shard has 1 to {_MOST_RECORDS:,} records")
+            raise ValueError(f"a shard must have 1 to {_MOST_RECORDS:,} records")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path / 'dataset_info.json'}: unreadable ({error!r}); build again with --overwrite."
+            f"{path / 'dataset_info.json'}: cannot be read ({error!r}); rebuild with --overwrite."
         ) from error
     return lengths
 
 
 def missing_files(path: Path) -> list[Path]:
-    """Returns the files that the build at `path` lacks: the first one found, or none if whole."""
+    """Returns the files that are missing from the build at `path`."""
     try:
         lengths = split_lengths(path)
     except DataError:
@@ -140,7 +140,7 @@ def shard_path(path: Path, split: str, number: int, count: int) -> Path:
 
 
 def build_path(path: Path) -> Path:
-    """Returns the file that says how the set at `path` was built."""
+    """Returns the path of build.json, which records how the dataset at `path` was built."""
     return path / "build.json"
 
 
@@ -148,7 +148,7 @@ def read_build(path: Path) -> BuildInfo:
     """Returns the content of build.json of the build at `path`.
 
     Raises:
-      DataError: it is absent or damaged.
+      DataError: the file is missing or damaged.
     """
     file = build_path(path)
     try:
@@ -156,16 +156,16 @@ def read_build(path: Path) -> BuildInfo:
         kinds = {"options": dict, "annotations": dict, "notes": list, "skipped": list}
         for name, kind in kinds.items():
             if not isinstance(content[name], kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
+                raise TypeError(f"{name} is not a {kind.__name__}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{file}: absent or damaged ({error!r}); build again with --overwrite."
+            f"{file}: missing or damaged ({error!r}); rebuild with --overwrite."
         ) from error
     return cast(BuildInfo, content)
 
 
 def picture_of(data: bytes) -> int:
-    """Returns the number that stands for a picture: the first 64 bits of its bytes' SHA-256."""
+    """Returns the hash of a picture: the first 64 bits of the SHA-256 of its bytes."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
 
 
@@ -189,7 +189,7 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
     """Returns the sentence index of `split` in the build at `path`, and its counts.
 
     Raises:
-      DataError: the index is absent or damaged.
+      DataError: the index is missing or damaged.
     """
     file = index_path(path, split)
     try:
@@ -203,10 +203,10 @@ def read_index(path: Path, split: str) -> tuple[Index, Counts]:
         if any(len(column) != len(text) for column in (*texts.values(), *arrays.values())):
             raise ValueError("the columns differ in length")
         if not text or any(set(map(type, column)) != {str} for column in texts.values()):
-            raise ValueError(f"{', '.join(TEXTS)}: expected texts")
+            raise ValueError(f"{', '.join(TEXTS)}: expected non-empty lists of strings")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{file}: the sentence index is absent or damaged ({error!r}); build again with "
+            f"{file}: the sentence index is missing or damaged ({error!r}); rebuild with "
             "--overwrite."
         ) from error
     names: dict[str, Any] = texts | arrays

@@ -1,4 +1,4 @@
-"""Which pictures a set trains on and holds out, by their bytes, whatever their ids say."""
+"""Detection of pictures that are in both training and held-out splits, by bytes and ids."""
 
 from collections.abc import Mapping, Sequence, Set
 
@@ -11,21 +11,21 @@ from tfds_refcoco.records.layout import read_build
 from tfds_refcoco.records.reader import Dataset
 
 OWN = {"shapes", "custom"}
-"""Sets whose image ids are not COCO's."""
+"""Datasets whose image ids are not COCO's."""
 
 
 def same_ids(one: Dataset, other: Dataset) -> bool:
-    """Whether the image ids of the two sets mean the same images."""
+    """Whether the two datasets share one set of image ids."""
     return one.name == other.name or not OWN & {one.name, other.name}
 
 
 def image_ids(built: Dataset, splits: Sequence[str]) -> set[int]:
-    """Returns the ids of the images of the splits."""
+    """Returns the image ids of the splits."""
     return set().union(*(built.split(name).index.image_id.tolist() for name in splits))
 
 
 def pictures(built: Dataset, splits: Sequence[str]) -> dict[int, int]:
-    """Returns an image id for each picture, see `Index.picture`, of the splits."""
+    """Returns an image id for each picture of the splits; see `Index.picture`."""
     indices = [built.split(name).index for name in splits]
     return {
         picture: image_id
@@ -40,53 +40,53 @@ def leak_free(
     held_out: Set[int] = frozenset(),
     train: str = "train",
 ) -> tuple[list[int], list[str]]:
-    """Returns the ids of a training split's images that no set holds out, and doubts about that.
+    """Returns the image ids of a training split that no dataset holds out, and warnings.
 
-    What is held out, see `held_out_rows`.
+    `held_out_rows` defines which images are held out.
 
     Args:
-      training: the set to train on.
-      others: the sets beside it; may hold `training` itself.
-      held_out: further ids of images of `training`.
-      train: name of the training split of all sets; a+b joins two.
+      training: the dataset to train on.
+      others: the other datasets; may include `training`.
+      held_out: further held-out image ids of `training`.
+      train: name of the training split of all datasets; a+b joins two splits.
 
     Raises:
-      DataError: there is no such split, or nothing is left of it.
+      DataError: the split does not exist, or every image of it is held out.
     """
     index = training.split(train).index
     sets = {built.name: built for built in (*others, training)}
     rows = held_out_rows(tuple(sets.values()), train, {training.name: held_out})[training.name]
     kept = set(index.image_id.tolist()) - set(index.image_id[rows].tolist())
     if not kept:
-        raise DataError(f"{training.name}: every image of {train} is held out somewhere.")
+        raise DataError(f"{training.name}: every image of {train} is held out by a dataset.")
     return sorted(kept), [doubt for built in sets.values() for doubt in doubts_about(built)]
 
 
 def doubts_about(built: Dataset) -> list[str]:
-    """Says that a set may hold out more than is there, or train on what is not recognized."""
-    said = read_build(built.path)
-    doubts = [f"{built.name}: {note}" for note in said["notes"] if note.endswith(COPIED)]
-    if said["options"]["splits"] or said["options"]["max_images"] or said["skipped"]:
-        doubts.append(f"{built.name} was built in part: more of its images may be held out")
+    """Returns warnings that held-out pictures of a dataset may not be detected."""
+    info = read_build(built.path)
+    doubts = [f"{built.name}: {note}" for note in info["notes"] if note.endswith(COPIED)]
+    if info["options"]["splits"] or info["options"]["max_images"] or info["skipped"]:
+        doubts.append(f"{built.name} is a partial build: it may hold out more images")
     return doubts
 
 
 def held_out_rows(
     sets: Sequence[Dataset], train: str, listed: Mapping[str, Set[int]] | None = None
 ) -> dict[str, NDArray[np.bool]]:
-    """Finds the training sentences of several sets whose picture one of the sets holds out.
+    """Finds the training sentences whose picture is held out by one of several datasets.
 
-    A picture is held out if another split of a set has its bytes or, of COCO's sets, its id. What
-    is found by its id may be other bytes, which a further set has under no such id: so its bytes
-    and ids are looked for again, until nothing more is found.
+    A picture is held out if a non-training split of a dataset contains its bytes or, in datasets of
+    COCO images, its id. Two files with one id may have different bytes, so the search repeats
+    with the bytes and ids of all matches until there are no new ones.
 
     Args:
-      sets: of different names.
-      train: name of the training split of each; a+b joins two.
-      listed: ids of further held-out images by the name of their set.
+      sets: datasets with different names.
+      train: name of the training split of each dataset; a+b joins two splits.
+      listed: ids of further held-out images, by dataset name.
 
     Returns:
-      Bool `[sentences]` of the training split of each set that has one, by the set's name.
+      Bool `[sentences]` for each dataset that has the training split, by dataset name.
     """
     names = [name.strip() for name in train.split("+")]
     coco = {built.name: built.name not in OWN for built in sets}
@@ -108,7 +108,7 @@ def held_out_rows(
                 if coco[built.name]:
                     ids.update(index.image_id.tolist())
     known = -1
-    found: dict[str, NDArray[np.bool]] = {}
+    held_out: dict[str, NDArray[np.bool]] = {}
     while len(bytes_of) + len(ids) != known:
         known = len(bytes_of) + len(ids)
         for name, index in indices.items():
@@ -117,5 +117,5 @@ def held_out_rows(
                 rows |= np.isin(index.image_id, list(ids))
                 ids.update(index.image_id[rows].tolist())
             bytes_of.update(index.picture[rows].tolist())
-            found[name] = rows
-    return found
+            held_out[name] = rows
+    return held_out

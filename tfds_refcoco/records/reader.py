@@ -1,4 +1,4 @@
-"""Opens a built data set: random access to the records of its splits, and their index."""
+"""Opens a built dataset: random access to the records of its splits, and their index."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tfds_refcoco.records.types import Record
 
 
 class Dataset:
-    """A built data set. Made by `open_dataset`."""
+    """A built dataset. Use `open_dataset` to create one."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
@@ -19,49 +19,50 @@ class Dataset:
         self._opened: dict[tuple[str, ...], Split] = {}
 
     def split(self, name: str) -> Split:
-        """Returns the split `name`; `a+b` is the records of a, then those of b.
+        """Returns the split `name`; `a+b` concatenates two splits.
 
         Raises:
-          DataError: no split of that name was built, or one is named twice.
+          DataError: the split was not built, or is named twice.
         """
         names = tuple(part.strip() for part in name.split("+"))
         unknown = [part for part in names if part not in self.splits]
         if unknown:
             raise DataError(
-                f"split: {self.name} has no split {unknown[0]!r}, it has {', '.join(self.splits)}."
+                f"split: {self.name} has no split {unknown[0]!r}; available are "
+                f"{', '.join(self.splits)}."
             )
         if len(set(names)) < len(names):
             raise DataError(f"split: {name!r} names a split twice.")
-        if names not in self._opened:  # its index is large: read once, however often asked for
+        if names not in self._opened:  # cached, because the index is large
             self._opened[names] = Split(tuple(Part(self.path, part) for part in names))
         return self._opened[names]
 
 
 def open_dataset(data_dir: Path, dataset: str) -> Dataset:
-    """Opens the set `dataset` that `build` wrote to `data_dir`.
+    """Opens a dataset that `build` wrote to `data_dir`.
 
     Args:
       data_dir: the `--out` of the build, or the `tfds_refcoco` folder in it.
       dataset: a name such as `refcoco_unc`.
 
     Raises:
-      DataError: no such set is known, or it is not there or not whole; the message then holds
-        the command that builds it.
+      DataError: the dataset is unknown, not built or incomplete; the message then contains the
+        build command.
     """
     check_dataset(dataset)
-    tried = [version_dir(data_dir, dataset)]
+    candidates = [version_dir(data_dir, dataset)]
     out = data_dir
     if data_dir.name == NAME:
         out = data_dir.parent
-        tried.append(version_dir(out, dataset))
+        candidates.append(version_dir(out, dataset))
     command = _build_command(dataset, out)
-    found = next((path for path in tried if path.is_dir()), None)
-    if found is None:
-        listed = " nor in ".join(map(str, tried))
-        raise DataError(f"dataset: {dataset} is not built: it is not in {listed}; run {command}")
-    if missing := missing_files(found):
+    path = next((path for path in candidates if path.is_dir()), None)
+    if path is None:
+        listed = " or ".join(map(str, candidates))
+        raise DataError(f"dataset: {dataset} is not built: {listed} does not exist; run {command}")
+    if missing := missing_files(path):
         raise DataError(f"{missing[0]}: missing or damaged; run {command} --overwrite")
-    return Dataset(found, dataset)
+    return Dataset(path, dataset)
 
 
 def _build_command(dataset: str, out: Path) -> str:
@@ -70,19 +71,19 @@ def _build_command(dataset: str, out: Path) -> str:
 
 
 def sentence_mask(record: Record, sentence: int) -> bytes:
-    """Returns what a sentence of a record refers to as RLE counts, see `masks.decode`.
+    """Returns the target mask of a sentence as RLE counts; see `masks.decode`.
 
-    The union of its targets; empty where it has none.
+    The mask is the union of the sentence's targets, empty if it has none.
 
     Args:
-      record: as `Split.record` returns it.
+      record: a record from `Split.record`.
       sentence: position in `record["sentences"]`.
 
     Raises:
-      DataError: a target is no object of the record, or a mask of several is malformed.
+      DataError: a target is not an object of the record, or one of several masks is malformed.
     """
     targets = record["targets"]["object"][record["targets"]["sentence"] == sentence]
     if len(targets) and not 0 <= targets.min() <= targets.max() < len(record["objects"]["mask"]):
-        raise DataError(f"image id {record['image_id']}: a target is no object of the record.")
+        raise DataError(f"image id {record['image_id']}: a target is not an object of the record.")
     parts = [record["objects"]["mask"][target] for target in targets]
     return masks.union(parts, record["height"], record["width"])

@@ -1,4 +1,4 @@
-"""One record: an image of a split, the objects referred to in it, and their sentences."""
+"""One record: an image of a split, its referred objects, and their sentences."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tfds_refcoco.raw.types import RawImage, RawObject
 
 
 def features() -> tfds.features.FeaturesDict:
-    """Returns the features of a record; docs/data.md says what each of them means."""
+    """Returns the features of a record; docs/data.md describes each of them."""
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(encoding_format="jpeg"),
@@ -45,42 +45,42 @@ def features() -> tfds.features.FeaturesDict:
                     "kind": tfds.features.Text(),
                 }
             ),
-            # A table, as TFDS has no sequence of sequences: which sentence means which objects.
+            # Pairs of a sentence and an object, because TFDS has no sequences of sequences.
             "targets": tfds.features.Sequence({"sentence": np.int32, "object": np.int32}),
         }
     )
 
 
 def check_features(path: Path) -> None:
-    """Compares the features.json of the build at `path` with `features`, without following it.
+    """Compares features.json of the build at `path` with `features`, without importing anything.
 
-    TFDS imports whatever module features.json names: no file of a data set may choose that.
+    TFDS imports the modules that features.json names; a dataset file must not choose them.
 
     Raises:
-      DataError: it is unreadable, lacks a feature, or names other features or classes.
+      DataError: the file is unreadable, lacks a feature, or names other features or classes.
     """
     file = path / "features.json"
     try:
-        found = dict(_classes(json.loads(file.read_text(encoding="utf-8-sig"))))
+        actual = dict(_classes(json.loads(file.read_text(encoding="utf-8-sig"))))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: unreadable ({error}); build again with --overwrite.") from error
+        raise DataError(f"{file}: cannot be read ({error}); rebuild with --overwrite.") from error
     expected = dict(_classes(json_format.MessageToDict(features().to_proto())))
-    for place in sorted(found.keys() | expected.keys()):
-        if found.get(place) is None:
+    for place in sorted(actual.keys() | expected.keys()):
+        if actual.get(place) is None:
             raise DataError(
-                f"{file}: built by another version, without {place or 'a class at the top level'}; "
-                "build the data set again with --overwrite."
+                f"{file}: built by another version: {place or 'a class at the top level'} is "
+                "missing; rebuild the dataset with --overwrite."
             )
-        if found[place] != expected.get(place):
+        if actual[place] != expected.get(place):
             raise DataError(
-                f"{file}: refused: {place or 'the top level'} is {found[place]!r}, not "
-                f"{expected.get(place)!r}, and TFDS would import what it names; build the data set "
-                "again with --overwrite, from raw files that you trust."
+                f"{file}: refused: {place or 'the top level'} is {actual[place]!r}, not "
+                f"{expected.get(place)!r}, and TFDS would import that module; rebuild the dataset "
+                "with --overwrite, from raw files that you trust."
             )
 
 
 def _classes(content: object, place: str = "") -> Iterator[tuple[str, object]]:
-    """Yields each place of features.json that names a class, and the name."""
+    """Yields the path of each class name in features.json, and the name."""
     if isinstance(content, dict):
         for name, value in content.items():
             if name == "pythonClassName":
@@ -92,10 +92,10 @@ def _classes(content: object, place: str = "") -> Iterator[tuple[str, object]]:
 def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, object], bool]:
     """Returns the features of one record, and whether its image is gray.
 
-    Objects whose mask is faulty are left out with their sentences, if `problems` allows it.
+    Skips objects with an invalid mask, and their sentences, if `problems` allows it.
 
     Raises:
-      DataError: the image is faulty, or nothing is left of the record.
+      DataError: the image is invalid, or no sentence is left.
     """
     data, gray = read_image(image)
     objects: dict[int, dict[str, object]] = {}
@@ -105,7 +105,7 @@ def make_record(image: RawImage, problems: Problems) -> tuple[dict[str, object],
     position = {number: i for i, number in enumerate(objects)}
     sentences = [s for s in image.sentences if all(target in objects for target in s.targets)]
     if not sentences:
-        raise DataError(f"{image.where}: no sentence is left of the image.")
+        raise DataError(f"{image.where}: the image has no valid sentence.")
     record = {
         "image": data,
         "image_id": image.image_id,
@@ -130,7 +130,7 @@ def _object(item: RawObject, image: RawImage) -> dict[str, object]:
     try:
         mask = masks.from_segmentation(item.segmentation, image.height, image.width)
         if not masks.area(mask, image.height, image.width):
-            raise DataError("segmentation: no pixel of the image lies inside.")
+            raise DataError("segmentation: contains no pixel of the image.")
     except DataError as error:
         raise DataError(f"{image.where}, annotation id {item.ann_id}: {error}") from error
     return {

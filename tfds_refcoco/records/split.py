@@ -1,4 +1,4 @@
-"""The records of splits, by number, and their sentence index."""
+"""Random access to the records of splits, and their sentence index."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from tfds_refcoco.records.types import Record
 
 
 class Part(NamedTuple):
-    """A split of a built set, or the sentences of some of its images.
+    """A split of a built dataset, or the sentences of some of its images.
 
     Attributes:
-      path: of the built set.
-      name: of the split.
-      only: ids of images; the index then holds the sentences of these alone.
+      path: folder of the build.
+      name: name of the split.
+      only: if set, the index contains only the sentences of these image ids.
     """
 
     path: Path
@@ -38,22 +38,22 @@ class Part(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """The name of the set."""
+        """The name of the dataset."""
         return self.path.parent.name
 
 
 class Split:
-    """One split, or several in a row, of one set or of several. Made by `Dataset.split`.
+    """One split or the concatenation of several. Use `Dataset.split` to create one.
 
-    Safe to read from many threads. Pickles as its parts, and is opened again on arrival.
+    Thread-safe. Pickling stores only the parts; unpickling opens them again.
 
     Args:
-      parts: in order.
-      opened: splits whose indices need not be read again, if they are of one of the parts.
+      parts: the parts in order.
+      opened: open splits of single parts, whose indices are reused.
     """
 
     def __init__(self, parts: tuple[Part, ...], opened: Sequence["Split"] = ()) -> None:
-        # Late, so that importing the package does not import tensorflow-datasets.
+        # Imported here, so that importing the package does not import tensorflow-datasets.
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         from tfds_refcoco.records.example import decode_example
@@ -67,15 +67,14 @@ class Split:
             check_features(path)
             lengths[path] = split_lengths(path)
         shards = [_shards(path, name, lengths[path][name]) for path, name, _ in parts]
-        # Not by TFDS, which would believe features.json, and whose own reading of the features
-        # takes half the time of a read.
+        # TFDS would trust features.json, and its feature decoding takes half the time of a read.
         self._sources = [ArrayRecordDataSource(of_part) for of_part in shards]
         self._decode = decode_example
         sizes = [sum(shard.take for shard in of_part) for of_part in shards]
         self._offsets = [0, *itertools.accumulate(sizes)]
 
     def __len__(self) -> int:
-        """Returns the number of records, one per image and split, whatever the index holds."""
+        """Returns the number of records, one per image and split, even if not in the index."""
         return self._offsets[-1]
 
     def __reduce__(self) -> tuple[type["Split"], tuple[tuple[Part, ...]]]:
@@ -83,20 +82,20 @@ class Split:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the parts; with their set's, `refcoco_unc/val`, where there are several sets."""
+        """Names of the parts, prefixed with the dataset if there are several: `refcoco_unc/val`."""
         several = len(self.datasets) > 1
         return tuple(f"{p.dataset}/{p.name}" if several else p.name for p in self.parts)
 
     def record(self, number: int) -> Record:
-        """Returns a record, its JPEG undecoded; `Record` describes its fields.
+        """Returns a record with its JPEG undecoded; `Record` describes the fields.
 
-        If the index was read, the record must be the one that it describes.
+        If the index is loaded, the record is compared with it.
 
         Args:
           number: from 0 to `len(self)` - 1.
 
         Raises:
-          DataError: the record cannot be read, or the index describes another one.
+          DataError: the record cannot be read, or differs from the index.
         """
         record = self.read(number)
         if "_index_and_counts" in self.__dict__:
@@ -104,16 +103,16 @@ class Split:
         return record
 
     def read(self, number: int) -> Record:
-        """Returns a record as `record` does, and does not compare it with the index."""
+        """Returns a record without comparing it with the index."""
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
         part = self._part_of(number)
         try:
             return self._decode(self._sources[part][int(number) - self._offsets[part]])
-        except Exception as error:  # array_record's and protobuf's own are of many kinds
+        except Exception as error:  # array_record and protobuf raise many types
             reason = str(error).partition("\n")[0]
             raise DataError(
-                f"{self._place(number)} cannot be read ({reason}); build again with --overwrite."
+                f"{self._place(number)} cannot be read ({reason}); rebuild with --overwrite."
             ) from error
 
     def _part_of(self, number: int) -> int:
@@ -125,7 +124,7 @@ class Split:
         return f"{path}: record {number - self._offsets[part]} of {name}"
 
     def _compare(self, record: Record, number: int) -> None:
-        """Raises DataError if the index describes another record than this one."""
+        """Raises DataError if the record differs from the index."""
         index, sentences = self.index, record["sentences"]
         rows = slice(*np.searchsorted(index.record, (number, number + 1)).tolist())
         place = index.sentence[rows]
@@ -137,39 +136,39 @@ class Split:
         ):
             return
         raise DataError(
-            f"{self._place(number)}, image id {record['image_id']}, is not the one that the "
-            "sentence index describes: the data set was built anew while it was read, or a file is "
-            "damaged. Start again, and if it says the same, build again with --overwrite."
+            f"{self._place(number)}, image id {record['image_id']}, does not match the sentence "
+            "index: the dataset was rebuilt while it was read, or a file is damaged. Restart the "
+            "command; if the error persists, rebuild with --overwrite."
         )
 
     @property
     def index(self) -> Index:
-        """The sentences; record numbers run on over several parts, ref ids over several sets."""
+        """The sentences. Record numbers are offset by part, and ref ids by dataset."""
         return self._index_and_counts[0]
 
     @property
     def counts(self) -> Counts:
-        """Numbers of what is there, summed over several parts.
+        """Counts, summed over the parts.
 
-        `objects` counts those of all records, also where the index holds some images alone.
+        `objects` counts the objects of all records, even if the index contains only some images.
         """
         return self._index_and_counts[1]
 
     @property
     def image(self) -> NDArray[np.int64]:
-        """Int `[sentences]`: of each the first record that holds its picture, by its bytes."""
+        """Int `[sentences]`: the first record with the sentence's picture, compared by bytes."""
         _, first, inverse = np.unique(self.index.picture, return_index=True, return_inverse=True)
         image: NDArray[np.int64] = self.index.record[first][inverse]
         return image
 
     @property
     def dataset(self) -> NDArray[np.intp]:
-        """Int `[sentences]`: of each the number of its set in `datasets`."""
+        """Int `[sentences]`: the position of the sentence's dataset in `datasets`."""
         of_part = np.array([self.datasets.index(part.dataset) for part in self.parts])
-        found: NDArray[np.intp] = of_part[
+        positions: NDArray[np.intp] = of_part[
             np.searchsorted(self._offsets, self.index.record, side="right") - 1
         ]
-        return found
+        return positions
 
     @cached_property
     def _index_and_counts(self) -> tuple[Index, Counts]:
@@ -203,7 +202,7 @@ class Split:
             first += last + 1
         columns |= {name: np.concatenate(columns[name]) for name in INTEGERS}
         index = Index(**columns)
-        # Some sets share images between splits; ids mean nothing between sets.
+        # Some datasets share images between splits; ids are not comparable between datasets.
         image = index.image_id if len(self.datasets) == 1 else index.picture
         return index, Counts(
             images=len(np.unique(image)),
@@ -216,18 +215,18 @@ class Split:
 
 
 def _check_numbers(part: Part, record: NDArray[np.int64], length: int) -> None:
-    """Raises DataError unless there are rows of each record, in order."""
+    """Raises DataError unless the index has rows for each record, in order."""
     new = record[np.flatnonzero(np.diff(record, prepend=record[0] - 1))]
     if len(new) != length or new[0] != 0 or (np.diff(new) != 1).any():
         raise DataError(
-            f"{part.path}: the sentence index of {part.name} names {len(new)} records, there are "
-            f"{length}: it is damaged; build again with --overwrite."
+            f"{part.path}: the sentence index of {part.name} is damaged: it names {len(new)} "
+            f"records, but there are {length}; rebuild with --overwrite."
         )
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard as ArrayRecordDataSource takes it, which then need not open it to count."""
+    """A shard with its length, so that ArrayRecordDataSource need not open it to count records."""
 
     filename: str
     skip: int

@@ -1,4 +1,4 @@
-"""The types of what is read from a built data set: a record, and how the set was built."""
+"""Types of a built dataset: a record, and the content of build.json."""
 
 from typing import TypedDict
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 class Objects(TypedDict):
-    """The o objects of an image that its sentences refer to.
+    """The o objects that the sentences of an image refer to.
 
-    `bbox` is x, y, width and height in pixels; `mask` holds RLE counts, see `masks.decode`.
+    `bbox` is x, y, width and height in pixels; `mask` holds RLE counts; see `masks.decode`.
     """
 
     ann_id: NDArray[np.int64]  # [o]
@@ -25,8 +25,7 @@ class Objects(TypedDict):
 class Sentences(TypedDict):
     """The s sentences of an image, cleaned (`sent`) and as typed (`raw`).
 
-    `kind` is what the set calls expressions of their kind, such as "relation"; "" if it does not
-    say.
+    `kind` is the dataset's type of the expression, such as "relation", or "".
     """
 
     sent_id: NDArray[np.int64]  # [s]
@@ -37,7 +36,7 @@ class Sentences(TypedDict):
 
 
 class Targets(TypedDict):
-    """The t pairs of a sentence and an object it refers to, as positions in these two."""
+    """The t pairs of a sentence and its target, as positions in `sentences` and `objects`."""
 
     sentence: NDArray[np.int32]  # [t]
     object: NDArray[np.int32]  # [t]
@@ -57,7 +56,7 @@ class Record(TypedDict):
 
 
 class BuildOptions(TypedDict):
-    """The options of a build that change its content."""
+    """The build options that affect the content."""
 
     splits: list[str]  # empty for all
     max_images: int | None
@@ -65,11 +64,11 @@ class BuildOptions(TypedDict):
 
 
 class BuildInfo(TypedDict):
-    """The content of build.json: how a data set was built."""
+    """The content of build.json: how a dataset was built."""
 
     dataset: str
     options: BuildOptions
     annotations: dict[str, str]  # SHA-256 by file name; empty for generated shapes
     gray_images: int
-    notes: list[str]  # what the set's authors leave out, too, with its number
+    notes: list[str]  # number of items that the dataset's authors leave out, etc.
     skipped: list[str]  # messages of the invalid items that were left out

@@ -1,1 +1,1 @@
-"""From raw files to a built data set."""
+"""Conversion of raw files to a built dataset."""

@@ -1,7 +1,7 @@
 """Shards written by Apache Beam's workers (extra `beam`).
 
-What travels through Beam is paths alone: a worker reads a shard's plan from disk, and leaves what
-it wrote beside it. Raw files and output must therefore lie at the same path for every worker.
+Beam transfers only paths: a worker reads a shard's plan from disk and writes its result next to it.
+Raw files and output must therefore have the same path on every worker.
 """
 
 import dataclasses
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 
 def parse_options(text: str) -> "PipelineOptions":
-    """Returns Beam's options from a line such as `--runner=FlinkRunner --parallelism=8`.
+    """Parses Beam options such as `--runner=FlinkRunner --parallelism=8`.
 
     Raises:
-      DataError: Beam is not installed, or does not accept an option.
+      DataError: Beam is not installed, or an option is invalid.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise DataError(
-            f"--beam: Apache Beam cannot be imported ({error}); pip install 'lts_jax[beam]'."
+            f"--beam: Apache Beam cannot be imported ({error}); run pip install 'lts_jax[beam]'."
         ) from error
     try:
         options = PipelineOptions(shlex.split(text))
-        options.get_all_options()  # parses them, and exits where a value is wrong
+        options.get_all_options()  # parses the values; exits if one is invalid
         return options
     except (ValueError, SystemExit) as error:
-        raise DataError(f"--beam: Beam does not accept {text!r} ({error}).") from error
+        raise DataError(f"--beam: invalid Beam options {text!r} ({error}).") from error
 
 
 def write_shards(plans: list[Plan], options: "PipelineOptions") -> list[Written]:
-    """Writes all shards in one pipeline; leaves plans and results beside them.
+    """Writes all shards in one pipeline, with plan and result files next to them.
 
     Raises:
-      DataError: an item is faulty and is not to be left out, or the pipeline fails.
+      DataError: an item is invalid and not skipped, or the pipeline fails.
     """
     # Typed as Any: Beam is optional, and its transforms have no type hints.
     beam: Any = importlib.import_module("apache_beam")
@@ -60,15 +60,15 @@ def write_shards(plans: list[Plan], options: "PipelineOptions") -> list[Written]
                 | "spread" >> beam.Reshuffle()
                 | "write" >> beam.Map(write_planned)
             )
-    except Exception as error:  # a runner raises what it likes
+    except Exception as error:  # runners raise any type
         raise DataError(f"--beam: the pipeline failed: {error}") from error
     return [_read_result(place) for place in places]
 
 
 def write_planned(place: str) -> None:
-    """Writes the shard of the plan at `place`, and what it holds, or what is wrong, beside it.
+    """Writes the shard of the plan at `place`, and its result or error to a file next to it.
 
-    A worker that is tried again, or twice at once, writes the same bytes.
+    Retries and concurrent attempts write the same bytes.
     """
     plan = read_plan(Path(place))
     mine = plan.path.with_suffix(f".{uuid.uuid4().hex}")
@@ -77,7 +77,7 @@ def write_planned(place: str) -> None:
         if result["records"]:
             mine.replace(plan.path)
         result["path"] = plan.path
-    except (DataError, OSError) as error:  # raised, Beam would try again and bury the message
+    except (DataError, OSError) as error:  # if raised, Beam would retry and hide the message
         skippable = isinstance(error, DataError) and error.skippable
         result = {"error": str(error), "skippable": skippable}
     Path(place).with_suffix(".result").write_text(json.dumps(result, default=str))
@@ -93,7 +93,7 @@ def _read_result(place: Path) -> Written:
 
 
 def read_plan(place: Path) -> Plan:
-    """Reads a plan as `write_shards` leaves it."""
+    """Reads a plan that `write_shards` wrote."""
     plan = json.loads(place.read_text())
     images = tuple(_image(**row) for row in plan["images"])
     return Plan(**plan | {"path": Path(plan["path"]), "images": images})

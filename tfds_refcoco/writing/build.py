@@ -1,4 +1,4 @@
-"""Builds a data set and publishes it atomically: it appears complete or not at all."""
+"""Builds a dataset and publishes it atomically."""
 
 import json
 import logging
@@ -35,38 +35,36 @@ def build(
 ) -> Path:
     """Builds `dataset` under `out` and returns its folder, `out/tfds_refcoco/<dataset>/3.0.0`.
 
-    The set appears at once when it is whole; a build that is killed leaves nothing behind that
-    could be taken for it. Of several processes that build the same set one builds and the others
-    wait. A whole set already there, built with the same options, is returned as it is. No network
-    is used.
+    The dataset is published atomically; an interrupted build leaves no partial dataset. If several
+    processes build the same dataset, one builds and the others wait. A complete build with the
+    same options is reused. No network is used.
 
     Args:
-      dataset: a name of `sources.SOURCES`.
-      out: the folder to build in, made if missing.
-      raw: the folder with the raw files (see `sources.py`); `shapes` is generated if it is None.
-      overwrite: whether to replace a whole set that is already there.
+      dataset: a name in `sources.SOURCES`.
+      out: output folder, created if missing.
+      raw: folder with the raw files (see `sources.py`); if None, `shapes` is generated.
+      overwrite: whether to replace an existing build.
       progress: whether to show progress bars.
-      splits: those wanted, all where empty.
-      max_images: the first so many images of each split.
-      skip_bad: whether faulty items are left out, and listed in build.json, instead of ending the
-        build.
-      beam: options of Apache Beam, whose workers then write the records; see `beam.py`.
+      splits: splits to build; all if empty.
+      max_images: maximum number of images per split.
+      skip_bad: whether to skip invalid items and list them in build.json, instead of raising.
+      beam: options of Apache Beam, to write the records with Beam; see `beam.py`.
 
     Raises:
-      DataError: the raw data is missing or faulty; what was built before stays as it was.
+      DataError: the raw data is missing or invalid; an existing build is unchanged.
     """
     check_dataset(dataset)
     unknown = [name for name in splits if name not in SPLITS]
     if unknown:
-        raise DataError(f"split: {unknown[0]!r} is none of {', '.join(SPLITS)}.")
+        raise DataError(f"split: unknown split {unknown[0]!r}; choose from {', '.join(SPLITS)}.")
     if max_images is not None and max_images < 1:
-        raise DataError(f"max images: {max_images} is less than 1.")
+        raise DataError(f"max_images: {max_images} must be at least 1.")
     if raw is None and dataset != "shapes":
-        raise DataError(f"raw: {dataset} is built from files, give their folder with --raw.")
+        raise DataError(f"raw: {dataset} needs raw files; specify their folder with --raw.")
     if raw is not None and not raw.is_dir():
         raise DataError(
-            f"raw: {raw} is not a folder; name the one that holds the images' and the annotations' "
-            "folders or zips (--raw, or config.data.raw)."
+            f"raw: {raw} is not a folder; specify the folder with the image and annotation folders "
+            "or zips (--raw, or config.data.raw)."
         )
     splits = tuple(name for name in SPLITS if name in splits)
     info: BuildInfo = {
@@ -81,11 +79,11 @@ def build(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise DataError(f"out: {out} is a file; give a folder.") from error
+        raise DataError(f"out: {out} is a file; specify a folder.") from error
     with _lock(out / f".building-{dataset}.lock"):
-        # Only the holder of the lock uses this folder: any content is from a build that was killed.
+        # Only the lock holder uses this folder: existing content is from an interrupted build.
         work = out / f".building-{dataset}"
-        if (work / "replaced").exists() and not final.exists():  # it died between two renames
+        if (work / "replaced").exists() and not final.exists():  # interrupted between two renames
             (work / "replaced").replace(final)
         _remove(work)
         if not overwrite and not missing_files(final):
@@ -117,9 +115,9 @@ def build(
 
 
 def _check_same(path: Path, info: BuildInfo) -> None:
-    """Raises DataError if the set at `path` was built with other options or from other files."""
+    """Raises DataError if the build at `path` has other options or annotation files."""
     before = read_build(path)
-    fix = "give the same, another --out, or --overwrite."
+    fix = "use the same, choose another --out, or add --overwrite."
     for name, value in info["options"].items():
         built_with = before["options"].get(name)
         if built_with != value:
@@ -128,11 +126,11 @@ def _check_same(path: Path, info: BuildInfo) -> None:
             )
     for name, digest in info["annotations"].items():
         if before["annotations"].get(name) != digest:
-            raise DataError(f"{path} was built from another {name}; {fix}")
+            raise DataError(f"{path} was built from a different {name}; {fix}")
 
 
 def _prepare(info: BuildInfo, raw: Path, work: Path, options: Options, beam: str | None) -> Path:
-    """Writes the records and build.json in `work` and returns their folder."""
+    """Writes the records and build.json to `work` and returns their folder."""
     import tensorflow_datasets as tfds
 
     from tfds_refcoco.writing.builder import TfdsRefcoco
@@ -156,17 +154,17 @@ def _prepare(info: BuildInfo, raw: Path, work: Path, options: Options, beam: str
 
 
 def _lock(path: Path) -> AbstractContextManager[object]:
-    """Locks the file `path`, waiting for another build that holds it.
+    """Acquires the lock file `path`; waits if another build holds it.
 
-    The operating system releases the lock if the process dies; the file itself stays.
+    The operating system releases the lock if the process dies; the file is not removed.
     """
-    # preserve_lock_file also rules out the fallback for file systems without locks, whose lock
-    # file would block later builds if the process is killed.
+    # preserve_lock_file also disables the fallback for file systems without locks, whose lock file
+    # would block later builds if the process is killed.
     lock = FileLock(path, preserve_lock_file=True)
     try:
         return lock.acquire(blocking=False)
     except Timeout:
-        logger.warning("waiting for another build that holds %s", path)
+        logger.warning("Waiting for another build that holds %s", path)
         return lock.acquire()
 
 

@@ -1,4 +1,4 @@
-"""The TensorFlow Datasets builder. One record is one image of a split, its JPEG stored once."""
+"""The TensorFlow Datasets builder. A record is one image of a split; its JPEG is stored once."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tfds_refcoco.writing import shards
 from tfds_refcoco.writing.options import Options
 
 _DESCRIPTION = """Referring expressions for objects of MS-COCO images (RefCOCO, RefCOCO+, RefCOCOg,
-gRefCOCO) with masks, a generated set of coloured shapes and people's own data in the same form."""
+gRefCOCO) with masks, a generated dataset of coloured shapes, and custom data in the same format."""
 _CITATION = """@inproceedings{yu2016modeling,
   title={Modeling Context in Referring Expressions},
   author={Yu, Licheng and Poirson, Patrick and Yang, Shan and Berg, Alexander C.
@@ -29,23 +29,23 @@ _RAW_LAYOUT = """A raw folder with `images/train2014/*.jpg` or `images/train2014
 example, `refcoco/instances.json` and `refcoco/refs(unc).p` or `refcoco.zip`."""
 
 
-# TFDS has no type hints. unused-ignore: only strict checking minds the base class.
+# TFDS has no type hints. unused-ignore: only strict checking reports the base class.
 class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused-ignore]
-    """RefCOCO in records of one image; docs/data.md describes the features."""
+    """RefCOCO with one record per image; docs/data.md describes the features."""
 
     VERSION = tfds.core.Version(VERSION)
     RELEASE_NOTES = {  # noqa: RUF012 (typed by the base class)
-        "2.0.0": "Any number of targets for a sentence: `targets`.",
-        "3.0.0": "What kind of expression a sentence is: `kind`.",
+        "2.0.0": "Any number of targets per sentence: `targets`.",
+        "3.0.0": "The type of each expression: `kind`.",
         "1.0.0": "First release.",
     }
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in SOURCES]  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = _RAW_LAYOUT
 
     options = Options()  # set before a build
-    skipped: tuple[str, ...] = ()  # set by a build: messages of what was left out
-    gray = 0  # set by a build: images without color
-    notes: tuple[str, ...] = ()  # set by a build: what the set's authors leave out, too
+    skipped: tuple[str, ...] = ()  # set by a build: messages about skipped items
+    gray = 0  # set by a build: number of gray images
+    notes: tuple[str, ...] = ()  # set by a build, such as items that the authors leave out
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -57,7 +57,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
             disable_shuffling=True,
         )
 
-    # The base class demands this method and the next; `_generate_splits` does without them.
+    # The base class requires this method and the next; `_generate_splits` does not call them.
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, object]]]]:
@@ -76,8 +76,8 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         # The inherited method keeps a split in memory and, above 1 GB, spills it to disk through
-        # TensorFlow; with Beam it sorts by a shuffle. The number of records and their sizes are
-        # known here, so that each shard can be written by itself, in order, in constant memory.
+        # TensorFlow; with Beam it shuffles. Here the number of records and their sizes are known,
+        # so each shard is written independently, in order and in constant memory.
         problems = Problems(self.options.skip_bad)
         splits = read.read_raw(
             Path(dl_manager.manual_dir),
@@ -106,7 +106,7 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
             by_path = {shard.path: shard for shard in every}
             written = {split: [by_path[p.path] for p in plans[split]] for split in plans}
         every = [shard for of_split in written.values() for shard in of_split]
-        self.skipped = (*problems.found, *(text for shard in every for text in shard.problems))
+        self.skipped = (*problems.messages, *(text for shard in every for text in shard.problems))
         self.gray = sum(shard.gray for shard in every)
         self.notes = tuple(f"{number:,} {what}" for what, number in problems.notes.items())
         infos = [self._finish(split, of_split) for split, of_split in written.items()]
@@ -114,10 +114,10 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
         return infos
 
     def _log_download_bytes(self) -> None:
-        """Says nothing: there is no download, and the path printed would be a temporary one."""
+        """Prints nothing: there is no download, and the path is temporary."""
 
     def _log_download_done(self) -> None:
-        """Says nothing, as above."""
+        """Prints nothing, as above."""
 
     def _write(self, split: str, plans: list[shards.Plan]) -> list[shards.Written]:
         total = sum(len(plan.images) for plan in plans)
@@ -129,11 +129,11 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
             return [shards.write_shard(plan, bar.update) for plan in plans]
 
     def _finish(self, split: str, written: list[shards.Written]) -> tfds.core.SplitInfo:
-        """Gives the shards that hold anything their final names."""
+        """Renames non-empty shards to their final names."""
         filled = [shard for shard in written if shard.records]
         if not filled:
             raise DataError(
-                f"{split}: no image is left of the split; the first fault: {self.skipped[0]}"
+                f"{split}: every image of the split is invalid; first error: {self.skipped[0]}"
             )
         template = self._get_filename_template(split_name=split)
         for i, shard in enumerate(filled):
@@ -148,10 +148,10 @@ class TfdsRefcoco(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, unused
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    """Raises DataError if so many bytes of images do not fit on the disk of `folder`."""
+    """Raises DataError if the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
-            f"out: no space left: the images take {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are "
-            "free; give an --out on a larger disk."
+            f"out: no space left: the images need {needed / 1e6:,.1f} MB, but only "
+            f"{free / 1e6:,.1f} MB are free; choose an --out on a larger disk."
         )

@@ -1,4 +1,4 @@
-"""Makes the sentence index of a build from its records, which are read once in doing so."""
+"""Creates the sentence index of a build in one pass over its records."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,9 @@ from tfds_refcoco.records.reader import sentence_mask
 from tfds_refcoco.records.split import Part, Split
 from tfds_refcoco.records.types import Record
 
-Row = tuple[int, int, int, int, int, int, int, int, int, int, int, str, str, str]  # as `Index`
+Row = tuple[
+    int, int, int, int, int, int, int, int, int, int, int, str, str, str
+]  # columns of `Index`
 
 
 def write_indices(path: Path, progress: bool) -> None:
@@ -33,7 +35,7 @@ def write_indices(path: Path, progress: bool) -> None:
         names = [column.name for column in dataclasses.fields(Index)]
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
         refs = len(set(columns["ref_id"]))
-        # Without any target, as in a few images of gRefCOCO, there is no ratio.
+        # A split without targets, such as a few images of gRefCOCO, has no ratios.
         extremes = (min(ratios), max(ratios)) if ratios else (1.0, 1.0)
         write_index(
             path, name, columns, Counts(len(split), len(ratios), refs, len(rows), *extremes)
@@ -48,8 +50,8 @@ def index_rows(record: Record, number: int) -> list[Row]:
 
 def _row(record: Record, number: int, picture: int, i: int) -> Row:
     objects, sentences, targets = record["objects"], record["sentences"], record["targets"]
-    meant = targets["object"][targets["sentence"] == i]
-    first = int(meant[0]) if len(meant) else None
+    objects_of = targets["object"][targets["sentence"] == i]
+    first = int(objects_of[0]) if len(objects_of) else None
     return (
         number,
         i,
@@ -59,7 +61,7 @@ def _row(record: Record, number: int, picture: int, i: int) -> Row:
         picture,
         record["height"],
         record["width"],
-        len(meant),
+        len(objects_of),
         masks.area(sentence_mask(record, i), record["height"], record["width"]),
         0 if first is None else int(objects["same_category"][first]),
         "" if first is None else objects["category"][first],

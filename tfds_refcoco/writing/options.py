@@ -1,17 +1,17 @@
-"""What a user may choose of a build."""
+"""Options of a build."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Options:
-    """Of a build.
+    """Options of a build.
 
     Attributes:
-      splits: those wanted, all where empty.
-      max_images: the first so many of each split, None for all.
-      skip_bad: whether faulty items are left out and listed instead of ending the build.
-      progress: whether to show a bar for each split.
+      splits: splits to build; all if empty.
+      max_images: maximum number of images per split; None for all.
+      skip_bad: whether to skip and list invalid items instead of raising.
+      progress: whether to show a progress bar for each split.
     """
 
     splits: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Writes the records of a split to shards, each of them by itself.
+"""Writes the records of a split to independent shards.
 
-They get their final names once all are written: only then is their number known, as a shard whose
-every image is left out has no file.
+Shards get their final names after all are written. Their number is not known earlier, because a
+shard whose images are all skipped has no file.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from tfds_refcoco.records.record import features, make_record
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What a shard holds: numbers of records, bytes and gray images, and what was left out."""
+    """A written shard: numbers of records, bytes and gray images, and errors of skipped items."""
 
     path: Path
     records: int
@@ -34,12 +34,12 @@ class Written:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A shard to be written."""
+    """A shard to write."""
 
     path: Path
     images: Sequence[RawImage]
     skip_bad: bool
-    size: int  # of the images, bytes
+    size: int  # total size of the image files in bytes
 
 
 def plan_shards(
@@ -50,7 +50,7 @@ def plan_shards(
     *,
     skip_bad: bool,
 ) -> list[Plan]:
-    """Divides the images of a split among as many shards as TFDS would make."""
+    """Divides the images of a split into as many shards as TFDS would use."""
     if not images:
         return []
     sizes = [_size(image) for image in images]
@@ -66,20 +66,20 @@ def plan_shards(
 def _size(image: RawImage) -> int:
     try:
         return image.file.size
-    except (OSError, DataError):  # said when the image is read
+    except (OSError, DataError):  # reported when the image is read
         return 0
 
 
 def write_shard(plan: Plan, advance: Callable[[], object] = lambda: None) -> Written:
-    """Writes a shard and returns what it holds.
+    """Writes a shard.
 
     Args:
-      plan: the shard.
+      plan: the shard to write.
       advance: called after each image.
 
     Raises:
-      DataError: an item is faulty and is not to be left out.
-      OSError: the disk is full, or not writable.
+      DataError: an item is invalid and not skipped.
+      OSError: the disk is full or not writable.
     """
     problems = Problems(plan.skip_bad)
     records = size = grays = 0
@@ -89,26 +89,26 @@ def write_shard(plan: Plan, advance: Callable[[], object] = lambda: None) -> Wri
             with problems.skipping():
                 record, gray = make_record(image, problems)
                 data = _serialize(record)
-                # group_size 1: a record is read without its neighbours.
+                # group_size 1: allows reading single records.
                 writer = writer or ArrayRecordWriter(str(plan.path), "group_size:1")
                 writer.write(data)
                 records, size, grays = records + 1, size + len(data), grays + gray
             advance()
         if writer is not None:
             writer.close()
-    except RuntimeError as error:  # the writer's one error: the system's reason is in its text
+    except RuntimeError as error:  # the writer's only error type; the text has the system's reason
         reason = str(error).partition("; writing")[0]
         raise OSError(
-            f"out: the records cannot be written: {reason}; give an --out where there is room."
+            f"out: the records cannot be written: {reason}; choose an --out with enough space."
         ) from error
-    return Written(plan.path, records, size, grays, problems.found)
+    return Written(plan.path, records, size, grays, problems.messages)
 
 
 def _serialize(record: dict[str, object]) -> bytes:
-    """Returns the record as a tf.train.Example, always in the same bytes."""
+    """Serializes a record to a tf.train.Example, deterministically."""
     schema, serializer = _schema()
     example = serializer.get_tf_example(schema.encode_example(record))
-    # Without it the order of the fields changes from process to process.
+    # Otherwise the order of the fields varies between processes.
     data: bytes = example.SerializeToString(deterministic=True)
     return data
 
