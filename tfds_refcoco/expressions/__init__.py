@@ -1,1 +1,1 @@
-"""Generated referring expressions for annotated objects that have masks and no sentences."""
+"""Generation of referring expressions for annotated objects with masks."""

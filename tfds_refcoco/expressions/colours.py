@@ -1,4 +1,4 @@
-"""Which pixels are clearly of a colour, and which of them a person might call so."""
+"""Color names of pixels: clear matches, and possible ones."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 Ranges = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
-GRAY = 4  # mean difference of a gray picture's channels, at most: JPEG's rounding
-# Ranges of hue (degrees; those below 0 are added to 360), saturation and value (0 to 1). What is
-# clear is far from every border between two names; what is possible overlaps with its neighbours.
+GRAY = 4  # maximum mean channel difference of a gray picture, from JPEG's rounding
+# Ranges of hue (degrees, modulo 360), saturation and value (0 to 1). Clear ranges keep a distance
+# from borders between two names; possible ranges overlap.
 CLEAR: Mapping[str, Ranges] = {
     "red": ((-14, 11), (0.6, 1), (0.35, 1)),
     "orange": ((19, 38), (0.75, 1), (0.7, 1)),
@@ -37,7 +37,7 @@ POSSIBLE: Mapping[str, Ranges] = {
 
 
 def maps(pixels: NDArray[np.uint8], ranges: Mapping[str, Ranges]) -> NDArray[np.bool]:
-    """Returns of RGB [h, w, 3] which pixels lie within each colour's ranges: [colours, h, w]."""
+    """Returns which pixels of RGB [h, w, 3] match each colour: bool [colours, h, w]."""
     red, green, blue = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).astype(np.float32) / 255
     value = np.maximum(np.maximum(red, green), blue)
     chroma = value - np.minimum(np.minimum(red, green), blue)
@@ -49,22 +49,22 @@ def maps(pixels: NDArray[np.uint8], ranges: Mapping[str, Ranges]) -> NDArray[np.
         np.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     hue *= 60
-    found = []
+    matches = []
     for (low, high), *others in ranges.values():
         inside = (hue >= low) & (hue <= high)
         if low < 0:
             inside |= hue >= low + 360
         for channel, (least, most) in zip((saturation, value), others, strict=True):
             inside &= (channel >= least) & (channel <= most)
-        found.append(inside)
-    return np.stack(found)
+        matches.append(inside)
+    return np.stack(matches)
 
 
 def shares(of_colour: NDArray[np.bool], mask: NDArray[np.bool]) -> dict[str, float]:
-    """Returns by colour the share of the pixels of `mask` [h, w] that have it; 0 of no pixel.
+    """Returns the fraction of the pixels of a mask with each colour; 0 for an empty mask.
 
     Args:
-      of_colour: as `maps` returns it.
+      of_colour: bool [colours, h, w] from `maps`.
       mask: bool [h, w].
     """
     inside = np.count_nonzero(of_colour[:, mask], axis=1) / max(1, np.count_nonzero(mask))
@@ -72,6 +72,6 @@ def shares(of_colour: NDArray[np.bool], mask: NDArray[np.bool]) -> dict[str, flo
 
 
 def is_gray(pixels: NDArray[np.uint8]) -> bool:
-    """Whether RGB [h, w, 3] is a gray picture, a tinted one excepted: it has no colours to name."""
+    """Whether RGB [h, w, 3] is a gray picture without tint, and so without colours."""
     red, green, blue = (pixels[..., i].astype(np.int16) for i in range(3))
     return bool((np.abs(red - green) + np.abs(green - blue)).mean() < GRAY)

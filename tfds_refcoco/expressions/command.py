@@ -1,4 +1,4 @@
-"""The command `expressions`: sentences for annotations that have none."""
+"""The command `expressions`: generation of sentences for annotations."""
 
 import argparse
 from collections import Counter
@@ -15,47 +15,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coco",
         type=local_path,
         required=True,
-        help="annotations, such as instances_train2017.json",
+        help="annotation file, such as instances_train2017.json",
     )
-    parser.add_argument("--images", type=local_path, required=True, help="folder of their images")
-    parser.add_argument("--out", type=local_path, required=True, help="folder for custom.json")
+    parser.add_argument("--images", type=local_path, required=True, help="folder with the images")
+    parser.add_argument(
+        "--out", type=local_path, required=True, help="output folder for custom.json"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--val", type=float, default=0.1, metavar="SHARE", help="of the images (default: 0.1)"
+        "--val",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="fraction of the images for val (default: 0.1)",
     )
     parser.add_argument(
-        "--test", type=float, default=0.0, metavar="SHARE", help="of the images (default: none)"
+        "--test",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="fraction of the images for test (default: 0)",
     )
     parser.add_argument(
         "--views",
         type=int,
         default=0,
         metavar="N",
-        help="crops and mirror images of each image of train, with sentences of their own",
+        help="number of crops and mirror images per train image, with separate sentences",
     )
     parser.add_argument(
         "--draws",
         type=int,
         default=1,
         metavar="N",
-        help="how often sentences are drawn of each picture; each is written once",
+        help="number of times to sample sentences for each picture; duplicates are removed",
     )
     parser.add_argument(
         "--words",
         type=local_path,
         metavar="FILE",
-        help='JSON with the nouns of your categories: {"traffic_cone": ["cone", "traffic cone"]}',
+        help='JSON with nouns for the categories: {"traffic_cone": ["cone", "traffic cone"]}',
     )
     parser.add_argument(
         "--loose",
         action="store_true",
-        help="speak of people in train as people do, of a man, woman, guy or red shirt, though "
-        "annotations do not tell who is one; val and test stay strict",
+        help="in train, use words such as man, woman, guy or red shirt for people, although the "
+        "annotations do not support them; val and test are not affected",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Generates the expressions and prints how many there are of each kind."""
+    """Generates the expressions and prints their number by kind."""
     from tfds_refcoco.expressions.write import Summary, generate_expressions
 
     made: Summary = generate_expressions(
@@ -81,11 +91,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"{'total':<24}" + "".join(f"{made.kinds[split].total():>9,}" for split in splits))
     print(f"{'images':<24}" + "".join(f"{made.images[split]:>9,}" for split in splits))
     print(
-        f"{made.objects:,} objects, {made.words / made.sentences:.2f} words a sentence; "
-        f"{made.left_out:,} images without a sentence"
+        f"{made.objects:,} objects, {made.words / made.sentences:.2f} words per sentence; "
+        f"{made.left_out:,} images without sentences"
     )
     if made.notes:
         print(made.notes)
     print(made.path)
-    print(f"Build it: python -m tfds_refcoco build --dataset custom --raw {args.out} --out data")
+    print(f"Next: python -m tfds_refcoco build --dataset custom --raw {args.out} --out data")
     return 0

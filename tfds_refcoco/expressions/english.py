@@ -1,7 +1,7 @@
-"""English for programs: short and telegraphic, as people write on RefCOCO.
+"""English expressions for programs: short and telegraphic, as in RefCOCO.
 
-Each kind has usual wordings and others that `train` never holds: how well a network does on
-these, in `val`, says whether it has learned words or sentences.
+Each kind has usual wordings, and held-back wordings that `train` never contains. Accuracy on
+held-back wordings in `val` measures generalization to new wordings.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from tfds_refcoco.expressions.language import (
 )
 from tfds_refcoco.expressions.words import plural, with_article
 
-ARTICLE = 0.2  # chance of a leading "the"
-HELD_BACK = ", new wording"  # ends the kind of a sentence whose wording train does not hold
+ARTICLE = 0.2  # probability of a leading "the"
+HELD_BACK = ", new wording"  # suffix of the kind of a held-back wording
 
 # {n} is the noun phrase, {p} its plural, {a} the anchor, {A} the anchor with "a" or "an".
-_Wordings = tuple[str, str]  # usual ones, held back ones; separated by |
+_Wordings = tuple[str, str]  # usual and held-back wordings; separated by |
 
 CATEGORY: _Wordings = ("{n}", "only {n}|{n} in the picture")
-COLOUR: _Wordings = ("{n}", "{n}")  # the noun phrase itself differs
+COLOUR: _Wordings = ("{n}", "{n}")  # the noun phrase differs
 SIDE: dict[str, _Wordings] = {
     "left": (
         "left {n}|{n} on the left|{n} on left|{n} to the left|{n} left",
@@ -111,7 +111,7 @@ RELATION: dict[str, _Wordings] = {
     "on": ("{n} on the {a}|{n} on {a}|{n} on top of the {a}", "{n} that is on the {a}"),
     "with": ("{n} with the {a}|{n} with {A}|{n} with {a}", "{n} that has the {a}|{n} who has {A}"),
 }
-# Who is with one of these is also called by a noun.
+# Nouns for people with one of these objects.
 ROLES = {
     "surfboard": "surfer",
     "skateboard": "skateboarder",
@@ -120,11 +120,11 @@ ROLES = {
     "tennis racket": "tennis player",
     "baseball bat": "batter",
 }
-ROLE = 0.35  # chance of that noun
-# How people are mostly spoken of. Annotations tell neither sex nor age, nor what is red of a person
-# in red: these words may be wrong of the object, but it is still the only one that is meant.
+ROLE = 0.35  # probability of that noun
+# Common words for people. Annotations contain neither sex nor age nor the clothes with a colour, so
+# these words may be wrong, but the object is still the only possible referent.
 LOOSE_NOUNS = {"person": "man|man|guy|guy|woman|woman|lady|girl|boy|kid|dude"}
-LOOSE = 0.75  # chance of one of them
+LOOSE = 0.75  # probability of one of them
 LOOSE_COLOUR = "{n} in {c}|{n} in {c} shirt|{n} {c} shirt|{c} shirt {n}|{c} shirt"
 
 
@@ -136,14 +136,14 @@ def verbalise(
     held_back: bool,
     loose: bool = False,
 ) -> str:
-    """One of the wordings of `program`: lower case, no punctuation.
+    """Returns a random wording of `program`: lower case, no punctuation.
 
     Args:
-      program: what to say.
-      category: of the object; people wear colours, things have them.
-      rng: decides about the wording.
-      held_back: whether to take a wording that train does not hold.
-      loose: whether to speak of people as `LOOSE_NOUNS` does.
+      program: the program to verbalise.
+      category: category of the object; colours of people refer to their clothes.
+      rng: random generator.
+      held_back: whether to use a held-back wording.
+      loose: whether to use `LOOSE_NOUNS` for people.
     """
     if loose and rng.random() < LOOSE:
         noun = _loose_phrase(program.noun, rng)

@@ -1,8 +1,8 @@
-"""Referring expressions as small programs: their types, and which objects they may mean.
+"""Referring expressions as small programs: their types and their semantics.
 
-`execute` is strict. Where a person could hesitate (the runner-up is almost as far left, a group
-that was not told apart reaches to the left) it returns every contender, so that an expression is
-good only if one object is left and that object is certainly what the noun says.
+`execute` is strict. If an expression is ambiguous to people (the runner-up is almost as far left, a
+crowd annotation extends to the left), it returns all possible objects. An expression is valid only
+if it returns one object and that object certainly matches the noun.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from tfds_refcoco.expressions import places, relations
 from tfds_refcoco.expressions.scene import Scene, Thing
 from tfds_refcoco.expressions.words import Vocabulary
 
-CLEAR_SHARE = 0.5  # of an object's pixels that clearly have the colour it is called by
-RIVAL_SHARE = 0.22  # of a rival's pixels that may be called so, at most
+CLEAR_SHARE = 0.5  # minimum fraction of an object's pixels that clearly have its colour
+RIVAL_SHARE = 0.22  # maximum fraction of a rival's pixels that possibly have the colour
 
 SIDES = ("left", "right", "top", "bottom")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -20,7 +20,7 @@ CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A word of the vocabulary, and a colour or none."""
+    """A word of the vocabulary with an optional colour."""
 
     word: str
     colour: str | None = None
@@ -28,39 +28,39 @@ class Noun:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """The only one there is."""
+    """The only matching object."""
 
     noun: Noun
 
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """The only one of its colour, among others."""
+    """The only object with its colour."""
 
     noun: Noun
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The one on a side (`farthest`: the one nearest to it), or in the middle of three."""
+    """The object on a side (`farthest`: the nearest to the side), or in the middle of three."""
 
     noun: Noun
-    side: str  # of SIDES, or "middle"
+    side: str  # one of SIDES, or "middle"
     farthest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ordinal:
-    """The first, second or third of a row, counted from a side."""
+    """The first, second or third object in a row, counted from a side."""
 
     noun: Noun
     rank: int
-    side: str  # of SIDES
+    side: str  # one of SIDES
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The biggest or smallest."""
+    """The biggest or smallest object."""
 
     noun: Noun
     biggest: bool
@@ -69,18 +69,18 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The one in a corner of the picture, or in its centre."""
+    """The object in a corner or in the centre of the picture."""
 
     noun: Noun
-    place: str  # of CORNERS, or "centre"
+    place: str  # one of CORNERS, or "centre"
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """The one that stands so to another object, which its noun alone singles out."""
+    """The object with a relation to another object (anchor) that its noun identifies."""
 
     noun: Noun
-    relation: str  # of relations.RELATIONS
+    relation: str  # one of relations.RELATIONS
     anchor: Noun
 
 
@@ -89,7 +89,7 @@ _RANKS = {1: "first", 2: "second", 3: "third"}
 
 
 def kind_of(program: Program) -> str:
-    """Names the kind of an expression and, after a colon, its word: "relation: next to"."""
+    """Returns the kind of an expression with its specific word, such as "relation: next to"."""
     match program:
         case Category():
             return "category"
@@ -108,7 +108,7 @@ def kind_of(program: Program) -> str:
 
 
 def possible(noun: Noun, scene: Scene, vocabulary: Vocabulary) -> list[int]:
-    """Indices of the things, crowds and tiny ones included, that `noun` may mean."""
+    """Returns the indices of the objects, with crowds and tiny ones, that `noun` may mean."""
     denotes = vocabulary.denotes[noun.word]
     return [
         i
@@ -119,38 +119,38 @@ def possible(noun: Noun, scene: Scene, vocabulary: Vocabulary) -> list[int]:
 
 
 def certain(noun: Noun, thing: Thing, vocabulary: Vocabulary) -> bool:
-    """Whether `noun` is right for a thing."""
+    """Whether `noun` is certainly correct for an object."""
     return noun.word in vocabulary.names[thing.category] and (
         noun.colour is None or thing.clear.get(noun.colour, 0.0) >= CLEAR_SHARE
     )
 
 
 def execute(program: Program, scene: Scene, vocabulary: Vocabulary) -> frozenset[int]:
-    """Indices of the things `program` may mean: one where a person would have no doubt.
+    """Returns the indices of the objects that `program` may refer to: one if unambiguous.
 
-    None where it is odd to say so: "leftmost" far from the left, "second" in no row.
+    Empty if the expression is unnatural: "leftmost" far from the left, "second" without a row.
     """
-    found = possible(program.noun, scene, vocabulary)
+    candidates = possible(program.noun, scene, vocabulary)
     match program:
         case Category() | Colour():
-            return frozenset(found)
+            return frozenset(candidates)
         case Side(side="middle"):
-            return places.middle(found, scene)
+            return places.middle(candidates, scene)
         case Side(side=side, farthest=farthest):
-            return places.sided(found, scene, side, farthest)
+            return places.sided(candidates, scene, side, farthest)
         case Ordinal(rank=rank, side=side):
-            return places.ranked(found, scene, rank, side)
+            return places.ranked(candidates, scene, rank, side)
         case Size(biggest=biggest, of_two=of_two):
-            if of_two != (len(found) == 2):
+            if of_two != (len(candidates) == 2):
                 return frozenset()
-            return places.sized(found, scene, biggest)
+            return places.sized(candidates, scene, biggest)
         case Place(place="centre"):
-            return places.central(found, scene)
+            return places.central(candidates, scene)
         case Place(place=place):
-            return places.cornered(found, scene, place)
+            return places.cornered(candidates, scene, place)
         case Relation(relation=relation, anchor=noun):
             anchors = possible(noun, scene, vocabulary)
             if len(anchors) != 1 or not certain(noun, scene.things[anchors[0]], vocabulary):
                 return frozenset()
-            found = [i for i in found if i != anchors[0]]
-            return relations.related(found, scene, relation, anchors[0])
+            candidates = [i for i in candidates if i != anchors[0]]
+            return relations.related(candidates, scene, relation, anchors[0])

@@ -1,7 +1,7 @@
-"""Which objects may be meant by a side, a number in a row, a size or a place in the picture.
+"""Semantics of sides, ordinals, sizes and places in the picture.
 
-Every function takes the indices of what the noun may mean, and returns all contenders: none where
-the words would be odd.
+Every function takes the candidates (indices of the objects that the noun may mean) and returns all
+possible referents; empty if the expression would be unnatural.
 """
 
 import itertools
@@ -10,29 +10,29 @@ from collections.abc import Sequence
 from tfds_refcoco.expressions.relations import overlap
 from tfds_refcoco.expressions.scene import Scene, Thing
 
-# Fractions of the picture's width (along x) or height (along y), between box centres.
+# Distances between box centres, as fractions of the picture's width (x) or height (y).
 SIDE_MARGIN = 0.1
 ORDER_MARGIN = 0.06
-FAR_SIDE = 0.45  # "on the left": the centre of the box lies this far from the side at most
-HALF = 0.5  # ... and no rival's centre lies in that half, or rivals are this much farther away:
+FAR_SIDE = 0.45  # "on the left": maximum distance of the box centre from the side
+HALF = 0.5  # ... and no rival's centre is in that half, or rivals are farther away by:
 MUCH_FARTHER = 0.3
-FARTHEST = 0.55  # "leftmost": no farther from the side than this
+FARTHEST = 0.55  # "leftmost": maximum distance from the side
 MOST_IN_ROW = 7
-SMALL_IN_ROW = 0.4  # of the others' height: people overlook smaller ones when they count
-SIZE_RATIO = 1.4  # of diameters, and of square roots of areas
-CORNER = 0.36  # the box's centre is this near to both sides of its corner
-CORNER_BOX = 0.7  # ... and its far edges this near
-CORNER_MARGIN = 0.15  # rivals are this much farther from the corner
-CENTRE = (0.38, 0.62)  # the centre of the box lies within, along x and y
-CENTRE_RIVAL = (0.28, 0.72)  # ... and that of no rival within this
-CENTRE_BOX = 0.8  # sides of the box are no longer
-EDGE = 0.01  # of the picture: boxes nearer to its border are cut off
+SMALL_IN_ROW = 0.4  # minimum ratio of heights in a row: people overlook small objects when counting
+SIZE_RATIO = 1.4  # minimum ratio of diameters, and of square roots of areas
+CORNER = 0.36  # maximum distance of the box centre from both sides of the corner
+CORNER_BOX = 0.7  # ... and of its far edges
+CORNER_MARGIN = 0.15  # minimum additional distance of rivals from the corner
+CENTRE = (0.38, 0.62)  # range of the box centre along x and y
+CENTRE_RIVAL = (0.28, 0.72)  # ... and range without centres of rivals
+CENTRE_BOX = 0.8  # maximum side length of the box
+EDGE = 0.01  # boxes nearer to the border of the picture are truncated objects
 
 
 def _span(thing: Thing, side: str) -> tuple[float, float, float]:
-    """Near edge, centre and far edge of a box, as distances from a side.
+    """Returns the near edge, centre and far edge of a box, as distances from a side.
 
-    Where the members of a crowd are, nobody knows: its centre is taken to be at the near edge.
+    The positions of a crowd's members are unknown, so its near edge is used as the centre.
     """
     axis = 0 if side in ("left", "right") else 1
     near, far = thing.box[axis], thing.box[axis + 2]
@@ -41,9 +41,9 @@ def _span(thing: Thing, side: str) -> tuple[float, float, float]:
     return near, near if thing.crowd else (near + far) / 2, far
 
 
-def sided(found: Sequence[int], scene: Scene, side: str, farthest: bool) -> frozenset[int]:
-    """Indices of the things that may be the one on a side, or the one nearest to it."""
-    spans = {i: _span(scene.things[i], side) for i in found}
+def sided(candidates: Sequence[int], scene: Scene, side: str, farthest: bool) -> frozenset[int]:
+    """Returns the candidates that may be the object on a side, or the nearest to it."""
+    spans = {i: _span(scene.things[i], side) for i in candidates}
     if not spans:
         return frozenset()
     best = min(spans, key=lambda i: spans[i][1])
@@ -54,9 +54,9 @@ def sided(found: Sequence[int], scene: Scene, side: str, farthest: bool) -> froz
         of_near, of_centre, of_far = spans[i]
         if of_near < near or of_far < far or of_centre < centre + SIDE_MARGIN:
             return True
-        if of_near < centre:  # it is half in front of or behind the other
+        if of_near < centre:  # the objects overlap in depth
             return True
-        if vertical and of_near < far - 0.02:  # side by side rather than one above the other
+        if vertical and of_near < far - 0.02:  # next to each other rather than one above the other
             return True
         return (
             not farthest
@@ -70,9 +70,9 @@ def sided(found: Sequence[int], scene: Scene, side: str, farthest: bool) -> froz
     return contenders
 
 
-def _row(found: Sequence[int], scene: Scene, side: str) -> list[int] | None:
-    """The things in order from a side, where a person would see them as one row; else None."""
-    things = [scene.things[i] for i in found]
+def _row(candidates: Sequence[int], scene: Scene, side: str) -> list[int] | None:
+    """Returns the candidates in order from a side if they form a clear row, else None."""
+    things = [scene.things[i] for i in candidates]
     if not 3 <= len(things) <= MOST_IN_ROW or any(thing.crowd for thing in things):
         return None
     across = 1 if side in ("left", "right") else 0
@@ -84,16 +84,16 @@ def _row(found: Sequence[int], scene: Scene, side: str) -> list[int] | None:
             both = overlap(thing.box, other.box, across)
             if both < 0.4 * min(t.box[across + 2] - t.box[across] for t in (thing, other)):
                 return None
-    return sorted(found, key=lambda i: _span(scene.things[i], side)[1])
+    return sorted(candidates, key=lambda i: _span(scene.things[i], side)[1])
 
 
-def ranked(found: Sequence[int], scene: Scene, rank: int, side: str) -> frozenset[int]:
-    """Index of the thing that is the first, second, ... of a row; none if there is no clear row."""
-    line = _row(found, scene, side)
-    # The last in a row is not counted from its other end.
+def ranked(candidates: Sequence[int], scene: Scene, rank: int, side: str) -> frozenset[int]:
+    """Returns the candidate at position `rank` of a row; empty if there is no clear row."""
+    line = _row(candidates, scene, side)
+    # The last object of a row is not counted from the other end.
     if line is None or rank >= len(line) or not _in_order(line[: rank + 1], scene, side):
         return frozenset()
-    # What comes later must not reach before those that are counted.
+    # Later objects must be clearly after the counted ones.
     centres = [_span(scene.things[i], side)[1] for i in line]
     if any(after < centres[rank - 1] + ORDER_MARGIN for after in centres[rank:]):
         return frozenset()
@@ -108,22 +108,22 @@ def _in_order(line: Sequence[int], scene: Scene, side: str) -> bool:
     )
 
 
-def middle(found: Sequence[int], scene: Scene) -> frozenset[int]:
-    """Index of the second of three in a row that is in the middle of the picture, too; or none."""
+def middle(candidates: Sequence[int], scene: Scene) -> frozenset[int]:
+    """Returns the second of three in a row, if it is also in the middle of the picture."""
     for side in ("left", "top"):
-        line = _row(found, scene, side)
+        line = _row(candidates, scene, side)
         if line is None or len(line) != 3 or not _in_order(line, scene, side):
             continue
         off = [abs(_span(scene.things[i], side)[1] - 0.5) for i in line]
-        if off[1] + SIDE_MARGIN / 2 < min(off[0], off[2]):  # both readings of "middle" agree
+        if off[1] + SIDE_MARGIN / 2 < min(off[0], off[2]):  # both meanings of "middle" agree
             return frozenset([line[1]])
     return frozenset()
 
 
-def sized(found: Sequence[int], scene: Scene, biggest: bool) -> frozenset[int]:
-    """Indices of the things that no other of them clearly surpasses, in size or smallness."""
+def sized(candidates: Sequence[int], scene: Scene, biggest: bool) -> frozenset[int]:
+    """Returns the candidates that no other candidate clearly surpasses in (small) size."""
     things = scene.things
-    if any(things[i].crowd for i in found):
+    if any(things[i].crowd for i in candidates):
         return frozenset()
 
     def ratio(a: Thing, b: Thing) -> float:
@@ -136,8 +136,8 @@ def sized(found: Sequence[int], scene: Scene, biggest: bool) -> frozenset[int]:
         pair = (things[i], things[j]) if biggest else (things[j], things[i])
         return ratio(*pair) >= SIZE_RATIO
 
-    # Out are those that another one of them clearly beats.
-    best = frozenset(i for i in found if not any(beats(j, i) for j in found))
+    # Excludes candidates that are clearly smaller (or bigger) than another one.
+    best = frozenset(i for i in candidates if not any(beats(j, i) for j in candidates))
     cut_off = not biggest and any(_cut_off(things[i]) for i in best)
     return frozenset() if len(best) == 1 and cut_off else best
 
@@ -147,17 +147,19 @@ def _cut_off(thing: Thing) -> bool:
     return min(x0, y0, 1 - x1, 1 - y1) < EDGE
 
 
-def cornered(found: Sequence[int], scene: Scene, place: str) -> frozenset[int]:
-    """Indices of the things that may be the one in a corner of the picture."""
+def cornered(candidates: Sequence[int], scene: Scene, place: str) -> frozenset[int]:
+    """Returns the candidates that may be the object in a corner of the picture."""
     sides = place.split()
-    spans = {i: [_span(scene.things[i], side) for side in sides] for i in found}
+    spans = {i: [_span(scene.things[i], side) for side in sides] for i in candidates}
 
     def distance(i: int) -> float:
         return float(sum(centre**2 for _, centre, _ in spans[i]) ** 0.5)
 
-    bound = min((distance(i) for i in found), default=0.0) + CORNER_MARGIN
+    bound = min((distance(i) for i in candidates), default=0.0) + CORNER_MARGIN
     best = frozenset(
-        i for i in found if distance(i) < bound or all(centre < HALF for _, centre, _ in spans[i])
+        i
+        for i in candidates
+        if distance(i) < bound or all(centre < HALF for _, centre, _ in spans[i])
     )
     if len(best) == 1:
         (one,) = best
@@ -166,8 +168,8 @@ def cornered(found: Sequence[int], scene: Scene, place: str) -> frozenset[int]:
     return best
 
 
-def central(found: Sequence[int], scene: Scene) -> frozenset[int]:
-    """Indices of the things that may be the one in the centre of the picture."""
+def central(candidates: Sequence[int], scene: Scene) -> frozenset[int]:
+    """Returns the candidates that may be the object in the centre of the picture."""
 
     def within(thing: Thing, bounds: tuple[float, float]) -> bool:
         return all(bounds[0] <= value <= bounds[1] for value in thing.centre)
@@ -179,7 +181,7 @@ def central(found: Sequence[int], scene: Scene) -> frozenset[int]:
         return within(thing, CENTRE_RIVAL) or covers or (thing.crowd and reaches)
 
     things = scene.things
-    contenders = frozenset(i for i in found if contends(things[i])) | middle(found, scene)
+    contenders = frozenset(i for i in candidates if contends(things[i])) | middle(candidates, scene)
     if len(contenders) == 1:
         (one,) = contenders
         thing = things[one]

@@ -1,4 +1,4 @@
-"""Which objects stand in a relation to another one, the anchor, as far as a person could say so."""
+"""Semantics of relations between an object and another one, the anchor."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from tfds_refcoco.expressions.scene import ANCHOR, Scene, Thing
 RELATIONS = ("with", "on", "next to", "left of", "right of", "above", "below")
 
 # Distances are fractions of the picture's diagonal.
-NEAR = 0.04  # "next to": no farther from the anchor
-LEVEL = 0.4  # of the taller box: so far apart are their bottoms at most; else one is behind
-NEARER = 0.13  # ... and rivals this much farther away
-REACH = 0.2  # left of, right of, above, below: no farther from the anchor
-ACROSS = 0.35  # of the smaller box: so much of it must lie beside the anchor
-INTO = 0.15  # of the smaller box: so much of it may lie within the anchor's
-TOUCHING = 0.03  # "with", "on": nearer rivals may be meant, too
+NEAR = 0.04  # "next to": maximum distance from the anchor
+LEVEL = 0.4  # ... and maximum distance of the bottom edges, as a fraction of the taller box
+NEARER = 0.13  # ... and minimum additional distance of rivals
+REACH = 0.2  # left of, right of, above, below: maximum distance from the anchor
+ACROSS = 0.35  # minimum extent shared with the anchor, as a fraction of the smaller box
+INTO = 0.15  # maximum overlap with the anchor's box, as a fraction of the smaller box
+TOUCHING = 0.03  # "with", "on": nearer rivals are also possible referents
 
-# Categories of COCO, by what may be said of them. Only things in these are said to be "on" or
-# "with" another: a box cannot tell who sits on a bench from who stands behind it.
+# COCO's categories for "on" and "with". Other categories are excluded, because boxes do not show
+# whether a person sits on a bench or stands in the background.
 CARRIED = frozenset(
     {
         *("backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard"),
@@ -34,39 +34,39 @@ TABLEWARE = frozenset(
     }
 )
 ON_FURNITURE = TABLEWARE | {"cat", "dog", "suitcase", "backpack", "handbag"}
-# What is seen on walls, shelves and plates: above and below are said of these alone, as what is
-# higher in a picture of the ground is mostly farther away.
+# Objects on walls, shelves and plates. Only these are "above" or "below" others, because on the
+# ground objects that are higher in the picture are usually farther away.
 INDOORS = TABLEWARE | {"clock", "tv", "microwave", "oven", "sink"}
 
 
-def related(found: Sequence[int], scene: Scene, relation: str, anchor: int) -> frozenset[int]:
-    """Indices of the things of `found` that may be meant, none where that is odd to say."""
+def related(candidates: Sequence[int], scene: Scene, relation: str, anchor: int) -> frozenset[int]:
+    """Returns the candidates that may be meant; empty if the relation is unnatural."""
     other = scene.things[anchor]
     if other.crowd or other.area < ANCHOR:
         return frozenset()
     match relation:
         case "next to":
-            return _next_to(found, scene, other)
+            return _next_to(candidates, scene, other)
         case "on" | "with":
-            return _in_contact(found, scene, relation, anchor)
+            return _in_contact(candidates, scene, relation, anchor)
         case _:
-            return _directed(found, scene, other, relation)
+            return _directed(candidates, scene, other, relation)
 
 
 def overlap(a: Sequence[float], b: Sequence[float], axis: int) -> float:
-    """Length that two boxes share along an axis (0: x, 1: y); below 0 the gap between them."""
+    """Returns the overlap of two boxes along an axis (0: x, 1: y); negative for a gap."""
     return min(a[axis + 2], b[axis + 2]) - max(a[axis], b[axis])
 
 
 def gap(a: Thing, b: Thing, scene: Scene) -> float:
-    """Distance of two boxes, a fraction of the picture's diagonal."""
+    """Returns the distance of two boxes as a fraction of the picture's diagonal."""
     x = max(0.0, -overlap(a.box, b.box, 0)) * scene.width
     y = max(0.0, -overlap(a.box, b.box, 1)) * scene.height
     return float((x * x + y * y) ** 0.5 / (scene.width**2 + scene.height**2) ** 0.5)
 
 
 def _beside(a: Thing, b: Thing, axis: int) -> bool:
-    """Whether one lies beside the other along an axis: they share rows (axis 0) or columns."""
+    """Whether two objects are adjacent along an axis: they share rows (axis 0) or columns."""
     across = 1 - axis
     sizes = [t.box[across + 2] - t.box[across] for t in (a, b)]
     along = [t.box[axis + 2] - t.box[axis] for t in (a, b)]
@@ -75,8 +75,8 @@ def _beside(a: Thing, b: Thing, axis: int) -> bool:
     ) <= INTO * min(along)
 
 
-def _next_to(found: Sequence[int], scene: Scene, anchor: Thing) -> frozenset[int]:
-    gaps = {i: gap(scene.things[i], anchor, scene) for i in found}
+def _next_to(candidates: Sequence[int], scene: Scene, anchor: Thing) -> frozenset[int]:
+    gaps = {i: gap(scene.things[i], anchor, scene) for i in candidates}
     if not gaps:
         return frozenset()
     best = min(gaps, key=lambda i: gaps[i])
@@ -89,18 +89,20 @@ def _next_to(found: Sequence[int], scene: Scene, anchor: Thing) -> frozenset[int
     return contenders
 
 
-def _directed(found: Sequence[int], scene: Scene, anchor: Thing, relation: str) -> frozenset[int]:
+def _directed(
+    candidates: Sequence[int], scene: Scene, anchor: Thing, relation: str
+) -> frozenset[int]:
     axis = 0 if relation in ("left of", "right of") else 1
     sign = 1 if relation in ("right of", "below") else -1
 
     def along(thing: Thing) -> float:
         near = thing.box[axis] if sign > 0 else thing.box[axis + 2]
         place = near if thing.crowd else thing.centre[axis]
-        if thing.crowd:  # the member that is farthest in the direction
+        if thing.crowd:  # the member that is farthest in this direction
             place = thing.box[axis + 2] if sign > 0 else thing.box[axis]
         return sign * (place - anchor.centre[axis])
 
-    contenders = frozenset(i for i in found if along(scene.things[i]) > -0.02)
+    contenders = frozenset(i for i in candidates if along(scene.things[i]) > -0.02)
     if len(contenders) == 1:
         (one,) = contenders
         thing = scene.things[one]
@@ -111,11 +113,13 @@ def _directed(found: Sequence[int], scene: Scene, anchor: Thing, relation: str) 
     return contenders
 
 
-def _in_contact(found: Sequence[int], scene: Scene, relation: str, anchor: int) -> frozenset[int]:
+def _in_contact(
+    candidates: Sequence[int], scene: Scene, relation: str, anchor: int
+) -> frozenset[int]:
     other = scene.things[anchor]
     contenders = frozenset(
         i
-        for i in found
+        for i in candidates
         if scene.touching(i, anchor) or gap(scene.things[i], other, scene) < TOUCHING
     )
     if len(contenders) != 1:

@@ -1,4 +1,4 @@
-"""Which objects of a scene are referred to, and by which expressions."""
+"""Sampling of the referents of a scene, and of their expressions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ from tfds_refcoco.expressions.relations import RELATIONS
 from tfds_refcoco.expressions.scene import Scene
 from tfds_refcoco.expressions.words import UNCOUNTED, USUAL, Vocabulary
 
-# How readily each kind is tried. Kinds differ in how often a scene allows them, so these are not
-# the shares that come out.
+# Sampling weight of each kind. Not every kind is possible in a scene, so the resulting fractions
+# differ.
 WEIGHTS: dict[type, float] = {
     Category: 0.25,
     Colour: 1.5,
@@ -39,18 +39,18 @@ WEIGHTS: dict[type, float] = {
     Place: 0.35,
     Relation: 0.9,
 }
-REFERENTS = 8  # of an image and a draw, at most
-SENTENCES = (0.1, 0.3, 0.6)  # chances of 1, 2, 3 sentences for a referent
-SPARE_COLOUR = 0.35  # chance that a colour is named first, needed or not
-FIRST = 0.3  # chance of "first from the left", which mostly is the leftmost one
-HELD = 0.5  # chance of a held back wording, where they are allowed
+REFERENTS = 8  # maximum number per image and draw
+SENTENCES = (0.1, 0.3, 0.6)  # probabilities of 1, 2, 3 sentences per referent
+SPARE_COLOUR = 0.35  # probability that a possibly redundant colour is tried first
+FIRST = 0.3  # probability of "first from the left", usually the same as leftmost
+HELD = 0.5  # probability of a held-back wording, if allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What refers to an object: the words, their kind, and the program they were made from.
+    """An expression: its text, its kind, and its program.
 
-    The kind is as `kind_of` returns it, and ends in `HELD_BACK` if the wording was held back.
+    The kind is the result of `kind_of`, with the suffix `HELD_BACK` for held-back wordings.
     """
 
     text: str
@@ -60,9 +60,9 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Referent:
-    """One object referred to: its index in the scene, and its expressions.
+    """A referent: its index in the scene, and its expressions.
 
-    Those of a single draw are of different kinds.
+    The expressions of a single draw have different kinds.
     """
 
     index: int
@@ -78,37 +78,37 @@ def sample_referents(
     loose: bool = False,
     draws: int = 1,
 ) -> list[Referent]:
-    """Picks objects at random and says what can be said of each, in the order of the scene.
+    """Samples referents and their expressions; returns them in the order of the scene.
 
     Args:
-      rng: decides about everything.
-      scene: of the picture.
+      rng: random generator.
+      scene: the scene of the picture.
       vocabulary: nouns of its categories.
-      held_back: whether half of the sentences are worded as no other split has it.
-      loose: whether people are spoken of as `english.LOOSE_NOUNS` does.
-      draws: how often that is done; what was said of an object before is left out.
+      held_back: whether to use held-back wordings for half of the sentences.
+      loose: whether to use `english.LOOSE_NOUNS` for people.
+      draws: number of sampling passes; duplicate texts of an object are removed.
     """
-    found: dict[int, dict[str, Expression]] = {}
+    by_index: dict[int, dict[str, Expression]] = {}
     for _ in range(draws):
         for referent in _draw(rng, scene, vocabulary, held_back, loose):
-            said = found.setdefault(referent.index, {})
+            by_text = by_index.setdefault(referent.index, {})
             for expression in referent.expressions:
-                said.setdefault(expression.text, expression)
-    return [Referent(index, tuple(found[index].values())) for index in sorted(found)]
+                by_text.setdefault(expression.text, expression)
+    return [Referent(index, tuple(by_index[index].values())) for index in sorted(by_index)]
 
 
 def _draw(
     rng: np.random.Generator, scene: Scene, vocabulary: Vocabulary, held_back: bool, loose: bool
 ) -> list[Referent]:
-    found: list[Referent] = []
+    referents: list[Referent] = []
     for index in rng.permutation(len(scene.things)).tolist():
         if not scene.things[index].salient:
             continue
         if expressions := _expressions(rng, scene, index, vocabulary, held_back, loose):
-            found.append(Referent(index, expressions))
-        if len(found) == REFERENTS:
+            referents.append(Referent(index, expressions))
+        if len(referents) == REFERENTS:
             break
-    return found
+    return referents
 
 
 def _expressions(
@@ -121,7 +121,7 @@ def _expressions(
 ) -> tuple[Expression, ...]:
     wanted = 1 + int(rng.choice(len(SENTENCES), p=SENTENCES))
     category = scene.things[index].category
-    found: list[Expression] = []
+    expressions: list[Expression] = []
     kinds = tuple(WEIGHTS)
     order = np.argsort(rng.exponential(size=len(kinds)) / tuple(WEIGHTS.values()))
     for number in order.tolist():
@@ -130,16 +130,16 @@ def _expressions(
             continue
         held = held_back and bool(rng.random() < HELD)
         text = verbalise(program, category, rng, held_back=held, loose=loose)
-        found.append(Expression(text, kind_of(program) + HELD_BACK * held, program))
-        if len(found) == wanted:
+        expressions.append(Expression(text, kind_of(program) + HELD_BACK * held, program))
+        if len(expressions) == wanted:
             break
-    return tuple(found)
+    return tuple(expressions)
 
 
 def _program(
     rng: np.random.Generator, scene: Scene, index: int, vocabulary: Vocabulary, kind: type
 ) -> Program | None:
-    """A program of one kind that means the object alone."""
+    """Returns a program of one kind that refers only to the object, or None."""
     for noun in _nouns(rng, scene, index, vocabulary):
         for program in _candidates(rng, scene, index, vocabulary, kind, noun):
             if execute(program, scene, vocabulary) == {index}:
@@ -150,12 +150,12 @@ def _program(
 def _nouns(
     rng: np.random.Generator, scene: Scene, index: int, vocabulary: Vocabulary
 ) -> Iterator[Noun]:
-    """Nouns that are right for the object: a word, alone and with its colours."""
+    """Yields nouns that are correct for the object: a word, alone and with its colours."""
     thing = scene.things[index]
     word = _word(rng, vocabulary, thing.category)
     named = [colour for colour, share in thing.clear.items() if share >= CLEAR_SHARE]
     nouns = [Noun(word), *(Noun(word, colour) for colour in named if colour != word)]
-    # People name a colour, too, where they need not.
+    # People also name redundant colours.
     yield from reversed(nouns) if rng.random() < SPARE_COLOUR else nouns
 
 
@@ -174,10 +174,10 @@ def _candidates(
     kind: type,
     noun: Noun,
 ) -> Iterator[Program]:
-    """Programs of one kind that might single out the object.
+    """Yields programs of one kind that may identify the object.
 
-    A side, place, number or size is only named where there are several. Relations and colours are
-    named of a single one, too: "cat on the couch".
+    Sides, places, ordinals and sizes require several objects. Relations and colours are also used
+    for a single object: "cat on the couch".
     """
     if not certain(noun, scene.things[index], vocabulary):
         return
@@ -192,15 +192,15 @@ def _candidates(
     if kind is Relation:
         yield from _relations(rng, scene, index, vocabulary, noun)
         return
-    found = possible(noun, scene, vocabulary)
+    candidates = possible(noun, scene, vocabulary)
     if len(possible(Noun(noun.word), scene, vocabulary)) < 2:
         return
-    # Not counted or compared where one may or may not be meant: a truck among cars, or a dull red.
-    alike = all(certain(noun, scene.things[i], vocabulary) for i in found)
-    rivals = len(found) if alike else 0
+    # Objects are not counted or compared if a match is uncertain: a truck among cars, a dull red.
+    all_certain = all(certain(noun, scene.things[i], vocabulary) for i in candidates)
+    rivals = len(candidates) if all_certain else 0
     if kind is Side:
         sides = [SIDES[i] for i in rng.permutation(len(SIDES))]
-        yield from [Side(noun, "middle")] if alike else ()
+        yield from [Side(noun, "middle")] if all_certain else ()
         yield from (Side(noun, side) for side in sides)
         yield from (Side(noun, side, farthest=True) for side in sides if rivals > 2)
     elif kind is Place:
@@ -219,7 +219,7 @@ def _candidates(
 def _relations(
     rng: np.random.Generator, scene: Scene, index: int, vocabulary: Vocabulary, noun: Noun
 ) -> Iterator[Relation]:
-    for relation in RELATIONS:  # the more telling ones first
+    for relation in RELATIONS:  # the more specific ones first
         for other in rng.permutation(len(scene.things)).tolist():
             if other == index or scene.things[other].crowd:
                 continue

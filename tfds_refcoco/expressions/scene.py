@@ -1,4 +1,4 @@
-"""What is known of a picture: its annotated objects, their boxes, contacts and colours.
+"""The content of a picture: its annotated objects, their boxes, contacts and colours.
 
 Coordinates are pixels with x to the right and y down, or fractions of the picture's extent.
 """
@@ -15,14 +15,14 @@ from pycocotools import mask as coco_mask
 from tfds_refcoco import masks
 from tfds_refcoco.expressions import colours
 
-SALIENT = 0.01  # share of the picture's pixels that a referent has at least
-SALIENT_SIDE = 0.05  # of the picture's shorter side: no side of its box is shorter
-ANCHOR = 0.003  # share of the picture that an object in a relation has at least
-TORSO = (0.18, 0.55)  # rows of a person's box that clothes are read from
-SHOWN = 0.5  # of an object's own pixels: less of it is not referred to
-CLOTHES_SHOWN = 0.95  # of a person whose clothes are where they are looked for
-CONTACT = 2  # pixels between masks that touch, of a picture of 640
-_WORKING = 320  # longer side of what colours and contacts are measured on, pixels
+SALIENT = 0.01  # minimum area of a referent, as a fraction of the picture
+SALIENT_SIDE = 0.05  # minimum side of its box, as a fraction of the picture's shorter side
+ANCHOR = 0.003  # minimum area of an anchor, as a fraction of the picture
+TORSO = (0.18, 0.55)  # rows of a person's box that are used for the colours of clothes
+SHOWN = 0.5  # minimum visible fraction of a referent's mask
+CLOTHES_SHOWN = 0.95  # minimum visible fraction of a person to determine the colours of clothes
+CONTACT = 2  # distance of touching masks, in pixels at the working resolution
+_WORKING = 320  # longer side of the working resolution for colours and contacts, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Thing:
     """One annotated object.
 
     Attributes:
-      ann_id: of its annotation.
-      category: its name.
-      box: x0, y0, x1, y1 of its mask, fractions of the picture's width and height.
-      area: share of the picture's pixels.
-      crowd: whether it is a group that was not told apart.
-      salient: whether it is large enough to be referred to; never a crowd.
-      clear: by colour the share of its pixels that clearly have it; of a person, of the clothes.
-      possible: by colour the share of its pixels that may be called so.
+      ann_id: annotation id.
+      category: category name.
+      box: x0, y0, x1, y1 of its mask, as fractions of the picture's width and height.
+      area: area as a fraction of the picture.
+      crowd: whether the annotation covers a group of objects.
+      salient: whether it is large enough for a referent; always False for crowds.
+      clear: by colour, the fraction of pixels (of the clothes for people) that clearly match.
+      possible: by colour, the fraction of pixels that possibly match.
     """
 
     ann_id: int
@@ -51,17 +51,17 @@ class Thing:
 
     @property
     def width(self) -> float:
-        """Of the box, a fraction of the picture's width."""
+        """Width of the box, as a fraction of the picture's width."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> float:
-        """Of the box, a fraction of the picture's height."""
+        """Height of the box, as a fraction of the picture's height."""
         return self.box[3] - self.box[1]
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Of the box, fractions of the picture's width and height."""
+        """Centre of the box, as fractions of the picture's width and height."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
@@ -70,10 +70,10 @@ class Scene:
     """The objects of one picture.
 
     Attributes:
-      width: of the picture, pixels.
-      height: of the picture, pixels.
-      things: its objects, in the order of the annotations.
-      contacts: pairs (i, j), i < j, of things whose masks touch or overlap.
+      width: picture width in pixels.
+      height: picture height in pixels.
+      things: the objects in the order of the annotations.
+      contacts: pairs (i, j), i < j, of objects whose masks touch or overlap.
     """
 
     width: int
@@ -82,19 +82,19 @@ class Scene:
     contacts: frozenset[tuple[int, int]] = frozenset()
 
     def touching(self, i: int, j: int) -> bool:
-        """Whether the masks of two things touch or overlap."""
+        """Whether the masks of two objects touch or overlap."""
         return (min(i, j), max(i, j)) in self.contacts
 
 
 class Annotation(NamedTuple):
-    """What a scene is made of.
+    """An annotation of a picture or view.
 
     Attributes:
-      ann_id: its id.
-      category: its name.
-      counts: of its RLE.
-      crowd: whether it is a group that was not told apart.
-      shown: share of its pixels that the picture shows; less than 1 in a crop.
+      ann_id: annotation id.
+      category: category name.
+      counts: RLE counts of the mask.
+      crowd: whether the annotation covers a group of objects.
+      shown: visible fraction of its pixels; less than 1 in a crop.
     """
 
     ann_id: int
@@ -110,13 +110,13 @@ def make_scene(
     height: int,
     pixels: NDArray[np.uint8] | None = None,
 ) -> Scene:
-    """Measures the objects of a picture; those without a pixel inside it are left out.
+    """Measures the objects of a picture; objects with empty masks are skipped.
 
     Args:
-      annotations: of the picture; their counts are whole, see `masks.from_segmentation`.
-      width: of the picture, pixels.
-      height: of the picture, pixels.
-      pixels: RGB [height, width, 3]; without, nothing is known of colours.
+      annotations: the picture's annotations, with counts from `masks.from_segmentation`.
+      width: picture width in pixels.
+      height: picture height in pixels.
+      pixels: RGB [height, width, 3]; if None, colours are unknown.
     """
     step = max(1, round(max(width, height) / _WORKING))
     clear = possible = None
@@ -137,12 +137,12 @@ def make_scene(
         x, y, w, h = (float(value) for value in coco_mask.toBbox(rle))
         x0, y0, x1, y1 = x / width, y / height, (x + w) / width, (y + h) / height
         short = min((x1 - x0) * width, (y1 - y0) * height) / min(width, height)
-        # Contiguous by rows, which are what is counted below.
+        # Contiguous by rows, for the operations below.
         mask = masks.decode(annotation.counts, height, width)
         thin = np.ascontiguousarray(mask[::step, ::step] > 0)
         inside.append(thin)
         read = _clothes(thin) if annotation.category == "person" else thin
-        # Of a person who is cut off, nobody knows what else there is to see of the clothes.
+        # The clothes of a truncated person are not completely visible.
         unsure = annotation.category == "person" and annotation.shown < CLOTHES_SHOWN
         large = area >= SALIENT and short >= SALIENT_SIDE and annotation.shown >= SHOWN
         things.append(
@@ -161,7 +161,7 @@ def make_scene(
 
 
 def _clothes(mask: NDArray[np.bool]) -> NDArray[np.bool]:
-    """The part of a person's mask where a shirt or jacket is."""
+    """Returns the part of a person's mask with a shirt or jacket."""
     rows = np.flatnonzero(mask.any(1))
     part = mask.copy()
     if len(rows):
@@ -174,18 +174,18 @@ def _clothes(mask: NDArray[np.bool]) -> NDArray[np.bool]:
 def _most(
     of_colour: NDArray[np.bool], thin: NDArray[np.bool], read: NDArray[np.bool], unsure: bool
 ) -> dict[str, float]:
-    """The largest share of each colour in either part; all of it where nobody can be sure."""
+    """Returns the larger fraction of each colour in the two parts; 1 for all if unsure."""
     if unsure:
         return dict.fromkeys(colours.POSSIBLE, 1.0)
     parts = (thin, read)
-    found = [colours.shares(of_colour, part) for part in parts]
-    return {colour: max(shares[colour] for shares in found) for colour in found[0]}
+    by_part = [colours.shares(of_colour, part) for part in parts]
+    return {colour: max(shares[colour] for shares in by_part) for colour in by_part[0]}
 
 
 def _contacts(
     things: Sequence[Thing], inside: Sequence[NDArray[np.bool]]
 ) -> frozenset[tuple[int, int]]:
-    found = set()
+    contacts = set()
     grown: dict[int, NDArray[np.uint8]] = {}
     kernel = np.ones((2 * CONTACT + 1, 2 * CONTACT + 1), np.uint8)
     for j in range(len(things)):
@@ -195,8 +195,8 @@ def _contacts(
             if i not in grown:
                 grown[i] = np.asarray(cv2.dilate(inside[i].astype(np.uint8), kernel), np.uint8)
             if (grown[i].astype(bool) & inside[j]).any():
-                found.add((i, j))
-    return frozenset(found)
+                contacts.add((i, j))
+    return frozenset(contacts)
 
 
 def _apart(a: tuple[float, ...], b: tuple[float, ...], gap: float = 0.02) -> bool:

@@ -1,7 +1,7 @@
-"""Crops and mirror images of a picture: more pictures of the objects that there are.
+"""Views of a picture: crops and mirror images, to get more pictures of the same objects.
 
-A view has an annotation of its own, cut and mirrored with its pixels, and its sentences are made
-from that: what is on the left in a view is called so, and what a crop leaves out is no rival.
+The annotations of a view are cropped and mirrored with its pixels, and its sentences are generated
+from these. For example, "left" refers to the view, and objects outside a crop are ignored.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from tfds_refcoco import masks
 from tfds_refcoco.expressions.scene import Annotation
 
-SIDES = (0.5, 0.95)  # of a crop, shares of the picture's sides
-STRETCH = 1.25  # a crop's width to height differs from the picture's by this factor at most
+SIDES = (0.5, 0.95)  # sides of a crop, as fractions of the picture's sides
+STRETCH = 1.25  # maximum factor between the aspect ratios of a crop and of its picture
 
 
 class View(NamedTuple):
     """A part of a picture.
 
     Attributes:
-      left: first column, pixels.
-      top: first row, pixels.
-      width: of the part, pixels.
-      height: of the part, pixels.
-      mirrored: whether left and right are exchanged, after it is cut out.
+      left: first column in pixels.
+      top: first row in pixels.
+      width: width in pixels.
+      height: height in pixels.
+      mirrored: whether the crop is mirrored horizontally.
     """
 
     left: int
@@ -36,13 +36,13 @@ class View(NamedTuple):
 
 
 def sample_views(rng: np.random.Generator, width: int, height: int, number: int) -> list[View]:
-    """Draws views of a picture of `width` × `height` pixels: its mirror image, then random crops.
+    """Samples views of a picture: its mirror image, then random crops.
 
     Args:
-      rng: decides about the crops.
-      width: of the picture.
-      height: of the picture.
-      number: of views.
+      rng: random generator.
+      width: picture width in pixels.
+      height: picture height in pixels.
+      number: number of views.
     """
     views = [View(0, 0, width, height, True)][:number]
     while len(views) < number:
@@ -56,7 +56,7 @@ def sample_views(rng: np.random.Generator, width: int, height: int, number: int)
 
 
 def view_pixels(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Returns the pixels of a view of [h, w, 3]."""
+    """Returns the pixels of a view of a picture [h, w, 3]."""
     part = _cut(pixels, view)
     return np.ascontiguousarray(part)
 
@@ -64,22 +64,22 @@ def view_pixels(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 def view_annotations(
     annotations: Sequence[Annotation], width: int, height: int, view: View
 ) -> list[Annotation]:
-    """Returns what a view shows of the annotations of a picture; some may be empty there.
+    """Returns the annotations of a view; some may be empty.
 
     Args:
-      annotations: of the picture.
-      width: of the picture, pixels.
-      height: of the picture, pixels.
-      view: of it.
+      annotations: annotations of the picture.
+      width: picture width in pixels.
+      height: picture height in pixels.
+      view: the view.
     """
-    found = []
+    visible = []
     for annotation in annotations:
         mask = masks.decode(annotation.counts, height, width)
         part = _cut(mask, view)
         shown = int(np.count_nonzero(part)) / max(1, int(np.count_nonzero(mask)))
         counts = masks.encode(part)
-        found.append(annotation._replace(counts=counts, shown=annotation.shown * shown))
-    return found
+        visible.append(annotation._replace(counts=counts, shown=annotation.shown * shown))
+    return visible
 
 
 def _cut(values: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""Nouns: how people call the objects of a category, and what else a noun may mean.
+"""Nouns for the objects of a category, and the categories that a noun may mean.
 
-A noun is used for an object only if it is certainly right (`Vocabulary.names`). Everything that
-it may mean (`Vocabulary.denotes`) is a rival: "bike" is said of a bicycle or a motorcycle, "car"
-may be understood as one of the pickups that COCO calls trucks.
+A noun is used for an object only if it is certainly correct (`Vocabulary.names`). All objects that
+it may mean (`Vocabulary.denotes`) are rivals: "bike" may mean a bicycle or a motorcycle, and "car"
+a pickup, which COCO calls a truck.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile
 
-# COCO's 80 categories; the first noun is the usual one.
+# COCO's 80 categories; the first noun is the most common one.
 COCO_NAMES = """
 person: person | bicycle: bike, bicycle | car: car, vehicle
 motorcycle: motorcycle, motorbike, bike | airplane: plane, airplane | bus: bus, vehicle
@@ -41,7 +41,7 @@ refrigerator: fridge, refrigerator | book: book | clock: clock | vase: vase
 scissors: scissors, pair of scissors | teddy bear: teddy bear, stuffed animal
 hair drier: hair dryer, blow dryer | toothbrush: toothbrush
 """
-# Categories that a noun is not used for, but may be understood as.
+# Further categories that a noun may mean, although it is not used for them.
 ALSO = {
     "person": (
         *(
@@ -101,26 +101,26 @@ ALSO = {
     "mouse": ("remote",),
     "disc": ("sports ball",),
 }
-PLURALS = ("scissors", "skis")  # nouns that look like several
-UNCOUNTED = (*PLURALS, "food", "broccoli")  # neither counted nor compared
+PLURALS = ("scissors", "skis")  # nouns in plural form
+UNCOUNTED = (*PLURALS, "food", "broccoli")  # not used with ordinals and sizes
 IRREGULAR = {"sheep": "sheep", "knife": "knives", "person": "people", "broccoli": "broccoli"}
-USUAL = 0.75  # chance of the usual noun
+USUAL = 0.75  # probability of the most common noun
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The nouns of a set's categories.
+    """The nouns of a dataset's categories.
 
     Attributes:
-      names: by category the nouns that are right for its objects, the usual one first.
-      denotes: by noun the categories that it may mean.
+      names: by category, the nouns that are correct for its objects, the most common one first.
+      denotes: by noun, the categories that it may mean.
     """
 
     names: Mapping[str, tuple[str, ...]]
     denotes: Mapping[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        # By its name a police car is a car. Of COCO's own, ALSO says so: a hot dog is no dog.
+        # A police car is a car. For COCO's categories only ALSO is used: a hot dog is not a dog.
         heads: defaultdict[str, set[str]] = defaultdict(set)
         for category, nouns in self.names.items():
             for words in map(str.split, nouns):
@@ -134,35 +134,35 @@ class Vocabulary:
                 kinds = heads[noun] | heads.get(plural(noun), set())
                 kinds -= listed if category in listed else set()
                 denotes[noun] |= {category, *ALSO.get(noun, ()), *kinds}
-        found = {noun: frozenset(of_noun) for noun, of_noun in denotes.items()}
-        object.__setattr__(self, "denotes", found)
+        frozen = {noun: frozenset(of_noun) for noun, of_noun in denotes.items()}
+        object.__setattr__(self, "denotes", frozen)
 
 
 def coco_names() -> dict[str, tuple[str, ...]]:
     """Returns the nouns of COCO's categories."""
-    found = {}
+    nouns_of = {}
     for entry in COCO_NAMES.replace("\n", "|").split("|"):
         if entry.strip():
             category, nouns = entry.split(":")
-            found[category.strip()] = tuple(noun.strip() for noun in nouns.split(","))
-    return found
+            nouns_of[category.strip()] = tuple(noun.strip() for noun in nouns.split(","))
+    return nouns_of
 
 
 def make_vocabulary(categories: Iterable[str], words: Path | None = None) -> Vocabulary:
-    """Returns the nouns of `categories`: given ones, else COCO's, else the category's own name.
+    """Returns the nouns of `categories`: those in `words`, else COCO's, else the category name.
 
     Args:
-      categories: names, such as "dining table" or "Traffic_Cone".
-      words: a JSON file, by category a list of nouns, the usual one first.
+      categories: category names, such as "dining table" or "Traffic_Cone".
+      words: a JSON file with a list of nouns by category, the most common one first.
 
     Raises:
-      DataError: `words` is not such a file, or names a category that is not there.
+      DataError: `words` is invalid or names an unknown category, or a category has no name.
     """
     known = coco_names()
     categories = list(categories)
     if not all(_plain(category) for category in categories):
-        raise DataError("categories: one has no name; give it one, as expressions are made of it.")
-    # "Traffic_Cone" is read as "traffic cone".
+        raise DataError("categories: a name is empty; add it, because expressions use it.")
+    # "Traffic_Cone" becomes "traffic cone".
     names = {c: known.get(_plain(c), (_plain(c),)) for c in categories}
     if words is not None:
         file = RawFile(words)
@@ -172,7 +172,7 @@ def make_vocabulary(categories: Iterable[str], words: Path | None = None) -> Voc
         for category in content:
             if category not in names:
                 have = ", ".join(sorted(names))
-                raise DataError(f"{file}: {category!r} is no category of the set; it has {have}.")
+                raise DataError(f"{file}: unknown category {category!r}; expected one of {have}.")
             nouns = fields.field(content, category, list, str(file))
             if not nouns or not all(isinstance(noun, str) and noun.strip() for noun in nouns):
                 raise DataError(f"{file}.{category}: expected a list of nouns.")
@@ -181,7 +181,7 @@ def make_vocabulary(categories: Iterable[str], words: Path | None = None) -> Voc
 
 
 def plural(noun: str) -> str:
-    """Returns the plural of a noun, of its last word: "wine glasses"."""
+    """Returns the plural of a noun, such as "wine glasses"."""
     *before, last = noun.split()
     if noun in PLURALS or last in PLURALS:
         return noun
@@ -197,7 +197,7 @@ def plural(noun: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """Returns the noun with "a" or "an"; without if it is a plural."""
+    """Returns the noun with "a" or "an", except for nouns in plural form."""
     if noun in PLURALS:
         return noun
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -1,4 +1,4 @@
-"""Reads COCO annotations and writes a custom.json of generated expressions for them."""
+"""Reads COCO annotations and writes a custom.json with generated expressions."""
 
 import io
 from collections import Counter, defaultdict
@@ -32,23 +32,23 @@ from tfds_refcoco.raw.files import RawFile, find_file, write_bytes
 from tfds_refcoco.raw.images import STORED
 from tfds_refcoco.raw.problems import Problems
 
-VAL = 0.1  # share of the images
-MOST_VIEWS = MOST_DRAWS = 100  # of an image
-_GROUPS = "groups (iscrowd) are not referred to; CVAT marks each of its masks so: set iscrowd to 0"
+VAL = 0.1  # fraction of the images
+MOST_VIEWS = MOST_DRAWS = 100  # per image
+_GROUPS = "crowds (iscrowd) were skipped; CVAT sets iscrowd for all masks: set it to 0 in its files"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was generated.
+    """Statistics of the generated expressions.
 
     Attributes:
-      path: of custom.json.
-      images: by split the number of images that have a sentence, views among them.
-      kinds: by split and kind the number of sentences.
-      objects: referred to.
-      words: of all sentences.
-      left_out: images without any sentence.
-      notes: what else there is to say.
+      path: path of custom.json.
+      images: number of images with sentences by split, including views.
+      kinds: number of sentences by split and kind.
+      objects: number of referents.
+      words: number of words.
+      left_out: number of images without sentences.
+      notes: notes on changes and skipped items.
     """
 
     path: Path
@@ -79,36 +79,36 @@ def generate_expressions(
     loose: bool = False,
     progress: bool = True,
 ) -> Summary:
-    """Writes `out/custom.json`: sentences for the objects of a COCO annotation file.
+    """Writes `out/custom.json` with sentences for the objects of a COCO annotation file.
 
-    Every sentence means one object alone. What is said of an image depends on the seed, its
-    annotations and its pixels, not on other images. Pictures of the same bytes are in one split.
-    Views, which are written to `out/copies/views`, are of the images of `train` alone.
+    Every sentence refers to exactly one object. The sentences of an image depend only on the seed,
+    its annotations and its pixels. Pictures with the same bytes are in the same split. Views, only
+    of `train` images, are written to `out/copies/views`.
 
     Args:
-      coco: a file such as instances_train2017.json.
-      image_dir: folder of the images that it names; they are referenced, not copied.
-      out: folder that custom.json is written to.
+      coco: an annotation file such as instances_train2017.json.
+      image_dir: folder of the images, which are referenced instead of copied.
+      out: output folder of custom.json.
       seed: any integer.
-      val: share of the images, at least one, that the split `val` takes.
-      test: the same of the split `test`; 0 makes none.
-      views: of each image of `train`, beside itself: its mirror image, then random crops.
-      draws: how often sentences are drawn of a picture; each is written once.
-      words: a JSON file of nouns by category, see `words.make_vocabulary`.
-      loose: speak of people in `train` as `english.LOOSE_NOUNS` does.
+      val: fraction of the images, at least one, for the split `val`.
+      test: fraction of the images for the split `test`; 0 for no test split.
+      views: number of additional views per `train` image: its mirror image, then random crops.
+      draws: number of times to sample sentences for a picture; duplicates are removed.
+      words: a JSON file of nouns by category; see `words.make_vocabulary`.
+      loose: whether to use `english.LOOSE_NOUNS` for people in `train`.
       progress: whether to show a progress bar.
 
     Raises:
-      DataError: a file is missing or a field is faulty; or nothing can be said of any image.
+      DataError: a file is missing, a field is invalid, or no image gets a sentence.
     """
     if not 0 < val < 1:
-        raise DataError(f"val: {val} is no share of the images between 0 and 1.")
+        raise DataError(f"val: {val} is not a fraction of the images; expected 0 < val < 1.")
     if not 0 <= test < 1 - val:
-        raise DataError(f"test: {test} is no share of the images that val, {val}, leaves.")
+        raise DataError(f"test: {test} must be at least 0 and less than 1 - val = {1 - val}.")
     if not 0 <= views <= MOST_VIEWS:
-        raise DataError(f"views: {views} is no number from 0 to {MOST_VIEWS}.")
+        raise DataError(f"views: {views} is not between 0 and {MOST_VIEWS}.")
     if not 1 <= draws <= MOST_DRAWS:
-        raise DataError(f"draws: {draws} is no number from 1 to {MOST_DRAWS}.")
+        raise DataError(f"draws: {draws} is not between 1 and {MOST_DRAWS}.")
     if not coco.is_file():
         raise DataError(f"{coco}: no such file.")
     instances = read_instances(RawFile(coco), Problems())
@@ -123,10 +123,10 @@ def generate_expressions(
     shares = {"val": val} | ({"test": test} if test else {})
     held_out = choose_splits(list(files.values()), seed, shares)
     writer = CustomWriter(out)
-    # A view has its picture's ids, so many of these steps on.
+    # A view's ids are its picture's ids plus a multiple of these steps.
     steps = _step(by_image), _step(instances.annotations)
     if views and max(steps) * (views + 1) >= 1 << 63:
-        raise DataError(f"{coco}: its ids are too large to number views; number it anew.")
+        raise DataError(f"{coco}: its ids are too large to number views; renumber them.")
     images: Counter[str] = Counter()
     kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     objects = count = left_out = 0
@@ -145,9 +145,9 @@ def generate_expressions(
         annotations = _annotations(by_image[image_id], instances, size)
         if groups := sum(annotation.crowd for annotation in annotations):
             writer.notes[_GROUPS] += groups
-        whole = _Picture(path, image_id, _pixels(path), annotations)
+        original = _Picture(path, image_id, _pixels(path), annotations)
         counted = 0
-        for picture in (whole, *_views(whole, seed, views if split == "train" else 0)):
+        for picture in (original, *_views(original, seed, views if split == "train" else 0)):
             height, width = picture.pixels.shape[:2]
             scene = make_scene(picture.annotations, width, height, picture.pixels)
             rng = np.random.default_rng(digest(f"{seed} {picture.name}".encode()))
@@ -162,7 +162,7 @@ def generate_expressions(
             )
             if not referents:
                 continue
-            file = path if picture is whole else _save(picture, out / COPIES / "views")
+            file = path if picture is original else _save(picture, out / COPIES / "views")
             row = _row(referents, scene, picture, steps)
             writer.add(file, {"split": split, "id": image_id + steps[0] * picture.number} | row)
             counted += 1
@@ -177,29 +177,28 @@ def generate_expressions(
 
 
 def _find_images(coco: Path, image_dir: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Path]:
-    """Finds the images by the names that the annotations give them, with their folders or not."""
-    found, missing = {}, []
+    """Finds the images by their names in the annotations, with or without folders."""
+    files, missing = {}, []
     for row in rows:
         name = row["file_name"].replace("\\", "/")
         path = find_file(image_dir, name) or find_file(image_dir, Path(name).name)
         if path is None:
             missing.append(name)
         else:
-            found[row["file_name"]] = path
+            files[row["file_name"]] = path
     if missing:
         raise DataError(
-            f"{len(missing)} images named in {coco} are missing in {image_dir}, the first is "
-            f"{missing[0]}."
+            f"{len(missing)} images named in {coco} are missing in {image_dir}, first {missing[0]}."
         )
-    check_names(found.items())
-    return found
+    check_names(files.items())
+    return files
 
 
 def _annotations(
     rows: Sequence[tuple[int, dict[str, Any]]], instances: Instances, size: tuple[int, int]
 ) -> list[Annotation]:
     width, height = size
-    found = []
+    annotations = []
     for position, row in rows:
         where = f"{instances.file}: annotations[{position}]"
         category = fields.number(row, "category_id", where)
@@ -207,7 +206,9 @@ def _annotations(
             raise DataError(f"{where}.category_id: {category} is not among the categories.")
         shape: Any = fields.field(row, "segmentation", (list, dict), where)
         if not shape:
-            raise DataError(f"{where}.segmentation: a box has no mask; draw one, or take it out.")
+            raise DataError(
+                f"{where}.segmentation: a box has no mask; add a mask or remove the annotation."
+            )
         # Polygons, an RLE or, as the importers read them, a list of RLEs.
         several = isinstance(shape, list) and all(isinstance(part, dict) for part in shape)
         parts = shape if several else [shape]
@@ -217,21 +218,21 @@ def _annotations(
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         name, crowd = instances.categories[category], bool(row.get("iscrowd"))
-        found.append(Annotation(row["id"], name, counts, crowd))
-    return found
+        annotations.append(Annotation(row["id"], name, counts, crowd))
+    return annotations
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=STORED) as picture:
             return np.asarray(picture.convert("RGB"), np.uint8)
-    except Exception as error:  # decoders raise what they like
-        raise DataError(f"{path}: damaged ({error}); fetch the file again.") from error
+    except Exception as error:  # decoders raise any type
+        raise DataError(f"{path}: damaged ({error}); download it again.") from error
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture, number 0, or one of its views."""
+    """A picture (number 0) or one of its views."""
 
     path: Path
     image_id: int
@@ -244,14 +245,14 @@ class _Picture:
         return f"{self.image_id}_{self.number}" if self.number else str(self.image_id)
 
 
-def _views(whole: _Picture, seed: int, number: int) -> Iterator[_Picture]:
-    height, width = whole.pixels.shape[:2]
-    rng = np.random.default_rng(digest(f"{seed} {whole.image_id} views".encode()))
+def _views(picture: _Picture, seed: int, number: int) -> Iterator[_Picture]:
+    height, width = picture.pixels.shape[:2]
+    rng = np.random.default_rng(digest(f"{seed} {picture.image_id} views".encode()))
     for i, view in enumerate(sample_views(rng, width, height, number), start=1):
         yield replace(
-            whole,
-            pixels=view_pixels(whole.pixels, view),
-            annotations=view_annotations(whole.annotations, width, height, view),
+            picture,
+            pixels=view_pixels(picture.pixels, view),
+            annotations=view_annotations(picture.annotations, width, height, view),
             number=i,
         )
 
@@ -272,8 +273,8 @@ def _step(ids: Iterable[int]) -> int:
 def _row(
     referents: Sequence[Referent], scene: Scene, picture: _Picture, steps: tuple[int, int]
 ) -> dict[str, Any]:
-    """The objects and sentences of a picture, as in custom.json."""
-    alike = Counter(thing.category for thing in scene.things if not thing.crowd)
+    """Returns the objects and sentences of a picture, as in custom.json."""
+    categories = Counter(thing.category for thing in scene.things if not thing.crowd)
     counts = {a.ann_id: a.counts.decode("ascii") for a in picture.annotations}
     objects, sentences = [], []
     for number, referent in enumerate(referents):
@@ -283,7 +284,7 @@ def _row(
             {
                 "id": thing.ann_id + steps[1] * picture.number,
                 "category": thing.category,
-                "same_category": alike[thing.category],
+                "same_category": categories[thing.category],
                 "mask": {"rle": rle},
             }
         )

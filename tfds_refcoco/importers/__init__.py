@@ -1,1 +1,1 @@
-"""Reads the files of annotation tools and of other data sets, and writes a custom.json."""
+"""Import of annotations from other tools and datasets to a custom.json."""

@@ -1,4 +1,4 @@
-"""From imported images to a custom.json: splits, ids, masks, and what could not be kept."""
+"""Converts imported images to a custom.json: splits, ids, masks and notes on skipped items."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,15 @@ _ALIASES = {
     **{"testa": "testA", "testb": "testB"},
 }
 _CROWD = (
-    "sentences about a crowd (iscrowd) were left out; CVAT marks its masks so: import them as cvat"
+    "sentences about a crowd (iscrowd) were skipped; import a COCO export of CVAT, which sets "
+    "iscrowd for masks, with the format cvat"
 )
-LEAVE_OUT = "-"  # a split that is renamed to this is left out
+LEAVE_OUT = "-"  # as the new name of a split: skip it
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported: custom.json, images and sentences by split, and what was not kept."""
+    """Result of an import: custom.json, counts of images and sentences by split, and notes."""
 
     path: Path
     images: Counter[str]
@@ -50,55 +51,56 @@ def assemble(
     """Writes `out/custom.json`.
 
     Args:
-      images: as read from the tool's files.
-      out: folder of custom.json.
-      notes: what the reader could not keep, and how often; more is added.
-      splits: new names of splits; LEAVE_OUT leaves one out.
-      val: share of the images without a split that become `val`, the others become `train`.
-      seed: decides which.
+      images: images read from the tool's files.
+      out: output folder of custom.json.
+      notes: counts of items that the reader ignored; more are added.
+      splits: new names of splits; LEAVE_OUT skips a split.
+      val: fraction of the images without a split that become `val`; the others become `train`.
+      seed: seed for choosing the `val` images.
       progress: whether to show a progress bar.
 
     Raises:
-      DataError: a mask or an image is faulty, a split has another name, two images were found in
-        one file, or nothing is left.
+      DataError: a mask or an image is invalid, a split name is unknown, two images resolve to one
+        file, or no images are left.
     """
     if not 0 <= val < 1:
-        raise DataError(f"val: {val} is no share of the images from 0 to below 1.")
-    notes += Counter()  # drops zeros
+        raise DataError(f"val: {val} is not a fraction of the images; expected 0 <= val < 1.")
+    notes += Counter()  # removes zeros
     writer = CustomWriter(out)
     writer.notes = notes
     named = [image for image in images if image.sentences]
     check_names((image.name, image.path) for image in named)
     if len(named) < len(images):
-        notes["images without a sentence were left out"] += len(images) - len(named)
+        notes["images without sentences were skipped"] += len(images) - len(named)
     if not named:
         raise DataError(
-            f"{out}: there is nothing to write; {writer.describe()}. If the expressions are in a "
-            "field, column or attribute of another name, --text NAME names it."
+            f"{out}: no images to write; {writer.describe()}. If the expressions are in a field, "
+            "column or attribute with another name, specify it with --text NAME."
         )
     if unused := set(splits) - {image.split for image in images}:
-        there = ", ".join(sorted({repr(image.split) for image in images if image.split})) or "none"
-        raise DataError(f"--split {min(unused)}=…: there is no such split; there are: {there}.")
+        existing = {repr(image.split) for image in images if image.split}
+        listed = ", ".join(sorted(existing)) or "none"
+        raise DataError(f"--split {min(unused)}=…: unknown split; available are: {listed}.")
     unsplit = [image.path for image in named if image.split is None]
     held_out = choose_val(unsplit, seed, val) if unsplit and val else frozenset()
-    found: Counter[str] = Counter()
+    image_counts: Counter[str] = Counter()
     sentences: Counter[str] = Counter()
     taken: set[tuple[Path, str]] = set()
     rows = []
     for image in tqdm(named, "import", unit="image", disable=not progress, file=progress_stream()):
         split = _split(image, splits, held_out)
         if split == LEAVE_OUT:
-            notes[f"images of the split {image.split} were left out"] += 1
+            notes[f"images of the split {image.split} were skipped"] += 1
             continue
         path, width, height = writer.image_size(image.path, image.size, image.where)
         row = _row(image, height, width, notes)
         if not row["sentences"]:
-            notes["images without a sentence were left out"] += 1
+            notes["images without sentences were skipped"] += 1
             continue
         if (path, split) in taken:
-            notes[f"images of {split} have several entries, objects of others are no rivals"] += 1
+            notes[f"images of {split} have several entries, which do not share objects"] += 1
         taken.add((path, split))
-        found[split] += 1
+        image_counts[split] += 1
         sentences[split] += len(row["sentences"])
         rows.append((path, {"split": split} | row))
     _drop_partial_ids([row for _, row in rows], notes)
@@ -106,7 +108,7 @@ def assemble(
         writer.add(path, row)
     return Imported(
         writer.write(),
-        found,
+        image_counts,
         sentences,
         [f"{number:,} {what}" for what, number in notes.items()],
     )
@@ -119,31 +121,31 @@ def _split(image: ImportedImage, splits: Mapping[str, str], held_out: frozenset[
         return splits[image.split]
     if image.split.lower() not in _ALIASES:
         raise DataError(
-            f"{image.where}: the split {image.split!r} is none of {', '.join(SPLITS)}; name it "
-            f"anew with --split {image.split}=val, or leave it out with --split {image.split}=-."
+            f"{image.where}: unknown split {image.split!r}; expected one of {', '.join(SPLITS)}. "
+            f"Rename it with --split {image.split}=val, or skip it with --split {image.split}=-."
         )
     return _ALIASES[image.split.lower()]
 
 
 def _row(image: ImportedImage, height: int, width: int, notes: Counter[str]) -> dict[str, Any]:
-    """The objects that sentences refer to, and these, as in custom.json."""
+    """Returns the referred objects and the sentences, as in custom.json."""
     kept = []
     for sentence in image.sentences:
         if not tokenize(sentence.text):
-            notes["sentences without a word were left out"] += 1
+            notes["sentences without words were skipped"] += 1
         elif any(image.objects[i].crowd for i in sentence.targets):
             notes[_CROWD] += 1
         elif not all(image.objects[i].parts for i in sentence.targets):
-            notes["sentences about objects without a mask were left out: a box is none"] += 1
+            notes["sentences about objects with a box but no mask were skipped"] += 1
         else:
             kept.append(sentence)
-    meant = sorted({i for sentence in kept for i in sentence.targets})
-    if unnamed := sum(not item.crowd for item in image.objects) - len(meant):
-        notes["objects without a sentence were left out and counted as rivals"] += unnamed
-    alike = Counter(item.category for item in image.objects if not item.crowd)
-    position = {i: k for k, i in enumerate(meant)}
+    referred = sorted({i for sentence in kept for i in sentence.targets})
+    if unnamed := sum(not item.crowd for item in image.objects) - len(referred):
+        notes["objects without sentences were skipped, but count for same_category"] += unnamed
+    categories = Counter(item.category for item in image.objects if not item.crowd)
+    position = {i: k for k, i in enumerate(referred)}
     row: dict[str, Any] = {
-        "objects": [_object(image.objects[i], alike, height, width) for i in meant],
+        "objects": [_object(image.objects[i], categories, height, width) for i in referred],
         "sentences": [
             {"text": sentence.text, "objects": [position[i] for i in sentence.targets]}
             | ({} if sentence.sent_id is None else {"id": sentence.sent_id})
@@ -153,7 +155,9 @@ def _row(image: ImportedImage, height: int, width: int, notes: Counter[str]) -> 
     return row | ({} if image.image_id is None else {"id": image.image_id})
 
 
-def _object(item: ImportedObject, alike: Counter[str], height: int, width: int) -> dict[str, Any]:
+def _object(
+    item: ImportedObject, categories: Counter[str], height: int, width: int
+) -> dict[str, Any]:
     try:
         parts = [
             masks.encode(part(height, width))
@@ -163,19 +167,19 @@ def _object(item: ImportedObject, alike: Counter[str], height: int, width: int) 
         ]
         counts = masks.union(parts, height, width)
         if not masks.area(counts, height, width):
-            raise DataError("the mask has no pixel inside the image.")
+            raise DataError("the mask contains no pixel of the image.")
     except DataError as error:
         text = str(error)
         raise DataError(text if item.where in text else f"{item.where}: {text}") from error
     mask = {"rle": {"size": [height, width], "counts": counts.decode("ascii")}}
     row: dict[str, Any] = {"mask": mask}
     if item.category:
-        row |= {"category": item.category, "same_category": alike[item.category]}
+        row |= {"category": item.category, "same_category": categories[item.category]}
     return row | ({} if item.ann_id is None else {"id": item.ann_id})
 
 
 def _drop_partial_ids(rows: Sequence[dict[str, Any]], notes: Counter[str]) -> None:
-    """Removes the ids of a kind unless each has one of its own, as custom.json wants it."""
+    """Removes the ids of a kind unless all items have unique ids, as custom.json requires."""
     kinds = {
         "images": list(rows),
         "objects": [item for row in rows for item in row["objects"]],
@@ -184,6 +188,6 @@ def _drop_partial_ids(rows: Sequence[dict[str, Any]], notes: Counter[str]) -> No
     for kind, items in kinds.items():
         ids = [item["id"] for item in items if "id" in item]
         if ids and len(set(ids)) < len(items):
-            notes[f"ids of {kind} were not kept: some are missing or appear twice"] += len(ids)
+            notes[f"ids of {kind} were ignored: some are missing or duplicated"] += len(ids)
             for item in items:
                 item.pop("id", None)

@@ -1,4 +1,4 @@
-"""COCO instances, with expressions in a file of their own or in a field of the annotations."""
+"""Import of COCO instances, with expressions in a separate file or an annotation field."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,20 +32,20 @@ def read_coco_export(
     *,
     crowds: bool = True,
 ) -> list[ImportedImage]:
-    """Reads a COCO annotation file, or one of each split.
+    """Reads a COCO annotation file, or one file per split.
 
     Args:
-      path: of the file, or of a folder with `annotations/instances_*.json`, as COCO and CVAT have
-        it, with other JSON files, or with one in each of its folders, as Roboflow has it.
-      image_dir: folder of the images; else they are sought around the file.
-      expressions: CSV or JSON of expressions by annotation id. None reads them from a field of
-        the annotations, or of their `attributes`, as CVAT writes them.
-      text: name of that field or column; one of `TEXT_NAMES` if None.
-      notes: counts what is not kept.
-      crowds: whether `iscrowd` says that an annotation is a group; CVAT sets it for each mask.
+      path: the file, or a folder with `annotations/instances_*.json` (COCO and CVAT), with other
+        JSON files, or with a JSON file in each subfolder (Roboflow).
+      image_dir: folder of the images; by default folders near the file are searched.
+      expressions: CSV or JSON of expressions by annotation id. If None, they are read from a field
+        of the annotations or of their `attributes`, as in CVAT's exports.
+      text: name of that field or column; by default one of `TEXT_NAMES`.
+      notes: counts of ignored items.
+      crowds: whether `iscrowd` marks groups; CVAT sets it for every mask.
 
     Raises:
-      DataError: a file or field is faulty, or there is no expression.
+      DataError: a file or field is invalid, or there are no expressions.
     """
     read = []
     files = _files(path, expressions)
@@ -68,7 +68,7 @@ _Images = dict[int, tuple[ImportedImage, dict[int, int]]]  # by id; positions by
 
 
 def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
-    """The annotation files, each with the name of its split."""
+    """Returns the annotation files, each with the name of its split."""
     if not path.is_dir():
         return [(path, path.stem.removeprefix("instances_"))]
     for pattern in ("annotations/instances_*.json", "instances_*.json", "*.json"):
@@ -77,27 +77,29 @@ def _files(path: Path, expressions: Path | None) -> list[tuple[Path, str]]:
             return [(file, file.stem.removeprefix("instances_")) for file in files]
     files = find_json(path, "*/*.json")
     if not files:
-        raise DataError(f"{path}: no annotations/instances_*.json or other JSON in this folder.")
+        raise DataError(
+            f"{path}: the folder contains no annotations/instances_*.json and no other JSON file."
+        )
     return [(file, file.parent.name) for file in files]
 
 
 def _images(instances: Instances, file: Path, subset: str, split: str | None) -> _Images:
-    found: _Images = {}
+    images: _Images = {}
     for image_id, row in instances.images.items():
         where, name = f"{file}: image id {image_id}", f"{subset}/{row['file_name']}"
         size = row["width"], row["height"]
         image = ImportedImage(Path(name), name, size, split, where, image_id=image_id)
-        found[image_id] = image, {}
-    return found
+        images[image_id] = image, {}
+    return images
 
 
 def _find_images(
     instances: Instances, images: _Images, file: Path, image_dir: Path | None, subset: str
 ) -> None:
-    """Finds the files of the images that have sentences; the others need not be there."""
+    """Finds the files of images with sentences; other images may be missing."""
     parent = file.parent
     roots = [image_dir] if image_dir else [parent, parent / "images", parent.parent / "images"]
-    folders = [*(root / subset for root in roots), *roots]  # CVAT has a folder for each subset
+    folders = [*(root / subset for root in roots), *roots]  # CVAT creates a folder per subset
     for image_id, (image, _) in images.items():
         if image.sentences:
             name = instances.images[image_id]["file_name"]
@@ -105,7 +107,7 @@ def _find_images(
 
 
 def _merge(read: Sequence[tuple[Instances, _Images]], path: Path) -> tuple[Instances, _Images]:
-    """Returns the files of a folder as one; raises DataError if several have one id."""
+    """Merges the files of a folder; raises DataError if they share an id."""
     if len(read) == 1:
         return read[0]
     instances, images = Instances(RawFile(path)), dict[int, Any]()
@@ -113,8 +115,8 @@ def _merge(read: Sequence[tuple[Instances, _Images]], path: Path) -> tuple[Insta
         shared = instances.annotations.keys() & one.annotations.keys()
         if shared := shared or images.keys() & of_one.keys():
             raise DataError(
-                f"{path}: several of its files have the id {min(shared)}, so that expressions by "
-                "id are ambiguous; import each file with expressions of its own."
+                f"{path}: several of its files have the id {min(shared)}, so expressions by id are "
+                "ambiguous; import each file separately."
             )
         instances.annotations |= one.annotations
         images |= of_one
@@ -131,8 +133,7 @@ def _add_objects(instances: Instances, images: _Images, crowds: bool) -> None:
         if category not in instances.categories:
             known = ", ".join(map(str, sorted(instances.categories)[:5]))
             raise DataError(
-                f"{where}.category_id: {category} is not among the categories, whose ids are "
-                f"{known}, …"
+                f"{where}.category_id: {category} is not among the category ids {known}, …"
             )
         image, positions = images[image_id]
         positions[ann_id] = len(image.objects)
@@ -148,7 +149,7 @@ def _add_objects(instances: Instances, images: _Images, crowds: bool) -> None:
 
 
 def segmentation_parts(row: Mapping[str, Any], where: str) -> list[Part]:
-    """Returns the segmentation of an annotation: polygons, RLE or a list of RLEs; [] of a box."""
+    """Returns an annotation's segmentation: polygons, RLE or a list of RLEs; [] for a box."""
     if not row.get("segmentation"):
         return []
     value: Any = fields.field(dict(row), "segmentation", (list, dict), where)
@@ -174,12 +175,12 @@ def _add_own_sentences(
         add_sentences(image, texts, positions[ann_id], notes)
         note_other_texts(row, name, notes)
         spare = set(attributes) - {name, "occluded", "rotation"}
-        notes["attributes of objects were not kept"] += len(spare)
+        notes["attributes of objects were ignored"] += len(spare)
     if not any(image.sentences for image, _ in images.values()):
         wanted = text or " or ".join(TEXT_NAMES)
         raise DataError(
-            f"{instances.file}: no annotation has a field {wanted}, there are {', '.join(names)}. "
-            "Give a CSV or JSON with --expressions, or name the field with --text."
+            f"{instances.file}: no annotation has a field {wanted}; existing fields are "
+            f"{', '.join(names)}. Specify the field with --text, or a file with --expressions."
         )
 
 
@@ -192,13 +193,13 @@ def _add_sentences(
             if ann_id not in of_annotation:
                 raise DataError(f"{where}: no annotation of {instances.file} has the id {ann_id}.")
             if image_id not in (None, of_annotation[ann_id]):
-                raise DataError(f"{where}: annotation {ann_id} is of another image.")
+                raise DataError(f"{where}: annotation {ann_id} belongs to another image.")
             image_id = of_annotation[ann_id]
         if image_id not in images:
             raise DataError(f"{where}: no image of {instances.file} has the id {image_id}.")
         image, positions = images[image_id]
         if split and image.split not in (None, split):
-            raise DataError(f"{where}: its image is in the split {image.split}, too.")
+            raise DataError(f"{where}: split {split} differs from the image's split {image.split}.")
         image.split = split or image.split
         targets = tuple(positions[ann_id] for ann_id in ann_ids)
         image.sentences.append(ImportedSentence(sentence, targets))

@@ -1,4 +1,4 @@
-"""The command `import`: other people's formats become a custom.json."""
+"""The command `import`: conversion of other formats to a custom.json."""
 
 import argparse
 from collections import Counter
@@ -6,41 +6,46 @@ from collections import Counter
 from tfds_refcoco.errors import DataError
 from tfds_refcoco.flags import local_path
 
-DESCRIPTION = "make a custom.json of the annotations of another tool or data set"
+DESCRIPTION = "convert annotations of another tool or dataset to a custom.json"
 FORMATS = ("coco", "refer", "labelme", "cvat", "label-studio")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("format", choices=FORMATS)
-    parser.add_argument("input", type=local_path, help="file or folder of the annotations")
-    parser.add_argument("--out", type=local_path, required=True, help="folder for custom.json")
-    parser.add_argument("--images", type=local_path, help="folder of the images")
+    parser.add_argument("input", type=local_path, help="annotation file or folder")
     parser.add_argument(
-        "--expressions", type=local_path, metavar="FILE", help="coco: CSV or JSON by annotation id"
+        "--out", type=local_path, required=True, help="output folder for custom.json"
+    )
+    parser.add_argument("--images", type=local_path, help="folder with the images")
+    parser.add_argument(
+        "--expressions",
+        type=local_path,
+        metavar="FILE",
+        help="coco: CSV or JSON of expressions by annotation id",
     )
     parser.add_argument(
-        "--text", metavar="NAME", help="name of the field or attribute that has the expressions"
+        "--text", metavar="NAME", help="name of the field or attribute with the expressions"
     )
     parser.add_argument(
         "--split",
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="rename a split, OLD=- leaves it out; may be repeated",
+        help="rename a split, or skip it with OLD=-; repeatable",
     )
     parser.add_argument(
         "--val",
         type=float,
         default=0.1,
         metavar="SHARE",
-        help="of the images that have no split (default: 0.1)",
+        help="fraction of the images without a split to use for val (default: 0.1)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides which images these are")
+    parser.add_argument("--seed", type=int, default=0, help="seed for choosing the val images")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Imports, and prints what there is and what was not kept."""
+    """Runs the import; prints the counts and notes on ignored items."""
     from tfds_refcoco.importers import coco, cvat, label_studio, labelme, refer
     from tfds_refcoco.importers.assemble import LEAVE_OUT, assemble
     from tfds_refcoco.raw.types import SPLITS
@@ -49,14 +54,16 @@ def run(args: argparse.Namespace) -> int:
     for entry in args.split:
         old, equals, new = entry.rpartition("=")
         if not equals or new not in (*SPLITS, LEAVE_OUT):
-            raise DataError(f"--split {entry}: expected OLD=NEW, NEW of {', '.join(SPLITS)} or -.")
+            raise DataError(f"--split {entry}: expected OLD=NEW; NEW is {', '.join(SPLITS)} or -.")
         splits[old] = new
     if args.expressions and args.format != "coco":
-        raise DataError("--expressions: it goes with the format coco.")
+        raise DataError("--expressions: this flag requires the format coco.")
     if args.images and not args.images.is_dir():
-        raise DataError(f"--images: {args.images} is no folder.")
+        raise DataError(f"--images: {args.images} is not a folder.")
     if args.input.suffix.lower() == ".zip":
-        raise DataError(f"{args.input}: unpack it first; images are referenced and not copied.")
+        raise DataError(
+            f"{args.input}: extract the zip first, because images are referenced instead of copied."
+        )
     notes: Counter[str] = Counter()
     match args.format:
         case "coco":
@@ -78,5 +85,5 @@ def run(args: argparse.Namespace) -> int:
     for note in made.notes:
         print(note)
     print(made.path)
-    print(f"Build it: python -m tfds_refcoco build --dataset custom --raw {args.out} --out data")
+    print(f"Next: python -m tfds_refcoco build --dataset custom --raw {args.out} --out data")
     return 0

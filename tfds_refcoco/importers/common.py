@@ -1,4 +1,4 @@
-"""What all formats share: where images are, which field holds sentences, how shapes are drawn."""
+"""Functions for all formats: finding images and text fields, and drawing shapes."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from tfds_refcoco.raw import fields
 from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile, find_file
 
-# Names of fields that people keep sentences in, the first one found is taken.
+# Common names of fields with sentences; the first match is used.
 TEXT_NAMES = (
     *("expression", "expressions", "referring_expression", "referring expression", "sentence"),
     *("sentences", "caption", "captions", "description", "text", "phrase"),
@@ -25,13 +25,13 @@ TEXT_NAMES = (
 
 
 def find_json(folder: Path, pattern: str) -> list[Path]:
-    """Returns JSON files of a folder, without those that macOS or an import before left there."""
+    """Returns the JSON files of a folder, except those of macOS and of an earlier import."""
     files = sorted(folder.glob(pattern))
     return [file for file in files if not file.name.startswith("._") and not _is_imported(file)]
 
 
 def _is_imported(file: Path) -> bool:
-    """Whether it is a custom.json, and no annotations of a picture `custom.jpg`."""
+    """Whether the file is a custom.json, rather than annotations of a picture `custom.jpg`."""
     if file.name != "custom.json" or not file.is_file():
         return False
     content = read_json(RawFile(file), "fix it")
@@ -40,13 +40,13 @@ def _is_imported(file: Path) -> bool:
 
 
 def find_image(name: str, folders: Iterable[Path], where: str) -> Path:
-    """Returns the image that annotations call `name`.
+    """Returns the path of the image that annotations call `name`.
 
-    Folders and drives before the name are dropped one by one, as annotations are often made on
-    another machine; backslashes count as slashes.
+    Leading folders and drives are dropped one by one, because annotations are often created on
+    another machine. Backslashes are treated as slashes.
 
     Raises:
-      DataError: it is in none of the folders.
+      DataError: none of the folders contains the image.
     """
     folders = list(dict.fromkeys(folders))
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
@@ -54,41 +54,41 @@ def find_image(name: str, folders: Iterable[Path], where: str) -> Path:
         for folder in folders:
             if path := find_file(folder, "/".join(parts[first:])):
                 return path
-    looked = ", ".join(map(str, folders))
-    raise DataError(f"{where}: the image {name!r} is not in {looked}; give --images its folder.")
+    listed = ", ".join(map(str, folders))
+    raise DataError(f"{where}: image {name!r} is not in {listed}; set --images to its folder.")
 
 
 def split_texts(value: object, where: str) -> list[str]:
-    """Returns the sentences in a field: those of a list, or the lines of a text."""
+    """Returns the sentences of a field: the items of a list, or the lines of a string."""
     if value is None:
         return []
     if isinstance(value, str):
         value = value.splitlines()
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise DataError(f"{where}: expected a text or a list of texts.")
+        raise DataError(f"{where}: expected a string or a list of strings.")
     for text in value:
-        fields.text({"text": text}, "text", where)  # half of a surrogate pair is no text
+        fields.text({"text": text}, "text", where)  # refuses lone surrogates
     return [text.strip() for text in value if text.strip()]
 
 
 def add_sentences(
     image: ImportedImage, texts: Iterable[str], position: int, notes: Counter[str]
 ) -> None:
-    """Adds what is said of one object; the parts of an object often repeat it."""
+    """Adds the sentences of an object without duplicates, which its parts often repeat."""
     for text in texts:
         sentence = ImportedSentence(text, (position,))
         if sentence in image.sentences:
-            notes["sentences that an object has twice were kept once"] += 1
+            notes["duplicate sentences of an object were skipped"] += 1
         else:
             image.sentences.append(sentence)
 
 
 def text_field(row: Mapping[str, object], name: str | None) -> str | None:
-    """Returns the name of the field of `row` that holds sentences, None if there is none.
+    """Returns the name of the field of `row` with sentences, or None.
 
     Args:
       row: fields of an object.
-      name: of the field, one of `TEXT_NAMES` if None; upper and lower case are the same.
+      name: name of the field, case-insensitive; by default one of `TEXT_NAMES`.
     """
     lower = {key.lower(): key for key in row}
     names = TEXT_NAMES if name is None else (name.lower(),)
@@ -96,9 +96,9 @@ def text_field(row: Mapping[str, object], name: str | None) -> str | None:
 
 
 def note_other_texts(row: Mapping[str, object], name: str | None, notes: Counter[str]) -> None:
-    """Counts the fields of `row` beside `name` that hold sentences as well, by their names."""
+    """Counts non-empty fields of `row` other than `name` that are named like text fields."""
     others = [key for key in row if key.lower() in TEXT_NAMES and key != name and row[key]]
-    notes["texts of other fields were not kept (--text names the one to take)"] += len(others)
+    notes["texts of other fields were ignored (choose a field with --text)"] += len(others)
 
 
 def polygon(points: Sequence[Sequence[float]]) -> list[object]:
@@ -116,8 +116,8 @@ def rectangle(
       y0: top.
       x1: right side.
       y1: bottom.
-      degrees: it is turned by, clockwise as seen.
-      pivot: what it is turned about, "centre" or "corner" (the top left one).
+      degrees: clockwise rotation angle.
+      pivot: center of rotation, "centre" or "corner" (top left).
     """
     corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
     centre = corners.mean(0) if pivot == "centre" else corners[0]
@@ -129,11 +129,11 @@ def rectangle(
 def ellipse(
     cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0
 ) -> Callable[[int, int], NDArray[np.bool]]:
-    """Returns what draws an ellipse: pixels whose centres are inside; turned clockwise."""
+    """Returns a function that draws an ellipse, rotated clockwise, by pixel centers."""
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
         if not rx or not ry:
-            raise DataError(f"an ellipse with the radii {rx} and {ry} has no area.")
+            raise DataError(f"an ellipse with radii {rx} and {ry} has no area.")
         rows, columns = np.mgrid[:height, :width] + 0.5
         angle = np.radians(degrees)
         across = (columns - cx) * np.cos(angle) + (rows - cy) * np.sin(angle)
@@ -145,11 +145,11 @@ def ellipse(
 
 
 def circle(cx: float, cy: float, radius: float) -> Callable[[int, int], NDArray[np.bool]]:
-    """Returns what draws a circle as labelme does, with Pillow."""
+    """Returns a function that draws a circle with Pillow, as labelme does."""
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
-        if radius > height + width:  # Pillow goes along all of it, for minutes
-            raise DataError(f"a circle with the radius {radius:g} is larger than the image.")
+        if radius > height + width:  # Pillow would take minutes
+            raise DataError(f"a circle with radius {radius:g} is larger than the image.")
         picture = Image.new("1", (width, height))
         box = (cx - radius, cy - radius, cx + radius, cy + radius)
         ImageDraw.Draw(picture).ellipse(box, outline=1, fill=1)
@@ -159,39 +159,39 @@ def circle(cx: float, cy: float, radius: float) -> Callable[[int, int], NDArray[
 
 
 def decode_png(text: str, where: str) -> NDArray[Any]:
-    """Decodes a PNG in base64: `[h, w]` of one channel, of others `[h, w, channels]`.
+    """Decodes a base64 PNG to `[h, w]` for one channel, else `[h, w, channels]`.
 
     Raises:
-      DataError: it is none.
+      DataError: the text is not a base64 PNG.
     """
     try:
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             return np.asarray(picture)
-    except Exception as error:  # decoders raise what they like
-        raise DataError(f"{where}: no PNG in base64 ({error}).") from error
+    except Exception as error:  # decoders raise any type
+        raise DataError(f"{where}: not a base64 PNG ({error}).") from error
 
 
 def paste(
     decode: Callable[[], NDArray[np.bool]], left: int, top: int, where: str
 ) -> Callable[[int, int], NDArray[np.bool]]:
-    """Returns what draws a mask of a part of the image; what is outside of it is cut off.
+    """Returns a function that draws a mask of an image region, clipped to the image.
 
     Args:
-      decode: makes the mask; called when it is drawn, as all of a set do not fit in memory.
-      left: column of the image at which the mask begins.
-      top: its row.
-      where: names the mask in messages.
+      decode: returns the mask; called late, because the masks of a dataset do not fit in memory.
+      left: first column of the mask in the image.
+      top: first row of the mask in the image.
+      where: location of the mask for error messages.
     """
 
     def draw(height: int, width: int) -> NDArray[np.bool]:
         mask = decode()
         part = mask[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
         if not part.size:
-            raise DataError(f"{where}: a mask at {left}, {top} is outside of the image.")
-        whole = np.zeros((height, width), bool)
+            raise DataError(f"{where}: the mask at {left}, {top} is outside the image.")
+        full = np.zeros((height, width), bool)
         y, x = max(0, top), max(0, left)
-        whole[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return whole
+        full[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return full
 
     return draw

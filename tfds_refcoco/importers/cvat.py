@@ -1,4 +1,4 @@
-"""CVAT for images 1.1 (XML), and CVAT's COCO export."""
+"""Import of CVAT for images 1.1 (XML) and of CVAT's COCO export."""
 
 import contextlib
 from collections import Counter
@@ -22,19 +22,19 @@ _SHAPES = ("polygon", "mask", "box", "ellipse")
 def read_cvat(
     path: Path, image_dir: Path | None, text: str | None, notes: Counter[str]
 ) -> list[ImportedImage]:
-    """Reads what CVAT exports.
+    """Reads an export of CVAT.
 
-    Shapes of one label and one group are parts of one object. The subset of an image is its split.
+    Shapes with the same label and group are parts of one object. An image's subset is its split.
 
     Args:
-      path: annotations.xml, a JSON of the COCO export, or the folder of either.
-      image_dir: folder of the images; else they are sought beside the file and in `images`.
-      text: name of the attribute that holds expressions; one of `common.TEXT_NAMES` if None. Each
-        line of it is an expression.
-      notes: counts what is not kept.
+      path: annotations.xml, a JSON of the COCO export, or a folder with one of these.
+      image_dir: folder of the images; by default the file's folder and its `images` are searched.
+      text: name of the attribute with expressions, one per line; by default one of
+        `common.TEXT_NAMES`.
+      notes: counts of ignored items.
 
     Raises:
-      DataError: a file or field is faulty, or the export is one of videos.
+      DataError: a file or field is invalid, or the export contains video tracks.
     """
     if path.is_dir() and (path / "annotations.xml").is_file():
         path = path / "annotations.xml"
@@ -42,31 +42,31 @@ def read_cvat(
         return read_coco_export(path, image_dir, None, text, notes, crowds=False)
     root = _parse(path)
     if root.find("track") is not None:
-        raise DataError(f"{path}: an export of videos; export the task as CVAT for images 1.1.")
+        raise DataError(f"{path}: this is a video export; export the task as CVAT for images 1.1.")
     roots = [image_dir] if image_dir else [path.parent / "images", path.parent]
-    found, names = [], Counter[str]()
+    images, names = [], Counter[str]()
     for node in root.iter("image"):
         where = f"{path}: image {node.get('name')}"
         size = _size(node, where)
         name = _required(node, "name", where)
         subset = (node.get("subset") or "").strip()
         split = None if subset.lower() in ("", "default") else subset
-        # Exports of a project have a folder for each subset.
+        # Project exports have a folder per subset.
         folders = [*(root / subset for root in roots if subset), *roots]
         image = ImportedImage(_find(name, folders, where), f"{subset}/{name}", size, split, where)
         _add_shapes(node, image, text, names, notes)
-        found.append(image)
-    if not any(image.sentences for image in found):
+        images.append(image)
+    if not any(image.sentences for image in images):
         listed = ", ".join(names) or "none"
         raise DataError(
-            f"{path}: no shape has an attribute {text or ' or '.join(common.TEXT_NAMES)}; there "
-            f"are: {listed}. Name it with --text."
+            f"{path}: no shape has an attribute {text or ' or '.join(common.TEXT_NAMES)}; existing "
+            f"attributes are: {listed}. Specify one with --text."
         )
-    return found
+    return images
 
 
 def _find(name: str, folders: list[Path], where: str) -> Path:
-    """Finds an image; a frame of a video is called `frame_000000`, its file `frame_000000.PNG`."""
+    """Finds an image; video frames are named without suffix: `frame_000000`."""
     if not PurePosixPath(name).suffix:
         for extension in (".PNG", ".png", ".jpg", ".jpeg"):
             with contextlib.suppress(DataError):
@@ -80,17 +80,19 @@ def _parse(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: no such file or folder.")
 
     class Builder(ElementTree.TreeBuilder):
-        """Entities, which a document can define to grow without bound, are of no use here."""
+        """Refuses doctypes, because entities can expand without bound."""
 
         def doctype(self, *_: object) -> None:
-            raise DataError(f"{path}: refused: it defines entities, which CVAT never does.")
+            raise DataError(
+                f"{path}: refused: the file has a doctype, unlike CVAT's exports; export it again."
+            )
 
     try:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=Builder()))
-    except (ElementTree.ParseError, LookupError) as error:  # the latter: of an unknown encoding
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: unknown encoding
         raise DataError(f"{path}: not readable XML ({error}); export it again.") from error
     if root.tag != "annotations":
-        raise DataError(f"{path}: <{root.tag}>, expected <annotations> of CVAT for images 1.1.")
+        raise DataError(f"{path}: expected <annotations> of CVAT for images 1.1, got <{root.tag}>.")
     return root
 
 
@@ -105,10 +107,10 @@ def _add_shapes(
     for number, shape in enumerate(node):
         where = f"{image.where}: {shape.tag} {number + 1}"
         if shape.tag in _WITHOUT_AREA:
-            notes[f"shapes of the type {shape.tag} were left out: they have no area"] += 1
+            notes[f"shapes of the type {shape.tag} were skipped: they have no area"] += 1
             continue
         if shape.tag not in _SHAPES:
-            raise DataError(f"{where}: <{shape.tag}> is no shape of CVAT for images 1.1.")
+            raise DataError(f"{where}: <{shape.tag}> is not a shape of CVAT for images 1.1.")
         label = _required(shape, "label", where)
         group = shape.get("group_id") or "0"
         key = (label, group) if group != "0" else (label, f"shape {number}")
@@ -125,14 +127,14 @@ def _add_shapes(
             texts = common.split_texts(attributes[name], where)
             common.add_sentences(image, texts, groups[key], notes)
         if others := len(attributes) - (name is not None):
-            notes["attributes of shapes were not kept"] += others
+            notes["attributes of shapes were ignored"] += others
 
 
 def _part(shape: ElementTree.Element, where: str) -> Part:
     def number(name: str) -> float:
         return _number(shape, name, where)
 
-    turned = _number(shape, "rotation", where) if shape.get("rotation") else 0.0
+    degrees = _number(shape, "rotation", where) if shape.get("rotation") else 0.0
     match shape.tag:
         case "polygon":
             points = _required(shape, "points", where)
@@ -145,9 +147,9 @@ def _part(shape: ElementTree.Element, where: str) -> Part:
             return common.polygon(pairs)
         case "box":
             sides = (number("xtl"), number("ytl"), number("xbr"), number("ybr"))
-            return common.rectangle(*sides, turned)
+            return common.rectangle(*sides, degrees)
         case "ellipse":
-            return common.ellipse(number("cx"), number("cy"), number("rx"), number("ry"), turned)
+            return common.ellipse(number("cx"), number("cy"), number("rx"), number("ry"), degrees)
     width, height = _size(shape, where)
     try:
         runs = [int(run) for run in _required(shape, "rle", where).split(",")]
@@ -155,12 +157,12 @@ def _part(shape: ElementTree.Element, where: str) -> Part:
         raise DataError(f"{where}: rle: {error}.") from error
     if min(runs) < 0 or sum(runs) != width * height:
         raise DataError(
-            f"{where}: rle: the runs cover {sum(runs)} pixels, the {width}x{height} mask has "
+            f"{where}: rle: the runs cover {sum(runs)} pixels, but the {width}x{height} mask has "
             f"{width * height}."
         )
 
     def decode() -> NDArray[np.bool]:
-        """Rows of the box, the first run outside."""
+        """Decodes the box row by row; the first run is background."""
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
 
     return common.paste(decode, round(number("left")), round(number("top")), where)
@@ -174,7 +176,7 @@ def _required(node: ElementTree.Element, name: str, where: str) -> str:
 
 
 def _size(node: ElementTree.Element, where: str) -> tuple[int, int]:
-    """Reads width and height in pixels."""
+    """Returns width and height in pixels."""
     size = []
     for name in ("width", "height"):
         size.append(fields.side(round(_number(node, name, where)), f"{where}: {name}"))
@@ -186,7 +188,7 @@ def _number(node: ElementTree.Element, name: str, where: str) -> float:
     try:
         number = float(value)
     except ValueError as error:
-        raise DataError(f"{where}: {name}: {value!r} is no number.") from error
+        raise DataError(f"{where}: {name}: {value!r} is not a number.") from error
     if not fields.is_finite(number):
-        raise DataError(f"{where}: {name}: {value!r} is no number of pixels or degrees.")
+        raise DataError(f"{where}: {name}: {value!r} is not a finite number.")
     return number

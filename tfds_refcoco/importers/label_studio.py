@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: polygons, rectangles, ellipses, brushes and bitmasks with texts."""
+"""Import of Label Studio's JSON: polygons, rectangles, ellipses, brushes, bitmasks and texts."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from tfds_refcoco.raw.coco import read_json
 from tfds_refcoco.raw.files import RawFile
 
 _GEOMETRY = ("polygon", "rectangle", "ellipse", "brush", "bitmask")
-META = "meta"  # the name under which the notes on a region are read as expressions
+META = "meta"  # value of `text` to read expressions from the notes on regions
 _PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 
 
@@ -26,18 +26,18 @@ def read_label_studio(
 ) -> list[ImportedImage]:
     """Reads a JSON export (not JSON-MIN).
 
-    The texts that were written for a region are its expressions. Of several annotations of a
-    task the first is read that was not cancelled.
+    The per-region texts are the expressions. If a task has several annotations, the first one
+    that was not cancelled is used.
 
     Args:
-      path: of the file.
-      image_dir: folder of the images; else they are sought beside the file and in `images`.
-      text: name (`from_name`) of the text area that holds expressions, or META for the notes on
-        regions (`meta.text`); any text area if None.
-      notes: counts what is not kept.
+      path: path of the file.
+      image_dir: folder of the images; by default the file's folder and its `images` are searched.
+      text: name (`from_name`) of the text area with expressions, or META for the notes on regions
+        (`meta.text`); by default any text area.
+      notes: counts of ignored items.
 
     Raises:
-      DataError: the file or a field is faulty.
+      DataError: the file or a field is invalid.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; export the project as JSON.")
@@ -45,7 +45,7 @@ def read_label_studio(
     if not isinstance(tasks, list):
         raise DataError(f"{path}: expected a list of tasks; export the project as JSON.")
     folders = [image_dir] if image_dir else [path.parent, path.parent / "images"]
-    found = []
+    images = []
     for number, task in enumerate(tasks):
         where = f"{path}: task {task.get('id', number) if isinstance(task, dict) else number}"
         if not isinstance(task, dict) or "annotations" not in task:
@@ -55,29 +55,30 @@ def read_label_studio(
             raise DataError(f"{where}.annotations: expected a list of dictionaries.")
         kept = [a for a in annotations if not a.get("was_cancelled")]
         if len(kept) != len(annotations):
-            notes["cancelled annotations were left out"] += len(annotations) - len(kept)
+            notes["cancelled annotations were skipped"] += len(annotations) - len(kept)
         if len(kept) > 1:
-            notes["further annotations of a task were left out"] += len(kept) - 1
+            notes["further annotations of a task were skipped"] += len(kept) - 1
         if not kept:
-            notes["tasks without an annotation were left out"] += 1
+            notes["tasks without annotations were skipped"] += 1
         else:
-            image = _find(fields.field(task, "data", dict, where), folders, where)
+            path_and_name = _find(fields.field(task, "data", dict, where), folders, where)
             results = fields.field(kept[0], "result", list, where)
-            found.append(_image(image, results, text, where, notes))
-    return found
+            images.append(_image(path_and_name, results, text, where, notes))
+    return images
 
 
 def _find(data: dict[str, Any], folders: list[Path], where: str) -> tuple[Path, str]:
-    """The image of a task and its name: an address, an upload or a file of the local storage."""
+    """Returns the image of a task and its name: a URL, an upload or a local storage file."""
     names = {key: name for key, value in data.items() if (name := _picture_name(value))}
     if len(names) > 1 and "image" not in names:
         raise DataError(
-            f"{where}: data: {', '.join(names)} all name pictures; call the annotated one image."
+            f"{where}: data: the fields {', '.join(names)} all name pictures; rename the annotated "
+            "one to image."
         )
     if not names or ("image" not in names and data.get("image")):
         raise DataError(f"{where}: data: no field names an image, such as image: a.jpg.")
     name = names.get("image") or next(iter(names.values()))
-    # Uploads get eight hexadecimal digits before their names.
+    # Uploads have a prefix of eight hexadecimal digits.
     plain = re.sub(r"^[0-9a-f]{8}-", "", Path(name).name)
     try:
         return common.find_image(name, folders, where), name
@@ -86,12 +87,12 @@ def _find(data: dict[str, Any], folders: list[Path], where: str) -> tuple[Path, 
 
 
 def _picture_name(value: object) -> str | None:
-    """The path of a picture in a field of a task, None if it names none."""
+    """Returns the path of a picture in a field of a task, or None."""
     if not isinstance(value, str):
         return None
     try:
         address = urlsplit(value)
-    except ValueError:  # half of an IPv6 address: it is some other text
+    except ValueError:  # an incomplete IPv6 address: the text is not a URL
         return None
     local = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/a.jpg
     name = unquote(local[0] if local else address.path)
@@ -99,32 +100,32 @@ def _picture_name(value: object) -> str | None:
 
 
 def _image(
-    found: tuple[Path, str],
+    path_and_name: tuple[Path, str],
     results: list[Any],
     text: str | None,
     where: str,
     notes: Counter[str],
 ) -> ImportedImage:
-    image = ImportedImage(*found, None, None, where)
+    image = ImportedImage(*path_and_name, None, None, where)
     regions: dict[str, list[dict[str, Any]]] = {}
-    shown: set[str] = set()  # by the names of their tags
+    shown: set[str] = set()  # names of the image tags
     for number, result in enumerate(results):
         place = f"{where}: result[{number}]"
         if not isinstance(result, dict):
             raise DataError(f"{place}: expected a dictionary.")
         if "id" not in result or "value" not in result:
-            notes[f"results of the type {result.get('type')} were not kept"] += 1
+            notes[f"results of the type {result.get('type')} were ignored"] += 1
             continue
         if result.get("image_rotation"):
             raise DataError(
-                f"{place}.image_rotation: the picture was turned in the tool; turn it back there."
+                f"{place}.image_rotation: the picture was rotated in Label Studio; undo it there."
             )
         regions.setdefault(str(result["id"]), []).append(result | {"where": place})
         if str(result.get("type")).startswith(_GEOMETRY):
             shown.add(str(result.get("to_name")))
     if len(shown) > 1:
         names = ", ".join(sorted(shown))
-        raise DataError(f"{where}: regions of several pictures ({names}); make a task of each.")
+        raise DataError(f"{where}: regions in several pictures ({names}); create a task for each.")
     for of_region in regions.values():
         _add_region(of_region, image, text, notes)
     return image
@@ -133,13 +134,13 @@ def _image(
 def _add_region(
     results: list[dict[str, Any]], image: ImportedImage, text: str | None, notes: Counter[str]
 ) -> None:
-    parts: dict[tuple[str, str], Part] = {}  # one geometry is repeated for labels and texts
+    parts: dict[tuple[str, str], Part] = {}  # geometries are repeated for labels and texts
     label, texts = "", []
     written = list(dict.fromkeys(note for result in results for note in _notes_on(result)))
     if text == META:
         texts += written
     else:
-        notes["notes on regions were not kept (--text meta)"] += len(written)
+        notes["notes on regions were ignored (read them with --text meta)"] += len(written)
     for result in results:
         kind, place = str(result.get("type", "")), result["where"]
         value = fields.field(result, "value", dict, place)
@@ -149,11 +150,13 @@ def _add_region(
             names = common.split_texts(labels, f"{place}.value")
             label = names[0] if names else label
             if len(names) > 1:
-                notes["further labels of a region were not kept"] += len(names) - 1
+                notes["further labels of a region were ignored"] += len(names) - 1
         if geometry:
             size = _size(result, place)
             if image.size not in (None, size):
-                raise DataError(f"{place}: {size} pixels, other regions were made for {image.size}")
+                raise DataError(
+                    f"{place}: original size {size} differs from other regions' {image.size}."
+                )
             image.size = size
             key = geometry, repr(sorted((k, v) for k, v in value.items() if "labels" not in k))
             parts[key] = _part(geometry, value, size, place)
@@ -161,19 +164,19 @@ def _add_region(
             if text in (None, result.get("from_name")):
                 texts += common.split_texts(value.get("text"), f"{place}.value.text")
             else:
-                notes["texts of other text areas were not kept"] += 1
+                notes["texts of other text areas were ignored"] += 1
         elif kind != "labels":
-            notes[f"results of the type {kind} were not kept"] += 1
+            notes[f"results of the type {kind} were ignored"] += 1
     if parts:
         position = len(image.objects)
         image.objects.append(ImportedObject(list(parts.values()), label, results[0]["where"]))
         common.add_sentences(image, texts, position, notes)
     elif texts:
-        notes["texts without a region were not kept"] += len(texts)
+        notes["texts without a region were ignored"] += len(texts)
 
 
 def _notes_on(result: dict[str, Any]) -> list[str]:
-    """What was written into the field "meta" of a region; each of its results repeats it."""
+    """Returns the text in the field "meta" of a region, which each of its results repeats."""
     meta = result.get("meta") or {}
     if not isinstance(meta, dict):
         raise DataError(f"{result['where']}.meta: expected a dictionary.")
@@ -189,18 +192,18 @@ def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
 
 
 def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: str) -> Part:
-    """Turns percents of the image's width and height into pixels."""
+    """Converts percentages of the image's width and height to pixels."""
     width, height = size
 
     def pixels(name: str, extent: int) -> float:
         number = fields.field(value, name, (int, float), f"{where}.value")
         if not fields.is_finite(number):
-            raise DataError(f"{where}.value.{name}: {number} is no percentage.")
+            raise DataError(f"{where}.value.{name}: {number} is not a percentage.")
         return float(number) * extent / 100
 
-    turned = value.get("rotation") or 0
-    if not fields.is_finite(turned):
-        raise DataError(f"{where}.value.rotation: {turned!r} is no angle.")
+    degrees = value.get("rotation") or 0
+    if not fields.is_finite(degrees):
+        raise DataError(f"{where}.value.rotation: {degrees!r} is not an angle.")
     match geometry:
         case "polygon":
             points = fields.field(value, "points", list, f"{where}.value")
@@ -212,15 +215,15 @@ def _part(geometry: str, value: dict[str, Any], size: tuple[int, int], where: st
         case "rectangle":
             x, y = pixels("x", width), pixels("y", height)
             right, bottom = x + pixels("width", width), y + pixels("height", height)
-            return common.rectangle(x, y, right, bottom, turned, pivot="corner")
+            return common.rectangle(x, y, right, bottom, degrees, pivot="corner")
         case "ellipse":
             x, y = pixels("x", width), pixels("y", height)
             radii = pixels("radiusX", width), pixels("radiusY", height)
-            return common.ellipse(x, y, *radii, turned)
+            return common.ellipse(x, y, *radii, degrees)
     if geometry == "bitmask":
         return common.paste(lambda: _decode_bitmask(value, size, f"{where}.value"), 0, 0, where)
     if value.get("format") != "rle":
-        raise DataError(f"{where}.value.format: {value.get('format')!r}, expected rle.")
+        raise DataError(f"{where}.value.format: expected rle, got {value.get('format')!r}.")
     rle = _read_bytes(value, f"{where}.value")
     return common.paste(lambda: decode_brush(rle, size, where), 0, 0, where)
 
@@ -229,34 +232,34 @@ def _read_bytes(value: dict[str, Any], where: str) -> bytes:
     try:
         return bytes(fields.numbers(value, "rle", where))
     except ValueError as error:
-        raise DataError(f"{where}.rle: a number is no byte.") from error
+        raise DataError(f"{where}.rle: expected numbers from 0 to 255.") from error
 
 
 def _decode_bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> NDArray[np.bool]:
-    """Decodes a data URL of a PNG of the image's size: what is not transparent."""
+    """Decodes a PNG data URL of the image's size; nontransparent pixels are inside."""
     head, comma, data = fields.text(value, "imageDataURL", where).partition("base64,")
     if not comma or not head.startswith("data:image/png"):
         raise DataError(f"{where}.imageDataURL: expected data:image/png;base64,…")
     pixels = common.decode_png(data, f"{where}.imageDataURL")
     if pixels.shape != (size[1], size[0], 4):
         raise DataError(
-            f"{where}.imageDataURL: a PNG of the shape {pixels.shape}, expected transparency and "
-            f"{size[0]}x{size[1]} pixels."
+            f"{where}.imageDataURL: expected a PNG with alpha and {size[0]}x{size[1]} pixels, got "
+            f"shape {pixels.shape}."
         )
     inside: NDArray[np.bool] = pixels[..., 3] > 0
     return inside
 
 
 def decode_brush(data: bytes, size: tuple[int, int], where: str) -> NDArray[np.bool]:
-    """Decodes a brush mask, bool [height, width]: what is not transparent.
+    """Decodes a brush mask to bool [height, width]; nontransparent pixels are inside.
 
-    The bytes are a stream of bits, the first one of a byte its highest: the number of values (32
-    bits); bits of a value, less one (5); four sizes of lengths in bits, each less one (4 each).
-    Then blocks: whether one value is repeated (1), which size (2), length less one (of that size),
-    and the value or the values. These are red, green, blue and alpha of each pixel, by rows.
+    The bytes are a bit stream, most significant bit first: number of values (32 bits); bits per
+    value minus 1 (5); four length sizes in bits minus 1 (4 each). Then blocks: whether one value
+    is repeated (1), index of the length size (2), length minus 1 (of that size), and the value or
+    the values. The values are red, green, blue and alpha of each pixel, row by row.
 
     Raises:
-      DataError: it is damaged, or for another size.
+      DataError: the data is damaged, or made for another image size.
     """
     width, height = size
     position = 0  # bits
@@ -267,24 +270,27 @@ def decode_brush(data: bytes, size: tuple[int, int], where: str) -> NDArray[np.b
         position += count
         last = -(-position // 8)
         if last > len(data):
-            raise DataError(f"{where}.value.rle: it ends too early; export it again.")
+            raise DataError(f"{where}.value.rle: the data ends too early; export it again.")
         bits = int.from_bytes(data[first // 8 : last], "big")
         return (bits >> (8 * last - position)) & ((1 << count) - 1)
 
     total = read(32)
     if total != 4 * width * height:
         raise DataError(
-            f"{where}.value.rle: {total} values, a {width}x{height} image has {4 * width * height}."
+            f"{where}.value.rle: {total} values, but a {width}x{height} image has "
+            f"{4 * width * height}."
         )
     value_bits = read(5) + 1
     sizes = [read(4) + 1 for _ in range(4)]
-    values = np.zeros(total, bool)  # whether they are above 0
+    values = np.zeros(total, bool)  # whether each value is above 0
     done = 0
     while done < total:
         repeated = read(1)
         end = done + read(sizes[read(2)]) + 1
         if end > total:
-            raise DataError(f"{where}.value.rle: it has more values than the image.")
+            raise DataError(
+                f"{where}.value.rle: the data has more values than the image; export it again."
+            )
         if repeated:
             values[done:end] = read(value_bits) > 0
         else:

@@ -1,4 +1,4 @@
-"""The layout of RefCOCO under any name: instances.json and refs(*).p, as of RRSIS-D or RefClef."""
+"""Import of datasets in RefCOCO's layout (instances.json, refs(*).p), such as RRSIS-D, RefClef."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,27 +15,28 @@ from tfds_refcoco.raw.problems import Problems
 
 
 def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[ImportedImage]:
-    """Reads a data set in RefCOCO's layout.
+    """Reads a dataset in RefCOCO's layout.
 
     Args:
-      path: the refs file, or a folder with one; instances.json is beside it.
-      image_dir: folder of the images, at any depth; else sought around the annotations.
-      notes: counts what is not kept.
+      path: the refs file, or its folder; instances.json must be in the same folder.
+      image_dir: folder of the images, searched recursively; by default folders near the
+        annotations are searched.
+      notes: counts of ignored items.
 
     Raises:
-      DataError: a file or field is missing or faulty.
+      DataError: a file or field is missing or invalid.
     """
     if path.is_dir():
         files = [*path.glob("*refs*.p"), *path.glob("*refs*.json"), *path.glob("*refs*.pickle")]
         if len(files) != 1:
             names = ", ".join(sorted(file.name for file in files)) or "none"
-            raise DataError(f"{path}: expected one refs file, found {names}; name the file itself.")
+            raise DataError(f"{path}: expected one refs file, got {names}; specify the file.")
         path = files[0]
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.")
     instances_path = path.parent / "instances.json"
     if not instances_path.is_file():
-        raise DataError(f"{instances_path}: no such file; it belongs beside {path.name}.")
+        raise DataError(f"{instances_path}: no such file; put it in the folder of {path.name}.")
     instances = read_instances(RawFile(instances_path), Problems())
     refs = _read_refs(path)
     if not isinstance(refs, list) or not refs:
@@ -66,7 +67,7 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
         for ann_id in ann_ids:
             if ann_id not in positions[key]:
                 raise DataError(
-                    f"{where}.ann_id: {ann_id} is no annotation of image {image_id} in "
+                    f"{where}.ann_id: {ann_id} is not an annotation of image {image_id} in "
                     f"{instances_path}."
                 )
         if len(set(ann_ids)) < len(ann_ids):
@@ -74,7 +75,7 @@ def read_refer(path: Path, image_dir: Path | None, notes: Counter[str]) -> list[
         targets = tuple(positions[key][ann_id] for ann_id in ann_ids)
         sentences = fields.field(ref, "sentences", list, where)
         if not sentences:
-            notes["refs without a sentence were left out"] += 1
+            notes["refs without sentences were skipped"] += 1
         for i, sentence in enumerate(sentences):
             place = f"{where}.sentences[{i}]"
             name = "sent" if isinstance(sentence, dict) and "sent" in sentence else "raw"
@@ -89,19 +90,19 @@ def _read_refs(path: Path) -> object:
         return read_json(RawFile(path))
     try:
         return read_pickle(RawFile(path))
-    except DataError as error:  # NumPy's numbers, for example
-        hint = f"A file of your own can be JSON as well: {path.with_suffix('.json').name}."
+    except DataError as error:  # for example, NumPy numbers
+        hint = f"You can also save your refs as JSON: {path.with_suffix('.json').name}."
         raise DataError(f"{error} {hint}") from error
 
 
 def _find_only(name: str, folders: list[Path], where: str) -> Path:
-    """Finds an image in the folders that are searched; raises DataError if several have it."""
+    """Finds an image in `folders`; raises DataError if different files match."""
     first = find_image(name, folders, where)
     others = [folder / name for folder in folders if (folder / name).is_file()]
     for other in others:
         if not other.samefile(first):
             raise DataError(
-                f"{where}: the image {name!r} is {first} and {other}; give --images the folder "
+                f"{where}: image {name!r} matches {first} and {other}; set --images to the folder "
                 "of one."
             )
     return first
@@ -110,28 +111,28 @@ def _find_only(name: str, folders: list[Path], where: str) -> Path:
 def _ann_ids(ref: object, where: str) -> list[int]:
     several = isinstance(fields.field(ref, "ann_id", (int, list), where), list)
     ids = fields.numbers(ref, "ann_id", where) if several else [fields.number(ref, "ann_id", where)]
-    return [] if ids == [-1] else ids  # as gRefCOCO writes that there is no target
+    return [] if ids == [-1] else ids  # gRefCOCO's notation for no target
 
 
 def _folders(parent: Path, image_dir: Path | None) -> list[Path]:
-    """The folders that images may be in; those below a folder are searched, too."""
+    """Returns the folders to search for images, including subfolders."""
     roots = [image_dir] if image_dir else [parent, parent.parent / "images", parent / "images"]
-    found = []
+    folders = []
     for root in roots:
         if image_dir and not root.is_dir():
             raise DataError(f"{root}: no such folder.")
         below = sorted(path for path in root.rglob("*") if path.is_dir()) if root.is_dir() else []
-        found += [root, *below]
-    return found
+        folders += [root, *below]
+    return folders
 
 
 def _rivals(instances: Instances) -> dict[int, list[int]]:
-    """Annotations by image."""
-    found: dict[int, list[int]] = {}
+    """Returns the annotation ids by image id."""
+    ann_ids: dict[int, list[int]] = {}
     for ann_id, (position, row) in instances.annotations.items():
         where = f"{instances.file}: annotations[{position}]"
-        found.setdefault(fields.number(row, "image_id", where), []).append(ann_id)
-    return found
+        ann_ids.setdefault(fields.number(row, "image_id", where), []).append(ann_id)
+    return ann_ids
 
 
 def _object(ann_id: int, instances: Instances) -> ImportedObject:

@@ -1,4 +1,4 @@
-"""A table of expressions by annotation id: CSV or JSON."""
+"""Reads a table of expressions by annotation id, as CSV or JSON."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ class TableRow(NamedTuple):
 
     Attributes:
       text: the expression.
-      ann_ids: of the annotations that it means, none for no target.
-      image_id: of its image, if the row says so.
-      split: of its image, if the row says so.
-      where: names the row in messages.
+      ann_ids: annotation ids of its targets; empty for no target.
+      image_id: id of its image, if specified.
+      split: split of its image, if specified.
+      where: location of the row for error messages.
     """
 
     text: str
@@ -35,15 +35,15 @@ class TableRow(NamedTuple):
 
 
 def read_table(path: Path, text: str | None, notes: Counter[str]) -> Iterator[TableRow]:
-    """Yields the expressions of a table; upper and lower case of columns are the same.
+    """Yields the expressions of a table; column names are case-insensitive.
 
     Args:
-      path: a CSV, or a JSON of a list of rows or of texts by annotation id.
-      text: name of the column that holds the expressions; one of `TEXT_NAMES` if None.
-      notes: counts what is not kept.
+      path: a CSV, or a JSON with a list of rows or a dictionary of texts by annotation id.
+      text: name of the column with the expressions; by default one of `TEXT_NAMES`.
+      notes: counts of ignored items.
 
     Raises:
-      DataError: the file or a row is faulty.
+      DataError: the file or a row is invalid.
     """
     file = RawFile(path)
     if not path.is_file():
@@ -60,34 +60,34 @@ def read_table(path: Path, text: str | None, notes: Counter[str]) -> Iterator[Ta
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a dictionary.")
         if None in row:
-            raise DataError(f"{where}: more values than columns; put texts with commas in quotes.")
+            raise DataError(f"{where}: more values than columns; quote texts with commas.")
         yield from _expressions(row, text, where, notes)
 
 
 def _expressions(
     row: dict[str, Any], text: str | None, where: str, notes: Counter[str]
 ) -> Iterator[TableRow]:
-    """Yields those of one row."""
-    found = {name.strip().lower(): value for name, value in row.items()}
-    if len(found) < len(row):
-        raise DataError(f"{where}: {', '.join(row)}: two names differ in case alone; rename one.")
-    name = text_field(found, text)
-    id_name = next((n for n in _ID_NAMES if n in found), None)
-    if name is None or (id_name is None and "image_id" not in found):
+    """Yields the expressions of one row."""
+    values = {name.strip().lower(): value for name, value in row.items()}
+    if len(values) < len(row):
+        raise DataError(f"{where}: {', '.join(row)}: two names differ only in case; rename one.")
+    name = text_field(values, text)
+    id_name = next((n for n in _ID_NAMES if n in values), None)
+    if name is None or (id_name is None and "image_id" not in values):
         raise DataError(
             f"{where}: expected the columns ann_id (or image_id, for no target) and "
-            f"{text or 'expression'}, found {', '.join(row)}."
+            f"{text or 'expression'}, got {', '.join(row)}."
         )
-    note_other_texts(found, name, notes)
-    ann_ids = _ids(found[id_name], f"{where}.{id_name}") if id_name else []
+    note_other_texts(values, name, notes)
+    ann_ids = _ids(values[id_name], f"{where}.{id_name}") if id_name else []
     if len(set(ann_ids)) < len(ann_ids):
         raise DataError(f"{where}.{id_name}: {ann_ids} names an annotation twice.")
-    image_ids = _ids(found.get("image_id"), f"{where}.image_id")
+    image_ids = _ids(values.get("image_id"), f"{where}.image_id")
     if len(image_ids) > 1:
-        raise DataError(f"{where}.image_id: {image_ids}, expected one image.")
-    split = str(found.get("split") or "").strip()
-    texts = split_texts(found[name], f"{where}.{name}")
-    notes["rows without an expression were left out"] += not texts
+        raise DataError(f"{where}.image_id: expected one id, got {image_ids}.")
+    split = str(values.get("split") or "").strip()
+    texts = split_texts(values[name], f"{where}.{name}")
+    notes["rows without expressions were skipped"] += not texts
     for one in texts:
         yield TableRow(one, ann_ids, next(iter(image_ids), None), split or None, where)
 
@@ -97,15 +97,15 @@ def _read_csv(file: RawFile) -> list[dict[str, Any]]:
         content = file.read(MAX_ANNOTATIONS).decode("utf-8-sig").lstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 ({error}); save it as UTF-8.") from error
-    lines = io.StringIO(content, newline=None)  # of any system
+    lines = io.StringIO(content, newline=None)  # any line ending
     delimiter = max(",;\t", key=lines.readline().count)
     lines.seek(0)
     try:
-        # Strict: otherwise a quote that is not closed takes the rows below it for its text.
+        # Strict: otherwise an unclosed quote swallows the following rows.
         rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
         columns = [name.strip().lower() for name in rows.fieldnames or ()]
         if twice := [name for name in columns if columns.count(name) > 1]:
-            raise DataError(f"{file}: there are two columns {twice[0]!r}; rename one.")
+            raise DataError(f"{file}: two columns are named {twice[0]!r}; rename one.")
         return list(rows)
     except csv.Error as error:
         raise DataError(f"{file}: not readable CSV ({error}); save it again.") from error
@@ -116,7 +116,9 @@ def _read_json(file: RawFile) -> object:
         row = dict(pairs)
         if len(row) < len(pairs):
             name = next(k for k, n in Counter(k for k, _ in pairs).items() if n > 1)
-            raise DataError(f"{file}: {name!r} is there twice; give both texts in a list.")
+            raise DataError(
+                f"{file}: the key {name!r} appears twice; use a list for several texts."
+            )
         return row
 
     try:
@@ -129,14 +131,14 @@ def _read_json(file: RawFile) -> object:
 
 
 def _ids(value: Any, where: str) -> list[int]:
-    """Reads 12, "12", "12 13", "12;13" or [12, 13]; nothing of "" or None."""
+    """Parses 12, "12", "12 13", "12;13" or [12, 13]; returns [] for "" and None."""
     if isinstance(value, str):
         value = value.replace(";", " ").replace(",", " ").split()
-        # What int() takes beside digits, 1_2, may be two numbers.
+        # int() also accepts 1_2, which may be two numbers.
         if not all(re.fullmatch(r"-?[0-9]{1,18}", one) for one in value):
-            raise DataError(f"{where}: {value!r} is no id.")
+            raise DataError(f"{where}: {value!r} is not an id.")
         return [int(one) for one in value]
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(one) is int for one in values):
-        raise DataError(f"{where}: {value!r} is no id.")
+        raise DataError(f"{where}: {value!r} is not an id.")
     return list(values)

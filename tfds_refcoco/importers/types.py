@@ -1,4 +1,4 @@
-"""What is read from any tool's files, before it becomes a custom.json."""
+"""Types of imported annotations, before conversion to a custom.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Part = list[object] | dict[str, object] | Callable[[int, int], NDArray[np.bool]]
 
 @dataclass
 class ImportedObject:
-    """One object; its mask is the union of `parts`. `where` names it in messages."""
+    """One object. Its mask is the union of `parts`; `where` is its location for error messages."""
 
     parts: list[Part]
     category: str
@@ -24,7 +24,7 @@ class ImportedObject:
 
 @dataclass(frozen=True)
 class ImportedSentence:
-    """One sentence; `targets` are positions in the image's `objects`, none for no target."""
+    """One sentence; `targets` are positions in the image's `objects`, empty for no target."""
 
     text: str
     targets: tuple[int, ...]
@@ -36,14 +36,14 @@ class ImportedImage:
     """One image.
 
     Attributes:
-      path: of its file; COCO's is not looked for unless there are sentences about the image.
-      name: that the annotations give to it.
-      size: width and height that the annotations were made for, None if they do not say so.
-      split: as the tool names it, None if it has none.
-      where: names it in messages.
-      objects: all that are annotated.
-      sentences: about them.
-      image_id: of the tool, None if it has none.
+      path: path of the file; in COCO imports only resolved for images with sentences.
+      name: name in the annotations.
+      size: annotated width and height, or None.
+      split: the tool's name of the split, or None.
+      where: location of the image for error messages.
+      objects: all annotated objects.
+      sentences: the sentences about the objects.
+      image_id: the tool's image id, or None.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Reading and validation of image files; their bytes are not changed."""
+"""Reading and validation of image files, whose bytes are not changed."""
 
 import io
 import warnings
@@ -34,8 +34,8 @@ def read_image(image: RawImage) -> tuple[bytes, bool]:
     picture = open_image(image.file, data, image.formats)
     if picture.size != (image.width, image.height):
         raise DataError(
-            f"{image.file}: the image is {picture.width}x{picture.height} pixels, but {image.where} "
-            f"has {image.width}x{image.height}; download the original file."
+            f"{image.file}: the image is {picture.width}x{picture.height} pixels, but "
+            f"{image.where} has {image.width}x{image.height}; download the original file."
         )
     try:
         # Decoding at an eighth of the size is faster and still reads every byte.

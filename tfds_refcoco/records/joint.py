@@ -54,10 +54,10 @@ class JointDataset:
         self.splits = tuple(f"{s.name}/{split}" for s in sets for split in s.splits)
 
     def split(self, name: str) -> Split:
-        """Returns the joint training split, a dataset's split `a/val`, or several: `a/val+a/testA`.
+        """Returns the joint training split, or splits of a dataset: `a/val` or `a/val+a/testA`.
 
         Raises:
-          DataError: a split was not built or is named twice, or the splits are of several datasets.
+          DataError: a split was not built or is named twice, or splits are of several datasets.
         """
         if name == self._train:
             return self._joint[0]

@@ -1,4 +1,4 @@
-"""A synthetic referring-expression set, written in RefCOCO's raw layout."""
+"""A synthetic dataset of referring expressions, in RefCOCO's raw layout."""
 
 from tfds_refcoco.shapes.write import DEFAULT_SCENES, generate
 

@@ -1,4 +1,4 @@
-"""One of the processes of `tfds_refcoco.shapes.processes`: every n-th scene, a line for each."""
+"""A worker of `tfds_refcoco.shapes.processes`: prints a line for every n-th scene."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""English for programs: short and telegraphic, as people write on RefCOCO."""
+"""English expressions for programs: short and telegraphic, as in RefCOCO."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from tfds_refcoco.shapes.language import (
     Size,
 )
 
-# The first word is the usual one, see SYNONYM.
+# The first word is the default; see SYNONYM.
 SHAPE_WORDS = {
     "circle": ("circle", "ball"),
     "square": ("square", "box"),
@@ -28,9 +28,9 @@ TEXTURE_WORDS = {
 }
 TEXTURE_TAILS = {"striped": "with stripes", "dotted": "with dots", "checkered": "with checks"}
 GENERIC = ("object", "shape", "thing", "one")
-SYNONYM = 0.1  # chance of the less usual word
-TAIL = 0.25  # chance that a texture follows its noun
-ARTICLE = 0.15  # chance of a leading "the"
+SYNONYM = 0.1  # probability of the second word
+TAIL = 0.25  # probability that a texture follows its noun
+ARTICLE = 0.15  # probability of a leading "the"
 
 # {n} is the noun phrase, {a} the anchor's.
 LOCATION = {
@@ -71,11 +71,11 @@ RELATION = {
     "next to": "{n} next to the {a}|{n} next to {a}|{n} near the {a}|{n} closest to the {a}"
     "|{n} beside the {a}",
 }
-BARE = 0.15  # chance of no noun at all where any would be generic
+BARE = 0.15  # probability of omitting a generic noun
 
 
 def verbalise(program: Program, rng: np.random.Generator) -> str:
-    """One of the phrasings of `program`: lower case, no punctuation."""
+    """Returns a random phrasing of `program`: lower case, no punctuation."""
     noun = _noun_phrase(program.noun, rng)
     bare = program.noun == Noun() and rng.random() < BARE
     match program:
@@ -109,7 +109,7 @@ def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _word(options: Sequence[str], rng: np.random.Generator) -> str:
-    """The first, usual word, or now and then another one."""
+    """Returns the first word, or with probability SYNONYM the last one."""
     return options[0] if rng.random() >= SYNONYM else options[-1]
 
 

@@ -1,4 +1,4 @@
-"""One scene: its image's file, and what RefCOCO's files say of it."""
+"""One scene: its image file, and its entries in RefCOCO's annotation files."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from tfds_refcoco.shapes.scene import OBJECTS, SHAPES, Scene
 
 
 def make_scene(image_dir: Path, seed: int, split: str, number: int) -> str:
-    """Writes the image of a scene, which seed, split and number alone decide.
+    """Writes the image of a scene, which depends only on seed, split and number.
 
     Returns:
-        A line of JSON, as another process may have made it: `image` and `annotations` as in
-        instances.json, and `refs` as in refs(unc).p, their ref_id and sent_ids still to be given.
+        A line of JSON: `image` and `annotations` as in instances.json, and `refs` as in
+        refs(unc).p, with placeholders for ref_id and sent_ids.
     """
     position = list(OBJECTS).index(split)
     rng = np.random.default_rng([seed, position, number])
     scene, referents = sample(rng, split)
-    # Fixed by split and number, so that ids mean the same in a set of any size.
+    # Depends only on split and number, so that ids are stable for datasets of any size.
     image_id = (position + 1) * 1_000_000 + number
     image = _image_entry(image_id, scene)
     (image_dir / image["file_name"]).write_bytes(encode_jpeg(render(rng, scene)))
@@ -47,7 +47,7 @@ def _annotation_id(image_id: int, index: int) -> int:
 
 
 def _annotations(image_id: int, scene: Scene) -> list[dict[str, Any]]:
-    """COCO annotations of every object, referred to or not."""
+    """Returns COCO annotations of all objects, including objects without expressions."""
     return [
         {
             "id": _annotation_id(image_id, index),

@@ -1,7 +1,7 @@
-"""Referring expressions as small programs: their types, their meaning and their English.
+"""Referring expressions as small programs: their types and their semantics.
 
-`execute` is strict. Where a person could hesitate (the runner-up is almost as far left, almost as
-big, ...) it returns every contender, so that an expression is good only if one object is left.
+`execute` is strict. If an expression is ambiguous to people (the runner-up is almost as far left,
+almost as big, ...), it returns all possible objects; an expression is valid only if it returns one.
 """
 
 import itertools
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from tfds_refcoco.shapes.scene import Scene, Thing
 
-# Fractions of the image's width (along x) or height (along y), between box centres.
+# Distances between box centres, as fractions of the image's width (x) or height (y).
 LOCATION_MARGIN = 0.08
-CORNER_MARGIN = 0.12  # of the distance to the corner
-MIDDLE_MARGIN = 0.10  # of the distance to the image centre
-MIDDLE_RADIUS = 0.22  # the middle object is at most this far from the image centre
+CORNER_MARGIN = 0.12  # difference in distance to the corner
+MIDDLE_MARGIN = 0.10  # difference in distance to the image centre
+MIDDLE_RADIUS = 0.22  # maximum distance of the middle object from the image centre
 ORDER_MARGIN = 0.06
-FAR_SIDE = 0.60  # the "left" object lies in the left 60% of the image
-FAR_CORNER = 0.40  # the "top left" object lies in the top 40% and the left 40%
-SIZE_RATIO = 1.25  # of diameters, and of square roots of areas
-NEXT_RATIO = 1.4  # the second nearest object is this much farther away
-NEXT_REACH = 0.45  # "next to": centres within this fraction of the shorter side
+FAR_SIDE = 0.60  # the "left" object is in the left 60% of the image
+FAR_CORNER = 0.40  # the "top left" object is in the top 40% and the left 40%
+SIZE_RATIO = 1.25  # minimum ratio of diameters, and of square roots of areas
+NEXT_RATIO = 1.4  # minimum ratio of the second smallest to the smallest distance
+NEXT_REACH = 0.45  # "next to": maximum distance of centres, as a fraction of the shorter side
 
 SIDES = ("left", "right", "top", "bottom")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -29,7 +29,7 @@ DIRECTIONS = ("left of", "right of", "above", "below")
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A description by looks; None says nothing, all None is 'object'."""
+    """A description by appearance; None leaves an attribute out, and all None means 'object'."""
 
     shape: str | None = None
     colour: str | None = None
@@ -38,22 +38,22 @@ class Noun:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The object of these looks."""
+    """The object with this appearance."""
 
     noun: Noun
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The one of these farthest to a side or corner, or in the middle."""
+    """The matching object that is farthest to a side or corner, or in the middle."""
 
     noun: Noun
-    where: str  # of SIDES, of CORNERS, or "middle"
+    where: str  # one of SIDES, CORNERS, or "middle"
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The biggest or smallest of these."""
+    """The biggest or smallest matching object."""
 
     noun: Noun
     biggest: bool
@@ -61,19 +61,19 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The second (rank 2) or third (rank 3) of these, counted from a side."""
+    """The second (rank 2) or third (rank 3) matching object, counted from a side."""
 
     noun: Noun
     rank: int
-    side: str  # of SIDES
+    side: str  # one of SIDES
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """The one of these that stands so to the anchor, which its looks alone single out."""
+    """The matching object with this relation to an anchor with a unique appearance."""
 
     noun: Noun
-    relation: str  # of DIRECTIONS, or "next to"
+    relation: str  # one of DIRECTIONS, or "next to"
     anchor: Noun
 
 
@@ -82,7 +82,7 @@ _RANKS = {2: "second", 3: "third"}
 
 
 def kind_of(program: Program) -> str:
-    """Names the kind of an expression and, after a colon, its word: "relation: next to"."""
+    """Returns the kind of an expression with its specific word, such as "relation: next to"."""
     match program:
         case Attribute():
             return "attribute"
@@ -97,7 +97,7 @@ def kind_of(program: Program) -> str:
 
 
 def matches(noun: Noun, scene: Scene) -> list[int]:
-    """Indices of the things that look like `noun`."""
+    """Returns the indices of the objects that match `noun`."""
     shape, colour, texture = noun.shape, noun.colour, noun.texture
     return [
         i
@@ -109,58 +109,60 @@ def matches(noun: Noun, scene: Scene) -> list[int]:
 
 
 def execute(program: Program, scene: Scene) -> frozenset[int]:
-    """Indices of the things `program` may mean: one where a person would have no doubt."""
-    found = matches(program.noun, scene)
+    """Returns the indices of the objects that `program` may refer to: one if unambiguous."""
+    candidates = matches(program.noun, scene)
     match program:
         case Attribute():
-            return frozenset(found)
+            return frozenset(candidates)
         case Location(where="middle"):
-            return _middle(found, scene)
+            return _middle(candidates, scene)
         case Location(where=where):
-            return _sided(found, scene, where.split())
+            return _sided(candidates, scene, where.split())
         case Size(biggest=biggest):
-            return _sized(found, scene, biggest)
+            return _sized(candidates, scene, biggest)
         case Order(rank=rank, side=side):
-            return _ranked(found, scene, rank, side)
+            return _ranked(candidates, scene, rank, side)
         case Relation(relation=relation, anchor=noun):
             anchors = matches(noun, scene)
             if len(anchors) != 1:
                 return frozenset()
-            found = [i for i in found if i != anchors[0]]
+            candidates = [i for i in candidates if i != anchors[0]]
             anchor = scene.things[anchors[0]]
             if relation == "next to":
-                return _next_to(found, scene, anchor)
-            return _directed(found, scene, anchor, relation)
+                return _next_to(candidates, scene, anchor)
+            return _directed(candidates, scene, anchor, relation)
 
 
 def _from_side(thing: Thing, scene: Scene, side: str) -> float:
-    """Distance of the thing's centre from a side, as a fraction of the image's extent."""
+    """Returns the distance of a centre from a side, as a fraction of the image's extent."""
     x, y = thing.x / scene.width, thing.y / scene.height
     return {"left": x, "right": 1 - x, "top": y, "bottom": 1 - y}[side]
 
 
-def _smallest(found: Iterable[int], score: Callable[[int], float], margin: float) -> frozenset[int]:
-    """Those whose score is within `margin` of the smallest one."""
-    scores = {i: score(i) for i in found}
+def _smallest(
+    candidates: Iterable[int], score: Callable[[int], float], margin: float
+) -> frozenset[int]:
+    """Returns the candidates with a score within `margin` of the smallest score."""
+    scores = {i: score(i) for i in candidates}
     bound = min(scores.values(), default=0.0) + margin
     return frozenset(i for i, value in scores.items() if value < bound)
 
 
-def _sided(found: list[int], scene: Scene, sides: list[str]) -> frozenset[int]:
+def _sided(candidates: list[int], scene: Scene, sides: list[str]) -> frozenset[int]:
     def offset(i: int) -> list[float]:
         return [_from_side(scene.things[i], scene, side) for side in sides]
 
     def distance(i: int) -> float:
         return float(sum(value**2 for value in offset(i)) ** 0.5)
 
-    best = _smallest(found, distance, LOCATION_MARGIN if len(sides) == 1 else CORNER_MARGIN)
+    best = _smallest(candidates, distance, LOCATION_MARGIN if len(sides) == 1 else CORNER_MARGIN)
     bound = FAR_SIDE if len(sides) == 1 else FAR_CORNER
     if len(best) == 1 and max(offset(*best)) > bound:
-        return frozenset()  # "the left star" is odd for one near the right border
+        return frozenset()  # "the left star" is unnatural for a star near the right border
     return best
 
 
-def _middle(found: list[int], scene: Scene) -> frozenset[int]:
+def _middle(candidates: list[int], scene: Scene) -> frozenset[int]:
     def spot(i: int) -> tuple[float, float]:
         return scene.things[i].x / scene.width, scene.things[i].y / scene.height
 
@@ -168,48 +170,49 @@ def _middle(found: list[int], scene: Scene) -> frozenset[int]:
         x, y = spot(i)
         return float(((x - 0.5) ** 2 + (y - 0.5) ** 2) ** 0.5)
 
-    best = _smallest(found, distance, MIDDLE_MARGIN)
+    best = _smallest(candidates, distance, MIDDLE_MARGIN)
     if len(best) != 1:
         return best
     (one,) = best
     between = [
-        any(spot(i)[axis] < spot(one)[axis] - LOCATION_MARGIN for i in found)
-        and any(spot(i)[axis] > spot(one)[axis] + LOCATION_MARGIN for i in found)
+        any(spot(i)[axis] < spot(one)[axis] - LOCATION_MARGIN for i in candidates)
+        and any(spot(i)[axis] > spot(one)[axis] + LOCATION_MARGIN for i in candidates)
         for axis in (0, 1)
     ]
-    # Central in the image and between others: both readings of "middle" then agree.
+    # The object is central in the image and between others: both meanings of "middle" agree.
     return best if distance(one) <= MIDDLE_RADIUS and any(between) else frozenset()
 
 
-def _sized(found: list[int], scene: Scene, biggest: bool) -> frozenset[int]:
+def _sized(candidates: list[int], scene: Scene, biggest: bool) -> frozenset[int]:
     def larger(a: Thing, b: Thing) -> bool:
         ratio: float = min(a.diameter / b.diameter, (a.area / b.area) ** 0.5)
         return ratio >= SIZE_RATIO
 
     things = scene.things
-    # Out are those that another one of them clearly beats.
+    # Excludes candidates that are clearly smaller (or bigger) than another one.
     return frozenset(
         i
-        for i in found
+        for i in candidates
         if not any(
-            larger(things[j], things[i]) if biggest else larger(things[i], things[j]) for j in found
+            larger(things[j], things[i]) if biggest else larger(things[i], things[j])
+            for j in candidates
         )
     )
 
 
-def _ranked(found: list[int], scene: Scene, rank: int, side: str) -> frozenset[int]:
-    line = sorted((_from_side(scene.things[i], scene, side), i) for i in found)
-    if len(line) <= rank:  # the last in line is not counted from the far end
+def _ranked(candidates: list[int], scene: Scene, rank: int, side: str) -> frozenset[int]:
+    line = sorted((_from_side(scene.things[i], scene, side), i) for i in candidates)
+    if len(line) <= rank:  # the last one is not counted from the far side
         return frozenset()
     gaps = [after[0] - before[0] for before, after in itertools.pairwise(line[: rank + 1])]
     if min(gaps) < ORDER_MARGIN:
-        return frozenset(found)
+        return frozenset(candidates)
     return frozenset([line[rank - 1][1]])
 
 
-def _directed(found: list[int], scene: Scene, anchor: Thing, relation: str) -> frozenset[int]:
+def _directed(candidates: list[int], scene: Scene, anchor: Thing, relation: str) -> frozenset[int]:
     clear, possible = set(), set()
-    for i in found:
+    for i in candidates:
         thing = scene.things[i]
         across, along = thing.x - anchor.x, thing.y - anchor.y
         half = max(thing.height, anchor.height) / 2
@@ -227,10 +230,10 @@ def _directed(found: list[int], scene: Scene, anchor: Thing, relation: str) -> f
     return frozenset(possible)
 
 
-def _next_to(found: list[int], scene: Scene, anchor: Thing) -> frozenset[int]:
+def _next_to(candidates: list[int], scene: Scene, anchor: Thing) -> frozenset[int]:
     ranked = sorted(
         (((thing.x - anchor.x) ** 2 + (thing.y - anchor.y) ** 2) ** 0.5, i)
-        for i, thing in ((i, scene.things[i]) for i in found)
+        for i, thing in ((i, scene.things[i]) for i in candidates)
     )
     near = [i for distance, i in ranked if distance < NEXT_RATIO * ranked[0][0]]
     if len(near) == 1 and ranked[0][0] > NEXT_REACH * min(scene.width, scene.height):

@@ -1,4 +1,4 @@
-"""Scenes by several processes, as a scene depends on no other."""
+"""Generates scenes, which are independent of each other, in several processes."""
 
 import contextlib
 import itertools
@@ -14,19 +14,19 @@ from tfds_refcoco.shapes.entries import make_scene
 from tfds_refcoco.shapes.scene import OBJECTS
 
 _ENOUGH = 500
-"""Scenes for a process of their own: 4 s of work, and 1 s to start."""
+"""Minimum number of scenes per process: 4 s of work for 1 s of startup."""
 
 
 def make_scenes(image_dir: Path, seed: int, scenes: Mapping[str, int]) -> Generator[str]:
-    """Makes scenes by as many processes as are worth it; yields `make_scene`'s lines in order.
+    """Generates scenes in several processes if worthwhile; yields `make_scene`'s lines in order.
 
     Args:
-        image_dir: of the images.
-        seed: of the set.
-        scenes: number of scenes of each split.
+        image_dir: output folder of the images.
+        seed: seed of the dataset.
+        scenes: number of scenes by split.
 
     Raises:
-        OSError: an image could not be written.
+        OSError: an image cannot be written.
     """
     count = min(_cores(), sum(scenes.values()) // _ENOUGH)
     if count < 2:
@@ -39,19 +39,19 @@ def make_scenes(image_dir: Path, seed: int, scenes: Mapping[str, int]) -> Genera
         for part, _ in zip(itertools.cycle(parts), in_order(scenes), strict=False):
             line = cast(IO[str], part.stdout).readline()
             if not line:
-                raise OSError(f"{image_dir}: a process that makes scenes has died; see above.")
+                raise OSError(f"{image_dir}: a worker process failed; see the error above.")
             yield line
 
 
 def in_order(scenes: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Yields split and number of each scene."""
+    """Yields the split and number of each scene."""
     for split in OBJECTS:
         for number in range(scenes.get(split, 0)):
             yield split, number
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -59,9 +59,9 @@ def _cores() -> int:
 
 @contextlib.contextmanager
 def _started(task: Mapping[str, Any]) -> Iterator[subprocess.Popen[str]]:
-    """Runs one process, which does not outlive the block."""
-    # Not by multiprocessing, whose processes import the main module again: all of JAX here, and a
-    # script that does not guard itself runs. In a session of its own: Ctrl-C is not for it.
+    """Runs a worker process, which is killed at the end of the block."""
+    # multiprocessing would import the main module again, with JAX, and run unguarded scripts. The
+    # worker has a new session so that Ctrl-C does not reach it.
     command = [sys.executable, "-m", "tfds_refcoco.shapes", json.dumps(task)]
     path = os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
     environment = {**os.environ, "PYTHONPATH": path}

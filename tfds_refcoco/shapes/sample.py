@@ -1,4 +1,4 @@
-"""Which objects of a scene are referred to, and by which expressions."""
+"""Sampling of the referents of a scene, and of their expressions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ from tfds_refcoco.shapes.language import (
 )
 from tfds_refcoco.shapes.scene import Scene, sample_scene
 
-# How readily each kind is tried. Kinds differ in how often a scene allows them, so these are not
-# the shares that come out: about 34, 36, 11, 7 and 12% of the sentences.
+# Sampling weight of each kind. Not every kind is possible in a scene, so the resulting fractions
+# differ: about 34, 36, 11, 7 and 12% of the sentences.
 KINDS: dict[type, float] = {
     Attribute: 0.9,
     Location: 0.3,
@@ -32,10 +32,10 @@ KINDS: dict[type, float] = {
     Order: 0.05,
     Relation: 0.07,
 }
-REFERENTS = (0.0, 0.5, 0.5)  # chances of 1, 2, 3 referents in a scene
-SENTENCES = (0.2, 0.5, 0.3)  # chances of 1, 2, 3 sentences for a referent
+REFERENTS = (0.0, 0.5, 0.5)  # probabilities of 1, 2, 3 referents per scene
+SENTENCES = (0.2, 0.5, 0.3)  # probabilities of 1, 2, 3 sentences per referent
 
-# (shape, colour, texture) named by a head noun, and how readily.
+# Whether a noun phrase names (shape, colour, texture), and its sampling weight.
 NOUN_FIELDS = {
     (True, False, False): 0.45,
     (False, False, False): 0.22,
@@ -48,22 +48,22 @@ NOUN_FIELDS = {
 }
 _FIELDS = tuple(NOUN_FIELDS)
 _FIELD_WEIGHTS = tuple(NOUN_FIELDS.values())
-SPARE_WORD = 0.15  # chance that an attribute phrase may say more than it needs
+SPARE_WORD = 0.15  # probability that an attribute phrase may be redundant
 
-CAPITAL = 0.2  # chance that the raw sentence starts with a capital
+CAPITAL = 0.2  # probability that the raw sentence starts with a capital letter
 FULL_STOP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Referent:
-    """One object referred to: its index in the scene and (cleaned, raw, kind) of its sentences."""
+    """A referent: its index in the scene and (cleaned, raw, kind) of its sentences."""
 
     index: int
     sentences: tuple[tuple[str, str, str], ...]
 
 
 def sample(rng: np.random.Generator, split: str) -> tuple[Scene, list[Referent]]:
-    """Draws a scene and at least two referents in it, each with one to three sentences."""
+    """Samples a scene and at least two referents in it, each with one to three sentences."""
     while True:
         scene = sample_scene(rng, split)
         referents = sample_referents(rng, scene)
@@ -72,7 +72,7 @@ def sample(rng: np.random.Generator, split: str) -> tuple[Scene, list[Referent]]
 
 
 def sample_referents(rng: np.random.Generator, scene: Scene) -> list[Referent]:
-    """Picks objects at random, whatever their looks, and says what can be said of each."""
+    """Samples objects and generates expressions for each."""
     wanted = 1 + int(rng.choice(len(REFERENTS), p=REFERENTS))
     referents: list[Referent] = []
     for index in rng.permutation(len(scene.things)).tolist():
@@ -87,7 +87,7 @@ def sample_referents(rng: np.random.Generator, scene: Scene) -> list[Referent]:
 def _sentences(
     rng: np.random.Generator, scene: Scene, index: int
 ) -> tuple[tuple[str, str, str], ...]:
-    """Sentences of different kinds for one object; none where nothing singles it out."""
+    """Returns sentences of different kinds for an object; empty if none identifies it."""
     wanted = 1 + int(rng.choice(len(SENTENCES), p=SENTENCES))
     sentences: list[tuple[str, str, str]] = []
     for number in _order(rng, tuple(KINDS.values())):
@@ -103,13 +103,13 @@ def _sentences(
 
 
 def _order(rng: np.random.Generator, weights: tuple[float, ...]) -> list[int]:
-    """A random order in which heavier ones tend to come first."""
+    """Returns a random order in which higher weights tend to come first."""
     order: list[int] = np.argsort(rng.exponential(size=len(weights)) / weights).tolist()
     return order
 
 
 def _nouns(rng: np.random.Generator, scene: Scene, index: int) -> Iterator[Noun]:
-    """Descriptions that fit the object, the natural ones tending to come first."""
+    """Yields descriptions that match the object, natural ones more likely first."""
     thing = scene.things[index]
     for number in _order(rng, _FIELD_WEIGHTS):
         shape, colour, texture = _FIELDS[number]
@@ -123,12 +123,12 @@ def _nouns(rng: np.random.Generator, scene: Scene, index: int) -> Iterator[Noun]
 def _candidates(
     rng: np.random.Generator, scene: Scene, index: int, kind: type
 ) -> Iterator[Program]:
-    """Programs of one kind that might single out the object."""
+    """Yields programs of one kind that may identify the object."""
     for noun in _nouns(rng, scene, index):
         if kind is Attribute:
             yield Attribute(noun)
         elif len(matches(noun, scene)) < 2:
-            continue  # the noun alone would do
+            continue  # the noun is sufficient
         elif kind is Location:
             places = (*SIDES, *CORNERS, "middle")
             yield from (Location(noun, places[i]) for i in rng.permutation(len(places)))
@@ -147,7 +147,7 @@ def _relations(
     fitting = matches(noun, scene)
     for other in rng.permutation(len(scene.things)).tolist():
         if other == index or len(fitting) - (other in fitting) < 2:
-            continue  # the noun alone would do
+            continue  # the noun is sufficient
         anchor = next(
             (
                 anchor
@@ -163,13 +163,13 @@ def _relations(
 
 
 def _good(program: Program, scene: Scene, index: int, rng: np.random.Generator) -> bool:
-    """Whether `program` means exactly the object, and says no more than it needs to."""
+    """Whether `program` refers to exactly this object without redundant attributes."""
     noun = program.noun
     if isinstance(program, Attribute) and noun == Noun():
         return False
     if execute(program, scene) != {index}:
         return False
-    # Outside attribute phrases a shape is only the noun: "left star" is what people say.
+    # In other phrases the shape is just the noun, as in "left star", so it is never redundant.
     fields = ["colour", "texture"]
     if isinstance(program, Attribute):
         if rng.random() < SPARE_WORD:
@@ -184,6 +184,6 @@ def _good(program: Program, scene: Scene, index: int, rng: np.random.Generator) 
 
 
 def _raw(sent: str, rng: np.random.Generator) -> str:
-    """The sentence as it might have been typed."""
+    """Returns the sentence with random capitalization and full stop."""
     raw = sent.capitalize() if rng.random() < CAPITAL else sent
     return raw + "." if rng.random() < FULL_STOP else raw

@@ -1,4 +1,4 @@
-"""Scenes of textured shapes: what stands where, before anything is drawn or said.
+"""Sampling of scenes: appearance and positions of textured shapes.
 
 Coordinates are pixels with x to the right and y down; pixel i covers [i, i + 1), as in COCO.
 """
@@ -14,7 +14,7 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 TEXTURES = ("solid", "striped", "dotted", "checkered")
 
-# (width, height) in pixels; 4:3 landscape is listed twice because most of COCO is.
+# (width, height) in pixels; 4:3 landscape is listed twice because it is COCO's most common format.
 IMAGE_SIZES = (
     (160, 120),
     (160, 120),
@@ -28,20 +28,20 @@ IMAGE_SIZES = (
 )
 
 OBJECTS = {"train": (3, 7), "val": (3, 7), "testA": (3, 4), "testB": (6, 7)}  # inclusive
-COUNT_DECAY = 0.75  # each further object makes a scene that much rarer
-SOLID = 0.5  # chance that an object is plain; the other textures share the rest
-DIAMETER = (0.25, 0.46)  # of the shorter image side; crowded scenes may shrink it
-REPEAT = 0.2  # chance that an object copies the shape and colour of an earlier one
-MAX_TILT = 12.0  # degrees; more would make a square a diamond
-GAP = 3.0  # pixels free between the boxes of two objects
-EDGE = 2.0  # pixels free between an object and the image border
+COUNT_DECAY = 0.75  # factor in the probability of a scene per additional object
+SOLID = 0.5  # probability of a plain texture; the others have equal probability
+DIAMETER = (0.25, 0.46)  # fraction of the shorter image side; reduced in crowded scenes
+REPEAT = 0.2  # probability that an object copies the shape and colour of an earlier one
+MAX_TILT = 12.0  # degrees; a larger tilt would make a square look like a diamond
+GAP = 3.0  # minimum distance between the boxes of two objects in pixels
+EDGE = 2.0  # minimum distance between an object and the image border in pixels
 
 Points = NDArray[np.float64]  # [N, 2]: x, y
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object: what it looks like, and its geometry in pixels."""
+    """One object: its appearance, and its geometry in pixels."""
 
     shape: str
     colour: str
@@ -62,7 +62,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """An image's worth of things, in no meaningful order."""
+    """The objects of an image, in arbitrary order."""
 
     width: int
     height: int
@@ -70,20 +70,20 @@ class Scene:
 
 
 def polygon_area(polygon: Points) -> float:
-    """Area of a simple polygon of shape (N, 2)."""
+    """Returns the area of a simple polygon of shape (N, 2)."""
     x, y = polygon.T
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 def _ring(count: int, start: float, *radii: float) -> Points:
-    """`count` points around the origin, their radii taken in turn from `radii`."""
+    """Returns `count` points around the origin, cycling through `radii`."""
     angles = math.radians(start) + np.arange(count) * (2 * math.pi / count)
     ring: Points = np.resize(radii, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
     return ring
 
 
 def _cross() -> Points:
-    """A plus sign: the upper right arm corners, turned by a quarter three times."""
+    """Returns a plus sign: the corners of the upper right arm and their three rotations."""
     quarter = np.array([(0.38, 1.0), (0.38, 0.38), (1.0, 0.38)])
     turn = np.array([(0.0, -1.0), (1.0, 0.0)])
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
@@ -98,10 +98,10 @@ def _heart() -> Points:
 
 @functools.cache
 def outline(shape: str) -> Points:
-    """The (N, 2) polygon of a shape at size 1, its bounding box centred on the origin.
+    """Returns the (N, 2) polygon of a shape at size 1, with its box centred on the origin.
 
-    Size is the geometric mean of the diameter of the disc with the same area and of the extent:
-    by either alone, a star would look far larger or far smaller than a square of its size.
+    Size is the geometric mean of the extent and the diameter of a disc with the same area. With
+    only one of these, a star would look far larger or smaller than a square of the same size.
     """
     points = {
         "circle": lambda: _ring(32, 0, 1.0),
@@ -118,7 +118,7 @@ def outline(shape: str) -> Points:
 
 
 def sample_scene(rng: np.random.Generator, split: str) -> Scene:
-    """Draws a scene of `split`: a small palette, so that shapes and colours repeat."""
+    """Samples a scene of `split` from a few shapes and colours, so that they repeat."""
     low, high = OBJECTS[split]
     counts = np.arange(low, high + 1)
     weights = COUNT_DECAY ** (counts - low)
@@ -146,7 +146,7 @@ def sample_scene(rng: np.random.Generator, split: str) -> Scene:
 
 
 def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, str]]:
-    """(shape, colour, texture) of each object."""
+    """Samples (shape, colour, texture) of each object."""
     shapes = rng.permutation(len(SHAPES))[: int(rng.integers(2, 5))]
     colours = rng.permutation(len(COLOURS))[: int(rng.integers(2, 5))]
     textures = [TEXTURES[i] for i in 1 + rng.permutation(len(TEXTURES) - 1)[:2]]
@@ -163,7 +163,7 @@ def _sample_looks(rng: np.random.Generator, count: int) -> list[tuple[str, str, 
 
 
 def _turned(points: Points, angle: float) -> Points:
-    """`points` turned about the origin, the new bounding box centred on it again."""
+    """Rotates `points` about the origin and centres their bounding box on it."""
     cos, sin = math.cos(angle), math.sin(angle)
     points = points @ np.array([[cos, sin], [-sin, cos]])
     centred: Points = points - (points.min(0) + points.max(0)) / 2
@@ -171,24 +171,24 @@ def _turned(points: Points, angle: float) -> Points:
 
 
 def _place(rng: np.random.Generator, extents: Points, width: int, height: int) -> Points | None:
-    """Box centres (N, 2) at which boxes of `extents` (N, 2) lie apart and inside, or None."""
+    """Samples box centres (N, 2) without overlaps for `extents` (N, 2); None on failure."""
     centres = np.zeros_like(extents)
-    placed: list[int] = []
-    for index in np.argsort(-extents.max(1), kind="stable"):  # large ones first: they fit worst
+    done: list[int] = []
+    for index in np.argsort(-extents.max(1), kind="stable"):  # largest first
         low = extents[index] / 2 + EDGE
         tries = rng.uniform(low, (width, height) - low, (48, 2))
-        offsets = np.abs(tries[:, None] - centres[placed])
-        apart = offsets > (extents[placed] + extents[index]) / 2 + GAP
-        free = apart.any(-1).all(-1)
+        offsets = np.abs(tries[:, None] - centres[done])
+        disjoint = offsets > (extents[done] + extents[index]) / 2 + GAP
+        free = disjoint.any(-1).all(-1)
         if not free.any():
             return None
         centres[index] = tries[free.argmax()]
-        placed.append(int(index))
+        done.append(int(index))
     return centres
 
 
 def _thing(look: tuple[str, str, str], tilt: float, polygon: Points) -> Thing:
-    polygon = polygon.round(2)  # what is drawn is then exactly what is written
+    polygon = polygon.round(2)  # so that the image matches the annotation exactly
     low, high = polygon.min(0), polygon.max(0)
     x, y = ((low + high) / 2).tolist()
     width, height = (high - low).tolist()

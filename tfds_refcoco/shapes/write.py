@@ -1,4 +1,4 @@
-"""Writes the set to disk as RefCOCO's own files are laid out."""
+"""Writes the dataset to disk in RefCOCO's layout."""
 
 import contextlib
 import json
@@ -15,8 +15,8 @@ from tfds_refcoco.raw.files import write_bytes
 from tfds_refcoco.shapes.processes import make_scenes
 from tfds_refcoco.shapes.scene import OBJECTS, SHAPES
 
-# Splits are by scene. train and val are alike; testA holds sparse scenes (3-4 objects) and testB
-# crowded ones (6-7), as RefCOCO's testA and testB differ by what the images show.
+# Splits are by scene. train and val have the same distribution; testA has sparse scenes (3-4
+# objects) and testB crowded ones (6-7), because RefCOCO's testA and testB also differ in content.
 DEFAULT_SCENES: Mapping[str, int] = MappingProxyType(
     {"train": 6000, "val": 300, "testA": 300, "testB": 300}
 )
@@ -29,26 +29,25 @@ def generate(
     progress: bool = True,
     scenes: Mapping[str, int] = DEFAULT_SCENES,
 ) -> None:
-    """Writes the set `shapes` in RefCOCO's raw layout; the same seed gives the same bytes.
+    """Writes the dataset `shapes` in RefCOCO's raw layout; deterministic for a given seed.
 
     Files: `images/train2014/COCO_train2014_<12 digits>.jpg`, `shapes/instances.json` and
-    `shapes/refs(unc).p` below `raw_dir`. A scene depends on the seed, its split and its number
-    alone, not on how many others are made.
+    `shapes/refs(unc).p` in `raw_dir`. A scene depends only on the seed, its split and its number.
 
     Args:
-        raw_dir: Made if missing; files of the same names are overwritten. The annotations are
-            removed first and written last: if this is interrupted, there are none.
-        seed: Any integer from 0 up.
-        progress: Whether to show a progress bar.
-        scenes: Number of scenes, one image each, of each split.
+        raw_dir: output folder, created if missing; existing files are overwritten. The annotations
+            are removed first and written last: an interrupted run leaves none.
+        seed: any non-negative integer.
+        progress: whether to show a progress bar.
+        scenes: number of scenes (one image each) by split.
     """
     unknown = sorted(set(scenes) - set(OBJECTS))
     if unknown:
-        raise ValueError(f"unknown splits {unknown}; there are {sorted(OBJECTS)}")
+        raise ValueError(f"scenes: unknown splits {unknown}; expected {sorted(OBJECTS)}")
     image_dir = raw_dir / "images" / "train2014"
     image_dir.mkdir(parents=True, exist_ok=True)
     out_dir = raw_dir / "shapes"
-    # Annotations of an older seed must not outlive its images if this process is killed.
+    # If this process is killed, annotations of an older seed must not remain with new images.
     for name in ("refs(unc).p", "instances.json"):
         (out_dir / name).unlink(missing_ok=True)
     images: list[dict[str, Any]] = []
@@ -85,7 +84,7 @@ def generate(
 
 
 def _number(refs: list[dict[str, Any]]) -> None:
-    """Numbers references and sentences from 0, in place."""
+    """Numbers refs and sentences from 0, in place."""
     sent_id = 0
     for ref_id, ref in enumerate(refs):
         ref["ref_id"] = ref_id
