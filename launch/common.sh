@@ -32,7 +32,7 @@ value() {
   [[ $# -ge 2 && -n $2 && $2 != --* ]] || die "$1 needs a value"
 }
 
-# Parses the command line. A script's function `own` handles the flags that only it has, and sets
+# Parses the command line. A script's function `own` handles the script's specific flags, and sets
 # `used` to the number of words that it consumed.
 parse() {
   while (($#)); do
@@ -56,47 +56,47 @@ parse() {
       *)
         used=0
         own "$@"
-        ((used)) || die "unknown argument $1; --help lists them, those of Python go after --"
+        ((used)) || die "unknown argument $1; see --help. Put arguments for Python after --"
         ;;
     esac
     shift "$used"
   done
-  [[ -f lts_jax/__main__.py && -d configs ]] || die "run this in the root of the repository"
+  [[ -f lts_jax/__main__.py && -d configs ]] || die "run this script in the root folder of the repository"
 }
 
-# Exits with an error if there is no interpreter; Python itself says which package is missing.
+# Exits with an error if there is no interpreter; Python reports missing packages.
 need_python() {
   [[ $dry_run ]] || command -v "${PYTHON:-python}" >/dev/null ||
-    die "${PYTHON:-python} is not found: activate the environment, or set PYTHON"
+    die "${PYTHON:-python} not found: activate the environment, or set PYTHON"
 }
 
 # folder FLAG PATH: exits with an error if the path is in a bucket.
 folder() {
-  [[ $2 != gs://* ]] || die "$1 $2 is no folder of this machine; see Buckets in docs/launch.md"
+  [[ $2 != gs://* ]] || die "$1 $2 is not a local folder; see Buckets in docs/launch.md"
 }
 
 # Sets `arguments` to a command of lts and its flags.
 make_arguments() {
-  [[ $config || $mode == eval ]] || die "--config: give the one to train, for example refcoco"
-  [[ $config || $workdir ]] || die "--workdir: give the run to evaluate"
+  [[ $config || $mode == eval ]] || die "--config: specify the config to train, for example refcoco"
+  [[ $config || $workdir ]] || die "--workdir: specify the run to evaluate"
   arguments=("$mode")
   [[ ! $config ]] || arguments+=(--config "$config")
   [[ ! $workdir ]] || arguments+=(--workdir "$workdir")
   [[ ! $data ]] || arguments+=("--config.data.dir=$data")
-  arguments+=(${rest[@]+"${rest[@]}"}) # this form is for bash 3, which macOS has
+  arguments+=(${rest[@]+"${rest[@]}"}) # this form is required by bash 3 of macOS
 }
 
-# Prefix of the commands that run a network. glibc then asks the kernel for memory in pages of 2 MB,
-# which most Linux systems give only to programs that ask: a CPU training step of the full network
-# takes a sixth less time, see docs/performance.md. glibc reads the variable when a process starts,
-# so Python cannot set it for itself. glibc before 2.35 and other C libraries ignore it. A value of
-# glibc.malloc.hugetlb that is already set stays.
+# Prefix of the commands that run a network. It makes glibc request huge pages (2 MB), which most
+# Linux systems provide only on request: a CPU training step of the full network takes a sixth less
+# time, see docs/performance.md. glibc reads the variable at process start, so Python cannot set it.
+# glibc before 2.35 and other C libraries ignore it. An existing value of glibc.malloc.hugetlb is
+# not changed.
 tunables=${GLIBC_TUNABLES:-}
 [[ $tunables == *glibc.malloc.hugetlb=* ]] || tunables+=${tunables:+:}glibc.malloc.hugetlb=1
 on_any=(env "GLIBC_TUNABLES=$tunables")
 
-# The same on GPUs. Without the first two variables, JAX silently falls back to the CPU if it finds
-# no GPU, and takes only 75 % of a GPU's memory. Values that are already set stay.
+# The same for GPUs. Without the first two variables, JAX silently falls back to the CPU if it finds
+# no GPU, and uses only 75 % of a GPU's memory. Existing values are not changed.
 on_gpus=(
   "${on_any[@]}"
   "JAX_PLATFORMS=${JAX_PLATFORMS:-cuda}"
@@ -104,7 +104,7 @@ on_gpus=(
   "XLA_FLAGS=${XLA_FLAGS---xla_gpu_enable_latency_hiding_scheduler=true}"
 )
 
-# Waits for a child and sets `status`. Waits again when a trap that sets `signalled` interrupts it.
+# Waits for a child and sets `status`. Waits again if a trap that sets `signalled` interrupts it.
 wait_for() {
   status=0 signalled=1
   while [[ $signalled ]]; do

@@ -6,12 +6,12 @@
 #
 #   --config NAME[:VARIANT]   a config, such as refcoco, or the path of a .py file
 #   --workdir DIR             folder of the run
-#   --data DIR                folder of the built datasets; the config's if omitted
-#   --gpus 0,1                only these GPUs
-#   --dry-run                 print the command, run nothing
+#   --data DIR                folder of the built datasets; default: the config's
+#   --gpus 0,1                use only these GPUs
+#   --dry-run                 print the command without running it
 #   -- ...                    more arguments of lts train or lts eval
 #
-# Rerun the same command to resume. PYTHON is the interpreter; python if unset.
+# Rerun the same command to resume. The variable PYTHON sets the interpreter; default: python.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

@@ -4,20 +4,20 @@
 #   launch/reproduce.sh --raw RAW --backbone darknet53.weights --vectors glove.840B.300d.zip
 #   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
 #
-#   --raw DIR         the raw files, see docs/data.md; not needed if all datasets are built
-#   --backbone FILE   pretrained Darknet53; Table 3 has a ResNet of its own
+#   --raw DIR         folder of the raw files, see docs/data.md; not needed if all datasets are built
+#   --backbone FILE   pretrained Darknet53; Table 3 uses a ResNet
 #   --vectors FILE    GloVe
-#   --sets A,B        of refcoco, refcocoplus, refcocog; all if omitted
-#   --tables 1,2      of those that the paper has for a dataset; all if omitted
-#   --seeds N         runs of each row; 1 if omitted
-#   --data DIR        folder of the built datasets; data if omitted
-#   --workdir DIR     folder of the tables; runs/tables if omitted
-#   --dry-run         print the commands, run nothing
+#   --sets A,B        subset of refcoco, refcocoplus, refcocog; default: all
+#   --tables 1,2      subset of the paper's tables for each dataset; default: all
+#   --seeds N         runs per row; default: 1
+#   --data DIR        folder of the built datasets; default: data
+#   --workdir DIR     folder of the tables; default: runs/tables
+#   --dry-run         print the commands without running them
 #   -- ...            more arguments of lts tables, such as --config.model.dtype=bfloat16
 #
-# A run uses all GPUs that it sees, and the paper's batch of 18 must be divisible by their number;
-# CUDA_VISIBLE_DEVICES=0 lets it see one. Rerun the same command to resume. PYTHON is the
-# interpreter; python if unset.
+# A run uses all visible GPUs, and their number must divide the paper's batch size of 18; to use one,
+# set CUDA_VISIBLE_DEVICES=0. Rerun the same command to resume. The variable PYTHON sets the
+# interpreter; default: python.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -38,7 +38,7 @@ parse "$@"
 data=${data:-data} workdir=${workdir:-runs/tables}
 for flag in raw data workdir backbone vectors; do folder "--$flag" "${!flag}"; done
 for file in "$backbone" "$vectors"; do
-  [[ $dry_run || ! $file || -f $file ]] || die "$file: there is no such file"
+  [[ $dry_run || ! $file || -f $file ]] || die "$file: no such file"
 done
 [[ $backbone && $vectors ]] ||
   echo "warning: without --backbone and --vectors the initial weights are random, unlike the paper's" >&2
@@ -46,10 +46,11 @@ IFS=, read -ra sets <<<"$sets"
 IFS=, read -ra tables <<<"$tables"
 for set in "${sets[@]}"; do
   [[ ' refcoco refcocoplus refcocog ' == *" $set "* ]] ||
-    die "--sets: $set is none of refcoco, refcocoplus, refcocog"
+    die "--sets: unknown dataset $set; choose from refcoco, refcocoplus, refcocog"
 done
 for table in "${tables[@]}"; do
-  [[ ' 1 2 3 4 5 6 7 ' == *" $table "* ]] || die "--tables: $table is none of 1, 2, 3, 4, 5, 6, 7"
+  [[ ' 1 2 3 4 5 6 7 ' == *" $table "* ]] ||
+    die "--tables: unknown table $table; choose from 1, 2, 3, 4, 5, 6, 7"
 done
 
 need_python
@@ -58,14 +59,14 @@ darknet=() others=()
 [[ ! $vectors ]] || others+=("--config.model.word_vectors=$vectors")
 others+=(${rest[@]+"${rest[@]}"})
 
-# Passes signals on to the child, which would outlive this script; a training saves on SIGTERM.
+# Forwards signals to the child, which would otherwise keep running; training saves on SIGTERM.
 stopped=''
 trap 'signalled=1 stopped=1; kill -TERM $! 2>/dev/null || true' INT TERM HUP
 child() {
   if [[ $dry_run ]]; then run "$@" && return; fi
   "$@" &
   wait_for $!
-  [[ ! $stopped ]] || die "stopped; the same command goes on"
+  [[ ! $stopped ]] || die "stopped; rerun the same command to resume"
   return "$status"
 }
 
@@ -83,7 +84,7 @@ for set in "${sets[@]}"; do
     overrides=("--config.data.dir=$data")
     [[ $table == 3 ]] || overrides+=(${darknet[@]+"${darknet[@]}"})
     overrides+=(${others[@]+"${others[@]}"})
-    # The other tables are made even if one fails.
+    # If a table fails, continue with the others.
     if child "${on_gpus[@]}" "$python" -m lts_jax tables --config "$set" --table "$table" \
       --seeds "$seeds" --workdir "$workdir/$set" "${overrides[@]}"; then
       written+=("$workdir/$set/table$table.md")

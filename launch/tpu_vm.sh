@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Manages a Cloud TPU VM or pod slice from its creation to its deletion.
+# Creates, runs and deletes a Cloud TPU VM or pod slice.
 #
 #   launch/tpu_vm.sh train --config refcoco --data gs://B/data --workdir gs://B/runs/refcoco \
 #     -- --config.train.batch_size=16
 #   launch/tpu_vm.sh create | setup | train | eval | status | stop | delete
 #
 # train and eval create the VM if it does not exist, set it up if needed, start the run on all
-# workers and watch it. A preempted VM is created again and the run resumes. The run does not depend
-# on this script: if the script ends, rerun the same command to continue watching.
+# workers and watch it. A preempted VM is recreated and the run resumes. The run does not depend on
+# this script: if the script ends, rerun the same command to watch the run again.
 #
-#   --name NAME                 LTS_TPU_NAME, or lts-jax
-#   --zone ZONE                 LTS_TPU_ZONE, or us-central2-b
-#   --accelerator-type TYPE     LTS_TPU_TYPE, or v4-8; v4-32 is a slice of four workers
-#   --version VERSION           LTS_TPU_VERSION, or the one for the type
-#   --project PROJECT           LTS_TPU_PROJECT, or gcloud's
-#   --spot                      LTS_TPU_SPOT=1; cheaper, and preempted at any time
+#   --name NAME                 default: LTS_TPU_NAME, or lts-jax
+#   --zone ZONE                 default: LTS_TPU_ZONE, or us-central2-b
+#   --accelerator-type TYPE     default: LTS_TPU_TYPE, or v4-8; v4-32 is a slice of four workers
+#   --version VERSION           default: LTS_TPU_VERSION, or the version for the type
+#   --project PROJECT           default: LTS_TPU_PROJECT, or gcloud's project
+#   --spot                      or LTS_TPU_SPOT=1; cheaper, but can be preempted at any time
 #   --config NAME[:VARIANT]     a config, such as refcoco, or the path of a file in configs/
-#   --data gs://BUCKET/FOLDER   of the built datasets; copied to data/ of each worker
+#   --data gs://BUCKET/FOLDER   folder of the built datasets; copied to data/ on each worker
 #   --workdir gs://BUCKET/...   folder of the run
-#   --poll SECONDS              between two checks of the run; 60 if omitted
-#   --yes                       delete without asking
-#   --dry-run                   print the commands, run nothing
+#   --poll SECONDS              interval between checks of the run; default: 60
+#   --yes                       delete without confirmation
+#   --dry-run                   print the commands without running them
 #   -- ...                      more arguments of lts train or lts eval
 #
-# docs/launch.md describes what the bucket needs.
+# docs/launch.md describes the requirements for the bucket.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -51,7 +51,7 @@ tpu() {
   run gcloud compute tpus tpu-vm "$@" "--zone=$zone" ${project:+"--project=$project"}
 }
 
-# on WORKERS COMMAND ...: in the folder of the code.
+# on WORKERS COMMAND ...: runs a command on workers in the code folder.
 on() {
   tpu ssh "$name" "--worker=$1" "--command=cd lts_jax && $(quote "${@:2}")"
 }
@@ -63,17 +63,17 @@ create() {
       v5p-*) version=v2-alpha-tpuv5 ;;
       v5litepod-*) version=v2-alpha-tpuv5-lite ;;
       v[234]-*) version=tpu-ubuntu2204-base ;;
-      *) die "--accelerator-type $type: give its --version too" ;;
+      *) die "--accelerator-type $type: unknown type; specify its --version" ;;
     esac
   fi
   if tpu create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot} \
     2>&1 >&3 | tee "$scratch/refused" >&2; then
-    expected=READY # in a dry run
+    expected=READY # for dry runs
     return
   fi
-  # Retrying fixes no error of the command line, only a lack of capacity.
+  # Retrying helps only if there is no capacity, and not for errors in the command line.
   ! grep -qE 'INVALID_ARGUMENT|PERMISSION_DENIED|NOT_FOUND|unrecognized|invalid choice|argument --' \
-    "$scratch/refused" || die "$name cannot be created, see above"
+    "$scratch/refused" || die "$name cannot be created; see the error above"
   return 1
 }
 
@@ -85,19 +85,20 @@ setup() {
   local archive=${TMPDIR:-/tmp}/lts_jax-$name.tgz code=(lts_jax tfds_refcoco configs launch)
   local free="flock --shared --nonblock .launch/lock true" revision
   revision=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
-  # lts_jax/configs links to ../configs; tar keeps links. Without the variable, macOS's adds files.
+  # lts_jax/configs is a link to ../configs; tar keeps links. The variable prevents macOS's tar from
+  # adding files.
   run env COPYFILE_DISABLE=1 tar -czf "$archive" --exclude=__pycache__ \
     pyproject.toml README.md LICENSE "${code[@]}" &&
     tpu scp "$archive" "$name:lts_jax.tgz" --worker=all &&
     tpu ssh "$name" --worker=all "--command=mkdir -p lts_jax/.launch && cd lts_jax &&\
- { $free || { echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } &&\
+ { $free || { echo 'error: a run is active on this worker: stop it first' >&2; exit 1; }; } &&\
  rm -rf ${code[*]} && tar -xzf ../lts_jax.tgz && echo $revision >.launch/revision &&\
  launch/tpu_worker.sh setup"
 }
 
 # Prints the VM's state, NONE if it does not exist, UNKNOWN if gcloud fails.
 vm_state() {
-  # --quiet, because a prompt of gcloud would not be visible.
+  # --quiet, because prompts of gcloud would not be visible.
   if ! tpu describe "$name" "--format=value(state)" --quiet 2>"$scratch/output"; then
     grep -q NOT_FOUND "$scratch/output" && echo NONE && return
     cat "$scratch/output" >&2
@@ -106,7 +107,7 @@ vm_state() {
   [[ ! $dry_run ]] || echo "$expected"
 }
 
-# Prints the different states of the workers' runs between commas, as ",died,exited 1,".
+# Prints the distinct states of the workers' runs between commas, such as ",died,exited 1,".
 run_states() {
   local state=lts_jax/launch/tpu_worker.sh states=''
   if tpu ssh "$name" --worker=all \
@@ -122,7 +123,7 @@ start() {
   on all launch/tpu_worker.sh start ${data:+--data "$data"} --bucket "$bucket" -- "${arguments[@]}"
 }
 
-# Makes a VM ready for `start`; fails if a retry may succeed.
+# Prepares a VM for `start`; fails if a retry may succeed.
 prepare() {
   local state
   state=$(vm_state)
@@ -134,24 +135,25 @@ prepare() {
       echo "$name is in state $state"
       return 1
       ;;
-    *) die "$name is in state $state: try again later, or delete it" ;;
+    *) die "$name is in state $state: retry later, or delete it" ;;
   esac
 }
 
-# patiently TRIES COMMAND: retries it until it succeeds. A new VM refuses connections at first.
+# patiently TRIES COMMAND: retries a command until it succeeds. A new VM initially refuses
+# connections.
 patiently() {
   local tries=$1
   until "$2"; do
-    ((--tries)) || die "$2 has failed, see above"
-    echo "trying again in $poll s"
+    ((--tries)) || die "$2 failed; see the error above"
+    echo "retrying in $poll s"
     sleep "$poll"
   done
 }
 
-# Watches a run until it ends. A preempted VM is created again, and the run resumes there.
+# Watches a run until it ends. A preempted VM is recreated, and the run resumes.
 watch() {
-  local state states last='' silent=0 failed=0 renewing='' again="trying again in $poll s"
-  trap 'die "no longer watched; the run goes on, and the same command watches on"' INT
+  local state states last='' silent=0 failed=0 renewing='' again="retrying in $poll s"
+  trap 'die "stopped watching; the run continues. Rerun the same command to watch it again"' INT
   while :; do
     [[ $dry_run ]] || sleep "$poll"
     state=$(vm_state)
@@ -168,32 +170,32 @@ watch() {
     [[ $states == *,exited* ]] || failed=0
     case $states in
       ,PREEMPTED, | ,TERMINATED, | ,NONE,)
-        [[ $state != NONE || $renewing ]] || die "$name was deleted; the same command makes it anew"
+        [[ $state != NONE || $renewing ]] || die "$name was deleted; rerun the same command to recreate it"
         renewing=1
         [[ $state == NONE ]] || delete || continue
         if create; then renewing=''; else echo "$again"; fi # there may be no capacity for hours
         ;;
       ,STOPPED, | ,HIDDEN,) die "$name is in state $state" ;;
-      *,unreachable,*) ((++silent < 20)) || die "$name does not answer; the run may go on there" ;;
+      *,unreachable,*) ((++silent < 20)) || die "$name does not respond; the run may still be active" ;;
       *,new,*) setup || echo "$again" ;;
       *,running,*) ;;
       *,idle,* | *,died,* | *,interrupted,*) start || echo "$again" ;;
-      *,stopped,*) echo "the run was stopped; the same command goes on" && return ;;
+      *,stopped,*) echo "the run was stopped; rerun the same command to resume" && return ;;
       ',exited 0,')
         on 0 launch/tpu_worker.sh log
-        [[ $dry_run ]] || echo "$name has done its work; launch/tpu_vm.sh delete ends what it costs"
+        [[ $dry_run ]] || echo "the run has finished; run launch/tpu_vm.sh delete to stop the costs of $name"
         return
         ;;
       *,exited*)
-        ((++failed < 3)) && continue # it may be the first symptom of a preemption
+        ((++failed < 3)) && continue # may be caused by a preemption
         on all launch/tpu_worker.sh log
-        die "the run has failed, see above; the same command goes on"
+        die "the run failed; see the log above. Rerun the same command to resume"
         ;;
     esac
   done
 }
 
-# On the workers the bucket is mounted, and the data is in the configs' default folder.
+# On the workers, the bucket is mounted, and the data is in the configs' default folder.
 worker_arguments() {
   local workdir=../buckets/${workdir#gs://} data=''
   make_arguments
@@ -201,17 +203,17 @@ worker_arguments() {
 
 follow() {
   local file=${config%%:*} layout
-  [[ $workdir == gs://?*/?* ]] || die "--workdir: give a folder in a bucket, gs://BUCKET/FOLDER"
-  [[ ! $data || $data == gs://?* ]] || die "--data: give a folder in a bucket, gs://BUCKET/FOLDER"
+  [[ $workdir == gs://?*/?* ]] || die "--workdir: specify a folder in a bucket, gs://BUCKET/FOLDER"
+  [[ ! $data || $data == gs://?* ]] || die "--data: specify a folder in a bucket, gs://BUCKET/FOLDER"
   [[ ! $file || $file == */* || $file == *.py ]] || file=configs/$file.py
-  [[ ! $file || ($file == configs/* && -f $file) ]] || die "--config: $file is no file in configs/"
+  [[ ! $file || ($file == configs/* && -f $file) ]] || die "--config: $file is not a file in configs/"
   bucket=${workdir#gs://}
   bucket=${bucket%%/*}
   rest=(--distributed=auto ${rest[@]+"${rest[@]}"})
   worker_arguments
   layout=$(run gcloud storage buckets describe "gs://$bucket" \
     "--format=value(hierarchicalNamespace.enabled)" --raw)
-  [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace, see docs/launch.md"
+  [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace; see docs/launch.md"
   patiently 1000000 prepare
   patiently 3 start
   watch
@@ -229,7 +231,7 @@ ask_and_delete() {
   if [[ ! $yes && ! $dry_run ]]; then
     local answer=''
     read -r -p "Delete the TPU VM $name in $zone? [y/N] " answer || true
-    [[ $answer == [yY]* ]] || die "not deleted; --yes deletes without asking"
+    [[ $answer == [yY]* ]] || die "not deleted; use --yes to delete without confirmation"
   fi
   delete
 }
@@ -239,7 +241,7 @@ parse "$@"
 [[ $spot != [0nNfF]* ]] || spot='' # 0, no, false
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-expected=READY # the answer in a dry run
+expected=READY # the assumed state in a dry run
 case ${verb:-$mode} in
   train | eval)
     expected=NONE
@@ -249,5 +251,5 @@ case ${verb:-$mode} in
   delete) ask_and_delete ;;
   create | setup) "$verb" ;;
   stop) on all launch/tpu_worker.sh stop ;;
-  *) die "give create, setup, train, eval, status, stop or delete" ;;
+  *) die "specify create, setup, train, eval, status, stop or delete" ;;
 esac

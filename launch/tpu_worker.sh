@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tpu_vm.sh runs this on every worker of a TPU VM, in the folder of the code.
+# Runs on every worker of a TPU VM in the code folder; called by tpu_vm.sh.
 #
 #   launch/tpu_worker.sh setup
 #   launch/tpu_worker.sh start [--data gs://BUCKET/FOLDER] --bucket BUCKET -- ARGUMENTS OF lts
@@ -7,7 +7,7 @@
 #
 #   --data      copied to data/ on this worker's disk
 #   --bucket    mounted at ../buckets/BUCKET
-#   --dry-run   print the commands of setup and start, run nothing
+#   --dry-run   print the commands of setup and start without running them
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -21,13 +21,13 @@ own() {
   esac
 }
 
-# Files: lock, held by a run; its command, pid, log.txt and final status; stop; ready; revision of git
+# Files: lock (held by a run), command, pid, log.txt and status of the run, stop, ready, revision
 notes=.launch
-running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: several may test it at once
+running() { ! flock --shared --nonblock "$notes/lock" true; } # shared: allows concurrent tests
 
 setup() {
   run rm -f "$notes/ready"
-  # The image's Python is 3.10.
+  # The VM image has only Python 3.10.
   run curl -LsSf -o "$notes/uv.sh" https://astral.sh/uv/install.sh
   run sh "$notes/uv.sh"
   run "$HOME/.local/bin/uv" venv --allow-existing --python 3.12 .venv
@@ -35,20 +35,20 @@ setup() {
   run touch "$notes/ready"
 }
 
-# Orbax completes a checkpoint by renaming its folder, which is atomic only in a bucket with
-# hierarchical namespace. All workers write into one checkpoint, so metadata must not be cached. See
+# Orbax commits a checkpoint by renaming its folder, which is atomic only in a bucket with a
+# hierarchical namespace. All workers write to one checkpoint, so metadata must not be cached. See
 # docs/launch.md.
 mount_bucket() {
   local package=gcsfuse_3.8.0_amd64.deb
   if ! command -v gcsfuse >/dev/null; then
     run curl -LsSf -o "$notes/$package" \
       "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.8.0/$package"
-    # A new machine updates itself first, and holds the lock.
+    # A new machine first updates itself and holds the lock.
     run sudo apt-get -o DPkg::Lock::Timeout=600 update
     run sudo apt-get -o DPkg::Lock::Timeout=600 install --yes "./$notes/$package"
   fi
   if ! mountpoint -q "../buckets/$bucket"; then
-    # A gcsfuse that died leaves a broken mount, which must be removed first.
+    # If gcsfuse died, its broken mount must be removed first.
     [[ $dry_run ]] || ! mount | grep -qF "/buckets/$bucket " || fusermount -u -z "../buckets/$bucket"
     run mkdir -p "../buckets/$bucket"
     run gcsfuse --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 \
@@ -57,13 +57,13 @@ mount_bucket() {
 }
 
 start() {
-  [[ -f $notes/ready ]] || die "this worker is not set up: setup comes first"
-  [[ $bucket ]] || die "--bucket: give the bucket of the workdir"
+  [[ -f $notes/ready ]] || die "this worker is not set up: run setup first"
+  [[ $bucket ]] || die "--bucket: specify the bucket of the workdir"
   local words
   words=$(quote "${rest[@]}")
   if running; then
-    [[ $(<"$notes/command") == "$words" ]] || die "another run is at work here: $(<"$notes/command")"
-    echo "already at work"
+    [[ $(<"$notes/command") == "$words" ]] || die "another run is active on this worker: $(<"$notes/command")"
+    echo "already running"
     return
   fi
   if [[ $data ]]; then
@@ -74,9 +74,9 @@ start() {
   [[ ! $dry_run ]] || return 0
   rm -f "$notes/status" "$notes/stop"
   printf '%s\n' "$words" >"$notes/command"
-  # The run inherits the lock, which is released when it ends, even by a power cut.
+  # The run inherits the lock, which is released when the run ends for any reason.
   exec 9>"$notes/lock"
-  flock --timeout 5 9 || die "another run has just begun here"
+  flock --timeout 5 9 || die "another run has just started on this worker"
   setsid "$0" run -- "${rest[@]}" </dev/null >>"$notes/log.txt" 2>&1 3>&- &
   echo "started"
 }
@@ -89,7 +89,7 @@ run_detached() {
   LTS_GIT_REVISION=$(<"$notes/revision")
   "${on_any[@]}" .venv/bin/python -m lts_jax "${rest[@]}" &
   wait_for $!
-  # A run that was interrupted is not finished, although its status is 0.
+  # An interrupted run is not finished, although its status is 0.
   local how="exited $status"
   [[ ! $interrupted ]] || how=interrupted
   [[ ! $interrupted || ! -f $notes/stop ]] || how=stopped
@@ -111,7 +111,7 @@ state() {
 }
 
 stop() {
-  running || die "no run is at work here"
+  running || die "no run is active on this worker"
   local group seconds
   group=$(<"$notes/pid")
   touch "$notes/stop" # before the signal, because tpu_vm.sh restarts interrupted runs
@@ -120,7 +120,7 @@ stop() {
     running || return 0
     sleep 1
   done
-  die "the run has not ended after 60 s"
+  die "the run did not end within 60 s"
 }
 
 parse "$@"
@@ -129,5 +129,5 @@ case $verb in
   setup | start | state | stop) "$verb" ;;
   log) [[ ! -f $notes/log.txt ]] || tail -n 20 "$notes/log.txt" ;;
   run) run_detached ;;
-  *) die "give setup, start, state, log or stop" ;;
+  *) die "specify setup, start, state, log or stop" ;;
 esac

@@ -71,7 +71,8 @@ class JointDataset:
         sets = {part.partition("/")[0] for part in names}
         if len(sets) > 1:
             raise DataError(
-                f"split: {name!r} names several datasets, whose ids may collide; name splits of one."
+                f"split: {name!r} names splits of several datasets, whose ids may collide; name "
+                "splits of one dataset."
             )
         dataset = self._sets[sets.pop()]
         return dataset.split("+".join(part.partition("/")[2] for part in names))
