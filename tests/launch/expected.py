@@ -37,7 +37,7 @@ REVISION = revision()
 SETUP = shlex.quote(
     "--command=mkdir -p lts_jax/.launch && cd lts_jax && "
     "{ flock --shared --nonblock .launch/lock true || "
-    "{ echo 'error: a run is at work here: stop it first' >&2; exit 1; }; } && "
+    "{ echo 'error: a run is active on this worker: stop it first' >&2; exit 1; }; } && "
     f"rm -rf {CODE} && tar -xzf ../lts_jax.tgz && "
     f"echo {REVISION} >.launch/revision && launch/tpu_worker.sh setup"
 )

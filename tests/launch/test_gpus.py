@@ -18,10 +18,10 @@ from tests.launch.expected import ON_GPUS, RUN, SLURM, STEP, TRAIN
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--workdir=gs://b/r", "--config=x"), "--workdir gs://b/r is no folder of this machine"),
-        (("--data=gs://b/r", "--config=x"), "--data gs://b/r is no folder of this machine"),
-        ((), "--config: give the one to train"),
-        (("eval",), "--workdir: give the run to evaluate"),
+        (("--workdir=gs://b/r", "--config=x"), "--workdir gs://b/r is not a local folder"),
+        (("--data=gs://b/r", "--config=x"), "--data gs://b/r is not a local folder"),
+        ((), "--config: specify the config to train"),
+        (("eval",), "--workdir: specify the run to evaluate"),
     ],
 )
 def test_bad_arguments(machine, script, args, said):
@@ -33,7 +33,7 @@ def test_bad_arguments(machine, script, args, said):
 def test_no_interpreter(machine, script):
     args = ("--sets=refcoco",) if script == "reproduce.sh" else RUN
     status, _, err = machine.run(script, *args, PYTHON="no/python")
-    said = "error: no/python is not found: activate the environment, or set PYTHON\n"
+    said = "error: no/python not found: activate the environment, or set PYTHON\n"
     assert status == 1 and err.endswith(said) and machine.calls() == []
 
 

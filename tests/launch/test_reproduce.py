@@ -69,7 +69,7 @@ def test_reproduce_does_not_go_on_when_told_to_stop(machine):
     process.terminate()
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "saved" in out
-    assert err.endswith("error: stopped; the same command goes on\n")
+    assert err.endswith("error: stopped; rerun the same command to resume\n")
     assert len(machine.calls()) == 1
 
 
@@ -83,10 +83,13 @@ def test_a_dry_run_needs_no_files(machine):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--sets=refcoc",), "--sets: refcoc is none of refcoco, refcocoplus, refcocog"),
-        (("--tables=1,8",), "--tables: 8 is none of 1, 2, 3, 4, 5, 6, 7"),
-        (("--vectors=gone.zip",), "gone.zip: there is no such file"),
-        (("--raw=gs://b/raw",), "--raw gs://b/raw is no folder of this machine"),
+        (
+            ("--sets=refcoc",),
+            "--sets: unknown dataset refcoc; choose from refcoco, refcocoplus, refcocog",
+        ),
+        (("--tables=1,8",), "--tables: unknown table 8; choose from 1, 2, 3, 4, 5, 6, 7"),
+        (("--vectors=gone.zip",), "gone.zip: no such file"),
+        (("--raw=gs://b/raw",), "--raw gs://b/raw is not a local folder"),
     ],
 )
 def test_reproduce_refuses(machine, args, said):

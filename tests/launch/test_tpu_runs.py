@@ -51,7 +51,7 @@ def test_from_nothing_to_the_end_of_the_run(machine, workers):
         run = shlex.join(["python", *TRAIN_ON_WORKER, NASTY])
         assert machine.calls(f"worker{k}") == [*WORKER_SETUP, *WORKER_START, run]
         assert (machine.folder / f"worker{k}/lts_jax/data/set").read_text() == "records"
-    assert "lts-jax has done its work" in out and f"run 0 of {REVISION}" in out
+    assert "the run has finished" in out and f"run 0 of {REVISION}" in out
     assert f"run 0 of {REVISION} with glibc.malloc.hugetlb=1\n" in out
     configs = machine.folder / "worker0/lts_jax/lts_jax/configs"
     assert (str(configs.readlink()), (configs / "refcoco.py").is_file()) == ("../configs", True)
@@ -84,7 +84,7 @@ def test_a_preempted_vm_is_made_anew_and_the_run_goes_on(machine):
     assert starts == [f"{start_call()} '--project=p 1'"] * 2
     runs = [call for call in machine.calls("worker0") if call.startswith("python")]
     assert runs == [shlex.join(["python", *TRAIN_ON_WORKER])] * 2
-    assert "PREEMPTED" in out and "trying again in 0.2 s" in out
+    assert "PREEMPTED" in out and "retrying in 0.2 s" in out
 
 
 @pytest.mark.slow
@@ -99,13 +99,17 @@ def test_no_capacity_and_a_vm_that_does_not_answer_yet(machine):
         *("describe", "create", "describe", "create", "scp", "describe", "describe", "ssh"),
         *("scp", "ssh", "ssh", "describe", "ssh", "ssh"),
     ]
-    assert out.count("trying again in 0.2 s") == 3 and "in state CREATING" in out
+    assert out.count("retrying in 0.2 s") == 3 and "in state CREATING" in out
 
     machine.put("states", "NOT_FOUND")
     machine.put("fail", "create")
     machine.put("refusal", "INVALID_ARGUMENT: no such type")
     status, _, err = machine.run("tpu_vm.sh", *TRAIN_ON_TPU)
-    assert status == 1 and "no such type" in err and "lts-jax cannot be created, see above" in err
+    assert (
+        status == 1
+        and "no such type" in err
+        and "lts-jax cannot be created; see the error above" in err
+    )
 
 
 @pytest.mark.slow
@@ -118,7 +122,10 @@ def test_the_run_needs_no_connection(machine):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 1 and "the run goes on, and the same command watches on" in err
+    assert (
+        process.returncode == 1
+        and "the run continues. Rerun the same command to watch it again" in err
+    )
     os.kill(pid, 0)
 
     machine.forget()
@@ -131,7 +138,7 @@ def test_the_run_needs_no_connection(machine):
     machine.put("done", "x")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert "already at work" in out and "unreachable" in out
+    assert "already running" in out and "unreachable" in out
     assert sum(call.startswith("python") for call in machine.calls("worker0")) == 0
 
     status, out, err = machine.run("tpu_vm.sh", "status")
@@ -168,7 +175,7 @@ def test_a_run_that_fails_is_shown(machine):
     status, out, err = machine.run("tpu_vm.sh", *TRAIN_ON_TPU)
     assert status == 1
     assert "JAX_PLATFORMS None run 0" in out
-    assert "error: the run has failed, see above; the same command goes on" in err
+    assert "error: the run failed; see the log above. Rerun the same command to resume" in err
     assert sum(call.startswith("python") for call in machine.calls("worker0")) == 1
 
 
@@ -179,20 +186,20 @@ def test_stop_and_another_run(machine):
     process = machine.popen("tpu_vm.sh", *TRAIN_ON_TPU)
     machine.wait_for("running_worker0")
     status, _, err = machine.run("tpu_vm.sh", *TRAIN_ON_TPU, "--", "--config.seed=1")
-    assert status == 1 and "error: another run is at work here: train --config" in err
+    assert status == 1 and "error: another run is active on this worker: train --config" in err
     mark = machine.folder / "worker0/lts_jax/configs/mark"
     mark.write_text("x")
     status, _, err = machine.run("tpu_vm.sh", "setup")
-    assert status == 1 and "error: a run is at work here: stop it first" in err
+    assert status == 1 and "error: a run is active on this worker: stop it first" in err
     assert mark.exists()
     status, _, err = machine.run("tpu_vm.sh", "stop")
     assert status == 0, err
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert "the run was stopped; the same command goes on" in out
+    assert "the run was stopped; rerun the same command to resume" in out
     assert "saved" in (machine.folder / "worker0/lts_jax/.launch/log.txt").read_text()
     status, _, err = machine.run("tpu_vm.sh", "stop")
-    assert status == 1 and "error: no run is at work here" in err
+    assert status == 1 and "error: no run is active on this worker" in err
     assert machine.run("tpu_vm.sh", "setup")[0] == 0
     assert not mark.exists()
 

@@ -32,7 +32,7 @@ def test_a_deleted_vm_is_not_made_anew(machine):
     machine.put("states", "NOT_FOUND", "READY", "NOT_FOUND")
     machine.put("runs", "until never")
     status, _, err = machine.run("tpu_vm.sh", *TRAIN_ON_TPU)
-    assert status == 1 and "lts-jax was deleted; the same command makes it anew" in err
+    assert status == 1 and "lts-jax was deleted; rerun the same command to recreate it" in err
     machine.run("tpu_vm.sh", "delete", "--yes")
 
 
@@ -61,17 +61,26 @@ def test_the_environment_and_versions(machine, accelerator, version):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "give create, setup, train, eval, status, stop or delete"),
+        ((), "specify create, setup, train, eval, status, stop or delete"),
         (("tain",), "unknown argument tain; --help lists them"),
         (("train", "--zone"), "--zone needs a value"),
         (("train", "--zone", "--spot"), "--zone needs a value"),
-        (("train", "--workdir=runs/a", "--config=configs/shapes.py"), "--workdir: give a folder"),
-        (("train", "--workdir=gs://b", "--config=configs/shapes.py"), "--workdir: give a folder"),
+        (
+            ("train", "--workdir=runs/a", "--config=configs/shapes.py"),
+            "--workdir: specify a folder",
+        ),
+        (
+            ("train", "--workdir=gs://b", "--config=configs/shapes.py"),
+            "--workdir: specify a folder",
+        ),
         (("train", "--workdir=gs://b/r", "--config=configs/shape.py"), "configs/shape.py is no"),
         (("train", "--workdir=gs://b/r", "--config=setup.py"), "setup.py is no file in"),
-        (("train", "--workdir=gs://b/r"), "--config: give the one to train"),
-        (("eval", "--workdir=gs://b/r", "--data=data"), "--data: give a folder in a bucket"),
-        (("create", "--accelerator-type=v9-8"), "--accelerator-type v9-8: give its --version too"),
+        (("train", "--workdir=gs://b/r"), "--config: specify the config to train"),
+        (("eval", "--workdir=gs://b/r", "--data=data"), "--data: specify a folder in a bucket"),
+        (
+            ("create", "--accelerator-type=v9-8"),
+            "--accelerator-type v9-8: unknown type; specify its --version",
+        ),
     ],
 )
 def test_bad_arguments(machine, args, said):

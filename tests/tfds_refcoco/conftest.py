@@ -1,4 +1,4 @@
-"""A small synthetic raw set, to be broken in the tests."""
+"""Fixture: a small synthetic raw dataset that tests modify."""
 
 import json
 import pickle
@@ -41,7 +41,7 @@ class RawSet:
 
 @pytest.fixture
 def raw_set() -> RawSet:
-    """Three images, two of train and one of val, with two refs and three sentences each."""
+    """Three images, two in train and one in val, with two refs and three sentences each."""
     made = RawSet()
     for i in range(3):
         name = f"COCO_train2014_{i:012d}.jpg"
@@ -80,5 +80,5 @@ def raw_set() -> RawSet:
 
 @pytest.fixture
 def write_raw(raw_set: RawSet, tmp_path: Path) -> Callable[..., Path]:
-    """Writes the set, as edited by the test, and returns its raw folder."""
+    """Writes the dataset as edited by the test, and returns its raw folder."""
     return lambda **layout: raw_set.write(tmp_path / "raw", **layout)

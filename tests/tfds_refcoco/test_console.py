@@ -1,4 +1,4 @@
-"""What reaches the screen, and what ends when nobody reads it."""
+"""Escaping of terminal output, and closed pipes."""
 
 import io
 import os
@@ -52,7 +52,7 @@ def python(repo_root, code, **options):
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_closed_pipe_ends_quietly(repo_root, lines):
-    """As `| head` does, before the first line that is still in the buffer or in the midst."""
+    """Like `| head`, before the buffered first line or in the middle of the output."""
     read, write = os.pipe()
     os.close(read)
     process = python(repo_root, f"for _ in range({lines}): print('x' * 9)", stdout=write)
@@ -62,7 +62,7 @@ def test_a_closed_pipe_ends_quietly(repo_root, lines):
 
 
 def test_what_a_closed_pipe_does_can_be_chosen(repo_root):
-    """A training saves and ends; what it prints meanwhile goes nowhere."""
+    """Training saves and exits; its further output is discarded."""
     read, write = os.pipe()
     os.close(read)
     code = (
@@ -79,8 +79,8 @@ def test_a_full_disk_is_an_error_that_is_not_said_twice(repo_root):
     code = "try: print('x'); finish_streams()\nexcept OSError as e: sys.exit(f'error: {e}')"
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         process = python(repo_root, f"import sys\n{code}", stdout=full)
-    said = process.communicate(timeout=60)[1].decode()
-    assert said.startswith("error: ") and said.count("\n") == 1
+    message = process.communicate(timeout=60)[1].decode()
+    assert message.startswith("error: ") and message.count("\n") == 1
     assert process.returncode == 1
 
 

@@ -1,4 +1,4 @@
-"""The command line, and what importing the package costs."""
+"""Tests of the command line, and of the cost of importing the package."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["build", "--dataset", "shapes", "--out", "gs://b/data"])
-    assert "--out: gs://b/data is no path of this machine" in capsys.readouterr().err
+    assert "--out: gs://b/data is not a local path" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -62,13 +62,13 @@ def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
 def test_no_command_takes_a_bucket(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
-    assert "is no path of this machine" in capsys.readouterr().err
+    assert "is not a local path" in capsys.readouterr().err
 
 
 def test_a_negative_seed(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["generate", "--out", str(tmp_path), "--seed", "-1"])
-    assert "--seed: '-1' is no whole number from 0 on" in capsys.readouterr().err
+    assert "--seed: '-1' is not a non-negative integer" in capsys.readouterr().err
 
 
 def test_a_backend_of_a_notebook_is_not_loaded(tmp_path, monkeypatch):

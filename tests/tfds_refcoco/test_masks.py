@@ -1,4 +1,4 @@
-"""Segmentations to run-length masks, against pycocotools and against plain loops."""
+"""Run-length masks, compared with pycocotools and with plain loops."""
 
 import json
 
@@ -9,14 +9,14 @@ from pycocotools import mask as coco_mask
 from tfds_refcoco import masks
 from tfds_refcoco.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # from pycocotools
 
 H, W = 20, 30
 SQUARE = [2, 3, 12, 3, 12, 11, 2, 11]
 
 
 def _uncompressed(mask: np.ndarray) -> list[int]:
-    """Runs in column-major order, starting with zeros: the slow, obvious way."""
+    """Returns column-major runs, starting with zeros, by a plain loop."""
     runs, value = [0], 0
     for pixel in mask.ravel(order="F"):
         if pixel != value:
@@ -44,15 +44,15 @@ def test_round_trip_and_both_rle_forms(seed):
 @pytest.mark.parametrize("zeros", [1, 2, 200, 20_001])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_runs_of_no_pixel(zeros, compressed):
-    """They overflow pycocotools' heap in `merge`, or end its union early: none gets through."""
+    """They overflow pycocotools' heap in `merge` or truncate its union, so they are removed."""
     left, right = [5, 10, *[0] * zeros, 7], [5, *[0] * zeros, 20]
     counts = []
     for runs in (left, right):
         runs = [*runs, H * W - sum(runs)]
         counts.append(_compress(runs) if compressed else runs)
-    found = [masks.from_segmentation({"size": [H, W], "counts": c}, H, W) for c in counts]
+    encoded = [masks.from_segmentation({"size": [H, W], "counts": c}, H, W) for c in counts]
     expected = []
-    for runs, mask in zip((left, right), found, strict=True):
+    for runs, mask in zip((left, right), encoded, strict=True):
         flat, value = [], 0
         for run in [*runs, H * W - sum(runs)]:
             flat += run * [value]
@@ -60,15 +60,15 @@ def test_runs_of_no_pixel(zeros, compressed):
         expected.append(np.array(flat, np.uint8).reshape(W, H).T)
         np.testing.assert_array_equal(masks.decode(mask, H, W), expected[-1])
         assert mask == coco_mask.encode(np.asfortranarray(expected[-1]))["counts"]
-    union = masks.union(found, H, W)
+    union = masks.union(encoded, H, W)
     np.testing.assert_array_equal(masks.decode(union, H, W), expected[0] | expected[1])
-    # A record of somebody else may hold them: the union is right all the same.
+    # Records from other sources may contain them; the union must still be correct.
     if compressed:
         assert masks.union(counts, H, W) == union
 
 
 def _compress(runs: list[int]) -> bytes:
-    """COCO's compressed form, written from its description."""
+    """COCO's compressed RLE, implemented from its description."""
     out = bytearray()
     for i, run in enumerate(runs):
         value = run - runs[i - 2] if i > 2 else run

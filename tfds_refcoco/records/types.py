@@ -71,4 +71,4 @@ class BuildInfo(TypedDict):
     annotations: dict[str, str]  # SHA-256 by file name; empty for generated shapes
     gray_images: int
     notes: list[str]  # number of items that the dataset's authors leave out, etc.
-    skipped: list[str]  # messages of the invalid items that were left out
+    skipped: list[str]  # error messages of the skipped items

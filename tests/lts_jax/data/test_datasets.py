@@ -48,5 +48,5 @@ def test_training_on_listed_images(tiny_config_factory, tmp_path):
     with pytest.raises(tfds_refcoco.DataError, match="no image of train of shapes is listed"):
         datasets.open_train_split(dataset, "train", path)
     path.write_text("one\n")
-    with pytest.raises(tfds_refcoco.DataError, match="line 1: 'one' is no image id"):
+    with pytest.raises(tfds_refcoco.DataError, match="line 1: 'one' is not an image id"):
         datasets.open_train_split(dataset, "train", path)

@@ -61,7 +61,7 @@ def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, shapes_dir, mo
     assert not fake.started and "\n" not in str(error.value)
     add_custom(tmp_path / "data", shapes_dir, {"val": range(2)}, sentences=1)
     overrides = ["--config.data.dataset=custom", f"--config.data.dir={tmp_path}/data"]
-    with pytest.raises(DataError, match="custom has no split 'train', it has val"):
+    with pytest.raises(DataError, match="custom has no split 'train'; available are val"):
         make(tmp_path, overrides=[*overrides, "--config.eval.splits=('val',)"])
     assert not fake.started
 

@@ -1,8 +1,7 @@
-"""Reads generated English back, word by word, and finds all that it may mean in a picture.
+"""An independent parser for generated English: all possible referents of a sentence.
 
-Nothing here knows the programs or their measures: the masks are decoded again, and the meaning of
-each word is spelled out a second time, more loosely: an object is in the answer if somebody might
-say the sentence of it.
+It does not use the programs or their thresholds. It decodes the masks again and implements the
+meaning of each word less strictly: the result has every object that the sentence might refer to.
 """
 
 import math
@@ -65,13 +64,13 @@ SIDES = {
     "middle": "in between|between the other two|middle",
 }
 KINDS = {"category", "colour", "side", "ordinal", "size", "corner", "centre", "relation"}
-_NAMED = {"left of": "left", "right of": "right", "next to": "near"}  # of RELATIONS, by the record
+_NAMED = {"left of": "left", "right of": "right", "next to": "near"}  # RELATIONS by recorded kind
 EMPTY = {"the", "on", "in", "at", "to", "of", "only", "picture", "corner", "down", "photo"}
 
 
 @dataclass
 class Seen:
-    """An object as the reader sees it; `mask` is bool [h, w]."""
+    """An object for the parser; `mask` is bool [h, w]."""
 
     ann_id: int
     category: str
@@ -89,13 +88,13 @@ class Seen:
         self.size = math.hypot(w, h)
 
     def far(self, side: str) -> float:
-        if self.crowd:  # somebody in it may stand at its edge
+        if self.crowd:  # a member may be at its edge
             return self.edges[side]
         return {"left": self.u, "right": 1 - self.u, "top": self.v, "bottom": 1 - self.v}[side]
 
 
 class Reader:
-    """Reads sentences about one picture, RGB [h, w, 3] or None where colours are never named."""
+    """Parses sentences about a picture, RGB [h, w, 3] or None if no sentence names colours."""
 
     def __init__(self, things: list[Seen], pixels: np.ndarray | None, names=None):
         self.things, self.pixels = things, pixels
@@ -106,7 +105,7 @@ class Reader:
         self._nearest = None
 
     def read(self, text: str) -> list[int]:
-        """Ids of the annotations that the sentence may mean."""
+        """Returns the ids of the annotations that the sentence may refer to."""
         return [thing.ann_id for thing in self._read(text.removeprefix("the "))]
 
     def _read(self, text: str) -> list[Seen]:
@@ -114,19 +113,19 @@ class Reader:
             return self._related(self._named("person"), "with", self._named(ROLES[text]))
         for relation, pattern in RELATIONS.items():
             for words in sorted(pattern.split("|"), key=len, reverse=True):
-                if not (found := re.fullmatch(rf"(.+?) {words} (.+)", text)):
+                if not (match := re.fullmatch(rf"(.+?) {words} (.+)", text)):
                     continue
                 try:
-                    anchors = self._named(found[2])
-                    group = self._named(found[1])
+                    anchors = self._named(match[2])
+                    group = self._named(match[1])
                 except ValueError:
                     continue  # "person in red on the left", "person with red clothes"
                 return self._related(group, relation, anchors)
-        if found := re.fullmatch(
+        if match := re.fullmatch(
             r"(.*?)(?:in |counting )?from (?:the )?(left|right|top|bottom)", text
         ):
-            rest, rank = _cut("|".join(RANKS), found[1])
-            return _ranked(self._named(rest), RANKS[rank], found[2])
+            rest, rank = _cut("|".join(RANKS), match[1])
+            return _ranked(self._named(rest), RANKS[rank], match[2])
         for words, biggest in ((BIG, True), (SMALL, False)):
             rest, word = _cut(
                 f"that is (?:the )?(?:{words})|(?:{words})(?: of the(?: two)?)?", text
@@ -151,7 +150,7 @@ class Reader:
         return [thing for thing in group if all(thing.far(side) < 0.5 for side in places)]
 
     def _named(self, words: str) -> list[Seen]:
-        """The things that a noun phrase fits; raises ValueError on words that it does not know."""
+        """Returns the objects that a noun phrase matches; raises ValueError on unknown words."""
         spoken, colour, pattern = words, "", "|".join(COLOURS)
         for form in (
             rf"that is ({pattern})",
@@ -161,9 +160,9 @@ class Reader:
             rf"({pattern}) colored",
             rf"({pattern}) (?=\w)",
         ):
-            if found := re.search(rf"\b{form}", words):
-                words = words[: found.start()] + words[found.end() :]
-                colour = found[1]
+            if match := re.search(rf"\b{form}", words):
+                words = words[: match.start()] + words[match.end() :]
+                colour = match[1]
                 break
         noun = _bare(words)
         if not noun and "shirt" in spoken:
@@ -212,7 +211,7 @@ class Reader:
 
 
 def says(text: str, kind: str) -> bool:
-    """Whether a sentence has the words of the kind that is recorded of it."""
+    """Whether a sentence has the words of its recorded kind."""
     name, _, word = kind.removesuffix(", new wording").partition(": ")
     assert name in KINDS and bool(word) == (name not in ("category", "colour", "centre")), kind
     if text.removeprefix("the ") in ROLES:
@@ -231,8 +230,8 @@ def says(text: str, kind: str) -> bool:
 
 
 def _cut(pattern: str, text: str) -> tuple[str, str]:
-    found = re.search(rf"\b(?:{pattern})\b", text)
-    return (text[: found.start()] + text[found.end() :], found[0]) if found else (text, "")
+    match = re.search(rf"\b(?:{pattern})\b", text)
+    return (text[: match.start()] + text[match.end() :], match[0]) if match else (text, "")
 
 
 def _bare(words: str) -> str:
@@ -278,7 +277,7 @@ def _sized(group: list[Seen], biggest: bool) -> list[Seen]:
 
 
 def _middle(group: list[Seen]) -> list[Seen]:
-    """Of three in a row the second."""
+    """Returns the second of three objects in a row."""
     assert len(group) == 3 and not any(thing.crowd for thing in group)
     side = "left" if np.ptp([t.u for t in group]) > np.ptp([t.v for t in group]) else "top"
     return [sorted(group, key=lambda t: t.far(side))[1]]

@@ -1,4 +1,4 @@
-"""What programs mean in scenes made by hand; boxes are fractions of a square picture."""
+"""Semantics of programs in handmade scenes; boxes are fractions of a square picture."""
 
 import numpy as np
 import pytest
@@ -44,11 +44,11 @@ LEFT, MIDDLE, RIGHT = (thing("cup", x, 0.4, x + 0.1, 0.6) for x in (0.1, 0.43, 0
         (Side(CUP, "left"), [LEFT, RIGHT], {0}),
         (Side(CUP, "right"), [LEFT, RIGHT], {1}),
         (Side(CUP, "left"), [LEFT, thing("cup", 0.16, 0.4, 0.26, 0.6)], {0, 1}),  # too near
-        # "on the left" could be either of two on the left; the leftmost is the first one.
+        # "on the left" is ambiguous for two objects on the left; "leftmost" is the first one.
         (Side(CUP, "left"), [LEFT, thing("cup", 0.35, 0.4, 0.45, 0.6)], {0, 1}),
         (Side(CUP, "left", farthest=True), [LEFT, thing("cup", 0.35, 0.4, 0.45, 0.6)], {0}),
         (Side(CUP, "right"), [LEFT, thing("cup", 0.3, 0.4, 0.4, 0.6)], set()),  # both on the left
-        # Somebody of a crowd that reaches to the left may be farther left.
+        # A member of a crowd that extends to the left may be farther left.
         (Side(CUP, "left"), [LEFT, thing("cup", 0.05, 0.1, 0.9, 0.9, crowd=True)], {0, 1}),
         (Side(CUP, "left"), [LEFT, thing("cup", 0.6, 0.1, 0.9, 0.9, crowd=True)], {0}),
         (Side(CUP, "top"), [thing("cup", 0.1, 0.2, 0.2, 0.4), LEFT], {0}),
@@ -62,13 +62,13 @@ LEFT, MIDDLE, RIGHT = (thing("cup", x, 0.4, x + 0.1, 0.6) for x in (0.1, 0.43, 0
             Ordinal(CUP, 2, "left"),
             [LEFT, MIDDLE, thing("cup", 0.8, 0.7, 0.9, 0.9)],
             set(),
-        ),  # no row
+        ),  # not a row
         (Size(CUP, True, True), [LEFT, thing("cup", 0.5, 0.2, 0.8, 0.8)], {1}),
         (Size(CUP, False, True), [LEFT, thing("cup", 0.5, 0.2, 0.8, 0.8)], {0}),
         (Size(CUP, True, True), [LEFT, thing("cup", 0.5, 0.4, 0.61, 0.62)], {0, 1}),
         (Size(CUP, True, False), [LEFT, thing("cup", 0.5, 0.2, 0.8, 0.8)], set()),  # only two
         (Size(CUP, False, True), [thing("cup", 0, 0.4, 0.1, 0.6), MIDDLE], {0, 1}),
-        (Size(CUP, False, True), [thing("cup", 0, 0.4, 0.05, 0.5), MIDDLE], set()),  # cut off
+        (Size(CUP, False, True), [thing("cup", 0, 0.4, 0.05, 0.5), MIDDLE], set()),  # truncated
         (Place(CUP, "top left"), [thing("cup", 0.05, 0.05, 0.2, 0.2), RIGHT], {0}),
         (Place(CUP, "top left"), [thing("cup", 0.05, 0.05, 0.2, 0.2), LEFT], {0}),
         (Place(CUP, "top left"), [LEFT, RIGHT], set()),
@@ -88,11 +88,15 @@ DOG = thing("dog", 0.3, 0.3, 0.45, 0.62)
     [
         ("next to", [thing("cup", 0.2, 0.4, 0.29, 0.6), DOG, RIGHT], {0}),
         ("next to", [thing("cup", 0.2, 0.4, 0.29, 0.6), DOG, MIDDLE], {0, 2}),
-        ("next to", [thing("cup", 0.2, 0.31, 0.29, 0.4), DOG, RIGHT], set()),  # far behind
+        (
+            "next to",
+            [thing("cup", 0.2, 0.31, 0.29, 0.4), DOG, RIGHT],
+            set(),
+        ),  # far in the background
         ("left of", [LEFT, DOG, RIGHT], {0}),
         ("right of", [LEFT, DOG, MIDDLE, RIGHT], {2, 3}),
         ("left of", [LEFT, DOG, thing("dog", 0.7, 0.3, 0.8, 0.6)], set()),  # which dog?
-        # What is higher in a picture of the ground is mostly farther away.
+        # On the ground, objects that are higher in the picture are usually farther away.
         ("above", [thing("cup", 0.3, 0.1, 0.4, 0.28), DOG], set()),
     ],
 )
@@ -122,7 +126,7 @@ def test_colours():
     assert meant(Colour(noun), red, blue) == {0}
     assert meant(Colour(noun), red, dull) == {0, 1}
     assert [certain(noun, cup, VOCABULARY) for cup in (red, dull, blue)] == [True, False, False]
-    assert meant(Colour(noun), red, LEFT) == {0, 1}  # of which no colour is known
+    assert meant(Colour(noun), red, LEFT) == {0, 1}  # without known colours
 
 
 def test_pixels_of_colours():
@@ -139,12 +143,12 @@ def test_pixels_of_colours():
     for row, name in enumerate(names):
         mask = np.zeros(pixels.shape[:2], bool)
         mask[row] = mask[len(names), :2] = True  # two of six pixels are gray
-        found = colours.shares(of_colour, mask)
-        assert found.pop(name) == pytest.approx(4 / 6) and not any(found.values())
+        fractions = colours.shares(of_colour, mask)
+        assert fractions.pop(name) == pytest.approx(4 / 6) and not any(fractions.values())
     assert not colours.is_gray(pixels)
     assert colours.is_gray(np.repeat(pixels[..., :1], 3, axis=-1))
     assert set(colours.CLEAR) == set(colours.POSSIBLE)
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 256, (50, 50, 3)).astype(np.uint8)
     clear, possible = colours.maps(drawn, colours.CLEAR), colours.maps(drawn, colours.POSSIBLE)
-    assert not (clear & ~possible).any()  # what is clear is possible
+    assert not (clear & ~possible).any()  # clear colours are also possible

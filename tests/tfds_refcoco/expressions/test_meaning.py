@@ -1,4 +1,4 @@
-"""Every generated sentence means one object alone, by a reader that knows only the English."""
+"""An independent parser of the English confirms that every sentence refers to one object."""
 
 import json
 import re
@@ -29,7 +29,7 @@ PALETTE = (
     *((128, 128, 128), (205, 175, 140)),
 )
 
-KINDS_OF_SPEECH = ((False, False), (True, False), (False, True))  # held back, loose
+KINDS_OF_SPEECH = ((False, False), (True, False), (False, True))  # held_back, loose
 LOOSE_NAMES = coco_names() | {
     "person": ("person", "man", "guy", "woman", "lady", "girl", "boy", "kid", "dude")
 }
@@ -46,7 +46,7 @@ class Drawn:
 
 @st.composite
 def scenes(draw):
-    """Masks as COCO has them: what is in front hides what is behind; some are groups or tiny."""
+    """COCO-like masks: front objects occlude others, and some are crowds or tiny."""
     count = draw(st.integers(1, 9))
     few = draw(st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=4))
     owner = np.full((H, W), -1)
@@ -112,7 +112,7 @@ def test_sentences_of_a_thousand_scenes_mean_one_object(drawn):
 
 @pytest.fixture(scope="module")
 def photos(test_data, tmp_path_factory):
-    """(custom.json, instances.json, image folder) of the photos for tests."""
+    """Returns (custom.json, instances.json, image folder) of the test photos."""
     folder = test_data / "coco_photos"
     out = tmp_path_factory.mktemp("photos")
     summary = generate_expressions(
@@ -150,13 +150,13 @@ def test_sentences_of_photos_mean_one_object(photos):
             words.append(len(sentence["text"].split()))
             assert says(sentence["text"], sentence["kind"]), sentence
             meant = image["objects"][number]["id"]
-            found = reader.read(sentence["text"])
-            # The reader has a view of its own where a colour ends. It may miss a dull one, but
-            # must not take another object for it.
-            if not found and set(sentence["text"].split()) & set(COLOURS):
+            ids = reader.read(sentence["text"])
+            # The parser's color ranges differ. It may miss a dull colour, but must not choose
+            # another object.
+            if not ids and set(sentence["text"].split()) & set(COLOURS):
                 dull.append(sentence["text"])
-            elif found != [meant]:
-                wrong.append((image["file"], sentence["text"], found))
+            elif ids != [meant]:
+                wrong.append((image["file"], sentence["text"], ids))
     assert not wrong, f"{len(wrong)} of {len(words)}: {wrong[:20]}"
     assert len(dull) < 0.01 * len(words), dull
     assert len(words) > 1100 and set(kinds) == KINDS, kinds

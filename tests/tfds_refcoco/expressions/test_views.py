@@ -1,4 +1,4 @@
-"""Crops and mirror images: what is said of them is true of them."""
+"""Crops and mirror images, whose sentences must be correct for the view."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_pixels_and_masks_stay_together():
         shown = masks.decode(part.counts, view.height, view.width)
         np.testing.assert_array_equal(view_pixels(pixels, view)[..., 0], 255 * shown)
         assert part.shown == pytest.approx(shown.sum() / mask.sum())
-    # The upper left corner of a mirrored crop is the upper right one of what was cut out.
+    # The top left corner of a mirrored crop is the top right corner of the crop.
     view = View(10, 20, 30, 25, True)
     np.testing.assert_array_equal(view_pixels(pixels, view)[0, 0], pixels[20, 39])
 
@@ -59,15 +59,15 @@ def test_what_is_cut_off_is_a_rival_and_no_referent():
     parts = view_annotations(people, W, H, view)
     scene = make_scene(parts, view.width, view.height, view_pixels(pixels, view))
     cut, whole = scene.things
-    assert not cut.salient and whole.salient  # 8 of 20 columns are left
-    # Of the cut one, nobody knows the clothes: it has no colour, and may have any.
+    assert not cut.salient and whole.salient  # 8 of 20 columns remain
+    # The truncated person's clothes are unknown: no colour is clear, and all are possible.
     assert not cut.clear and set(cut.possible.values()) == {1.0}
     assert whole.clear["red"] == 1
 
 
 @pytest.fixture
 def coco(tmp_path):
-    """Ten pictures with a red cup on the left and two blue ones on the right."""
+    """Ten pictures with a red cup on the left and two blue cups on the right."""
     images, annotations = [], []
     (tmp_path / "photos").mkdir()
     for i in range(10):
@@ -144,16 +144,16 @@ def test_more_draws_say_more(coco, tmp_path):
     several, many = generate(coco, tmp_path / "many", draws=4)
     assert many.sentences > 1.5 * once.sentences
     for image in several:
-        said = [(s["text"], *s["objects"]) for s in image["sentences"]]
-        assert len(set(said)) == len(said)
+        sentences = [(s["text"], *s["objects"]) for s in image["sentences"]]
+        assert len(set(sentences)) == len(sentences)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"test": 0.95}, "test: 0.95 is no share of the images that val, 0.1, leaves"),
-        ({"views": -1}, "views: -1 is no number from 0 to 100"),
-        ({"draws": 0}, "draws: 0 is no number from 1 to 100"),
+        ({"test": 0.95}, "test: 0.95 must be at least 0 and less than 1 - val"),
+        ({"views": -1}, "views: -1 is not between 0 and 100"),
+        ({"draws": 0}, "draws: 0 is not between 1 and 100"),
     ],
 )
 def test_wrong_options(coco, tmp_path, options, message):

@@ -1,4 +1,4 @@
-"""The command `expressions`: what it writes, and what it refuses."""
+"""The command `expressions`: its output and its errors."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def row(number, image_id, category_id, segmentation, iscrowd=0):
 
 @pytest.fixture
 def coco(tmp_path):
-    """Twelve pictures of two cups and a cone: the first without any, the last two the same."""
+    """Twelve pictures of two cups and a cone; the first has none, the last two are equal."""
     images, annotations = [], []
     (tmp_path / "photos/deep").mkdir(parents=True)
     for i in range(12):
@@ -81,7 +81,7 @@ def test_custom_json_is_written_and_builds(coco, tmp_path, capsys):
     arguments = ["--coco", str(coco()), "--images", str(tmp_path / "photos")]
     assert main(["expressions", *arguments, "--out", str(tmp_path / "raw")]) == 0
     printed = capsys.readouterr().out
-    assert "words a sentence" in printed and str(tmp_path / "raw/custom.json") in printed
+    assert "words per sentence" in printed and str(tmp_path / "raw/custom.json") in printed
     content = json.loads((tmp_path / "raw/custom.json").read_text())
     assert content["image_dir"] == str(tmp_path / "photos/deep")
     assert not list((tmp_path / "raw").glob("**/*.jpg"))  # referenced, not copied
@@ -92,8 +92,8 @@ def test_custom_json_is_written_and_builds(coco, tmp_path, capsys):
     kinds = {re.split("[:,]", kind)[0] for kind in index.kind}
     assert kinds <= KINDS - {"colour"} and "side" in kinds  # the pictures are gray
     assert set(index.category) == {"cup", "Traffic_Cone"}
-    for category, alike in zip(index.category, index.same_category, strict=True):
-        assert alike == {"cup": 2, "Traffic_Cone": 1}[category]
+    for category, count in zip(index.category, index.same_category, strict=True):
+        assert count == {"cup": 2, "Traffic_Cone": 1}[category]
     for text, category in zip(index.text, index.category, strict=True):
         assert ("traffic cone" in text) or category == "cup"
 
@@ -144,13 +144,15 @@ def test_crowds_and_tiny_ones_are_rivals_and_no_referents(coco, tmp_path):
             content["annotations"].append(row(10 * image + 6, image, 1, box(75, 3, 2, 2)))
 
     content, made = generate(coco(change), tmp_path)
-    assert made.notes.startswith("11 groups (iscrowd) are not referred to")
+    assert made.notes.startswith("11 crowds (iscrowd) were skipped")
     for image in content["images"]:
         assert not {item["id"] % 10 for item in image["objects"]} & {5, 6}
         cups = [item for item in image["objects"] if item["category"] == "cup"]
-        assert all(item["same_category"] == 3 for item in cups)  # the tiny one; crowds do not count
+        assert all(
+            item["same_category"] == 3 for item in cups
+        )  # including the tiny one but no crowds
         for text, ann_id in texts(content)[image["id"]]:
-            # Somebody of the crowd is farther left where it is on the left.
+            # If the crowd is on the left, a member may be farther left.
             assert not (ann_id % 10 == 0 and "left" in text and image["id"] % 2 == 0), text
 
 
@@ -160,8 +162,8 @@ def test_words_of_ones_own(coco, tmp_path):
     joined = " ".join(text for of_image in texts(content).values() for text, _ in of_image)
     assert "pylon" in joined and "mug" in joined and "cup" not in joined
     for faulty, message in (
-        ('{"dog": ["dog"]}', "'dog' is no category of the set; it has Traffic_Cone, cup"),
-        ('{"cup": "mug"}', "cup: str, expected list"),
+        ('{"dog": ["dog"]}', "unknown category 'dog'; expected one of Traffic_Cone, cup"),
+        ('{"cup": "mug"}', "cup: expected list, got str"),
         ('{"cup": [" "]}', "expected a list of nouns"),
         ("[1]", "expected {"),
     ):
@@ -181,7 +183,7 @@ def test_what_a_noun_may_mean():
 
 
 def test_a_noun_means_what_its_compounds_are():
-    """Of people's own categories: a police car is a car, but COCO's hot dog is no dog."""
+    """A custom category "police car" is a car, but COCO's "hot dog" is not a dog."""
     names = ["car", "police_car", "cone", "cones", "hot dog", "dog", "person", "man"]
     vocabulary = make_vocabulary(names)
     assert {"car", "police_car"} <= vocabulary.denotes["car"]
@@ -199,7 +201,7 @@ def test_ids_that_leave_no_room_for_those_of_views(coco, tmp_path):
 
 
 def test_masks_of_a_list_of_runs(coco, tmp_path):
-    """As RRSIS-D has them, and as `import` reads them."""
+    """RRSIS-D uses them, and `import` accepts them."""
     whole, _ = generate(coco(), tmp_path)
 
     def encode(content):
@@ -211,7 +213,7 @@ def test_masks_of_a_list_of_runs(coco, tmp_path):
 
 
 def test_a_category_without_a_name(coco, tmp_path):
-    with pytest.raises(DataError, match="categories: one has no name"):
+    with pytest.raises(DataError, match="categories: a name is empty"):
         generate(coco(lambda c: c.update(categories=[{"id": 1, "name": " "}])), tmp_path)
 
 
@@ -219,13 +221,13 @@ def test_a_category_without_a_name(coco, tmp_path):
     ("change", "message"),
     [
         (lambda c: c["images"][3].update(file_name="gone.jpg"), "1 images .* missing .*gone.jpg"),
-        (lambda c: c["images"][3].update(width=81), "image id 3: made for 81x60 pixels"),
+        (lambda c: c["images"][3].update(width=81), "image id 3: annotated for 81x60 pixels"),
         (lambda c: c["annotations"][0].update(image_id=99), r"annotations\[0\].image_id: no image"),
         (lambda c: c["annotations"][0].update(category_id=9), "category_id: 9 is not among"),
         (lambda c: c["annotations"][0].pop("segmentation"), r"segmentation: the field is missing"),
-        (lambda c: c["annotations"][0].update(segmentation=[]), "a box has no mask; draw one"),
+        (lambda c: c["annotations"][0].update(segmentation=[]), "a box has no mask; add a mask"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "at least three points"),
-        (lambda c: c.update(annotations=[]), "nothing to write"),
+        (lambda c: c.update(annotations=[]), "no images to write"),
     ],
 )
 def test_faults_are_named(coco, tmp_path, change, message):
@@ -234,7 +236,7 @@ def test_faults_are_named(coco, tmp_path, change, message):
 
 
 def test_two_images_that_become_one_file(coco, tmp_path):
-    """Found without their folders."""
+    """Image names without their folders."""
 
     def change(content):
         for image, folder in zip(content["images"][3:5], "ab", strict=True):
@@ -242,7 +244,9 @@ def test_two_images_that_become_one_file(coco, tmp_path):
 
     path = coco(change)
     (tmp_path / "photos/deep/3.jpg").rename(tmp_path / "photos/3.jpg")
-    with pytest.raises(DataError, match=r"'a/3.jpg' and 'b/3.jpg' were both found as .*/3.jpg"):
+    with pytest.raises(
+        DataError, match=r"'a/3.jpg' and 'b/3.jpg' both resolve to the file .*/3.jpg"
+    ):
         generate(path, tmp_path)
 
 

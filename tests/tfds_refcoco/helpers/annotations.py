@@ -1,4 +1,4 @@
-"""Golden files of annotation tools, made by hand, and the masks that they mean."""
+"""Golden files of annotation tools, written by hand, and the expected masks."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def raster(*polygons):
 
 
 def uncompressed(mask):
-    """COCO's RLE as a list: runs of columns, the first outside."""
+    """COCO's uncompressed RLE: column-major runs, starting with background."""
     flat = np.concatenate([[False], mask.T.ravel()])
     edges = np.flatnonzero(np.diff(flat.astype(int))) if flat.any() else []
     runs = np.diff(np.concatenate([[0], edges, [mask.size]]))
@@ -28,12 +28,12 @@ def uncompressed(mask):
 
 
 def check(workshop, expected):
-    found = workshop.result()
-    assert set(found) == set(expected)
+    result = workshop.result()
+    assert set(result) == set(expected)
     for text, (split, category, rivals, *wanted) in expected.items():
-        assert found[text][:3] == (split, category, rivals), text
-        assert len(found[text][3]) == len(wanted)
-        for mask, truth in zip(found[text][3], wanted, strict=True):
+        assert result[text][:3] == (split, category, rivals), text
+        assert len(result[text][3]) == len(wanted)
+        for mask, truth in zip(result[text][3], wanted, strict=True):
             np.testing.assert_array_equal(mask, truth, err_msg=text)
 
 
@@ -72,12 +72,15 @@ the left cup</attribute>
 def cvat(**changes):
     box = RING[4:20, 30:50].ravel()
     edges = np.flatnonzero(np.diff(box.astype(int))) + 1
-    runs = [0, *np.diff([0, *edges, box.size])]  # starts inside: the run outside is empty
+    runs = [
+        0,
+        *np.diff([0, *edges, box.size]),
+    ]  # starts with foreground: the background run is empty
     return CVAT.format(**{"W": W, "H": H, "rle": ", ".join(map(str, runs))} | changes)
 
 
 def brush(mask):
-    """Label Studio's RLE of a mask, from the description of the format: 0 and 255 in RGBA."""
+    """Label Studio's RLE of a mask, from the format's description: 0 and 255 in RGBA."""
     values = np.zeros((H, W, 4), int)
     values[mask] = 255
     flat = values.ravel()
@@ -86,7 +89,7 @@ def brush(mask):
     bits = f"{flat.size:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
     for start, end in itertools.pairwise(edges):
         length = end - start - 1
-        if length < 2:  # not worth a run: value by value
+        if length < 2:  # too short for a run: single values
             bits += f"0{0:02b}{length:03b}" + "".join(f"{v:08b}" for v in flat[start:end])
         else:
             code = next(i for i, size in enumerate(sizes) if length < 1 << size)

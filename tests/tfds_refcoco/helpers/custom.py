@@ -1,4 +1,4 @@
-"""The custom.json of people's own data."""
+"""A custom.json for tests."""
 
 import json
 

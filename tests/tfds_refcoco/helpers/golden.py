@@ -1,4 +1,4 @@
-"""The golden set of each format: files made by hand from its documentation, ready to import."""
+"""Golden files of each import format, written by hand from its documentation."""
 
 import base64
 import io
@@ -23,19 +23,19 @@ from tests.tfds_refcoco.helpers.annotations import (
 from tests.tfds_refcoco.importers.conftest import Workshop
 
 TRIANGLE = [40, 8, 55.5, 30.25, 35, 33]
-# Sentence: split, category, rivals, mask.
+# By sentence: split, category, same_category, mask.
 COCO = {
     "cup on the left": ("train", "cup", 3, raster(SQUARE)),
     "cup on the right": ("train", "cup", 3, raster(TRIANGLE, [2, 2, 8, 2, 8, 9])),
     "dog, the one with a hole": ("val", "dog", 1, RING),
 }
-PATCH = np.zeros((10, 20), np.uint8)  # a mask of labelme in the box from 30, 5
+PATCH = np.zeros((10, 20), np.uint8)  # a labelme mask in the box at 30, 5
 PATCH[2:9, 3:15] = 1
 PATCH[4:6, 6:9] = 0
 
 
 def coco() -> dict[str, Any]:
-    """Images 7 and 8 with three cups, a dog and a crowd; a backslash in a name, a hole."""
+    """Images 7 and 8 with three cups, a dog with a hole, a crowd, and a backslash in a name."""
     return {
         "images": [
             {"id": 7, "file_name": "sub\\0.jpg", "width": W, "height": H},
@@ -70,7 +70,7 @@ def _coco(workshop: Workshop) -> list[object]:
 def _refer(workshop: Workshop) -> list[object]:
     content = coco()
     content["images"][0]["file_name"] = "0.jpg"
-    # RRSIS-D has lists of compressed RLEs.
+    # RRSIS-D uses lists of compressed RLEs.
     rle = coco_mask.encode(np.asfortranarray(RING, np.uint8))
     rle["counts"] = rle["counts"].decode()
     content["annotations"][2]["segmentation"] = [rle]
@@ -97,7 +97,7 @@ def _refer(workshop: Workshop) -> list[object]:
 
 
 def labelme(shapes: list[dict[str, Any]], number: int = 0) -> dict[str, Any]:
-    """A file of labelme about the photo `images/<number>.jpg`."""
+    """A labelme file for the photo `images/<number>.jpg`."""
     return {
         "version": "5.5.0",
         "flags": {},
@@ -153,4 +153,4 @@ GOLDEN: dict[str, Callable[[Workshop], list[object]]] = {
     "cvat": _cvat,
     "label-studio": _label_studio,
 }
-"""By format: writes the files, and returns the arguments of `import`."""
+"""By format: a function that writes the files and returns the arguments of `import`."""

@@ -1,4 +1,4 @@
-"""Builds in child processes that stop halfway, to be killed or interrupted there."""
+"""Builds in child processes that stall, so that tests can kill or interrupt them."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TIMEOUT = 300  # seconds; a busy machine is slow to start a process
+TIMEOUT = 300  # seconds; starting a process is slow on a busy machine
 
 _CODE = """
 import importlib, runpy, sys, time
@@ -29,19 +29,19 @@ runpy.run_module("tfds_refcoco", run_name="__main__")
 
 @contextmanager
 def stalled_build(root: Path, function: str, raw: Path, out: Path) -> Iterator[subprocess.Popen]:
-    """Runs the build command until it calls a function for the second time, and stalls there.
+    """Runs the build command, which stalls when it calls a function for the second time.
 
     Args:
-      root: of the repository.
-      function: its full name, such as "tfds_refcoco.masks.area".
+      root: root of the repository.
+      function: full name of the function, such as "tfds_refcoco.masks.area".
       raw: the raw folder of refcoco_unc.
-      out: the folder to build in.
+      out: output folder of the build.
 
     Yields:
-      The stalled process, which does not outlive the block.
+      The stalled process, which is killed at the end of the block.
     """
     command = [sys.executable, "-c", _CODE, function, str(raw), "--out", str(out)]
-    # A child inherits signals that are ignored, as SIGINT is in a background job and under nohup.
+    # A child inherits ignored signals: SIGINT is ignored in background jobs and under nohup.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = subprocess.Popen(

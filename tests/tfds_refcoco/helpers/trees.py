@@ -1,4 +1,4 @@
-"""Folders compared byte for byte."""
+"""Functions to compare the content of folders."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Reads all files below a folder, so that two folders can be compared with `==`.
 
     Args:
-      folder: such as a built data set.
+      folder: a folder, such as a built dataset.
 
     Returns:
       The content of each file by its path relative to the folder, such as "index/val.json".
@@ -17,13 +17,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def leftovers(out: Path) -> list[str]:
-    """Returns the names of the working folders that builds in `out` have left.
+    """Returns the names of leftover working folders of builds in `out`.
 
     Args:
-      out: the folder that sets are built in.
+      out: output folder of builds.
 
     Returns:
-      Names such as ".building-refcoco_unc", none after every build that was not killed. The lock
-      files, which always stay, are not counted.
+      Names such as ".building-refcoco_unc"; empty unless a build was killed. Lock files, which are
+      never removed, are not included.
     """
     return [path.name for path in out.glob(".building-*") if path.suffix != ".lock"]

@@ -1,4 +1,4 @@
-"""Photos to annotate, and what an import comes to."""
+"""Fixtures: photos to annotate, and the result of an import."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SIZE = (60, 40)  # width, height
 
 
 class Workshop:
-    """A folder of a tool's files with photos `images/0.jpg` and so on; each is another picture."""
+    """A folder with a tool's files and distinct photos `images/0.jpg`, `images/1.jpg`, ..."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.out = root, root / "raw"
@@ -39,8 +39,8 @@ class Workshop:
         return main(["import", *map(str, arguments), "--out", str(self.out)])
 
     def result(self):
-        """By sentence: split, category, rivals and mask of what it means, as `build` reads it."""
-        found = {}
+        """Returns split, category, same_category and masks of the targets by sentence."""
+        result = {}
         for split, images in read_raw(self.out, "custom").items():
             for image in images:
                 for sentence in image.sentences:
@@ -49,10 +49,10 @@ class Workshop:
                         item = image.objects[i]
                         mask = masks.from_segmentation(item.segmentation, image.height, image.width)
                         parts.append(masks.decode(mask, image.height, image.width) > 0)
-                        found[sentence.sent] = split, item.category, item.same_category, parts
+                        result[sentence.sent] = split, item.category, item.same_category, parts
                     if not parts:
-                        found[sentence.sent] = split, None, None, parts
-        return found
+                        result[sentence.sent] = split, None, None, parts
+        return result
 
     def content(self):
         return json.loads((self.out / "custom.json").read_text())

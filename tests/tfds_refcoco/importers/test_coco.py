@@ -1,4 +1,4 @@
-"""Golden files of COCO and its relatives, and the pictures that are copied for them."""
+"""Golden files of COCO and related formats, and copied pictures."""
 
 import cv2
 import numpy as np
@@ -21,8 +21,8 @@ def test_coco_and_csv(workshop, capsys):
     assert workshop.run(*GOLDEN["coco"](workshop)) == 0
     check(workshop, COCO)
     printed = capsys.readouterr().out
-    assert "1 sentences about a crowd (iscrowd) were left out" in printed
-    assert "1 objects without a sentence were left out and counted as rivals" in printed
+    assert "1 sentences about a crowd (iscrowd) were skipped" in printed
+    assert "1 objects without sentences were skipped, but count for same_category" in printed
     content = workshop.content()
     assert content["image_dir"] == str(workshop.root / "images")
     assert [image["file"] for image in content["images"]] == ["0.jpg", "1.jpg"]
@@ -53,30 +53,32 @@ def test_coco_and_json(workshop, coco_file):
 def test_coco_and_json_by_id(workshop, coco_file):
     file = workshop.write("e.json", {"11": "cup on the left", "13": ["a dog", "dog"]})
     assert workshop.run("coco", coco_file[1](), "--expressions", file, "--val", "0.5") == 0
-    found = workshop.result()
-    assert set(found) == {"cup on the left", "a dog", "dog"}
-    assert {split for split, *_ in found.values()} == {"train", "val"}
+    result = workshop.result()
+    assert set(result) == {"cup on the left", "a dog", "dog"}
+    assert {split for split, *_ in result.values()} == {"train", "val"}
 
 
 def test_refer(workshop, capsys):
     arguments = GOLDEN["refer"](workshop)
     assert workshop.run(*arguments[:2]) == 1
     message = capsys.readouterr().err
-    assert "the split 'testC' is none of train" in message and "--split testC=val" in message
+    assert (
+        "unknown split 'testC'; expected one of train" in message and "--split testC=val" in message
+    )
     assert workshop.run(*arguments) == 0
     check(workshop, COCO)
-    assert "1 images of the split testC were left out" in capsys.readouterr().out
+    assert "1 images of the split testC were skipped" in capsys.readouterr().out
     sentences = [s for image in workshop.content()["images"] for s in image["sentences"]]
     assert [s["id"] for s in sentences] == [20, 21, 22]
-    # An image of two splits: its id and those of its objects would appear twice.
+    # An image in two splits: its id and its objects' ids would be duplicated.
     assert workshop.run(*arguments[:2], "--split", "testC=test") == 0
-    assert "ids of images were not kept" in capsys.readouterr().out
+    assert "ids of images were ignored" in capsys.readouterr().out
     assert set(workshop.result()) == {*COCO, "dog"}
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_upright_copies(workshop, orientation):
-    """Annotated as tools show it, upright: the copy has these pixels, and no orientation."""
+    """Tools show images upright: the copy has upright pixels and no orientation tag."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = SIZE[::-1] if orientation >= 5 else SIZE
@@ -94,10 +96,10 @@ def test_upright_copies(workshop, orientation):
     (name,) = (image["file"] for image in workshop.content()["images"])
     with Image.open(workshop.out / name) as copy:
         assert copy.size == upright and not copy.getexif()
-        shown = cv2.imread(str(path))  # as viewers show it
+        shown = cv2.imread(str(path))  # as displayed by viewers
         np.testing.assert_array_equal(np.asarray(copy), shown[..., ::-1])
-    (found,) = workshop.result()["cup"][3]
-    assert found.shape == upright[::-1]
+    (mask,) = workshop.result()["cup"][3]
+    assert mask.shape == upright[::-1]
 
 
 def test_pictures_that_records_cannot_hold(workshop, coco_file, capsys):

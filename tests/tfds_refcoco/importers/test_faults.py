@@ -1,4 +1,4 @@
-"""A bad field of any format ends in one line that names file and field."""
+"""Invalid fields in any format cause a one-line error that names the file and field."""
 
 import json
 import os
@@ -44,17 +44,17 @@ def fails(workshop, capsys, *arguments):
     [
         (
             lambda c: c["images"][0].update(file_name="9.jpg"),
-            "image id 7: the image '9.jpg' is not",
+            "image id 7: image '9.jpg' is not",
         ),
-        (lambda c: c["images"][0].update(width=W + 1), f"made for {W + 1}x{H} pixels"),
+        (lambda c: c["images"][0].update(width=W + 1), f"annotated for {W + 1}x{H} pixels"),
         (lambda c: c["annotations"][0].update(image_id=9), "annotations[0].image_id: no image"),
         (lambda c: c["annotations"][0].update(category_id=0), "0 is not among the categories"),
         (
             lambda c: c["annotations"][0].update(segmentation=[]),
-            "nothing to write; 1 sentences about objects without a mask were left out: a box is",
+            "no images to write; 1 sentences about objects with a box but no mask were skipped",
         ),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "at least three points"),
-        (lambda c: c["annotations"][0].update(caption=5), "caption: expected a text or a list"),
+        (lambda c: c["annotations"][0].update(caption=5), "caption: expected a string or a list"),
         (lambda c: c["annotations"][0].pop("caption"), "no annotation has a field expression or"),
         (
             lambda c: c["annotations"][0].update(segmentation={"size": [H, W], "counts": [3]}),
@@ -72,17 +72,25 @@ def test_coco(workshop, capsys, change, message):
     ("name", "rows", "message"),
     [
         ("e.csv", "ann_id,expression\n12,cup\n", "row 1: no annotation of"),
-        ("e.csv", "ann_id,expression\nx,cup\n", "row 1.ann_id: ['x'] is no id"),
+        ("e.csv", "ann_id,expression\nx,cup\n", "row 1.ann_id: ['x'] is not an id"),
         ("e.csv", "id,words\n11,cup\n", "row 1: expected the columns ann_id (or image_id"),
         ("e.json", [{"image_id": 8, "text": "a"}], "row 1: no image of"),
-        ("e.json", [{"ann_id": 11, "image_id": 8, "text": "a"}], "annotation 11 is of another"),
-        ("e.json", [{"ann_id": 11, "text": 4}], "row 1.text: expected a text or a list"),
+        (
+            "e.json",
+            [{"ann_id": 11, "image_id": 8, "text": "a"}],
+            "annotation 11 belongs to another",
+        ),
+        ("e.json", [{"ann_id": 11, "text": 4}], "row 1.text: expected a string or a list"),
         ("e.json", [3], "row 1: expected a dictionary"),
         ("e.json", "x", "expected a list, or a dictionary by annotation id"),
-        ("e.json", [{"ann_id": 11, "text": "a", "split": "dev2"}], "the split 'dev2' is none of"),
-        ("e.json", [], "there is nothing to write"),
+        (
+            "e.json",
+            [{"ann_id": 11, "text": "a", "split": "dev2"}],
+            "unknown split 'dev2'; expected one of",
+        ),
+        ("e.json", [], "no images to write"),
         ("e.csv", "ann_id,expression\n11,cup, the left one\n", "row 1: more values than columns"),
-        ("e.csv", "ann_id,expression\n11\n", "1 rows without an expression were left out"),
+        ("e.csv", "ann_id,expression\n11\n", "1 rows without expressions were skipped"),
     ],
 )
 def test_expressions(workshop, capsys, name, rows, message):
@@ -95,7 +103,7 @@ def test_expressions(workshop, capsys, name, rows, message):
     ("change", "message"),
     [
         (lambda ref: ref.update(image_id=9), "refs[0].image_id: 9 is not in"),
-        (lambda ref: ref.update(ann_id=9), "refs[0].ann_id: 9 is no annotation of image 7"),
+        (lambda ref: ref.update(ann_id=9), "refs[0].ann_id: 9 is not an annotation of image 7"),
         (lambda ref: ref.pop("split"), "refs[0].split: the field is missing"),
         (lambda ref: ref.update(sentences=[{"sent": " "}]), "sentences[0].sent: the sentence is"),
     ],
@@ -109,11 +117,11 @@ def test_refer(workshop, capsys, change, message):
 
 
 def test_refer_without_files(workshop, capsys):
-    assert "expected one refs file, found none" in fails(workshop, capsys, "refer", workshop.root)
+    assert "expected one refs file, got none" in fails(workshop, capsys, "refer", workshop.root)
     (workshop.root / "refs(a).p").write_bytes(pickle.dumps([], 2))
     assert "instances.json: no such file" in fails(workshop, capsys, "refer", workshop.root)
     (workshop.root / "refs(b).p").touch()
-    assert "found refs(a).p, refs(b).p" in fails(workshop, capsys, "refer", workshop.root)
+    assert "got refs(a).p, refs(b).p" in fails(workshop, capsys, "refer", workshop.root)
 
 
 def labelme(**shape):
@@ -125,17 +133,17 @@ def labelme(**shape):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (labelme(points=[[1, "2"]]), "shapes[0].points: [1, '2'] is no pair"),
+        (labelme(points=[[1, "2"]]), "shapes[0].points: [1, '2'] is not a pair"),
         (labelme(points=[[1, 2]]), "shapes[0]: segmentation[0]: expected x, y pairs"),
-        (labelme(shape_type="circle"), "3 points, a circle has 2"),
-        (labelme(shape_type="rectangle"), "3 points, a rectangle has 2 or 4"),
-        (labelme(shape_type="star"), "1 shapes of the type star were left out: the type is not"),
-        (labelme(shape_type=3), "shapes[0].shape_type: int, expected str"),
-        (labelme(shape_type="mask", points=[[1, 2], [3, 4]], mask="!"), "mask: no PNG in base64"),
-        (labelme(label=3), "shapes[0].label: int, expected str"),
-        (labelme() | {"imagePath": "gone.jpg"}, "the image 'gone.jpg' is not in"),
-        (labelme() | {"imageWidth": 5}, f"made for 5x{H} pixels"),
-        (labelme(description=""), "1 images without a sentence were left out. If the expressions"),
+        (labelme(shape_type="circle"), "a circle has 2 points, got 3"),
+        (labelme(shape_type="rectangle"), "a rectangle has 2 or 4 points, got 3"),
+        (labelme(shape_type="star"), "1 shapes of the type star were skipped: the type is"),
+        (labelme(shape_type=3), "shapes[0].shape_type: expected str, got int"),
+        (labelme(shape_type="mask", points=[[1, 2], [3, 4]], mask="!"), "mask: not a base64 PNG"),
+        (labelme(label=3), "shapes[0].label: expected str, got int"),
+        (labelme() | {"imagePath": "gone.jpg"}, "image 'gone.jpg' is not in"),
+        (labelme() | {"imageWidth": 5}, f"annotated for 5x{H} pixels"),
+        (labelme(description=""), "1 images without sentences were skipped. If the expressions"),
         ({"shapes": []}, "imagePath: the field is missing"),
     ],
 )
@@ -147,24 +155,30 @@ def test_labelme(workshop, capsys, content, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (cvat(rle="3,4"), "mask 3: rle: the runs cover 7 pixels, the 20x16 mask has 320"),
+        (cvat(rle="3,4"), "mask 3: rle: the runs cover 7 pixels, but the 20x16 mask has 320"),
         (cvat(rle="a"), "mask 3: rle: invalid literal"),
-        (cvat(W="x"), "image sub/0.jpg: width: 'x' is no number"),
-        (cvat(W="nan"), "width: 'nan' is no number of pixels"),
-        (cvat(H="inf"), "height: 'inf' is no number of pixels"),
-        (cvat(W=1 << 15), "width: 32768 is no size from 1 to 32,767 pixels"),
+        (cvat(W="x"), "image sub/0.jpg: width: 'x' is not a number"),
+        (cvat(W="nan"), "width: 'nan' is not a finite number"),
+        (cvat(H="inf"), "height: 'inf' is not a finite number"),
+        (cvat(W=1 << 15), "width: 32768 is not between 1 and 32,767 pixels"),
         (
             cvat(rle="1000000000000").replace('width="20" ', 'width="62500000000" '),
-            "mask 3: width: '62500000000' is no number of pixels",
+            "mask 3: width: '62500000000' is not a finite number",
         ),
-        (cvat(H=H + 2), f"made for {W}x{H + 2} pixels"),
+        (cvat(H=H + 2), f"annotated for {W}x{H + 2} pixels"),
         (cvat().replace("30,25;", "30;"), "polygon 1: points: expected pairs such as"),
         (cvat().replace('xtl="40" ', ""), "box 2: the attribute xtl is missing"),
-        (cvat().replace("Expression", "remark"), "there are: remark, quality. Name it with --text"),
-        (cvat().replace("<image", "<track/><image", 1), "an export of videos"),
+        (
+            cvat().replace("Expression", "remark"),
+            "existing attributes are: remark, quality. Specify one with --text",
+        ),
+        (cvat().replace("<image", "<track/><image", 1), "this is a video export"),
         (cvat().replace("</annotations>", ""), "not readable XML"),
-        (cvat().replace("annotations", "others"), "<others>, expected <annotations>"),
-        (cvat().replace("<annotations>", "<!DOCTYPE a []><annotations>"), "it defines entities"),
+        (
+            cvat().replace("annotations", "others"),
+            "expected <annotations> of CVAT for images 1.1, got <others>",
+        ),
+        (cvat().replace("<annotations>", "<!DOCTYPE a []><annotations>"), "the file has a doctype"),
     ],
 )
 def test_cvat(workshop, capsys, text, message):
@@ -181,22 +195,28 @@ def test_another_attribute(workshop):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t[0]["data"].update(image="/data/x/9.jpg"), "task 1: the image '9.jpg' is not"),
+        (lambda t: t[0]["data"].update(image="/data/x/9.jpg"), "task 1: image '9.jpg' is not"),
         (lambda t: t[0].update(data={"a": 3}), "task 1: data: no field names an image"),
         (lambda t: t[0].pop("annotations"), "task 1: no annotations; export as JSON, not"),
         (lambda t: _result(t, 0).update(image_rotation=90), "image_rotation: the picture was"),
         (lambda t: _result(t, 0).pop("original_width"), "original_width: the field is missing"),
         (
             lambda t: _result(t, 0).update(original_width=1 << 15),
-            "original_width: 32768 is no size from 1 to 32,767 pixels",
+            "original_width: 32768 is not between 1 and 32,767 pixels",
         ),
-        (lambda t: _result(t, 0).update(original_width=9), "other regions were made for"),
+        (lambda t: _result(t, 0).update(original_width=9), "differs from other regions'"),
         (lambda t: _result(t, 0)["value"].update(points=[3]), "points: expected pairs"),
-        (lambda t: _result(t, 2)["value"].update(width="3"), "value.width: str, expected"),
-        (lambda t: _result(t, 4)["value"].update(format="png"), "format: 'png', expected rle"),
+        (lambda t: _result(t, 2)["value"].update(width="3"), "value.width: expected"),
+        (lambda t: _result(t, 4)["value"].update(format="png"), "format: expected rle, got 'png'"),
         (lambda t: _result(t, 4)["value"]["rle"].__delitem__(slice(40, None)), "ends too early"),
-        (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 1), "values, a 60x40 image has"),
-        (lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 256), "a number is no byte"),
+        (
+            lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 1),
+            "values, but a 60x40 image has",
+        ),
+        (
+            lambda t: _result(t, 4)["value"]["rle"].__setitem__(3, 256),
+            "expected numbers from 0 to 255",
+        ),
         (lambda t: _result(t, 0).update(meta="a"), "result[0].meta: expected a dictionary"),
         (
             lambda t: _result(t, 4).update(type="bitmasklabels", value={"imageDataURL": "a.png"}),
@@ -236,7 +256,7 @@ def test_a_folder_that_is_not_utf8(workshop, capsys):
     (workshop.root / "images").rename(folder)
     file = workshop.write("a.json", coco())
     message = fails(workshop, capsys, "coco", file, "--images", folder)
-    assert "caf\\udce9: its name is not UTF-8, which custom.json cannot hold" in message
+    assert "caf\\udce9: the name is not UTF-8, as custom.json requires" in message
 
 
 def test_a_full_disk(workshop, capsys, monkeypatch):
@@ -254,7 +274,7 @@ def test_a_full_disk(workshop, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD")])
 def test_names_in_another_unicode_form(workshop, capfd, disk, text):
-    """macOS writes é as two characters, and other systems read that as another name."""
+    """macOS stores é as two characters, which is a different name on other systems."""
     path = workshop.root / "images" / unicodedata.normalize(disk, "é/0.jpg")
     path.parent.mkdir()
     (workshop.root / "images/0.jpg").rename(path)
@@ -271,13 +291,13 @@ def test_flags(workshop, capsys):
     for flags, message in (
         (("--split", "a"), "--split a: expected OLD=NEW"),
         (("--split", "a=b"), "--split a=b: expected OLD=NEW"),
-        (("--val", "1"), "val: 1.0 is no share"),
-        (("--images", "gone"), "--images: gone is no folder"),
+        (("--val", "1"), "val: 1.0 is not a fraction"),
+        (("--images", "gone"), "--images: gone is not a folder"),
     ):
         assert message in fails(workshop, capsys, "coco", file, *flags)
-    assert "goes with the format coco" in fails(
+    assert "requires the format coco" in fails(
         workshop, capsys, "labelme", file, "--expressions", file
     )
     assert "no such file" in fails(workshop, capsys, "cvat", workshop.root / "gone.xml")
     assert "no such file" in fails(workshop, capsys, "label-studio", workshop.root)
-    assert "unpack it first" in fails(workshop, capsys, "cvat", workshop.root / "a.zip")
+    assert "extract the zip first" in fails(workshop, capsys, "cvat", workshop.root / "a.zip")

@@ -1,4 +1,4 @@
-"""Golden files of LabelMe, CVAT and Label Studio, made by hand from their documentation."""
+"""Golden files of LabelMe, CVAT and Label Studio, written from their documentation."""
 
 import cv2
 import numpy as np
@@ -40,8 +40,8 @@ def test_labelme(workshop, capsys):
         },
     )
     printed = capsys.readouterr().out
-    assert "1 shapes of the type linestrip were left out: they have no area" in printed
-    assert "1 flags of shapes were not kept" in printed
+    assert "1 shapes of the type linestrip were skipped: they have no area" in printed
+    assert "1 flags of shapes were ignored" in printed
 
 
 def test_cvat(workshop, capsys):
@@ -56,7 +56,7 @@ def test_cvat(workshop, capsys):
         {
             "cup on the left": ("train", "cup", 2, raster(SQUARE)),
             "the left cup": ("train", "cup", 2, raster(SQUARE)),
-            # Turned by 90 degrees about its centre 46, 15.
+            # Rotated by 90 degrees about its centre 46, 15.
             "cup on its side": ("train", "cup", 2, raster([41, 9, 51, 9, 51, 21, 41, 21])),
             "dog": ("train", "dog", 1, RING),
             "plate": ("val", "plate", 1, ellipse > 0),
@@ -64,8 +64,8 @@ def test_cvat(workshop, capsys):
         },
     )
     printed = capsys.readouterr().out
-    assert "1 shapes of the type points were left out" in printed
-    assert "1 attributes of shapes were not kept" in printed
+    assert "1 shapes of the type points were skipped" in printed
+    assert "1 attributes of shapes were ignored" in printed
 
 
 def test_label_studio(workshop, capsys):
@@ -77,7 +77,7 @@ def test_label_studio(workshop, capsys):
         {
             "cup on the left": ("train", "cup", 2, raster(SQUARE)),
             "left cup": ("train", "cup", 2, raster(SQUARE)),
-            # Turned clockwise by 90 degrees about its top left corner 40, 10.
+            # Rotated clockwise by 90 degrees about its top left corner 40, 10.
             "cup on its side": ("train", "cup", 2, raster([40, 10, 30, 10, 30, 22, 40, 22])),
             "dog": ("train", "dog", 1, RING),
             "plate": ("val", "plate", 1, plate),
@@ -85,11 +85,11 @@ def test_label_studio(workshop, capsys):
     )
     printed = capsys.readouterr().out
     for note in (
-        "1 cancelled annotations were left out",
-        "1 further annotations of a task were left out",
-        "1 tasks without an annotation were left out",
-        "1 results of the type relation were not kept",
-        "1 results of the type keypointlabels were not kept",
+        "1 cancelled annotations were skipped",
+        "1 further annotations of a task were skipped",
+        "1 tasks without annotations were skipped",
+        "1 results of the type relation were ignored",
+        "1 results of the type keypointlabels were ignored",
     ):
         assert note in printed
 

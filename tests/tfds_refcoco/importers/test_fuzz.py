@@ -1,4 +1,4 @@
-"""Golden files with one value replaced: they import, or end in a DataError, never otherwise."""
+"""Golden files with one value replaced: the import succeeds or raises DataError."""
 
 import copy
 import random
@@ -28,7 +28,7 @@ def places(node, path=()):
 
 
 def changed(content, rng):
-    """The content with one value replaced or, of a dictionary, removed."""
+    """Returns the content with one value replaced, or removed from a dictionary."""
     content = copy.deepcopy(content)
     *path, last = rng.choice([p for p in places(content) if "rle" not in p[:-1]])
     node = content
@@ -59,7 +59,7 @@ def test_one_value_is_another(workshop, kind, seed):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_cvat(workshop, seed):
-    """A character of the XML is another one, or is gone."""
+    """A character of the XML is replaced or removed."""
     rng = random.Random(seed)
     outcomes = Counter()
     for _ in range(60):

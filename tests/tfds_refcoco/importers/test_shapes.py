@@ -1,4 +1,4 @@
-"""Shapes as the tools draw them, and files that nothing should be made of."""
+"""Shapes drawn as in the tools, and files that must be refused."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def labels(workshop, *shapes):
 
 @pytest.mark.parametrize("corner", [(30.0, 5.0), (30.5, 5.5), (31.5, 5.7), (30.99, 5.01)])
 def test_a_mask_of_labelme_that_was_moved(workshop, corner):
-    """Its corner is then between pixels; labelme's shapes_to_label truncates it."""
+    """The corner is between pixels; labelme's shapes_to_label truncates it."""
     patch = np.random.default_rng(0).random((10, 20)) > 0.3
     points = [list(corner), [corner[0] + 19, corner[1] + 9]]
     shape = {"shape_type": "mask", "points": points, "mask": png(patch, "L")}
@@ -37,10 +37,10 @@ def test_a_tilted_rectangle_of_four_corners(workshop):
 
 
 def test_a_circle_beyond_all_pictures(workshop, capsys):
-    """Pillow would draw it for half a minute."""
+    """Pillow would take half a minute to draw it."""
     shape = {"shape_type": "circle", "points": [[20, 20], [1e7, 20]]}
     message = fails(workshop, capsys, *labels(workshop, shape))
-    assert "shapes[0]: a circle with the radius 9.99998e+06 is larger than the image" in message
+    assert "shapes[0]: a circle with radius 9.99998e+06 is larger than the image" in message
 
 
 def test_a_sentence_that_both_parts_of_an_object_have(workshop, capsys):
@@ -50,7 +50,7 @@ def test_a_sentence_that_both_parts_of_an_object_have(workshop, capsys):
     ]
     assert workshop.run(*labels(workshop, *parts)) == 0
     assert [len(image["sentences"]) for image in workshop.content()["images"]] == [1]
-    assert "1 sentences that an object has twice were kept once" in capsys.readouterr().out
+    assert "1 duplicate sentences of an object were skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["rx", "ry"])
@@ -59,7 +59,7 @@ def test_an_ellipse_without_area(workshop, capsys, recwarn, name):
         'rx="12" ry="6"', 'rx="12" ry="6"'.replace(f'{name}="', f'{name}="0" x="')
     )
     message = fails(workshop, capsys, "cvat", workshop.write("a.xml", text))
-    assert "image 1.jpg: ellipse 1: an ellipse with the radii" in message
+    assert "image 1.jpg: ellipse 1: an ellipse with radii" in message
     assert not recwarn.list
 
 
@@ -75,13 +75,16 @@ def test_entities_in_another_encoding(workshop, capsys):
     )
     file = workshop.root / "a.xml"
     file.write_bytes(text.replace("cup on its side", "&e;").encode("utf-16"))
-    assert "it defines entities, which CVAT never does" in fails(workshop, capsys, "cvat", file)
+    assert "the file has a doctype" in fails(workshop, capsys, "cvat", file)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"left": "1.jpg", "right": "2.jpg"}, "data: left, right all name pictures; call the"),
+        (
+            {"left": "1.jpg", "right": "2.jpg"},
+            "data: the fields left, right all name pictures; rename the",
+        ),
         ({"image": "http://[x/0.jpg"}, "data: no field names an image"),
         ({"image": "http://x/view?id=1", "small": "1.jpg"}, "data: no field names an image, such"),
     ],
@@ -101,7 +104,7 @@ def test_the_field_image_is_the_picture(workshop):
 
 
 def test_regions_of_two_pictures(workshop, capsys):
-    """Those of the second would be masks of the first."""
+    """Regions of the second picture would become masks of the first."""
     percent = (np.reshape(SQUARE, (-1, 2)) / (W, H) * 100).tolist()
     results = [
         region(i, "polygonlabels", {"points": percent, "polygonlabels": ["cup"]}, to_name=name)
@@ -110,11 +113,11 @@ def test_regions_of_two_pictures(workshop, capsys):
     data = {"image": "0.jpg", "image2": "1.jpg"}
     file = workshop.write("a.json", [{"id": 1, "data": data, "annotations": [{"result": results}]}])
     message = fails(workshop, capsys, "label-studio", file)
-    assert "task 1: regions of several pictures (after, before); make a task of each" in message
+    assert "task 1: regions in several pictures (after, before); create a task for each" in message
 
 
 def test_a_ref_that_names_an_annotation_twice(workshop, capsys):
-    """custom.json would be refused."""
+    """Otherwise, the build would refuse custom.json."""
     folder = GOLDEN["refer"](workshop)[1]
     ref = {"image_id": 7, "ann_id": [11, 11], "split": "train", "sentences": [{"sent": "cups"}]}
     (workshop.root / "refs(unc).p").unlink()
@@ -124,7 +127,7 @@ def test_a_ref_that_names_an_annotation_twice(workshop, capsys):
 
 
 def test_one_image_in_files_of_two_folders(workshop, capsys):
-    """It is one file, by whichever folders its name goes."""
+    """Different paths may name the same file."""
     for number, folder in enumerate(("ann", "bob")):
         points = [[x + 20 * number, y] for x, y in CORNERS]
         row = {"label": "cup", "description": f"cup of {folder}", "points": points}
@@ -137,7 +140,7 @@ def test_one_image_in_files_of_two_folders(workshop, capsys):
 
 @pytest.mark.parametrize("kind", ["labelme", "coco"])
 def test_an_import_into_the_folder_of_the_annotations(workshop, kind):
-    """The second time its custom.json lies there, too; macOS leaves files such as ._0.json."""
+    """On the second run custom.json exists; macOS adds files such as ._0.json."""
     if kind == "labelme":
         labels(workshop, {"points": CORNERS})
         row = {"label": "cup", "description": "my cup", "points": CORNERS}

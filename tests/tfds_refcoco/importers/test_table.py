@@ -1,4 +1,4 @@
-"""Tables of expressions as spreadsheets and scripts write them: nothing wrong without a word."""
+"""Tables of expressions from spreadsheets and scripts; invalid ones are refused."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.tfds_refcoco.importers.test_faults import fails
 
 
 def table(workshop, rows, name="e.csv"):
-    """The arguments that import `golden.coco()` with a table."""
+    """Returns the arguments to import `golden.coco()` with a table."""
     text = rows if isinstance(rows, str) else json.dumps(rows)
     file = workshop.write("instances.json", golden.coco())
     return "coco", file, "--expressions", workshop.write(name, text)
@@ -18,18 +18,21 @@ def table(workshop, rows, name="e.csv"):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        # The quote that is not closed would make "13,dog" an expression of the cup.
+        # Because of the unclosed quote, "13,dog" would become an expression of the cup.
         (
             'ann_id,expression\n11,"the left cup\n13,dog\n',
             "e.csv: not readable CSV (unexpected end",
         ),
         ('ann_id,expression\n11,"cup\n13,"dog"\n', "e.csv: not readable CSV ("),
-        ("ann_id,expression,Expression\n11,a,b\n", "two columns 'expression'; rename one"),
+        (
+            "ann_id,expression,Expression\n11,a,b\n",
+            "two columns are named 'expression'; rename one",
+        ),
         ('ann_id,expression\n"11 11",cups\n', "row 1.ann_id: [11, 11] names an annotation twice"),
-        ("ann_id,expression\n1_1,cup\n", "row 1.ann_id: ['1_1'] is no id"),
-        ("image_id,expression\n7 8,cat\n", "row 1.image_id: [7, 8], expected one image"),
+        ("ann_id,expression\n1_1,cup\n", "row 1.ann_id: ['1_1'] is not an id"),
+        ("image_id,expression\n7 8,cat\n", "row 1.image_id: expected one id, got [7, 8]"),
         ("image_id,expression\n ,cat\n", "row 1: no image of"),
-        ("ann_id,expression\n\n", "there is nothing to write"),
+        ("ann_id,expression\n\n", "no images to write"),
     ],
 )
 def test_a_faulty_csv(workshop, capsys, rows, message):
@@ -39,11 +42,11 @@ def test_a_faulty_csv(workshop, capsys, rows, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('{"11": "cup", "11": "left cup"}', "e.json: '11' is there twice; give both texts"),
+        ('{"11": "cup", "11": "left cup"}', "e.json: the key '11' appears twice; use a list"),
         ([{"image_id": [], "text": "cat"}], "row 1: no image of"),
-        ([{"image_id": [7, 8], "text": "cat"}], "row 1.image_id: [7, 8], expected one image"),
-        ([{"ann_id": 11.0, "text": "cup"}], "row 1.ann_id: 11.0 is no id"),
-        ([{"ann_id": 11, "text": "a", "Text": "b"}], "two names differ in case alone"),
+        ([{"image_id": [7, 8], "text": "cat"}], "row 1.image_id: expected one id, got [7, 8]"),
+        ([{"ann_id": 11.0, "text": "cup"}], "row 1.ann_id: 11.0 is not an id"),
+        ([{"ann_id": 11, "text": "a", "Text": "b"}], "two names differ only in case"),
         ("[" * 100_000, "e.json: not a readable JSON file (maximum recursion"),
     ],
 )
@@ -52,8 +55,8 @@ def test_a_faulty_json(workshop, capsys, rows, message):
 
 
 def test_names_of_columns_in_capitals(workshop):
-    """A `Split` that was overlooked would be drawn at random."""
-    rows = "\r\nAnn_ID,Expression,Split\r11,cup, test \r13,dog,train\r"  # lines end as on old Macs
+    """If the column `Split` were ignored, splits would be random."""
+    rows = "\r\nAnn_ID,Expression,Split\r11,cup, test \r13,dog,train\r"  # line endings of old Macs
     assert workshop.run(*table(workshop, rows)) == 0
     assert {text: of[0] for text, of in workshop.result().items()} == {
         "cup": "test",
@@ -70,17 +73,17 @@ def test_a_null_is_no_target(workshop):
 def test_texts_of_other_columns(workshop, capsys):
     rows = "ann_id,expression,caption\n11,cup,a cup of tea\n13,dog,\n"
     assert workshop.run(*table(workshop, rows)) == 0
-    note = "1 texts of other fields were not kept (--text names the one to take)"
+    note = "1 texts of other fields were ignored (choose a field with --text)"
     assert note in capsys.readouterr().out
     assert workshop.run(*table(workshop, rows), "--text", "Caption") == 0
     assert set(workshop.result()) == {"a cup of tea"}
 
 
 def test_a_split_that_nothing_has(workshop, capsys):
-    """A misspelt `--split` would leave the images of `test` where they are."""
+    """A misspelled `--split` would silently have no effect."""
     rows = "ann_id,expression,split\n11,cup,test\n13,dog,train\n"
     message = fails(workshop, capsys, *table(workshop, rows), "--split", "Test=-")
-    assert "--split Test=…: there is no such split; there are: 'test', 'train'" in message
+    assert "--split Test=…: unknown split; available are: 'test', 'train'" in message
 
 
 def test_categories_of_one_id(workshop, capsys):
@@ -92,7 +95,7 @@ def test_categories_of_one_id(workshop, capsys):
 
 
 def test_the_folder_of_the_annotations_of_coco(workshop):
-    """It has captions, too, which are no instances."""
+    """The folder also has captions, which are not instances."""
     content = golden.coco()
     content["annotations"][0]["caption"] = "cup"
     workshop.write("annotations/instances_train.json", content)
@@ -112,22 +115,22 @@ def test_two_entries_of_one_image(workshop, capsys):
 
 
 def test_a_custom_json_that_was_there_is_kept(workshop, capsys):
-    """Somebody may have written it by hand."""
+    """It may be hand-written."""
     content = golden.coco()
     content["annotations"][0]["caption"] = "cup"
     file = workshop.write("a.json", content)
     before = workshop.write("raw/custom.json", '{"images": []}').read_bytes()
     assert workshop.run("coco", file) == 0
-    note = "1 custom.json was there before, and is custom.json.before now"
+    note = "1 existing custom.json was renamed to custom.json.before"
     assert note in capsys.readouterr().out
     assert (workshop.out / "custom.json.before").read_bytes() == before
-    assert workshop.run("coco", file) == 0  # the same again
+    assert workshop.run("coco", file) == 0  # unchanged content
     assert note not in capsys.readouterr().out
     assert (workshop.out / "custom.json.before").read_bytes() == before
 
 
 def test_images_that_nothing_is_said_of_need_not_be_there(workshop):
-    """People have COCO's annotations and some of its photos."""
+    """Users may have COCO's annotations with only some of its photos."""
     content = golden.coco()
     content["annotations"][0]["caption"] = "cup"
     (workshop.root / "images/1.jpg").unlink()
@@ -139,7 +142,7 @@ def test_cells_that_stand_for_nothing(workshop, capsys):
     rows = "ann_id,expression\n11,-\n12,cup\n13,...\n"
     assert workshop.run(*table(workshop, rows)) == 0
     assert set(workshop.result()) == {"cup"}
-    assert "2 sentences without a word were left out" in capsys.readouterr().out
+    assert "2 sentences without words were skipped" in capsys.readouterr().out
 
 
 def test_a_split_with_an_equals_sign(workshop):

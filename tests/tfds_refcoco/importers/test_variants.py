@@ -1,4 +1,4 @@
-"""What the tools and people write beside what the golden files have."""
+"""Variants of the formats that the golden files do not cover."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ from tests.tfds_refcoco.importers.test_faults import fails
 
 
 def png(mask, mode):
-    """A PNG in base64, as the tools embed masks; of RGBA the mask is the alpha channel."""
+    """A base64 PNG, as tools embed masks; in RGBA images the mask is the alpha channel."""
     file, pixels = io.BytesIO(), 255 * mask.astype(np.uint8)
     if mode == "RGBA":
         pixels = np.dstack([np.zeros((*mask.shape, 3), np.uint8), pixels])
@@ -35,7 +35,7 @@ def png(mask, mode):
 
 
 def by_subset(workshop, folder):
-    """A project of CVAT in COCO's format: masks as crowds, boxes without a segmentation."""
+    """A COCO export of a CVAT project: masks as crowds, boxes without segmentation."""
     content = golden.coco()
     del content["annotations"][3]
     box = {"id": 16, "image_id": 8, "category_id": 2, "segmentation": [], "bbox": [1, 2, 3, 4]}
@@ -46,7 +46,7 @@ def by_subset(workshop, folder):
     for image_id, subset in ((7, "Train"), (8, "Validation")):
         images = [row for row in content["images"] if row["id"] == image_id]
         (workshop.root / f"images/{subset}").mkdir()
-        # Both subsets call their image so.
+        # The images of both subsets have this name.
         name = images[0]["file_name"][-5:]
         (workshop.root / "images" / name).rename(workshop.root / f"images/{subset}/0.jpg")
         images[0]["file_name"] = "0.jpg"
@@ -61,13 +61,13 @@ def test_coco_export_of_a_project_of_cvat(workshop, capsys):
     left, right, dog = COCO.items()
     check(workshop, dict([left, right, (dog[0], ("val", "dog", 2, RING))]))
     printed = capsys.readouterr().out
-    assert "1 sentences about objects without a mask were left out: a box is none" in printed
+    assert "1 sentences about objects with a box but no mask were skipped" in printed
     images = workshop.content()["images"]
     assert [image["file"] for image in images] == ["Train/0.jpg", "Validation/0.jpg"]
 
 
 def test_a_project_of_cvat(workshop):
-    """Its images are in a folder for each subset, and frames of videos have no extension."""
+    """Each subset has an image folder, and video frames have no extension."""
     for number, folder in enumerate(("Train/sub", "val")):
         (workshop.root / f"images/{folder}").mkdir(parents=True)
         photo = workshop.root / f"images/{number}.jpg"
@@ -81,11 +81,11 @@ def test_a_project_of_cvat(workshop):
 
 
 def test_two_images_that_become_one_file(workshop, capsys):
-    """Without its folder a name may be that of another image."""
+    """Without its folder, a name may match another image."""
     text = cvat().replace('"1.jpg"', '"other/0.jpg"')
     message = fails(workshop, capsys, "cvat", workshop.write("annotations.xml", text))
-    assert "'Train/sub/0.jpg' and 'val/other/0.jpg' were both found as" in message
-    assert "give --images the folder that these names start in" in message
+    assert "'Train/sub/0.jpg' and 'val/other/0.jpg' both resolve to the file" in message
+    assert "set --images to the folder that these names are relative to" in message
 
 
 @pytest.mark.parametrize("rows", ["ann_id;expression", "ann_id\texpression"])
@@ -108,7 +108,7 @@ def test_expressions_of_several_files(workshop, capsys):
         "cup": "train",
         "cup below": "train",
     }
-    assert "CVAT marks its masks so: import them as cvat" in capsys.readouterr().out
+    assert "import a COCO export of CVAT" in capsys.readouterr().out
     (workshop.out / "custom.json").unlink()
     content = json.loads((workshop.root / "coco/instances_Validation.json").read_text())
     content["annotations"][0]["id"] = 11
@@ -117,7 +117,7 @@ def test_expressions_of_several_files(workshop, capsys):
 
 
 def test_a_folder_for_each_split(workshop):
-    """As Roboflow exports COCO."""
+    """Roboflow's COCO export."""
     by_subset(workshop, "coco")
     for subset, folder in (("Train", "train"), ("Validation", "valid")):
         (workshop.root / f"r/{folder}").mkdir(parents=True)
@@ -165,8 +165,8 @@ def test_shapes_of_labelme_and_its_relatives(workshop, capsys):
         },
     )
     printed = capsys.readouterr().out
-    assert "1 shapes of the type cuboid were left out: the type is not known" in printed
-    assert "1 flags of images were not kept" in printed
+    assert "1 shapes of the type cuboid were skipped: the type is unknown" in printed
+    assert "1 flags of images were ignored" in printed
 
 
 def test_bitmasks_and_notes_of_label_studio(workshop, capsys):
@@ -179,16 +179,16 @@ def test_bitmasks_and_notes_of_label_studio(workshop, capsys):
     file = workshop.write("export.json", [task])
     assert workshop.run("label-studio", file) == 0
     check(workshop, {"dog with a hole": ("train", "dog", 1, RING)})
-    assert "1 notes on regions were not kept (--text meta)" in capsys.readouterr().out
+    assert "1 notes on regions were ignored (read them with --text meta)" in capsys.readouterr().out
     assert workshop.run("label-studio", file, "--text", "meta") == 0
     check(workshop, {"the dog": ("train", "dog", 1, RING)})
-    assert "1 texts of other text areas were not kept" in capsys.readouterr().out
+    assert "1 texts of other text areas were ignored" in capsys.readouterr().out
     url["imageDataURL"] = f"data:image/png;base64,{png(RING, 'L')}"
     task["annotations"][0]["result"] = [region(1, "bitmask", url, meta={"text": ["dog"]})]
     (workshop.out / "custom.json").unlink()
     file = workshop.write("export.json", [task])
     message = fails(workshop, capsys, "label-studio", file, "--text", "meta")
-    assert "a PNG of the shape (40, 60), expected transparency and 60x40 pixels" in message
+    assert "expected a PNG with alpha and 60x40 pixels, got shape (40, 60)" in message
 
 
 def test_one_image_is_trained_on(workshop):
@@ -200,9 +200,9 @@ def test_one_image_is_trained_on(workshop):
 
 def test_an_image_of_refer_that_is_in_two_folders(workshop, capsys):
     arguments = GOLDEN["refer"](workshop)
-    workshop.photo("images/thumbnails/0.jpg", 0)  # the same picture
+    workshop.photo("images/thumbnails/0.jpg", 0)  # an equal picture
     message = fails(workshop, capsys, *arguments)
-    assert "the image '0.jpg' is" in message and "images/thumbnails/0.jpg; give --images" in message
+    assert "image '0.jpg' matches" in message and "images/thumbnails/0.jpg; set --images" in message
     assert workshop.run(*arguments, "--images", workshop.root / "images") == 1
     (workshop.root / "photos").mkdir()
     for number in (0, 1):
@@ -216,7 +216,7 @@ def test_refs_with_numbers_of_numpy(workshop, capsys):
     file = workshop.root / "refs(unc).p"
     refs = pickle.loads(file.read_bytes())
     file.write_bytes(pickle.dumps([ref | {"ann_id": np.int64(ref["ann_id"])} for ref in refs], 2))
-    assert "A file of your own can be JSON as well: refs(unc).json." in fails(
+    assert "You can also save your refs as JSON: refs(unc).json." in fails(
         workshop, capsys, *arguments
     )
     file.unlink()
@@ -226,7 +226,7 @@ def test_refs_with_numbers_of_numpy(workshop, capsys):
 
 
 def test_masks_of_a_list_of_runs(workshop):
-    """Several RLEs are one mask, as several polygons are."""
+    """Several RLEs form one mask, like several polygons."""
     content = golden.coco()
     halves = [RING & (np.arange(W) < 40), RING & (np.arange(W) >= 40)]
     content["annotations"][2]["segmentation"] = [uncompressed(half) for half in halves]

@@ -1,4 +1,4 @@
-"""Every check fails when it should."""
+"""Tests that every check detects its faults."""
 
 import json
 import re
@@ -20,14 +20,14 @@ from tfds_refcoco.records.record import features
 
 @pytest.fixture
 def out(write_raw, tmp_path):
-    """A build whose only fault are its counts."""
+    """A build that is valid except for its counts."""
     tfds_refcoco.build("refcoco_unc", tmp_path / "out", write_raw(), progress=False)
     return tmp_path / "out"
 
 
 def _findings(out, what):
-    found = {f.what: f for f in check.check_all(check.open_built(out))}
-    return found[what]
+    findings = {f.what: f for f in check.check_all(check.open_built(out))}
+    return findings[what]
 
 
 def test_a_real_build_passes_all_but_the_counts(mini_refcoco, tmp_path, capsys):
@@ -35,10 +35,10 @@ def test_a_real_build_passes_all_but_the_counts(mini_refcoco, tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert printed.count("FAILED") == 1
-    assert "val: 5 images, published are 1,500" in printed
+    assert "val: 5 images, but 1,500 are published" in printed
     assert "12 decode to their size" in printed and "33 decode" in printed
     assert "pixels / area 0.998 to 1.001" in printed
-    assert "96 sentences as in the records" in printed
+    assert "96 sentences match the records" in printed
 
 
 def test_counts(out, monkeypatch):
@@ -49,7 +49,7 @@ def test_counts(out, monkeypatch):
     assert _findings(out, "counts").status == OK
     published["val"] = published["val"]._replace(sentences=4)
     finding = _findings(out, "counts")
-    assert finding.details == ("val: 3 sentences, published are 4",)
+    assert finding.details == ("val: 3 sentences, but 4 are published",)
     published["testA"] = published["val"]
     assert "testA: the split is missing" in _findings(out, "counts").details
     monkeypatch.delitem(PUBLISHED, "refcoco_unc")
@@ -67,7 +67,7 @@ def test_counts_of_a_part(write_raw, tmp_path):
 
 
 def _rewrite(out, change, split="val"):
-    """Changes the first record of a split and writes its shard anew."""
+    """Changes the first record of a split and rewrites its shard."""
     path = out / "tfds_refcoco/refcoco_unc/3.0.0"
     source = tfds.builder_from_directory(path).as_data_source(
         split, decoders={"image": tfds.decode.SkipDecoding()}
@@ -101,17 +101,17 @@ EMPTY = masks.encode(np.zeros((30, 40), np.uint8))
     ("what", "change", "message"),
     [
         ("images", lambda r: r.update(image=r["image"][:-200]), r"does not decode \(.*trunc"),
-        ("images", lambda r: r.update(height=31), "decodes to 40x30, not to 40x31"),
+        ("images", lambda r: r.update(height=31), "decodes to 40x30, expected 40x31"),
         ("masks", _set("objects", 0, "mask", b"11"), "annotation id 20: RLE counts"),
-        ("masks", _set("targets", 0, "object", 2), r"targets\.object names what is not there"),
-        ("masks", _set("targets", 0, "sentence", -1), r"targets\.sentence names what is not"),
-        ("areas", _set("objects", 1, "mask", EMPTY), "the mask has 0 pixels, its area is 80"),
-        ("areas", _set("objects", 1, "area", 95.0), "the mask has 80 pixels, its area is 95"),
+        ("masks", _set("targets", 0, "object", 2), r"targets\.object is out of range"),
+        ("masks", _set("targets", 0, "sentence", -1), r"targets\.sentence is out of range"),
+        ("areas", _set("objects", 1, "mask", EMPTY), "the mask has 0 pixels, but the area is 80"),
+        ("areas", _set("objects", 1, "area", 95.0), "the mask has 80 pixels, but the area is 95"),
         ("areas", _set("objects", 1, "area", 0.0), "annotation id 21: its area is 0.0"),
         ("areas", _set("objects", 1, "area", float("nan")), "its area is nan"),
-        ("index", _set("sentences", 2, "sent", "other"), "the index says otherwise"),
-        ("index", _set("sentences", 2, "kind", "other"), "the index says otherwise"),
-        ("index", _set("sentences", 2, "ref_id", 7), "the index says otherwise"),
+        ("index", _set("sentences", 2, "sent", "other"), "the index differs"),
+        ("index", _set("sentences", 2, "kind", "other"), "the index differs"),
+        ("index", _set("sentences", 2, "ref_id", 7), "the index differs"),
     ],
 )
 def test_damaged_records(out, what, change, message):
@@ -133,7 +133,7 @@ def _add_row(content):
     [
         (
             lambda c: c["area"].__setitem__(4, 81),
-            "image id 1: the index says otherwise than the record",
+            "image id 1: the index differs from the record",
         ),
         (_add_row, "sentences: (2, 4, 4, 7) in the index, (2, 4, 4, 6) in the records"),
         (lambda c: c.update(refs=77), "(2, 4, 77, 6) in the index, (2, 4, 4, 6) in the records"),
@@ -163,7 +163,7 @@ def test_a_damaged_shard(out, damage, capsys):
     assert main(["check", "--out", str(out)]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"FAILED +refcoco_unc +records", printed)
-    assert re.search(r"val: .* cannot be .* \(.*\); build again with --overwrite", printed)
+    assert re.search(r"val: .* cannot be .* \(.*\); rebuild with --overwrite", printed)
 
 
 def test_no_record_can_be_read(out, capsys):
@@ -172,7 +172,7 @@ def test_no_record_can_be_read(out, capsys):
     assert main(["check", "--out", str(out)]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"FAILED +refcoco_unc +records +3 faults", printed)
-    assert "share no image" in printed  # of the index, which is as it was
+    assert "share no image" in printed  # from the unchanged index
 
 
 def test_no_index_can_be_read(out, capsys):
@@ -191,11 +191,11 @@ def test_no_sentence_has_a_target(tmp_path, capsys):
     (tmp_path / "custom.json").write_text(json.dumps({"images": [row]}))
     tfds_refcoco.build("custom", tmp_path / "out", tmp_path, progress=False)
     assert main(["check", "--out", str(tmp_path / "out")]) == 0
-    assert "0 decode, every target is there" in capsys.readouterr().out
+    assert "0 decode, all targets exist" in capsys.readouterr().out
 
 
 def test_areas_of_real_annotations(test_data):
-    """None of COCO's own is far off by the bounds of the check, but for crowds."""
+    """COCO's annotations are within the bounds of the check, except for crowds."""
     path = test_data / "coco_photos/instances.json"
     if not path.is_file():
         pytest.skip(f"no {path}")
@@ -223,4 +223,4 @@ def test_splits_that_share_an_image(raw_set, write_raw, tmp_path):
 
 def test_nothing_built(tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path)]) == 1
-    assert "no data set is built under" in capsys.readouterr().err
+    assert "no dataset is built under" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Fonts for sentences of any script, found by their glyphs."""
+"""Selection of fonts for sentences in any script, by their glyphs."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from tfds_refcoco.inspection import fonts, show
 
 @pytest.fixture
 def only(tmp_path, monkeypatch):
-    """Makes a font with some characters the system's only one, beside matplotlib's own."""
+    """Makes a font with some characters the only one besides matplotlib's."""
     own = fonts._fonts()[0]
 
     def make(characters):
@@ -46,23 +46,23 @@ def only(tmp_path, monkeypatch):
 
 def test_the_font_that_has_the_glyphs_is_taken(only, caplog):
     own, path = only("左边红杯 e")
-    assert fonts.choose("left", 15)[0].path != own  # Pillow's own
+    assert fonts.choose("left", 15)[0].path != own  # Pillow's default font
     font, text = fonts.choose("左边 红杯", 15)
     assert (font.path, text) == (path, "左边 红杯")
     font, text = fonts.choose("женщина слева", 15)
     assert (font.path, text) == (own, "женщина слева")
     assert fonts.missing("左边 женщина") == set() and not caplog.records
-    # Of two scripts that no font has both of, what is missing is written as its code point.
+    # If no font has both scripts, missing characters are drawn as code points.
     font, text = fonts.choose("ж 左边", 15)
     assert (font.path, text) == (path, "\\u0436 左边")
 
 
 @pytest.mark.parametrize("text", ["café à gauche", "größer", "3 × 4", "a \N{EN DASH} b", "señor"])
 def test_accents_and_signs_are_not_boxes(text):
-    """Pillow's own font has ASCII and little more."""
+    """Pillow's default font has little more than ASCII."""
     font, shown = fonts.choose(text, 15)
     drawn = {c: bytes(font.getmask(c)) for c in set(shown)}
-    box = bytes(font.getmask("\ue000"))  # for private use: no font has a sign for it
+    box = bytes(font.getmask("\ue000"))  # private use area: no font has a glyph
     assert shown == text and box not in [drawn[c] for c in text if not c.isascii()]
 
 
@@ -71,7 +71,7 @@ def test_what_no_font_has_is_said_once(only, caplog, monkeypatch):
     only("x")
     for _ in range(2):
         assert fonts.choose("左 a", 15)[1] == "\\u5de6 a"
-    assert sum("no font of this machine" in r.getMessage() for r in caplog.records) == 1
+    assert sum("No installed font" in r.getMessage() for r in caplog.records) == 1
     assert fonts.missing("左 a") == {"左"}
 
 
@@ -83,7 +83,7 @@ def test_it_is_said_when_a_set_is_built(only, tmp_path, capsys):
     (tmp_path / "custom.json").write_text(json.dumps({"images": [row]}))
     command = ["build", "--dataset", "custom", "--raw", str(tmp_path)]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    assert "no font of this machine has 5 characters, as" in capsys.readouterr().out
+    assert "no installed font has 5 characters, such as" in capsys.readouterr().out
 
 
 def test_line_breaks_and_control_characters_are_blanks():

@@ -1,4 +1,4 @@
-"""Images held out by one set and trained on by another; lists of images."""
+"""Images that one dataset holds out and another trains on; lists of images."""
 
 import types
 from pathlib import Path
@@ -39,14 +39,14 @@ def test_a_list_made_of_parts_says_so(write_raw, tmp_path, capsys):
     listed = tmp_path / "train.txt"
     command = ["check", "--out", str(out), "--leak-free", str(listed)]
     assert main([*command, "--train-of", "refcoco_unc"]) == 0
-    assert "WARNING: refcoco_unc was built in part" in capsys.readouterr().err
-    assert "# refcoco_unc was built in part" in listed.read_text()
+    assert "WARNING: refcoco_unc is a partial build" in capsys.readouterr().err
+    assert "# refcoco_unc is a partial build" in listed.read_text()
 
 
 def test_overlaps_between_sets_and_a_train_list_without_them(raw_set, write_raw, tmp_path, capsys):
     raw, out = write_raw(), tmp_path / "out"
     tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
-    for ref in raw_set.refs:  # image 0 is held out there, and image 2 is trained on
+    for ref in raw_set.refs:  # image 0 is held out, and image 2 is a training image
         ref["split"] = {"val": "train"}.get(
             ref["split"], "val" if ref["image_id"] == 0 else "train"
         )
@@ -55,19 +55,21 @@ def test_overlaps_between_sets_and_a_train_list_without_them(raw_set, write_raw,
     main(["check", "--out", str(out)])
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     assert [line.split()[1] for line in notes] == ["refcocoplus_unc", "refcoco_unc"]
-    assert all("1 images held out there are trained on (val 1)" in line for line in notes)
+    assert all("1 held-out images are in train (val 1)" in line for line in notes)
 
     listed = tmp_path / "lists/train.txt"
     command = ["check", "--out", str(out), "--leak-free", str(listed)]
     assert main([*command, "--train-of", "refcocoplus_unc"]) == 0
     assert read_ids(listed) == {1}
-    assert listed.read_text().startswith("# train of refcocoplus_unc without what is held out by")
+    assert listed.read_text().startswith(
+        "# train split of refcocoplus_unc without images held out by"
+    )
     for wrong in ([], ["--dataset", "refcoco_unc", "--train-of", "refcoco_unc"]):
         assert main([*command, *wrong]) == 1
     assert main([*command[:3], "--train-of", "refcoco_unc"]) == 1
-    assert "they go with --leak-free" in capsys.readouterr().err
+    assert "these flags require --leak-free" in capsys.readouterr().err
     assert main([*command, "--train-of", "refcocoplus_unc"]) == 0
-    assert "1 of 2 images of refcocoplus_unc train" in capsys.readouterr().out
+    assert "1 of the 2 image ids of refcocoplus_unc train" in capsys.readouterr().out
     held = tmp_path / "held.txt"
     write_ids(held, [1], ["more"])
     assert main([*command, "--train-of", "refcocoplus_unc", "--held-out", str(held)]) == 1
@@ -75,7 +77,7 @@ def test_overlaps_between_sets_and_a_train_list_without_them(raw_set, write_raw,
 
 
 def test_published_lists(test_data, monkeypatch):
-    """1,860 of RefCOCO's val and test images are in train of RefCOCOg (umd)."""
+    """1,860 of RefCOCO's val and test images are in RefCOCOg's train split (umd)."""
     folder = test_data / "splits"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
@@ -97,7 +99,9 @@ def test_published_lists(test_data, monkeypatch):
 
     refcoco, refcocog = FromLists("refcoco_unc"), FromLists("refcocog_umd")
     finding = overlaps.find_overlap(refcoco, refcocog)
-    assert finding.status == NOTE and finding.summary.startswith("1,860 images held out there")
+    assert finding.status == NOTE and finding.summary.startswith(
+        "1,860 held-out images are in train"
+    )
     assert "(val 918, testA 454, testB 488)" in finding.summary
     monkeypatch.setattr(
         pictures,
@@ -115,9 +119,9 @@ def test_published_lists(test_data, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"1\nx2\n", "line 2: 'x2' is no image id"),
-        (b"-1\n", "line 1: '-1' is no image id"),
-        (b"# nothing\n\n", "no image id is in it"),
+        (b"1\nx2\n", "line 2: 'x2' is not an image id"),
+        (b"-1\n", "line 1: '-1' is not an image id"),
+        (b"# nothing\n\n", "contains no image ids"),
         (b"\xff\n", "cannot be read"),
     ],
 )

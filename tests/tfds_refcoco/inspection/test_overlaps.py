@@ -1,4 +1,4 @@
-"""The same picture twice: within a set and between sets, whatever its ids and names."""
+"""Duplicate pictures within a dataset and between datasets, with different ids and names."""
 
 import json
 
@@ -26,7 +26,7 @@ def _entry(file, split, text="thing"):
 
 @pytest.fixture
 def own(tmp_path):
-    """Writes own data: entries of file and split; makes pictures a.png to d.png."""
+    """Writes a custom.json from pairs of file and split, and pictures a.png to d.png."""
     root = tmp_path / "own"
     root.mkdir()
     for i, name in enumerate("abcd"):
@@ -46,7 +46,7 @@ def _finding(out, what):
 
 
 def test_one_entry_per_object_over_two_splits(own, tmp_path, capsys):
-    """The builder numbers the entries, so ids never agree: the bytes do."""
+    """The builder numbers the entries, so ids differ, but the bytes are equal."""
     root = own(("a.png", "train"), ("b.png", "train"), ("a.png", "val"), ("c.png", "val"))
     command = ["build", "--dataset", "custom", "--raw", str(root), "--out", str(tmp_path / "out")]
     assert main(command) == 0
@@ -69,7 +69,7 @@ def test_a_picture_twice_in_a_split(own, tmp_path):
 
 
 def test_pictures_saved_again_under_other_ids_and_names(raw_set, write_raw, tmp_path, capsys):
-    """A copy of val under new numbers is trained on by another set."""
+    """Another dataset trains on a copy of val with new ids."""
     out = tmp_path / "out"
     raw = write_raw()
     tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
@@ -83,10 +83,10 @@ def test_pictures_saved_again_under_other_ids_and_names(raw_set, write_raw, tmp_
     tfds_refcoco.build("custom", out, copied, progress=False)
     finding = _finding(out, "refcoco_unc in train")
     assert finding.status == NOTE and finding.dataset == "custom"
-    assert "1 images held out there are trained on (val 1)" in finding.summary
+    assert "1 held-out images are in train (val 1)" in finding.summary
     original = "COCO_train2014_000000000002.jpg (image id 2)"
     assert finding.details == (f"val: {original} is photo2.jpg (image id 902)",)
-    # And the list to train on leaves it out.
+    # The list of training images excludes it.
     listed = tmp_path / "train.txt"
     command = ["check", "--out", str(out), "--leak-free", str(listed), "--train-of", "custom"]
     assert main(command) == 0

@@ -1,4 +1,4 @@
-"""RefCOCO's own sentences through the whole path: reader, records, index, tokenizer."""
+"""RefCOCO's sentences through the complete pipeline: reader, records, index, tokenizer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PUBLISHED = {
 
 @pytest.fixture
 def built(test_data, tmp_path):
-    """The set built from the published refs, with one stand-in picture and mask for all."""
+    """The dataset built from the published refs, with one dummy picture and mask for all."""
     root = tmp_path
     (root / "raw/refcoco").mkdir(parents=True)
     (root / "raw/images/train2014").mkdir(parents=True)
@@ -61,7 +61,7 @@ def built(test_data, tmp_path):
     return tfds_refcoco.open_dataset(root / "out", "refcoco_unc")
 
 
-# One test: the workers of a parallel run would each build the set for tests of their own.
+# A single test, because each worker of a parallel run would build the dataset again.
 @pytest.mark.slow
 def test_counts_lengths_and_texts_are_the_published_ones(built, test_data):
     for name, numbers in PUBLISHED.items():

@@ -1,4 +1,4 @@
-"""Statistics against counts by hand, and pictures of records."""
+"""Statistics compared with manual counts, and pictures of records."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_commands(out, tmp_path, capsys):
     arguments = ["--out", str(out), "--dataset", "refcoco_unc"]
     assert main(["stats", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "words that train has 2 times or more: 1" in printed and "33.33%" in printed
+    assert "words that occur at least 2 times in train: 1" in printed and "33.33%" in printed
     assert main(["stats", *arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dataset"] == "refcoco_unc"
     pictures = tmp_path / "pictures"
@@ -56,7 +56,7 @@ def test_commands(out, tmp_path, capsys):
     assert main([*show, "--image-id", "1"]) == 0
     assert capsys.readouterr().out.endswith("refcoco_unc_train_00001_1.png\n")
     assert main([*show, "--image-id", "2"]) == 1
-    assert "train of refcoco_unc has no 2" in capsys.readouterr().err
+    assert "refcoco_unc train has no image 2" in capsys.readouterr().err
     assert main(["show", "1", *arguments, "--split", "dev"]) == 1
     for number in ("0", "-3", "x"):
         with pytest.raises(SystemExit):
@@ -74,16 +74,16 @@ def test_a_bad_record_does_not_end_show(out, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Split, "record", record)
     flags = ["--dataset", "refcoco_unc", "--split", "train", "--to", str(tmp_path / "pictures")]
     assert main(["show", "--out", str(out), *flags]) == 1
-    said = capsys.readouterr()
-    assert said.out.endswith("refcoco_unc_train_00001_1.png\n")
-    assert said.err == "error: record 0: damaged.\n"
+    printed = capsys.readouterr()
+    assert printed.out.endswith("refcoco_unc_train_00001_1.png\n")
+    assert printed.err == "error: record 0: damaged.\n"
 
 
 def test_a_picture(mini_refcoco, tmp_path):
     tfds_refcoco.build("refcoco_unc", tmp_path, mini_refcoco, progress=False)
     split = tfds_refcoco.open_dataset(tmp_path, "refcoco_unc").split("val")
     record = split.record(0)
-    record["sentences"]["sent"][0] = "\u4eba on the left " * 20  # not in the font; wraps
+    record["sentences"]["sent"][0] = "\u4eba on the left " * 20  # not in the font; wrapped
     picture = np.asarray(draw_record(record)).astype(int)
     h, w = record["height"], record["width"]
     lines = len(record["sentences"]["sent"])
@@ -94,6 +94,6 @@ def test_a_picture(mini_refcoco, tmp_path):
     mask = np.zeros((h, w), bool)
     for counts in record["objects"]["mask"]:
         mask |= decode(counts, h, w) > 0
-    # All of the masks, and little beside them: rims and numbers.
+    # The masks, and few other pixels: outlines and numbers.
     assert changed[mask].mean() > 0.95
     assert changed[~mask].mean() < 0.1

@@ -1,4 +1,4 @@
-"""People's own data, to be broken in the tests."""
+"""Fixture: custom data that tests modify."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.tfds_refcoco.helpers.custom import POLYGON, H, W
 
 @pytest.fixture
 def custom(tmp_path):
-    """A folder with two photos, a mask of each kind, and the content of custom.json."""
+    """Returns a folder with two photos and masks of all kinds, and the content of custom.json."""
     root = tmp_path / "mine"
     (root / "photos").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (H, W, 3), np.uint8)

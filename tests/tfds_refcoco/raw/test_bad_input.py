@@ -1,4 +1,4 @@
-"""Faulty items: each ends the build with its message, or is left out and listed."""
+"""Invalid items: each stops the build with an error, or is skipped and listed."""
 
 import json
 import os
@@ -50,19 +50,19 @@ def _ref(**changes):
     return lambda made: made.refs[0].update(changes)
 
 
-# What is wrong, whether before (refs) or after writing; its message; what is left of the refs of
-# images 0 and 1: ref 0 with one sentence and ref 1 with two, and of image 1 the same.
+# The fault, in the refs before writing or in the files after writing; its message; the remaining
+# refs of images 0 and 1, which originally have ref 0 with one sentence and ref 1 with two.
 FAULTS = {
     "missing": (lambda root: _picture(root, 0).unlink(), "images named in .* are missing", 3),
-    "truncated": (_truncate, "damaged .*truncated.*; fetch the file again", 3),
+    "truncated": (_truncate, "damaged .*truncated.*; download it again", 3),
     "empty": (lambda root: _picture(root, 0).write_bytes(b""), "not a readable JPEG", 3),
-    "size": (_save("RGB", (41, 30)), "is 41x30 pixels, .* says 40x30", 3),
-    "cmyk": (_save("CMYK"), "its pixels are CMYK, expected 8-bit RGB or gray; convert it", 3),
-    "png": (_save("RGB", kind="PNG"), "a PNG file, expected JPEG", 3),
+    "size": (_save("RGB", (41, 30)), "is 41x30 pixels, but .* has 40x30", 3),
+    "cmyk": (_save("CMYK"), "expected 8-bit RGB or gray, got mode CMYK; convert it", 3),
+    "png": (_save("RGB", kind="PNG"), "expected JPEG, got PNG", 3),
     "dangling link": (_dangle, "cannot be read .No such file", 3),
     "no pixel": (
         _annotation(segmentation=[[-30, 3, -12, 3, -12, 11]]),
-        "no pixel of the image lies inside",
+        "contains no pixel of the image",
         5,
     ),
     "no area": (_annotation(area=1e-60), r"annotations\[0\]\.area: 1e-60 is not a positive", 5),
@@ -80,17 +80,17 @@ FAULTS = {
     ),
     "outside": (
         _annotation(segmentation=[[1, 2, 3, 4, 5, 600]]),
-        "lies far outside the 40x30 image",
+        "is far outside the 40x30 image",
         5,
     ),
     "rle size": (
         _annotation(segmentation={"size": [40, 30], "counts": [1200]}),
-        r"segmentation\.size: \[40, 30\] is not \[h, w\] = \[30, 40\]",
+        r"segmentation\.size: expected \[h, w\] = \[30, 40\], got \[40, 30\]",
         5,
     ),
     "rle length": (
         _annotation(segmentation={"size": [30, 40], "counts": [1199]}),
-        "the runs cover 1199 pixels, the 40x30 image has 1200",
+        "the runs cover 1199 pixels, but the 40x30 image has 1200",
         5,
     ),
     "rle text": (
@@ -100,7 +100,7 @@ FAULTS = {
     ),
     "crowd": (
         _annotation(iscrowd=1, segmentation={"size": [30, 40], "counts": [0, 1200]}),
-        r"annotations\[0\]\.iscrowd: .*refs\[0\] refers to annotation id 0, a group",
+        r"annotations\[0\]\.iscrowd: .*refs\[0\] refers to annotation id 0, which is a crowd",
         5,
     ),
     "absent annotation": (_ref(ann_id=77), r"refs\[0\]\.ann_id: 77 is not in", 5),
@@ -135,9 +135,9 @@ def test_a_faulty_item(raw_set, write_raw, tmp_path, capsys, fault):
 
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(root), "--out", str(out)]
     assert main(command) == 1
-    assert "--skip-bad leaves such items out" in capsys.readouterr().err
+    assert "Use --skip-bad" in capsys.readouterr().err
     assert main([*command, "--skip-bad"]) == 0
-    assert "left out: 1 faulty items, listed in" in capsys.readouterr().out
+    assert "skipped 1 invalid items, listed in" in capsys.readouterr().out
     built = tfds_refcoco.open_dataset(out, "refcoco_unc")
     (skipped,) = json.loads((built.path / "build.json").read_text())["skipped"]
     assert fault == "missing" or re.search(message, skipped), skipped
@@ -165,7 +165,7 @@ def test_a_gray_image_is_kept_and_counted(write_raw, tmp_path, capsys):
 
 
 def test_non_ascii_text_of_python_2(raw_set, write_raw, tmp_path):
-    # Python 2 wrote text as bytes; these are UTF-8, and Latin-1 cannot be told from other codes.
+    # Python 2 wrote text as bytes: UTF-8 here. Latin-1 is indistinguishable from other encodings.
     raw_set.refs[0]["sentences"][0]["sent"] = "caf\u00e9 \u4eba"
     root = write_raw()
     path = root / "refcoco/refs(unc).p"
@@ -178,7 +178,7 @@ def test_non_ascii_text_of_python_2(raw_set, write_raw, tmp_path):
     split = tfds_refcoco.open_dataset(tmp_path / "out", "refcoco_unc").split("train")
     assert split.index.text[0] == "caf\u00e9 \u4eba"
     path.write_bytes(data.replace(unicode_form, b"U\x04caf\xe9"))
-    with pytest.raises(DataError, match=r"refs\(unc\)\.p: not a whole pickle"):
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p: not a complete pickle"):
         tfds_refcoco.build("refcoco_unc", tmp_path / "other", root, progress=False)
 
 
@@ -186,13 +186,15 @@ def test_non_ascii_text_of_python_2(raw_set, write_raw, tmp_path):
 def test_a_split_of_which_nothing_is_left(write_raw, tmp_path, fault):
     root = write_raw()
     fault(_picture(root, 2))  # the only one of val
-    with pytest.raises(DataError, match=r"val: no image is left of the split; the first fault: .*"):
+    with pytest.raises(
+        DataError, match=r"val: every image of the split is invalid; first error: .*"
+    ):
         tfds_refcoco.build("refcoco_unc", tmp_path / "out", root, progress=False, skip_bad=True)
 
 
 def test_parts_of_a_set(write_raw, tmp_path, capsys):
     root, out = write_raw(), tmp_path / "out"
-    _picture(root, 0).unlink()  # of train: not needed for val
+    _picture(root, 0).unlink()  # in train: not needed for val
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(root), "--out", str(out)]
     for splits in (["--split", "val"], ["--split", "val", "--split", "val"]):
         assert main([*command, *splits]) == 0
@@ -201,14 +203,14 @@ def test_parts_of_a_set(write_raw, tmp_path, capsys):
     assert main(command) == 1
     assert "was built with --split ['val'], not []" in capsys.readouterr().err
     assert main([*command, "--split", "dev"]) == 1
-    assert "split: 'dev' is none of train, val" in capsys.readouterr().err
-    with pytest.raises(DataError, match="max images: 0 is less than 1"):
+    assert "split: unknown split 'dev'; choose from train, val" in capsys.readouterr().err
+    with pytest.raises(DataError, match="max_images: 0 must be at least 1"):
         tfds_refcoco.build("refcoco_unc", out, root, max_images=0)
     command[-1] = str(tmp_path / "other")
     assert main([*command, "--split", "testA"]) == 1
     assert "refcoco_unc has no split testA" in capsys.readouterr().err
     assert main([*command, "--split", "val", "--split", "testA"]) == 1
-    assert "refcoco_unc has no split testA, it has val" in capsys.readouterr().err
+    assert "refcoco_unc has no split testA; available are val" in capsys.readouterr().err
     _save("RGB")(root)
     command[-1] = str(out)
     assert main([*command, "--max-images", "1", "--overwrite"]) == 0
@@ -218,7 +220,7 @@ def test_parts_of_a_set(write_raw, tmp_path, capsys):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts file systems of so many bytes."""
+    """Mounts file systems of a given size in bytes."""
     mounted = []
 
     def mount(size):
@@ -240,15 +242,15 @@ def small_disk(tmp_path):
 def test_a_full_disk(raw_set, write_raw, tmp_path, small_disk, capsys):
     root = write_raw()
     noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
-    for number in range(3):  # bytes after the end of a JPEG are ignored, and are kept
+    for number in range(3):  # bytes after the end of a JPEG are ignored and kept
         Image.fromarray(noise).save(_picture(root, number))
         with _picture(root, number).open("ab") as file:
             file.write(os.urandom(200_000))
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(root), "--out"]
-    # Too small for the images, for the records with them, and for what comes after.
+    # Too small for the images, for the records, and for the later files.
     expected = {
-        400_000: r"no space left: the images take 0\.6 MB, 0\.\d MB are free",
-        612_000: r"the records cannot be written: .*No space left on device; give an --out",
+        400_000: r"no space left: the images need 0\.6 MB, but only 0\.\d MB are free",
+        612_000: r"the records cannot be written: .*No space left on device; choose an --out",
         624_000: "No space left on device",
     }
     for size, message in expected.items():
@@ -260,7 +262,7 @@ def test_a_full_disk(raw_set, write_raw, tmp_path, small_disk, capsys):
     disk = small_disk(1_000_000)
     assert main([*command, str(disk)]) == 0
     before = (disk / "tfds_refcoco/refcoco_unc/3.0.0/build.json").stat().st_ino
-    assert main([*command, str(disk), "--overwrite"]) == 1  # there is no room for a second one
+    assert main([*command, str(disk), "--overwrite"]) == 1  # there is no space for a second one
     assert "space" in capsys.readouterr().err
     assert (disk / "tfds_refcoco/refcoco_unc/3.0.0/build.json").stat().st_ino == before
     tfds_refcoco.open_dataset(disk, "refcoco_unc").split("train").record(1)

@@ -1,4 +1,4 @@
-"""People's own data: every way to get it wrong."""
+"""Error messages for invalid custom data."""
 
 import json
 
@@ -14,7 +14,7 @@ from tfds_refcoco.raw.read import read_raw
 
 
 def _set(path, value):
-    """Sets the item at a path such as ("images", 0, "file")."""
+    """Returns a function that sets the item at a path such as ("images", 0, "file")."""
 
     def change(content):
         for step in path[:-1]:
@@ -30,21 +30,27 @@ OBJECT, SENTENCE = ("images", 0, "objects", 0), ("images", 0, "sentences", 1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set(("images",), {}), r"custom\.json: top level\.images: dict"),
+        (_set(("images",), {}), r"custom\.json: top level\.images: expected list, got dict"),
         (_set(("images", 0), 3), r"images\[0\]: expected a dictionary"),
-        (_set(("images", 0, "split"), "dev"), r"images\[0\]\.split: 'dev' is none of train, val"),
-        (_set(("images", 0, "file"), "../a.jpg"), r"images\[0\]\.file: .* no path below"),
-        (_set(("images", 0, "file"), "/etc/passwd"), r"images\[0\]\.file: .* no path below"),
-        (_set(("images", 0, "file"), "b.jpg"), r"images\[0\]\.file: .*b\.jpg is missing"),
+        (
+            _set(("images", 0, "split"), "dev"),
+            r"images\[0\]\.split: unknown split 'dev'; expected one of train, val",
+        ),
+        (_set(("images", 0, "file"), "../a.jpg"), r"images\[0\]\.file: .* is not a relative path"),
+        (
+            _set(("images", 0, "file"), "/etc/passwd"),
+            r"images\[0\]\.file: .* is not a relative path",
+        ),
+        (_set(("images", 0, "file"), "b.jpg"), r"images\[0\]\.file: .*b\.jpg does not exist"),
         (_set(("images", 0, "file"), "custom.json"), r"custom\.json: not a readable JPEG or PNG"),
-        (_set(("images", 0, "id"), 0), r"images\[1\]\.id: missing; give every image an id, or"),
-        (_set(("images", 0, "id"), "x"), r"images\[0\]\.id: str, expected int"),
-        (_set((*OBJECT, "id"), 0), r"objects\[1\]\.id: missing; give every object an id"),
-        (_set((*SENTENCE, "id"), 0), r"sentences\[0\]\.id: missing; give every sentence"),
-        (_set(("images", 0, "objcts"), []), r"images\[0\]\.objcts: no such field; there are file"),
-        (_set((*OBJECT, "catgory"), "dog"), r"objects\[0\]\.catgory: no such field"),
-        (_set((*OBJECT, "mask", "valeu"), 7), r"objects\[0\]\.mask\.valeu: no such field"),
-        (_set((*SENTENCE, "target"), 7), r"sentences\[1\]\.target: no such field"),
+        (_set(("images", 0, "id"), 0), r"images\[1\]\.id: missing; add an id to every image or"),
+        (_set(("images", 0, "id"), "x"), r"images\[0\]\.id: expected int, got str"),
+        (_set((*OBJECT, "id"), 0), r"objects\[1\]\.id: missing; add an id to every object"),
+        (_set((*SENTENCE, "id"), 0), r"sentences\[0\]\.id: missing; add an id to every sentence"),
+        (_set(("images", 0, "objcts"), []), r"images\[0\]\.objcts: unknown field; expected file"),
+        (_set((*OBJECT, "catgory"), "dog"), r"objects\[0\]\.catgory: unknown field"),
+        (_set((*OBJECT, "mask", "valeu"), 7), r"objects\[0\]\.mask\.valeu: unknown field"),
+        (_set((*SENTENCE, "target"), 7), r"sentences\[1\]\.target: unknown field"),
         (_set((*OBJECT, "mask"), {}), r"objects\[0\]\.mask: expected one of polygons, rle, png"),
         (_set((*OBJECT, "mask"), [POLYGON]), r"objects\[0\]\.mask: list"),
         (
@@ -53,17 +59,20 @@ OBJECT, SENTENCE = ("images", 0, "objects", 0), ("images", 0, "sentences", 1)
         ),
         (
             _set((*OBJECT, "mask"), {"rle": {"size": [W, H], "counts": "0"}}),
-            r"objects\[0\]\.mask: segmentation\.size: \[40, 30\] is not",
+            r"objects\[0\]\.mask: segmentation\.size: expected",
         ),
-        (_set((*OBJECT, "mask"), {"png": "labels.png", "value": 9}), r"\[0\]\.mask: no pixel"),
+        (
+            _set((*OBJECT, "mask"), {"png": "labels.png", "value": 9}),
+            r"\[0\]\.mask: contains no pixel",
+        ),
         (_set((*OBJECT, "mask"), {"png": "photos/a.jpg"}), r"a\.jpg: expected a PNG with one"),
-        (_set((*OBJECT, "mask"), {"png": "no.png"}), r"mask\.png: .*no\.png is missing"),
+        (_set((*OBJECT, "mask"), {"png": "no.png"}), r"mask\.png: .*no\.png does not exist"),
         (_set((*OBJECT, "category"), None), r"objects\[0\]\.category: NoneType"),
         (_set((*SENTENCE, "text"), "  "), r"sentences\[1\]\.text: the sentence is empty"),
         (_set((*SENTENCE, "text"), "\ud800"), r"sentences\[1\]\.text: .* not valid Unicode"),
         (_set((*SENTENCE, "objects"), 0), r"sentences\[1\]\.objects: int"),
-        (_set((*SENTENCE, "objects"), [3]), r"sentences\[1\]\.objects: object 3 is not there"),
-        (_set((*SENTENCE, "objects"), [-1]), r"sentences\[1\]\.objects: object -1 is not there"),
+        (_set((*SENTENCE, "objects"), [3]), r"sentences\[1\]\.objects: object 3 is out of range"),
+        (_set((*SENTENCE, "objects"), [-1]), r"sentences\[1\]\.objects: object -1 is out of range"),
         (_set((*SENTENCE, "objects"), [0, 0]), r"\[1\]\.objects: \[0, 0\] names an object twice"),
         (_set(("images", 0, "sentences"), []), r"images\[0\]\.sentences: the image has no"),
     ],
@@ -80,11 +89,13 @@ def test_masks_of_another_size_and_pictures_of_other_kinds(custom):
     root, content = custom
     write(root, content)
     Image.new("L", (H, W)).save(root / "labels.png")
-    with pytest.raises(DataError, match=r"labels\.png: the mask is 30x40 pixels, its image 40x30"):
+    with pytest.raises(
+        DataError, match=r"labels\.png: the mask is 30x40 pixels, but the image is 40x30"
+    ):
         read_raw(root, "custom")
     Image.new("RGBA", (W, H)).save(root / "photos/b.png")
     Image.new("CMYK", (W, H)).save(root / "photos/a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg: its pixels are CMYK, expected 8-bit RGB or gray"):
+    with pytest.raises(DataError, match=r"a\.jpg: expected 8-bit RGB or gray, got mode CMYK"):
         read_raw(root, "custom")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -103,21 +114,21 @@ def test_pngs_that_readers_take_differently(custom, tmp_path):
         with pytest.raises(DataError, match=r"b\.png: (damaged|not a readable)"):
             tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
     cv2.imwrite(str(path), np.zeros((H, W, 3), np.uint16))
-    with pytest.raises(DataError, match=r"b\.png: not of 8 bits"):
+    with pytest.raises(DataError, match=r"b\.png: not 8-bit"):
         tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
 
 
 def test_postscript_is_never_run(custom, tmp_path, monkeypatch):
-    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    """Pillow would pass an EPS to Ghostscript, independent of the file name."""
     root, content = custom
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n"
     write(root, content)
-    for name, said in (("labels.png", "not a readable PNG"), ("photos/a.jpg", "not a readable")):
+    for name, message in (("labels.png", "not a readable PNG"), ("photos/a.jpg", "not a readable")):
         (root / name).write_bytes(eps)
-        with pytest.raises(DataError, match=f"{name}: {said}"):
+        with pytest.raises(DataError, match=f"{name}: {message}"):
             read_raw(root, "custom")
     assert not (tmp_path / "ran").exists()
 
@@ -126,7 +137,7 @@ def test_too_many_pixels(custom):
     root, content = custom
     write(root, content)
     Image.new("L", (10_000, 10_000)).save(root / "photos/b.png")
-    with pytest.raises(DataError, match=r"more than 89,478,485 pixels; scale it down"):
+    with pytest.raises(DataError, match=r"more than 89,478,485 pixels; downscale it"):
         read_raw(root, "custom")
 
 

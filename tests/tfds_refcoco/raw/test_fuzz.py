@@ -1,4 +1,4 @@
-"""Mutated input: every reader ends with a value or with a DataError, and runs nothing."""
+"""Mutated input: every reader returns a value or raises DataError, and executes no code."""
 
 import copy
 import json
@@ -23,9 +23,9 @@ from tfds_refcoco.raw.read import read_raw
 from tfds_refcoco.records.record import make_record
 from tfds_refcoco.records.text import tokenize
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # from pycocotools
 
-# What the interpreter reports when code is looked up, made or run.
+# Audit events for importing, compiling or executing code.
 _CODE = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
 _CODE += ("exec", "compile", "import", "open", "socket.connect", "ctypes.dlopen")
 _events: list[str] | None = None
@@ -41,7 +41,7 @@ sys.addaudithook(_audit)
 
 @contextmanager
 def no_code_and_no_hang(seconds: float = 10) -> Iterator[None]:
-    """Fails if the block looks up or runs code, opens a file, or takes too long."""
+    """Fails if the block imports or executes code, opens a file, or takes too long."""
     global _events
 
     def hang(*_: object) -> None:
@@ -68,7 +68,7 @@ class _Runs:
 
 
 def _splices(mark: str) -> list[bytes]:
-    """Pieces of pickles that would run something where they come to stand."""
+    """Parts of pickles that would execute code."""
     command = f"touch {mark}".encode()
     return [
         b"cos\nsystem\n(V" + command + b"\ntR",
@@ -94,7 +94,7 @@ def test_ten_thousand_mutated_pickles(raw_set, tmp_path):
     splices = _splices(str(mark))
     rng = np.random.default_rng(0)
     outcomes = {"read": 0, "refused": 0, "damaged": 0}
-    # Whatever is imported late would count as code that ran.
+    # Late imports would be reported as executed code.
     pickles.loads(seeds[0], "warm")
     for number in range(10_000):
         data = bytearray(seeds[number % len(seeds)])
@@ -121,7 +121,7 @@ def test_ten_thousand_mutated_pickles(raw_set, tmp_path):
                 outcome = "refused" if "refused" in str(error) else "damaged"
         outcomes[outcome] += 1
     assert not mark.exists()
-    assert min(outcomes.values()) > 100, outcomes  # the mutations reach every one of them
+    assert min(outcomes.values()) > 100, outcomes  # the mutations reach all of them
 
 
 def test_the_watch_sees_code_that_runs(tmp_path):
@@ -142,7 +142,7 @@ _JSON = st.recursive(
 
 
 def _places(value, path=()):
-    """Every path to an item of nested lists and dictionaries."""
+    """Yields the path of every item in nested lists and dictionaries."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
         yield (*path, key)
@@ -151,7 +151,7 @@ def _places(value, path=()):
 
 
 def _mutate(content, data):
-    """Replaces or removes items of `content`, which hypothesis draws."""
+    """Replaces or removes random items of `content`."""
     for _ in range(data.draw(st.integers(1, 3))):
         places = list(_places(content))
         if not places:
@@ -195,7 +195,7 @@ def test_mutated_annotations(raw_set, write_raw, tmp_path, skip, data):
     except DataError as error:
         assert str(root) in str(error)
         return
-    for record in records:  # whatever was kept is whole
+    for record in records:  # remaining items are complete
         assert record["sentences"] and record["image"]
         for target in record["targets"]:
             assert target["sentence"] < len(record["sentences"])
@@ -240,7 +240,7 @@ def test_runs_equal_pycocotools(runs, height):
     theirs = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     decoded = coco_mask.decode(theirs)
     np.testing.assert_array_equal(masks.decode(counts, height, width), decoded)
-    assert counts == coco_mask.encode(decoded)["counts"]  # without runs of no pixel
+    assert counts == coco_mask.encode(decoded)["counts"]  # without empty runs
 
 
 @settings(max_examples=300, deadline=None)
@@ -251,7 +251,7 @@ def test_any_string_of_counts(counts, data):
         stored = masks.from_segmentation({"size": [height, width], "counts": counts}, height, width)
     except DataError:
         return
-    # What is taken covers the image exactly; on such counts pycocotools can be relied on.
+    # Accepted counts cover the image exactly; pycocotools is reliable for these.
     theirs = coco_mask.decode({"size": [height, width], "counts": stored})
     np.testing.assert_array_equal(masks.decode(stored, height, width), theirs)
 
@@ -273,5 +273,5 @@ def test_union_equals_the_maximum(seeds, height, width):
 @given(st.text())
 def test_words_of_any_text(text):
     words = tokenize(text)
-    assert tokenize(" ".join(words)) == words  # nothing is left to clean
+    assert tokenize(" ".join(words)) == words  # cleaning is idempotent
     assert all(word and not set(word) & set(" .,'!?\"()*#:;-/\n\t") for word in words)

@@ -1,4 +1,4 @@
-"""gRefCOCO: sentences for several objects, and for none."""
+"""gRefCOCO: sentences for several objects and without target."""
 
 import json
 
@@ -16,7 +16,7 @@ from tfds_refcoco.records.reader import sentence_mask
 
 @pytest.fixture
 def grefs(raw_set):
-    """The refs of the synthetic set in gRefCOCO's form: two, one and no target."""
+    """The refs of the synthetic dataset in gRefCOCO's format: two, one and no target."""
     raw_set.annotations[1]["segmentation"] = [[8, 5, 20, 5, 20, 20, 8, 20]]
     for ref in raw_set.refs:
         ref["ann_id"], ref["category_id"] = [ref["ann_id"]], [1]
@@ -40,7 +40,7 @@ def test_records(write_grefs, tmp_path):
     tfds_refcoco.build("grefcoco_unc", tmp_path / "out", write_grefs(), progress=False)
     split = tfds_refcoco.open_dataset(tmp_path / "out", "grefcoco_unc").split("train")
     record = split.record(0)
-    assert record["objects"]["ann_id"].tolist() == [1, 0]  # each once, as first named
+    assert record["objects"]["ann_id"].tolist() == [1, 0]  # each once, in the order of first use
     assert record["sentences"]["ref_id"].tolist() == [0, 1, 1]
     targets = record["targets"]
     assert list(zip(targets["sentence"], targets["object"], strict=True)) == [(0, 0), (0, 1)]
@@ -60,7 +60,7 @@ def test_records(write_grefs, tmp_path):
 
 
 def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, capsys):
-    """As gRefCOCO's own loaders have it: of an object and a crowd, the object is the target."""
+    """As in gRefCOCO's loaders: for an object and a crowd, the object is the target."""
     raw_set.annotations[0] |= {
         "iscrowd": 1,
         "segmentation": {"size": [30, 40], "counts": [100, 50, 1050]},
@@ -71,8 +71,8 @@ def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, 
     raw = str(write_grefs())
     assert main(["build", "--dataset", "grefcoco_unc", "--raw", raw, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "2 crowds were left out of the targets" in printed
-    assert "1 refs to crowds alone were left out" in printed
+    assert "2 crowds were excluded from the targets" in printed
+    assert "1 refs to crowds only were skipped" in printed
     split = tfds_refcoco.open_dataset(tmp_path, "grefcoco_unc").split("train")
     record = split.record(0)
     assert record["objects"]["ann_id"].tolist() == [1]
@@ -82,18 +82,18 @@ def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, 
 
 
 def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, capsys):
-    """As published: the authors skip such refs, and their loaders take a number for its list."""
+    """Published files contain such refs, which the authors skip, and integers instead of lists."""
     grefs[3] |= {"sentences": [], "sent_ids": []}
     grefs[0]["ann_id"] = 1
     grefs[1]["ann_id"] = -1
     raw = str(write_grefs())
     assert main(["build", "--dataset", "grefcoco_unc", "--raw", raw, "--out", str(tmp_path)]) == 0
-    assert "1 refs without a sentence were left out" in capsys.readouterr().out
+    assert "1 refs without sentences were skipped" in capsys.readouterr().out
     built = tfds_refcoco.open_dataset(tmp_path, "grefcoco_unc")
     index = built.split("train").index
     assert index.targets.tolist() == [1, 0, 0, 1]
     build = json.loads((built.path / "build.json").read_text())
-    assert build["notes"] == ["1 refs without a sentence were left out"]
+    assert build["notes"] == ["1 refs without sentences were skipped"]
     assert build["skipped"] == []
 
 
@@ -105,7 +105,7 @@ def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, cap
         ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\[1\]: str"),
         ({"ann_id": [1, 1]}, r"refs\[0\]\.ann_id: \[1, 1\] names an annotation twice"),
         ({"ann_id": [1, 77]}, r"refs\[0\]\.ann_id: 77 is not in"),
-        ({"ann_id": [1, 20]}, r"refs\[0\]\.image_id: 0 is not the image of ann_id 20"),
+        ({"ann_id": [1, 20]}, r"refs\[0\]\.image_id: 0 differs from the image of ann_id 20"),
         ({"ann_id": [-1]}, r"refs\[0\]\.no_target: False contradicts ann_id \[\]"),
         ({"no_target": True}, r"refs\[0\]\.no_target: True contradicts ann_id \[1, 0\]"),
     ],

@@ -1,4 +1,4 @@
-"""The restricted reader: plain content only, and nothing is executed."""
+"""The restricted pickle reader: only plain values, and no code is executed."""
 
 import contextlib
 import os
@@ -32,11 +32,11 @@ def test_plain_values_of_every_protocol(tmp_path, protocol):
 
 
 def test_python_2_byte_strings_are_utf8(tmp_path):
-    # As cPickle of Python 2 wrote it: SHORT_BINSTRING.
+    # As written by cPickle of Python 2: SHORT_BINSTRING.
     text = "caf\u00e9".encode()
     data = b"\x80\x02]q\x01U" + bytes([len(text)]) + text + b"q\x02a."
     assert _read(tmp_path, data) == ["caf\u00e9"]
-    with pytest.raises(DataError, match="not a whole pickle"):
+    with pytest.raises(DataError, match="not a complete pickle"):
         _read(tmp_path, b"\x80\x02]q\x01U\x01\xe9q\x02a.")
 
 
@@ -119,11 +119,11 @@ def test_corruption_never_escapes(tmp_path):
         b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x.",  # bytes of length 2**62
         b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x.",
         b"\x80\x02\x8b" + struct.pack("<i", -5) + b"x.",
-        b"I" + b"9" * 10_000 + b"\n.",  # more digits than Python converts
-        b"\x80\x02K\x01" + b"\x85" * 200_000 + b".",  # deep tuples, which hash by recursion
+        b"I" + b"9" * 10_000 + b"\n.",  # more digits than int() accepts
+        b"\x80\x02K\x01" + b"\x85" * 200_000 + b".",  # deep tuples, which are hashed by recursion
         b"\x80\x02]}\x86s.",
         b"\x80\x02}]K\x01s.",  # an unhashable key
-        b"\x80\x02h\x07.",  # memo entry that was never put
+        b"\x80\x02h\x07.",  # missing memo entry
         b"",
         b".",
         b"\x80\x09N.",

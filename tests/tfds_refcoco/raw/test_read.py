@@ -1,4 +1,4 @@
-"""The raw layout: every way in which it can be wrong has its message."""
+"""The raw layout, and the error messages for invalid raw files."""
 
 import shutil
 
@@ -78,16 +78,22 @@ def _sentence(**changes):
         (_drop("refs", 1, "ann_id"), r"refs\[1\]\.ann_id: the field is missing"),
         (_drop("refs", 1, "sentences"), r"refs\[1\]\.sentences: the field is missing"),
         (_drop("refs", 1, "split"), r"refs\[1\]\.split: the field is missing"),
-        (_edit("refs", 1, sentences=[]), r"refs\[1\]\.sentences: the ref has no sentence"),
+        (_edit("refs", 1, sentences=[]), r"refs\[1\]\.sentences: the ref has no sentences"),
         (_edit("refs", 1, sentences={"a": 1}), r"refs\[1\]\.sentences: dict"),
-        (_edit("refs", 1, split="trian"), r"refs\[1\]\.split: 'trian' is none of train"),
+        (
+            _edit("refs", 1, split="trian"),
+            r"refs\[1\]\.split: unknown split 'trian'; expected one of train",
+        ),
         (_edit("refs", 1, ref_id="1"), r"refs\[1\]\.ref_id: str"),
         (_edit("refs", 1, ref_id=True), r"refs\[1\]\.ref_id: bool"),
         (_edit("refs", 1, ref_id=1 << 63), r"does not fit in 64 bits"),
         (_edit("refs", 1, ref_id=0), r"refs\[1\]\.ref_id: 0 appears twice"),
         (_edit("refs", 1, ann_id=77), r"refs\[1\]\.ann_id: 77 is not in .*instances\.json"),
         (_edit("refs", 1, image_id=77), r"refs\[1\]\.image_id: 77 is not in"),
-        (_edit("refs", 1, image_id=2), r"refs\[1\]\.image_id: 2 is not the image of ann_id 1"),
+        (
+            _edit("refs", 1, image_id=2),
+            r"refs\[1\]\.image_id: 2 differs from the image of ann_id 1",
+        ),
         (_sentence(sent_id=0), r"refs\[3\]\.sentences\[1\]\.sent_id: 0 appears twice"),
         (_sentence(sent=None), r"refs\[3\]\.sentences\[1\]\.sent: NoneType"),
         (_sentence(raw="\ud800"), r"sentences\[1\]\.raw: .* not valid Unicode"),
@@ -118,7 +124,7 @@ def test_faulty_fields(raw_set, write_raw, change, message):
 
 def test_missing_annotation_files(write_raw, tmp_path):
     root = write_raw()
-    with pytest.raises(DataError, match="none of refcoco_unc, refcoco_google"):
+    with pytest.raises(DataError, match="expected one of refcoco_unc, refcoco_google"):
         read_raw(root, "refcoco")
     with pytest.raises(DataError) as error:
         read_raw(root, "refcocoplus_unc")
@@ -152,10 +158,12 @@ def test_pictures_are_checked(write_raw):
     root = write_raw()
     image = read_raw(root, "refcoco_unc")["train"][0]
     Image.new("RGB", (41, 30)).save(image.file.path, "JPEG")
-    with pytest.raises(DataError, match=r"41x30 pixels, .*instances\.json: image id 0 says 40x30"):
+    with pytest.raises(
+        DataError, match=r"41x30 pixels, but .*instances\.json: image id 0 has 40x30"
+    ):
         read_image(image)
     Image.new("RGB", (40, 30)).save(image.file.path, "PNG")
-    with pytest.raises(DataError, match="a PNG file, expected JPEG"):
+    with pytest.raises(DataError, match="expected JPEG, got PNG"):
         read_image(image)
     for data in (b"", b"\xff\xd8\xff", b"<html>404</html>"):
         image.file.path.write_bytes(data)

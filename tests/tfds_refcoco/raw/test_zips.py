@@ -1,4 +1,4 @@
-"""Raw files read where they lie in zips, and zips that are not what they say."""
+"""Raw files that are read from zips, and malicious or damaged zips."""
 
 import json
 import stat
@@ -15,7 +15,7 @@ from tfds_refcoco.raw.read import read_raw
 
 
 def zip_up(root, target, folder="refcoco", top="refcoco/"):
-    """Writes a raw folder as the published zips: annotations deflated, images stored."""
+    """Writes a raw folder as zips like the published ones: annotations deflated, images stored."""
     (target / "images").mkdir(parents=True)
     with zipfile.ZipFile(target / f"{folder}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (root / folder).iterdir():
@@ -46,7 +46,7 @@ def test_names_of_zips_and_of_the_folder_in_them(write_raw, tmp_path, folder, to
 
 @pytest.mark.slow
 def test_zip64(write_raw, tmp_path):
-    """Tools that stream do not know the sizes before, and reserve eight bytes for them."""
+    """Streaming tools do not know the sizes in advance and reserve eight bytes for them."""
     zipped = tmp_path / "zipped"
     (zipped / "images").mkdir(parents=True)
     root = write_raw()
@@ -55,7 +55,7 @@ def test_zip64(write_raw, tmp_path):
             for path in (root / folder).iterdir():
                 with archive.open(path.name, "w", force_zip64=True) as entry:
                     entry.write(path.read_bytes())
-            for i in range(70_000 if folder == "refcoco" else 0):  # more than 16 bits can count
+            for i in range(70_000 if folder == "refcoco" else 0):  # more than 16 bits can represent
                 archive.writestr(f"other/{i}", b"")
     built = [
         tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False)
@@ -67,7 +67,9 @@ def test_zip64(write_raw, tmp_path):
 def test_zips_and_folders_may_be_mixed(write_raw, tmp_path):
     root = write_raw()
     zipped = zip_up(root, tmp_path / "zipped")
-    (zipped / "images/train2014.zip").rename(root / "train2017.zip")  # at the top, any year
+    (zipped / "images/train2014.zip").rename(
+        root / "train2017.zip"
+    )  # at the top level, names of either year
     for path in (root / "images/train2014").iterdir():
         path.unlink()
     assert len(read_raw(root, "refcoco_unc")["train"]) == 2
@@ -115,10 +117,10 @@ def test_a_bomb_is_refused_before_it_is_unpacked(write_raw, tmp_path, monkeypatc
             for _ in range(64):
                 entry.write(b" " * (1 << 20))
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(DataError, match=r"instances\.json\): .* bytes that unpack to 67,108,864"):
+    with pytest.raises(DataError, match=r"instances\.json\): .* bytes decompress to 67,108,864"):
         read_raw(zipped, "refcoco_unc")
     monkeypatch.setattr("tfds_refcoco.raw.coco.MAX_ANNOTATIONS", 1 << 24)
-    with pytest.raises(DataError, match="more than the 16,777,216 that such a file may have"):
+    with pytest.raises(DataError, match="above the limit of 16,777,216 for such a file"):
         read_raw(zipped, "refcoco_unc")
 
 
@@ -127,12 +129,12 @@ def test_a_zip_that_lies_about_sizes(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("f", bytes(size))
     data = path.read_bytes()
-    where = data.index(b"PK\x01\x02")  # the directory, whose sizes are the ones believed
+    where = data.index(b"PK\x01\x02")  # the central directory, whose sizes are used
     lie = data[:where] + data[where:].replace(size.to_bytes(4, "little"), b"\x10\0\0\0", 1)
     path.write_bytes(lie)
     file = files.open_zip(path, "")["f"]
     tracemalloc.start()
-    with pytest.raises(DataError, match="the zip is damaged there"):
+    with pytest.raises(DataError, match="damaged zip entry"):
         file.read(1 << 30)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -144,7 +146,7 @@ def test_compressions_that_cannot_be_bounded(tmp_path, method):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("f", b"x")
-    with pytest.raises(DataError, match="neither stored nor deflated; zip it again"):
+    with pytest.raises(DataError, match="unsupported compression; zip it again"):
         files.open_zip(path, "")["f"].read(100)
 
 
@@ -154,13 +156,13 @@ def test_damaged_zips(write_raw, tmp_path):
     whole = path.read_bytes()
     for data in (b"", b"PK", whole[: len(whole) // 2], b"<html>404</html>"):
         path.write_bytes(data)
-        with pytest.raises(DataError, match=r"refcoco\.zip: not a whole zip"):
+        with pytest.raises(DataError, match=r"refcoco\.zip: not a complete zip"):
             read_raw(zipped, "refcoco_unc")
     middle = whole.index(b"instances.json") + 200
     path.write_bytes(
         whole[:middle] + bytes(b ^ 255 for b in whole[middle : middle + 9]) + whole[middle + 9 :]
     )
-    with pytest.raises(DataError, match="the zip is damaged there"):
+    with pytest.raises(DataError, match="damaged zip entry"):
         read_raw(zipped, "refcoco_unc")
 
 
@@ -174,7 +176,7 @@ def test_encrypted_entries(write_raw, tmp_path):
             data[at + offset] |= 1
             at = data.find(mark, at + 4)
     path.write_bytes(bytes(data))
-    with pytest.raises(DataError, match=r"the zip is damaged there \(File .* is encrypted"):
+    with pytest.raises(DataError, match=r"damaged zip entry \(File .* is encrypted"):
         read_raw(zipped, "refcoco_unc")
 
 

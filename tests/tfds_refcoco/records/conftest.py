@@ -1,4 +1,4 @@
-"""A built set, opened."""
+"""Fixture: an open dataset."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sets that are damaged, or built anew while they are open, are never read as if whole."""
+"""Damaged datasets, and datasets that are rebuilt while they are open, are detected."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from tfds_refcoco.records.reader import sentence_mask
 
 
 def test_records_without_sense(built):
-    """Those of a set that somebody else has written, whose shards are whole."""
+    """Damaged records in readable shards, as in a dataset from another source."""
     split = built.split("train")
     whole = bytes(split._sources[0][0])
 
@@ -24,18 +24,18 @@ def test_records_without_sense(built):
         column.int64_list.value[:] = values
         return example.SerializeToString()
 
-    for name, values, said in (
-        ("height", [0], "its size is 40x0 pixels"),
-        ("width", [1 << 40], "its size is"),
+    for name, values, message in (
+        ("height", [0], "the image size is 40x0 pixels"),
+        ("width", [1 << 40], "the image size is"),
         ("height", [], "out of range"),
-        ("objects/ann_id", [1], "its columns differ in length"),
-        ("targets/object", [0], "its columns differ in length"),
+        ("objects/ann_id", [1], "the columns differ in length"),
+        ("targets/object", [0], "the columns differ in length"),
     ):
-        with pytest.raises((ValueError, IndexError), match=said):
+        with pytest.raises((ValueError, IndexError), match=message):
             decode_example(changed(name, values))
     record = decode_example(changed("targets/object", [0, 0, 7]))
     assert sentence_mask(record, 0) == record["objects"]["mask"][0]
-    with pytest.raises(DataError, match="image id 0: a target is no object"):
+    with pytest.raises(DataError, match="image id 0: a target is not an object"):
         sentence_mask(record, 2)
 
 
@@ -58,7 +58,7 @@ def test_a_set_that_is_not_whole(built, name):
 
 
 def test_features_that_name_other_classes_are_refused(built, tmp_path, monkeypatch, capsys):
-    """TFDS imports what features.json names: no command may let it."""
+    """TFDS imports the modules that features.json names; no command may allow that."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "evil_features.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
     file, out = built.path / "features.json", str(tmp_path / "out")
@@ -67,11 +67,14 @@ def test_features_that_name_other_classes_are_refused(built, tmp_path, monkeypat
     file.write_text(json.dumps(content))
     for command in (["stats", "--dataset", "refcoco_unc"], ["check"]):
         assert main([*command, "--out", out]) == 1
-        said = "".join(capsys.readouterr())
-        assert "featuresDict.features.width is 'evil_features.Feature', not" in said
+        message = "".join(capsys.readouterr())
+        assert "featuresDict.features.width is 'evil_features.Feature', not" in message
     assert not (tmp_path / "ran").exists() and "evil_features" not in sys.modules
     content["featuresDict"]["features"].pop("width")
-    older = json.dumps(content), r"built by another version, without featuresDict\.features\.width"
+    older = (
+        json.dumps(content),
+        r"built by another version: featuresDict\.features\.width is missing",
+    )
     damaged = [(text, "unreadable") for text in ("", "[" * 10**5)]
     for text, message in (*damaged, ('{"featuresDict": {}}', "built by another version"), older):
         file.write_text(text)
@@ -89,18 +92,18 @@ def test_features_that_name_other_classes_are_refused(built, tmp_path, monkeypat
     ],
 )
 def test_a_set_that_is_built_anew_while_it_is_open(built, raw_set, tmp_path, change):
-    """Its sentences are never paired with the records of another build."""
+    """Sentences are never paired with the records of another build."""
     split = built.split("train")
-    assert len(split.index) == 6  # and no shard is open yet
+    assert len(split.index) == 6  # no shard is open yet
     raw_set.refs[:4] = [*raw_set.refs[2:4], *raw_set.refs[:2]]  # the other image first
     change(raw_set.refs)
-    for ref in raw_set.refs:  # as the changed image_id demands
+    for ref in raw_set.refs:  # required by the changed image_id
         for annotation in raw_set.annotations:
             if annotation["id"] == ref["ann_id"]:
                 annotation["image_id"] = ref["image_id"]
     raw = raw_set.write(tmp_path / "raw2")
     tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, overwrite=True, progress=False)
-    with pytest.raises(DataError, match=r"record 0 of train, .* built anew while it was read"):
+    with pytest.raises(DataError, match=r"record 0 of train, .* rebuilt while it was read"):
         split.record(0)
     again = tfds_refcoco.open_dataset(tmp_path / "out", "refcoco_unc").split("train")
     assert again.index.text[0] == again.record(0)["sentences"]["sent"][0]
@@ -131,7 +134,7 @@ def test_an_index_that_speaks_of_other_records(built, change):
     file.write_text(json.dumps(content))
     split = built.split("train")
     assert len(split.index) == 6
-    with pytest.raises(DataError, match="not the one that the sentence index describes"):
+    with pytest.raises(DataError, match="does not match the sentence index"):
         split.record(0)
     assert split.record(1)["image_id"] == 1
 
@@ -179,7 +182,7 @@ def test_a_damaged_shard_is_one_line(built, damage):
     shard.write_bytes(damage(shard.read_bytes()))
     split = built.split("val")
     assert len(split.index) == 3
-    with pytest.raises(DataError, match=r"record 0 of val cannot be read \(.*\); build again"):
+    with pytest.raises(DataError, match=r"record 0 of val cannot be read \(.*\); rebuild"):
         split.record(0)
 
 
@@ -203,7 +206,7 @@ def test_a_damaged_dataset_info(built, tmp_path, change):
 
 
 def test_a_byte_order_mark_is_no_damage(built, tmp_path):
-    """An editor on Windows may leave one."""
+    """Windows editors may add one."""
     for name in ("dataset_info.json", "features.json", "build.json", "index/val.json"):
         file = built.path / name
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())

@@ -1,4 +1,4 @@
-"""Several sets as one: what is left out, and what the sentences are."""
+"""Joint datasets: excluded pictures, and the sentences."""
 
 import json
 import pickle
@@ -16,9 +16,10 @@ BOX = [[2, 3, 12, 3, 12, 11, 2, 11]]
 
 @pytest.fixture
 def two(raw_set, tmp_path):
-    """refcoco_unc with train 0, 1 and val 2, three sentences about each picture.
+    """Builds two datasets that share pictures.
 
-    And custom, with one about each: train 2, 1, 9 and val 0, under other names.
+    refcoco_unc has train 0, 1 and val 2 with three sentences per picture. custom has train 2, 1, 9
+    and val 0 under other names, with one sentence per picture.
     """
     raw, out = raw_set.write(tmp_path / "raw"), tmp_path / "data"
     photos = raw / "images" / "train2014"
@@ -57,7 +58,7 @@ def test_what_one_holds_out_no_other_trains_on(two):
         "custom": Kept(2, 2, 1, 1, 0),
     }
     assert train.counts.sentences == len(train.index) == 5
-    assert train.counts.images == 2  # the picture that both have counts once
+    assert train.counts.images == 2  # the shared picture counts once
 
 
 def test_held_out_pictures_on_demand(two):
@@ -75,9 +76,9 @@ def test_rows_are_those_of_the_sets(two):
     own = tfds_refcoco.open_dataset(two, "refcoco_unc").split("train").index
     assert index.text[2:] == own.text[3:]
     np.testing.assert_array_equal(index.sent_id[2:], own.sent_id[3:])
-    # One object of one set is no object of the other, whatever their numbers.
+    # Objects of different datasets are distinct, even with the same ids.
     assert len(set(index.ref_id[:2]) | set(index.ref_id[2:])) == 2 + len(set(own.ref_id[3:]))
-    # Picture 1 is one image, with sentences of both sets.
+    # Picture 1 is one image, with sentences of both datasets.
     assert train.image.tolist() == [1, 2, 1, 1, 1]
     again = pickle.loads(pickle.dumps(train))
     assert again.index.text == index.text and again.names == train.names
@@ -93,15 +94,18 @@ def test_other_splits_have_their_sets_name(two):
     )
     assert joint.split("custom/val").index.text == ["thing 0"]
     assert joint.split("custom/val + custom/train").counts.sentences == 4
-    for name, said in (
-        ("val", "has no split 'val', it has train of all, and refcoco_unc/train, refcoco_unc/val"),
+    for name, message in (
+        (
+            "val",
+            "has no split 'val'; available are train \(joint\), refcoco_unc/train, refcoco_unc/val",
+        ),
         ("custom/test", "has no split 'custom/test'"),
         ("custom/val+custom/val", "names a split twice"),
-        ("custom/val+refcoco_unc/val", "is of several sets, whose ids may be the same"),
+        ("custom/val+refcoco_unc/val", "names splits of several datasets, whose ids may collide"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             joint.split(name)
-    with pytest.raises(DataError, match="names a set twice"):
+    with pytest.raises(DataError, match="names a dataset twice"):
         open_datasets(two, "custom+custom")
     with pytest.raises(DataError, match="shapes is not built"):
         open_datasets(two, "custom+shapes")
@@ -116,7 +120,7 @@ def test_a_set_of_which_nothing_is_left(two):
 
 
 def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_path):
-    """Another copy of a held-out picture: refcocoplus has it by its id, custom that very file."""
+    """refcocoplus contains a held-out picture with the same id, and custom the same file."""
     for ref in raw_set.refs:
         ref["split"] = "val" if ref["image_id"] == 1 else "train"
     raw = raw_set.write(tmp_path / "raw2", folder="refcoco+")
@@ -136,7 +140,7 @@ def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_pat
     held_out = held_out_rows([custom, refcoco, plus], "train")
     assert held_out["custom"].tolist() == [True, True, False]
     assert held_out["refcocoplus_unc"].all()
-    # So does a list to train on; its ids are those of its set.
+    # The same holds for a list of training images, which has the ids of its dataset.
     assert leak_free(custom, [refcoco])[0] == [0, 1, 2]
     assert leak_free(custom, [refcoco, plus])[0] == [2]
     assert leak_free(custom, [refcoco], {0, 7})[0] == [1, 2]
@@ -162,11 +166,11 @@ def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
     tfds_refcoco.build("refcoco_unc", out, raw, splits=("train",), progress=False)
     tfds_refcoco.build("refcocoplus_unc", out, tmp_path / "raw2", progress=False)
     joint = open_datasets(out, "refcoco_unc+refcocoplus_unc")
-    assert joint.doubts == ["refcoco_unc was built in part: more of its images may be held out"]
+    assert joint.doubts == ["refcoco_unc is a partial build: it may hold out more images"]
 
 
 def test_copies_and_views_are_named(two, tmp_path):
-    """A mirror image of a picture that is held out has other bytes."""
+    """A mirror image of a held-out picture has different bytes."""
     content = json.loads((tmp_path / "mine/custom.json").read_text())
     (tmp_path / "mine/copies/views").mkdir(parents=True)
     row = content["images"][0]
@@ -175,4 +179,4 @@ def test_copies_and_views_are_named(two, tmp_path):
     (tmp_path / "mine/custom.json").write_text(json.dumps(content))
     tfds_refcoco.build("custom", two, tmp_path / "mine", overwrite=True, progress=False)
     (doubt,) = open_datasets(two, "refcoco_unc+custom").doubts
-    assert doubt.startswith("custom: 1 images are copies or views: nobody can tell")
+    assert doubt.startswith("custom: 1 images are copies or views: overlaps with other datasets")

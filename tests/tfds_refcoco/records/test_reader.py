@@ -119,7 +119,7 @@ def test_unusual_text_survives(raw_set, write_raw, tmp_path):
 
 
 def test_unknown_splits(built):
-    with pytest.raises(DataError, match="no split 'testC', it has train, val"):
+    with pytest.raises(DataError, match="no split 'testC'; available are train, val"):
         built.split("val+testC")
     with pytest.raises(DataError, match="no split ''"):
         built.split("val+")

@@ -1,7 +1,6 @@
-"""Reads the English of `shapes` back, word by word: what does a sentence mean in a scene?
+"""An independent parser for the English of `shapes`: the meaning of a sentence in a scene.
 
-Nothing here knows the programs that the sentences are made of: the meaning of each word is spelled
-out a second time.
+It does not use the programs from which the sentences are generated.
 """
 
 import math
@@ -48,7 +47,7 @@ SIDES = {
 
 
 def named(words: str, things: list[dict]) -> list[dict]:
-    """The things a noun phrase fits; raises on a word it does not know."""
+    """Returns the objects that a noun phrase matches; raises on unknown words."""
     for word in words.split():
         if word in SHAPES:
             things = [t for t in things if t["shape"] == SHAPES[word]]
@@ -62,7 +61,7 @@ def named(words: str, things: list[dict]) -> list[dict]:
 
 
 def reach(thing: dict, side: str) -> float:
-    """How far the thing's centre is from a side, in image sizes."""
+    """Returns the distance of an object's centre from a side, as a fraction of the image size."""
     return {
         "left": thing["u"],
         "right": 1 - thing["u"],
@@ -72,12 +71,12 @@ def reach(thing: dict, side: str) -> float:
 
 
 def read(sent: str, things: list[dict]) -> tuple[str, list[dict]]:
-    """(kind and word, what the sentence clearly means) in a scene."""
+    """Returns (kind with its word, unambiguous referents of the sentence) in a scene."""
     for relation, pattern in RELATIONS.items():
-        if found := re.fullmatch(rf"(.+) (?:{pattern}) (.+)", sent):
-            said = {"left": "left of", "right": "right of", "near": "next to"}
-            return f"relation: {said.get(relation, relation)}", related(
-                found[1], relation, found[2], things
+        if match := re.fullmatch(rf"(.+) (?:{pattern}) (.+)", sent):
+            words = {"left": "left of", "right": "right of", "near": "next to"}
+            return f"relation: {words.get(relation, relation)}", related(
+                match[1], relation, match[2], things
             )
     rest, side = cut(r"from (?:the )?(left|right|top|bottom)", sent)
     if side:
@@ -106,13 +105,13 @@ def read(sent: str, things: list[dict]) -> tuple[str, list[dict]]:
 
 
 def cut(pattern: str, sent: str) -> tuple[str, str]:
-    """(the sentence without the first whole-word match, that match's group or '')."""
-    found = re.search(rf"\b(?:{pattern})\b", sent)
-    return (sent[: found.start()] + sent[found.end() :], found[1]) if found else (sent, "")
+    """Returns (the sentence without the first match of complete words, the match's group or '')."""
+    match = re.search(rf"\b(?:{pattern})\b", sent)
+    return (sent[: match.start()] + sent[match.end() :], match[1]) if match else (sent, "")
 
 
 def several(group: list[dict]) -> list[dict]:
-    assert len(group) >= 2, "the noun alone would have done"
+    assert len(group) >= 2, "the noun is sufficient"
     return group
 
 
@@ -167,7 +166,7 @@ def related(noun: str, relation: str, anchor: str, things: list[dict]) -> list[d
     (other,) = named(anchor, things)
     group = several([t for t in named(noun, things) if t is not other])
 
-    def offset(t: dict) -> tuple[float, float]:  # (in the direction meant, across it), pixels
+    def offset(t: dict) -> tuple[float, float]:  # (along the direction, across it), in pixels
         dx, dy = t["x"] - other["x"], t["y"] - other["y"]
         return {"left": (-dx, dy), "right": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[
             relation

@@ -35,7 +35,7 @@ def test_the_seed_alone_decides_every_byte(tmp_path):
 
 
 def test_an_interrupted_one_leaves_no_annotations_of_another_seed(tmp_path, monkeypatch):
-    """Else the older annotations would be built with some of the newer pictures."""
+    """Otherwise, older annotations could be built with newer pictures."""
     generate(tmp_path, seed=1, progress=False, scenes=SMALL)
     made, real = [], processes.make_scene
 
@@ -82,9 +82,9 @@ def test_several_processes_make_the_same_bytes(tmp_path, monkeypatch):
 def test_a_process_that_dies_is_told(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(processes, "_ENOUGH", 3)
     monkeypatch.setattr(processes, "_cores", lambda: 2)
-    # Where its first image would lie is a folder.
+    # A folder has the name of the first image.
     (tmp_path / "images/train2014/COCO_train2014_000001000001.jpg").mkdir(parents=True)
-    with pytest.raises(OSError, match="images/train2014: a process that makes scenes has died"):
+    with pytest.raises(OSError, match="images/train2014: a worker process failed"):
         generate(tmp_path, progress=False, scenes=SMALL)
     assert "IsADirectoryError" in capfd.readouterr().err
     assert not (tmp_path / "shapes").exists()
@@ -168,7 +168,7 @@ def test_objects_lie_inside_and_apart(raw):
         np.testing.assert_allclose(annotation["bbox"], [*low, *(high - low)], atol=0.011)
         assert (low > 0).all() and (high < sizes[annotation["image_id"]]).all()
         width, height = sizes[annotation["image_id"]]
-        # The largest: a circle of diameter 0.46 in a square image covers 0.17 of it.
+        # The largest object, a circle of diameter 0.46 in a square image, covers 0.17 of it.
         assert 0.005 < annotation["area"] / (width * height) < 0.18
         boxes[annotation["image_id"]].append((low, high))
     for of_image in boxes.values():
@@ -188,7 +188,7 @@ def test_sentences_are_as_long_as_refcocos(raw):
 
 
 def test_referents_are_spread_over_the_objects(raw):
-    """Without the sentence, no rule finds the referent much more often than chance."""
+    """Without the sentence, no simple rule finds the referent much more often than chance."""
     objects = defaultdict(list)
     for annotation in raw.instances["annotations"]:
         objects[annotation["image_id"]].append(annotation)
@@ -208,7 +208,7 @@ def test_referents_are_spread_over_the_objects(raw):
 
 
 def test_polygons_are_what_is_drawn(raw):
-    """Rasterised by pycocotools, a polygon covers the pixels that drawing the object changes."""
+    """A polygon rasterized by pycocotools covers the pixels that drawing the object changes."""
     annotations = defaultdict(list)
     for annotation in raw.instances["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
@@ -218,7 +218,7 @@ def test_polygons_are_what_is_drawn(raw):
         scene, _ = sample(rng, "train")
         empty = Scene(scene.width, scene.height, ())
         state = rng.bit_generator.state
-        # Noise and light differ once objects draw from rng as well, so the threshold is above both.
+        # Noise and light differ, because objects also use the rng, so the threshold is above both.
         full = render(rng, scene).astype(float)
         rng.bit_generator.state = state
         changed = np.abs(full - render(rng, empty)).max(-1)
@@ -248,7 +248,7 @@ def test_coverage_agrees_with_pycocotools():
 
 
 def test_colours_in_the_file_are_the_ones_named(raw):
-    """The most common hue (or lack of one) inside an object is that of its colour."""
+    """The most common hue (or lack of hue) inside an object is that of its colour."""
     for number in range(60):
         scene, _ = sample(np.random.default_rng([3, 0, number]), "train")
         path = (

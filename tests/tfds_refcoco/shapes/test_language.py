@@ -1,4 +1,4 @@
-"""What the executor does where a person would hesitate: never a silent pick."""
+"""Semantics of programs, in particular of ambiguous expressions."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def star(x, y, size=20.0, shape="star", colour="red"):
 
 
 def scene(*spots):
-    """An image of 100 x 100 with a thing for each tuple of arguments of `star`."""
+    """Returns a 100 x 100 scene with an object for each tuple of arguments of `star`."""
     return Scene(100, 100, tuple(star(*spot) for spot in spots))
 
 
@@ -32,14 +32,18 @@ def scene(*spots):
     ("program", "spots", "meant"),
     [
         (Location(ANY, "left"), [(20, 50), (60, 50)], {0}),
-        (Location(ANY, "left"), [(20, 50), (26, 80)], {0, 1}),  # nearly as far left
+        (Location(ANY, "left"), [(20, 50), (26, 80)], {0, 1}),  # almost as far left
         (Location(ANY, "left"), [(70, 50), (90, 50)], set()),  # neither is on the left
         (Location(ANY, "bottom right"), [(80, 80), (30, 80), (80, 20)], {0}),
         (Location(ANY, "bottom right"), [(80, 80), (75, 85)], {0, 1}),
-        (Location(ANY, "bottom right"), [(55, 80), (20, 20)], set()),  # bottom, hardly right
+        (
+            Location(ANY, "bottom right"),
+            [(55, 80), (20, 20)],
+            set(),
+        ),  # at the bottom, but not clearly right
         (Location(ANY, "middle"), [(50, 50), (10, 50), (90, 50)], {0}),
         (Location(ANY, "middle"), [(50, 45), (50, 55), (90, 50), (10, 50)], {0, 1}),
-        (Location(ANY, "middle"), [(40, 50), (80, 60), (90, 50)], set()),  # leftmost of them
+        (Location(ANY, "middle"), [(40, 50), (80, 60), (90, 50)], set()),  # leftmost object
         (Size(ANY, True), [(20, 50, 20), (60, 50, 30)], {1}),
         (Size(ANY, True), [(20, 50, 26), (60, 50, 30)], {0, 1}),
         (Size(ANY, False), [(20, 50, 20), (60, 50, 30)], {0}),
@@ -64,11 +68,11 @@ ANCHOR = (50, 50, 20, "cross", "blue")
         ("above", [(50, 20), (50, 80)], {1}),
         ("below", [(50, 20), (50, 80)], {2}),
         ("left of", [(20, 50), (10, 50)], {1, 2}),
-        ("left of", [(20, 80), (80, 50)], set()),  # as much below as to the left
-        ("left of", [(20, 50), (30, 80)], {1, 2}),  # the second one might be meant too
+        ("left of", [(20, 80), (80, 50)], set()),  # equally far below and to the left
+        ("left of", [(20, 50), (30, 80)], {1, 2}),  # the second one is also possible
         ("next to", [(25, 50), (95, 50)], {1}),
         ("next to", [(25, 50), (80, 50)], {1, 2}),
-        ("next to", [(50, 98), (1, 1)], set()),  # next to nothing
+        ("next to", [(50, 98), (1, 1)], set()),  # not next to any object
     ],
 )
 def test_relations(relation, spots, meant):
@@ -91,10 +95,10 @@ def test_attributes_combine():
 def test_english_is_short_and_varied():
     rng = np.random.default_rng(0)
     program = Relation(Noun("star"), "left of", Noun("cross", "blue"))
-    said = {verbalise(program, rng) for _ in range(200)}
-    assert {"star left of the blue cross", "star to the left of the blue cross"} <= said
-    said = {verbalise(Location(Noun("star"), "left"), rng) for _ in range(200)}
-    assert {"left star", "star on the left", "leftmost star"} <= said
+    texts = {verbalise(program, rng) for _ in range(200)}
+    assert {"star left of the blue cross", "star to the left of the blue cross"} <= texts
+    texts = {verbalise(Location(Noun("star"), "left"), rng) for _ in range(200)}
+    assert {"left star", "star on the left", "leftmost star"} <= texts
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,7 +1,7 @@
-"""Reads the English back, word by word, and checks that it means the referent and nothing else.
+"""Parses the generated English and checks that it refers only to the referent.
 
-Nothing here knows the programs: shape and geometry come from instances.json, colour and texture
-from the scene drawn again, and `reading.py` spells out the meaning of each word a second time.
+The tests do not use the programs: shape and geometry come from instances.json, colour and texture
+from a regenerated scene, and `reading.py` implements the meaning of each word independently.
 """
 
 from collections import Counter, defaultdict
@@ -12,16 +12,16 @@ import pytest
 from tests.tfds_refcoco.shapes.reading import BIG, COLOURS, SHAPES, SMALL, TEXTURES, read
 from tfds_refcoco.shapes.sample import sample
 
-pytestmark = pytest.mark.slow  # the fixture reads more than a thousand sentences
+pytestmark = pytest.mark.slow  # the fixture parses more than a thousand sentences
 
-LOCATIONS = dict.fromkeys(("side", "corner"), "location")  # of one kind of program
+LOCATIONS = dict.fromkeys(("side", "corner"), "location")  # per kind of program
 
 
 @pytest.fixture(scope="module")
 def readings(raw) -> list[tuple[str, str]]:
-    """(sentence, kind) of every sentence, each checked to mean its referent alone.
+    """Returns (sentence, kind) of every sentence after checking that it identifies its referent.
 
-    The kind is what the reader sees in the words, and must be what is recorded.
+    The parsed kind must equal the recorded kind.
     """
     images = {image["id"]: image for image in raw.instances["images"]}
     names = {category["id"]: category["name"] for category in raw.instances["categories"]}
@@ -62,7 +62,7 @@ def test_sentences_mean_their_referent_and_nothing_else(readings):
 
 
 def named_kinds(readings) -> list[tuple[str, str]]:
-    """(sentence, kind without its word)."""
+    """Returns pairs of a sentence and its kind without the specific word."""
     return [(sent, kind.partition(":")[0]) for sent, kind in readings]
 
 

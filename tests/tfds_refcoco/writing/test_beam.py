@@ -1,4 +1,4 @@
-"""Apache Beam writes what the plain build writes."""
+"""A build with Apache Beam writes the same files as a plain build."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def test_several_workers_write_the_same_bytes(beam, write_raw, tmp_path, repo_ro
     root = write_raw()
     plain = tfds_refcoco.build("refcoco_unc", tmp_path / "plain", root, progress=False)
     out = tmp_path / "beam"
-    # In a process of its own, as Beam's workers start by running its main module.
+    # In a subprocess, because Beam's workers start by running the main module.
     command = [sys.executable, "-m", "tfds_refcoco", "build", "--dataset", "refcoco_unc"]
     command += ["--raw", str(root), "--out", str(out), f"--beam={WORKERS}"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120)
@@ -64,7 +64,7 @@ def test_a_plan_survives_the_way_to_a_worker(beam, mini_refcoco, tmp_path, monke
     images = (*images, dataclasses.replace(images[0], formats=("JPEG", "PNG"), objects=()))
     plan = Plan(tmp_path / "a.array_record", images, True, 17)
     monkeypatch.setattr(ours, "write_planned", _keep)
-    with pytest.raises(FileNotFoundError):  # nothing is written in its place
+    with pytest.raises(FileNotFoundError):  # no file is written instead
         ours.write_shards([plan], PipelineOptions([]))
     assert ours.read_plan(tmp_path / "a.plan") == plan
 
@@ -96,7 +96,7 @@ def test_options_that_beam_does_not_take(beam, write_raw, tmp_path, capsys):
     assert "error: --beam: " in capsys.readouterr().err
     for text in ("--direct_num_workers='", "--direct_num_workers=abc"):
         assert main([*command, f"--beam={text}"]) == 1
-        assert "--beam: Beam does not accept" in capsys.readouterr().err
+        assert "--beam: invalid Beam options" in capsys.readouterr().err
 
 
 def test_without_beam_the_message_says_how_to_get_it(write_raw, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Builds from real and synthetic raw files: their content, and what failures leave behind."""
+"""Builds from real and synthetic raw files: their content, and cleanup after failures."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from tfds_refcoco.errors import DataError
 from tfds_refcoco.raw.read import read_raw
 from tfds_refcoco.writing.builder import TfdsRefcoco
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # from pycocotools
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
 
 
 def test_tfds_reads_it_without_our_code(mini_built):
-    # In a fresh interpreter that cannot import this package.
+    # In a new interpreter that cannot import this package.
     path = mini_built / "tfds_refcoco/refcoco_unc/3.0.0"
     code = (
         "import sys, tensorflow_datasets as tfds\n"
@@ -105,7 +105,7 @@ def test_shards_hold_every_record_once_and_in_order(raw_set, write_raw, tmp_path
 
 
 def test_splits_above_one_gigabyte_need_no_tensorflow(write_raw, tmp_path, monkeypatch):
-    # The limit from which TFDS's own writer spills records to disk through TensorFlow.
+    # The limit above which TFDS's writer spills records to disk through TensorFlow.
     monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 0)
     tfds_refcoco.build("refcoco_unc", tmp_path / "out", write_raw(), progress=False)
     assert "tensorflow" not in sys.modules
@@ -164,7 +164,7 @@ def test_a_set_built_from_other_files_is_not_taken_for_it(raw_set, write_raw, tm
     tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
     raw_set.refs[0]["sentences"][0]["sent"] = "other"
     (raw / "refcoco/refs(unc).p").write_bytes(pickle.dumps(raw_set.refs))
-    with pytest.raises(DataError, match=r"was built from another refs\(unc\)\.p; give the same"):
+    with pytest.raises(DataError, match=r"was built from a different refs\(unc\)\.p; use the same"):
         tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
 
 
@@ -183,7 +183,7 @@ def test_an_overwrite_that_fails_at_the_last_step(write_raw, tmp_path, monkeypat
         tfds_refcoco.build("refcoco_unc", out, raw, overwrite=True, progress=False)
     assert contents(path) == before and not leftovers(out)
     monkeypatch.undo()
-    # Killed between the two renames.
+    # Interrupted between the two renames.
     (out / ".building-refcoco_unc").mkdir()
     path.rename(out / ".building-refcoco_unc/replaced")
     assert tfds_refcoco.build("refcoco_unc", out, raw, progress=False) == path

@@ -1,4 +1,4 @@
-"""Builds that are killed, interrupted, or run at the same time as others."""
+"""Builds that are killed, interrupted, or run concurrently."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from tests.tfds_refcoco.helpers.trees import leftovers
 from tfds_refcoco.errors import DataError
 
 
-# While records or while the index are written.
+# While writing the records or the index.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "function", ["tfds_refcoco.records.record.read_image", "tfds_refcoco.masks.area"]
@@ -42,7 +42,7 @@ def test_a_stopped_build_removes_what_it_made(write_raw, tmp_path, repo_root, se
         child.send_signal(sent)
         errors = child.communicate(timeout=TIMEOUT)[1]
     assert child.returncode == 130
-    assert errors.splitlines()[-1] == "stopped; what was built before is as it was"
+    assert errors.splitlines()[-1] == "Interrupted. Datasets that were already built are unchanged."
     assert "Traceback" not in errors and not leftovers(out)
 
 
@@ -52,9 +52,9 @@ def test_a_build_waits_for_another_one(write_raw, tmp_path, caplog):
     with ThreadPoolExecutor(1) as pool, FileLock(out / ".building-refcoco_unc.lock"):
         build = pool.submit(tfds_refcoco.build, "refcoco_unc", out, raw, progress=False)
         deadline = time.monotonic() + TIMEOUT
-        while "waiting for another build" not in caplog.text and time.monotonic() < deadline:
+        while "Waiting for another build" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert "waiting for another build that holds" in caplog.text
+        assert "Waiting for another build that holds" in caplog.text
         assert not build.done() and not (out / "tfds_refcoco").exists()
     assert build.result().is_dir()
 
