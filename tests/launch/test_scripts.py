@@ -70,7 +70,7 @@ def test_every_script_has_help_and_knows_its_flags(machine, script):
         status, _, err = machine.run(script, flag)
         assert (status, err) == (1, f"error: {flag} needs a value\n")
     status, _, err = machine.run(script, "--confg=x")
-    assert status == 1 and err.startswith("error: unknown argument --confg; --help lists them")
+    assert status == 1 and err.startswith("error: unknown argument --confg; see --help")
     assert machine.calls() == []
 
 

@@ -62,7 +62,7 @@ def test_the_environment_and_versions(machine, accelerator, version):
     ("args", "said"),
     [
         ((), "specify create, setup, train, eval, status, stop or delete"),
-        (("tain",), "unknown argument tain; --help lists them"),
+        (("tain",), "unknown argument tain; see --help"),
         (("train", "--zone"), "--zone needs a value"),
         (("train", "--zone", "--spot"), "--zone needs a value"),
         (
@@ -74,7 +74,7 @@ def test_the_environment_and_versions(machine, accelerator, version):
             "--workdir: specify a folder",
         ),
         (("train", "--workdir=gs://b/r", "--config=configs/shape.py"), "configs/shape.py is no"),
-        (("train", "--workdir=gs://b/r", "--config=setup.py"), "setup.py is no file in"),
+        (("train", "--workdir=gs://b/r", "--config=setup.py"), "setup.py is not a file in"),
         (("train", "--workdir=gs://b/r"), "--config: specify the config to train"),
         (("eval", "--workdir=gs://b/r", "--data=data"), "--data: specify a folder in a bucket"),
         (
@@ -92,7 +92,7 @@ def test_bad_arguments(machine, args, said):
 def test_a_flat_bucket_is_refused(machine):
     machine.put("buckets/b/flat")
     status, _, err = machine.run("tpu_vm.sh", *TRAIN_ON_TPU)
-    assert status == 1 and "gs://b has no hierarchical namespace, see docs/launch.md" in err
+    assert status == 1 and "gs://b has no hierarchical namespace; see docs/launch.md" in err
     assert machine.calls() == [BUCKET]
 
 
@@ -102,7 +102,7 @@ def test_a_config_by_name(machine):
     status, out, err = machine.run("tpu_vm.sh", "--dry-run", *args)
     assert status == 0 and "-- eval --config refcoco:star --workdir ../buckets/b/r" in out, err
     status, _, err = machine.run("tpu_vm.sh", "--dry-run", *args, "--config=refcocos")
-    assert status == 1 and err == "error: --config: configs/refcocos.py is no file in configs/\n"
+    assert status == 1 and err == "error: --config: configs/refcocos.py is not a file in configs/\n"
 
 
 def test_a_dry_run_on_a_worker(machine):
@@ -117,7 +117,7 @@ def test_a_dry_run_on_a_worker(machine):
 
     args = ("start", "--data=gs://b/data", "--bucket=b", "--dry-run", "--", "train", "--config=x")
     status, _, err = machine.run("tpu_worker.sh", *args)
-    assert (status, err) == (1, "error: this worker is not set up: setup comes first\n")
+    assert (status, err) == (1, "error: this worker is not set up: run setup first\n")
     (machine.cwd / ".launch/ready").touch()
     status, out, err = machine.run("tpu_worker.sh", *args)
     assert (status, machine.calls()) == (0, ["mountpoint -q ../buckets/b"]), err

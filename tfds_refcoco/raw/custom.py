@@ -184,8 +184,8 @@ class _Reader:
         value = fields.number(row, "same_category", where)
         if not max(listed, 1) <= value < 1 << 31:
             raise DataError(
-                f"{where}.same_category: {value} is less than the number of listed objects of its "
-                f"category in the image, {max(listed, 1)}, or too large."
+                f"{where}.same_category: expected at least {max(listed, 1)}, the number of listed "
+                f"objects of its category in the image, and less than 2^31, got {value}."
             )
         return value
 

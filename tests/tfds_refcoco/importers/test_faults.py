@@ -48,7 +48,7 @@ def fails(workshop, capsys, *arguments):
         ),
         (lambda c: c["images"][0].update(width=W + 1), f"annotated for {W + 1}x{H} pixels"),
         (lambda c: c["annotations"][0].update(image_id=9), "annotations[0].image_id: no image"),
-        (lambda c: c["annotations"][0].update(category_id=0), "0 is not among the categories"),
+        (lambda c: c["annotations"][0].update(category_id=0), "0 is not among the category ids"),
         (
             lambda c: c["annotations"][0].update(segmentation=[]),
             "no images to write; 1 sentences about objects with a box but no mask were skipped",

@@ -136,5 +136,5 @@ def test_faulty_lists(tmp_path, content, message):
 
 def test_sets_whose_val_published_backbones_have_seen():
     (finding,) = find_pretrained(types.SimpleNamespace(name="refcocog_google"))
-    assert finding.status == NOTE and "not 3,564 of the 4,650" in finding.summary
+    assert finding.status == NOTE and "not 3,564 of this dataset's 4,650" in finding.summary
     assert list(find_pretrained(types.SimpleNamespace(name="refcocog_umd"))) == []

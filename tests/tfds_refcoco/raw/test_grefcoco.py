@@ -100,9 +100,9 @@ def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, cap
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ann_id": "1"}, r"refs\[0\]\.ann_id: str"),
-        ({"ann_id": True}, r"refs\[0\]\.ann_id: bool"),
-        ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\[1\]: str"),
+        ({"ann_id": "1"}, r"refs\[0\]\.ann_id: expected list, got str"),
+        ({"ann_id": True}, r"refs\[0\]\.ann_id: expected int, got bool"),
+        ({"ann_id": [1, "2"]}, r"refs\[0\]\.ann_id\[1\]: expected int, got str"),
         ({"ann_id": [1, 1]}, r"refs\[0\]\.ann_id: \[1, 1\] names an annotation twice"),
         ({"ann_id": [1, 77]}, r"refs\[0\]\.ann_id: 77 is not in"),
         ({"ann_id": [1, 20]}, r"refs\[0\]\.image_id: 0 differs from the image of ann_id 20"),

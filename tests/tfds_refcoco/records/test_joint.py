@@ -97,7 +97,7 @@ def test_other_splits_have_their_sets_name(two):
     for name, message in (
         (
             "val",
-            "has no split 'val'; available are train \(joint\), refcoco_unc/train, refcoco_unc/val",
+            r"has no split 'val'; available are train \(joint\), refcoco_unc/train, refcoco_unc/val",
         ),
         ("custom/test", "has no split 'custom/test'"),
         ("custom/val+custom/val", "names a split twice"),
