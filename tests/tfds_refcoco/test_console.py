@@ -26,7 +26,7 @@ def test_control_characters_are_escaped():
         ("latin-1", b"\\u03bb \xd7 \\udcff"),
     ],
 )
-def test_a_stream_escapes_what_it_cannot_hold(encoding, shown):
+def test_a_stream_escapes_unencodable_text(encoding, shown):
     raw = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     stream = EscapedStream(raw)
     print("λ × \udcff", file=stream, flush=True)
@@ -51,7 +51,7 @@ def python(repo_root, code, **options):
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_closed_pipe_ends_quietly(repo_root, lines):
+def test_a_closed_pipe_exits_quietly(repo_root, lines):
     """Like `| head`, before the buffered first line or in the middle of the output."""
     read, write = os.pipe()
     os.close(read)
@@ -61,7 +61,7 @@ def test_a_closed_pipe_ends_quietly(repo_root, lines):
     assert process.returncode == (141 if lines > 1 or os.environ.get("PYTHONUNBUFFERED") else 0)
 
 
-def test_what_a_closed_pipe_does_can_be_chosen(repo_root):
+def test_the_handler_of_a_closed_pipe(repo_root):
     """Training saves and exits; its further output is discarded."""
     read, write = os.pipe()
     os.close(read)
@@ -75,7 +75,7 @@ def test_what_a_closed_pipe_does_can_be_chosen(repo_root):
     assert process.returncode == 5
 
 
-def test_a_full_disk_is_an_error_that_is_not_said_twice(repo_root):
+def test_a_full_disk_is_reported_once(repo_root):
     code = "try: print('x'); finish_streams()\nexcept OSError as e: sys.exit(f'error: {e}')"
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         process = python(repo_root, f"import sys\n{code}", stdout=full)
@@ -84,7 +84,7 @@ def test_a_full_disk_is_an_error_that_is_not_said_twice(repo_root):
     assert process.returncode == 1
 
 
-def test_no_streams_at_all(repo_root):
+def test_closed_streams(repo_root):
     command = [sys.executable, "-m", "tfds_refcoco", "stats", "--out=x", "--dataset=shapes"]
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command], cwd=repo_root, check=False, timeout=60

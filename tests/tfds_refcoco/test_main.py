@@ -43,7 +43,7 @@ def test_command_line(write_raw, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
+def test_a_bucket_is_refused_as_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["build", "--dataset", "shapes", "--out", "gs://b/data"])
@@ -59,7 +59,7 @@ def test_a_bucket_is_no_folder(tmp_path, monkeypatch, capsys):
         ["expressions", "--coco", "a.json", "--images", "gs://b/i", "--out", "o"],
     ],
 )
-def test_no_command_takes_a_bucket(arguments, capsys):
+def test_all_commands_refuse_a_bucket(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "is not a local path" in capsys.readouterr().err
@@ -71,13 +71,13 @@ def test_a_negative_seed(tmp_path, capsys):
     assert "--seed: '-1' is not a non-negative integer" in capsys.readouterr().err
 
 
-def test_a_backend_of_a_notebook_is_not_loaded(tmp_path, monkeypatch):
+def test_the_backend_of_a_notebook_is_not_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://none")
     main(["check", "--out", str(tmp_path)])
     assert os.environ["MPLBACKEND"] == "agg"
 
 
-def test_another_command_gives_its_own_name(capsys):
+def test_usage_shows_the_name_of_the_command(capsys):
     with pytest.raises(SystemExit) as exit_status:
         main(["build", "--help"], prog="lts data")
     assert exit_status.value.code == 0
@@ -85,7 +85,7 @@ def test_another_command_gives_its_own_name(capsys):
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
-def test_a_signal_that_is_ignored_stays_ignored(handler):
+def test_ignored_signals_remain_ignored(handler):
     before = signal.signal(signal.SIGTERM, handler)
     try:
         with command_line._interruptible():

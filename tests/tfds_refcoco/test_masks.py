@@ -43,7 +43,7 @@ def test_round_trip_and_both_rle_forms(seed):
 
 @pytest.mark.parametrize("zeros", [1, 2, 200, 20_001])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_runs_of_no_pixel(zeros, compressed):
+def test_empty_runs(zeros, compressed):
     """They overflow pycocotools' heap in `merge` or truncate its union, so they are removed."""
     left, right = [5, 10, *[0] * zeros, 7], [5, *[0] * zeros, 20]
     counts = []
@@ -87,7 +87,7 @@ def test_long_runs():
     assert masks.area(masks.encode(mask), 4000, 3000) == 4_000_000
 
 
-def test_overlapping_parts_are_a_union():
+def test_overlapping_parts_are_merged():
     parts = [SQUARE, [x + 4 for x in SQUARE], SQUARE]
     union = masks.decode(masks.from_segmentation(parts, H, W), H, W)
     singles = [masks.decode(masks.from_segmentation([part], H, W), H, W) for part in parts]
@@ -96,7 +96,7 @@ def test_overlapping_parts_are_a_union():
     assert np.sum(singles, axis=0).max() == 3
 
 
-def test_a_polygon_reaching_out_is_clipped():
+def test_a_polygon_outside_the_image_is_clipped():
     mask = masks.decode(masks.from_segmentation([[-5, -5, 40, -5, 40, 25, -5, 25]], H, W), H, W)
     assert mask.all()
 

@@ -104,14 +104,14 @@ def format_stats(stats: dict[str, Any]) -> str:
     row("sentences with one", lambda s: s.get("unknown", {}).get("sentences"), ".2%")
     for least, number in splits.get("train", {}).get("vocabulary", {}).items():
         lines.append(f"words that occur at least {least} times in train: {number:,}")
-    whole: collections.Counter[int] = collections.Counter()
+    sentences: collections.Counter[int] = collections.Counter()
     for split in splits.values():
-        whole.update({int(n): k for n, k in split["lengths"].items()})
+        sentences.update({int(n): k for n, k in split["lengths"].items()})
     lines += ["", "sentences by number of words, all splits"]
-    most = max(whole.values())
-    for number in range(max(whole) + 1):
-        if whole[number]:
-            bar = "█" * max(1, round(_BARS * whole[number] / most))
-            lines.append(f"{number:>4} {whole[number]:>9,} {bar}")
+    most = max(sentences.values())
+    for number in range(max(sentences) + 1):
+        if sentences[number]:
+            bar = "█" * max(1, round(_BARS * sentences[number] / most))
+            lines.append(f"{number:>4} {sentences[number]:>9,} {bar}")
     lines += ["", "most frequent words: " + " ".join(stats["common"])]
     return "\n".join(lines)

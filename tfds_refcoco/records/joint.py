@@ -93,13 +93,13 @@ class JointDataset:
         parts: list[Part] = []
         opened, kept = [], {}
         for name, dataset in self._sets.items():
-            whole, rows = dataset.split(self._train), held_out[name]
-            opened.append(whole)
+            split, rows = dataset.split(self._train), held_out[name]
+            opened.append(split)
             # Either all rows of an image are held out, or none.
-            left = frozenset(whole.index.image_id[~rows].tolist())
-            leaked, total = len(np.unique(whole.index.image_id[rows])), len(rows)
+            left = frozenset(split.index.image_id[~rows].tolist())
+            leaked, total = len(np.unique(split.index.image_id[rows])), len(rows)
             if self._allow_leaks:
-                parts += whole.parts
+                parts += split.parts
                 kept[name] = Kept(len(left) + leaked, total, 0, 0, leaked)
                 continue
             if not left:
@@ -107,7 +107,7 @@ class JointDataset:
                     f"{name}: every image of {self._train} is held out by one of {self.name}; "
                     "set data.allow_leaks=True to train on them."
                 )
-            parts += [part._replace(only=left) for part in whole.parts]
+            parts += [part._replace(only=left) for part in split.parts]
             dropped = int(rows.sum())
             kept[name] = Kept(len(left), total - dropped, leaked, dropped, 0)
         return Split(tuple(parts), opened), kept

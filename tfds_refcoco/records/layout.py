@@ -50,7 +50,7 @@ class Index:
       sentence: position among the sentences of that record.
       sent_id: sentence id of the refs file.
       ref_id: ref id of the refs file.
-      image_id: image id of COCO or of the dataset.
+      image_id: image id, in most datasets COCO's.
       picture: hash of the image file's bytes, independent of ids; see `picture_of`.
       height: image height in pixels.
       width: image width in pixels.

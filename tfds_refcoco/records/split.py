@@ -60,7 +60,7 @@ class Split:
         from tfds_refcoco.records.record import check_features
 
         self.parts = parts
-        self._whole = {s.parts[0][:2]: s for s in opened if len(s.parts) == 1}
+        self._opened = {s.parts[0][:2]: s for s in opened if len(s.parts) == 1}
         self.datasets = tuple(dict.fromkeys(part.dataset for part in parts))
         lengths = {}
         for path in dict.fromkeys(part.path for part in parts):
@@ -175,11 +175,11 @@ class Split:
         columns: dict[str, Any] = {name: [] for name in (*INTEGERS, *TEXTS)}
         all_counts, refs = [], 0
         for part, start, end in zip(self.parts, self._offsets, self._offsets[1:], strict=False):
-            whole = self._whole.get(part[:2])
-            if whole is None or whole.parts[0].only is not None:
+            opened = self._opened.get(part[:2])
+            if opened is None or opened.parts[0].only is not None:
                 index, counts = read_index(part.path, part.name)
             else:
-                index, counts = whole.index, whole.counts
+                index, counts = opened.index, opened.counts
             _check_numbers(part, index.record, end - start)
             kept = np.ones(len(index), bool)
             if part.only is not None:

@@ -97,7 +97,7 @@ def check_scene(drawn: Drawn) -> None:
 
 @settings(max_examples=60, deadline=None, database=None)
 @given(scenes())
-def test_sentences_of_drawn_scenes_mean_one_object(drawn):
+def test_sentences_of_random_scenes_identify_one_object(drawn):
     check_scene(drawn)
 
 
@@ -106,7 +106,7 @@ def test_sentences_of_drawn_scenes_mean_one_object(drawn):
     max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 @given(scenes())
-def test_sentences_of_a_thousand_scenes_mean_one_object(drawn):
+def test_sentences_of_a_thousand_scenes_identify_one_object(drawn):
     check_scene(drawn)
 
 
@@ -123,7 +123,7 @@ def photos(test_data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_sentences_of_photos_mean_one_object(photos):
+def test_sentences_of_photos_identify_one_object(photos):
     content, instances, image_dir = photos
     names = {row["id"]: row["name"] for row in instances["categories"]}
     annotations = defaultdict(list)

@@ -31,7 +31,7 @@ def annotation(left, top, width, height, number=0, category="cup"):
     return Annotation(number, category, masks.encode(mask), False)
 
 
-def test_pixels_and_masks_stay_together():
+def test_pixels_and_masks_are_transformed_consistently():
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 2, (H, W)).astype(np.uint8)
     pixels = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
@@ -52,7 +52,7 @@ def test_pixels_and_masks_stay_together():
     np.testing.assert_array_equal(view_pixels(pixels, view)[0, 0], pixels[20, 39])
 
 
-def test_what_is_cut_off_is_a_rival_and_no_referent():
+def test_truncated_objects_are_rivals_but_not_referents():
     pixels = np.full((H, W, 3), (200, 20, 20), np.uint8)
     people = [annotation(5, 5, 20, 50, 1, "person"), annotation(50, 5, 20, 50, 2, "person")]
     view = View(17, 0, 60, H, False)
@@ -96,7 +96,7 @@ def generate(coco, out, **options):
     return json.loads(made.path.read_text())["images"], made
 
 
-def test_views_are_of_train_alone_and_true_of_their_own_pixels(coco, tmp_path):
+def test_views_are_only_in_train_and_match_their_pixels(coco, tmp_path):
     options = {"val": 0.2, "test": 0.3, "views": 4, "draws": 2}
     images, made = generate(coco, tmp_path / "raw", **options)
     split = {image["id"]: image["split"] for image in images if image["id"] < 10}
@@ -139,7 +139,7 @@ def test_views_are_of_train_alone_and_true_of_their_own_pixels(coco, tmp_path):
     assert [image["sentences"] for image in again] == [image["sentences"] for image in images]
 
 
-def test_more_draws_say_more(coco, tmp_path):
+def test_more_draws_add_sentences(coco, tmp_path):
     _, once = generate(coco, tmp_path / "once")
     several, many = generate(coco, tmp_path / "many", draws=4)
     assert many.sentences > 1.5 * once.sentences
@@ -156,6 +156,6 @@ def test_more_draws_say_more(coco, tmp_path):
         ({"draws": 0}, "draws: 0 is not between 1 and 100"),
     ],
 )
-def test_wrong_options(coco, tmp_path, options, message):
+def test_invalid_options(coco, tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         generate(coco, tmp_path / "raw", **options)

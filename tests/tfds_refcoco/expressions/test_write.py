@@ -98,7 +98,7 @@ def test_custom_json_is_written_and_builds(coco, tmp_path, capsys):
         assert ("traffic cone" in text) or category == "cup"
 
 
-def test_seed_decides(coco, tmp_path):
+def test_output_depends_on_the_seed(coco, tmp_path):
     path = coco()
     one, _ = generate(path, tmp_path, "one")
     again, _ = generate(path, tmp_path, "again")
@@ -107,7 +107,7 @@ def test_seed_decides(coco, tmp_path):
     assert texts(one) != texts(other)
 
 
-def test_an_image_is_described_whatever_else_there_is(coco, tmp_path):
+def test_sentences_do_not_depend_on_other_images(coco, tmp_path):
     content, _ = generate(coco(), tmp_path)
 
     def less(content):
@@ -135,7 +135,7 @@ def test_splits_are_by_picture(coco, tmp_path, seed):
     assert set(held_back) == {"val"}
 
 
-def test_crowds_and_tiny_ones_are_rivals_and_no_referents(coco, tmp_path):
+def test_crowds_and_tiny_objects_are_rivals_but_not_referents(coco, tmp_path):
     def change(content):
         for image in range(1, 12):
             x = 30 if image % 2 else 2  # a crowd between the cups, or left of them
@@ -156,7 +156,7 @@ def test_crowds_and_tiny_ones_are_rivals_and_no_referents(coco, tmp_path):
             assert not (ann_id % 10 == 0 and "left" in text and image["id"] % 2 == 0), text
 
 
-def test_words_of_ones_own(coco, tmp_path):
+def test_custom_nouns(coco, tmp_path):
     (tmp_path / "words.json").write_text('{"Traffic_Cone": ["pylon"], "cup": ["mug"]}')
     content, _ = generate(coco(), tmp_path, words=tmp_path / "words.json")
     joined = " ".join(text for of_image in texts(content).values() for text, _ in of_image)
@@ -172,7 +172,7 @@ def test_words_of_ones_own(coco, tmp_path):
             generate(coco(), tmp_path, words=tmp_path / "words.json")
 
 
-def test_what_a_noun_may_mean():
+def test_categories_of_nouns():
     vocabulary = make_vocabulary(["bicycle", "motorcycle", "car", "truck", "fire_hydrant"])
     assert vocabulary.denotes["bike"] == {"bicycle", "motorcycle"}
     assert "truck" in vocabulary.denotes["car"] and "truck" not in vocabulary.names["car"]
@@ -182,7 +182,7 @@ def test_what_a_noun_may_mean():
     ]
 
 
-def test_a_noun_means_what_its_compounds_are():
+def test_a_noun_includes_its_compounds():
     """A custom category "police car" is a car, but COCO's "hot dog" is not a dog."""
     names = ["car", "police_car", "cone", "cones", "hot dog", "dog", "person", "man"]
     vocabulary = make_vocabulary(names)
@@ -193,14 +193,14 @@ def test_a_noun_means_what_its_compounds_are():
     assert "man" in vocabulary.denotes["person"]
 
 
-def test_ids_that_leave_no_room_for_those_of_views(coco, tmp_path):
+def test_ids_too_large_for_views(coco, tmp_path):
     file = coco(lambda c: [row.update(id=row["id"] + 9 * 10**17) for row in c["annotations"]])
     assert generate(file, tmp_path)[1].sentences
     with pytest.raises(DataError, match="its ids are too large to number views"):
         generate(file, tmp_path, views=9)
 
 
-def test_masks_of_a_list_of_runs(coco, tmp_path):
+def test_masks_as_lists_of_rles(coco, tmp_path):
     """RRSIS-D uses them, and `import` accepts them."""
     whole, _ = generate(coco(), tmp_path)
 
@@ -230,12 +230,12 @@ def test_a_category_without_a_name(coco, tmp_path):
         (lambda c: c.update(annotations=[]), "no images to write"),
     ],
 )
-def test_faults_are_named(coco, tmp_path, change, message):
+def test_invalid_input_is_reported(coco, tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         generate(coco(change), tmp_path)
 
 
-def test_two_images_that_become_one_file(coco, tmp_path):
+def test_two_images_that_resolve_to_one_file(coco, tmp_path):
     """Image names without their folders."""
 
     def change(content):
@@ -265,7 +265,7 @@ def test_names_in_another_unicode_form(coco, tmp_path, capfd, disk, text):
     assert "\\r" not in capfd.readouterr().err  # the progress bar moves the cursor
 
 
-def test_wrong_flags(coco, tmp_path, capsys):
+def test_invalid_flags(coco, tmp_path, capsys):
     path = coco()
     with pytest.raises(DataError, match="val: 1"):
         generate(path, tmp_path, val=1)

@@ -102,7 +102,7 @@ def test_upright_copies(workshop, orientation):
     assert mask.shape == upright[::-1]
 
 
-def test_pictures_that_records_cannot_hold(workshop, coco_file, capsys):
+def test_pictures_that_need_conversion(workshop, coco_file, capsys):
     content, write = coco_file
     for row, name in zip(content["images"], ("a.bmp", "b.png"), strict=True):
         row["file_name"] = name

@@ -101,7 +101,7 @@ def test_brush_masks(seed):
     np.testing.assert_array_equal(decode_brush(bytes(brush(mask)), SIZE, "here"), mask)
 
 
-def test_what_is_imported_builds(workshop):
+def test_an_import_can_be_built(workshop):
     assert workshop.run(*GOLDEN["cvat"](workshop)) == 0
     tfds_refcoco.build("custom", workshop.root / "out", workshop.out, progress=False)
     built = tfds_refcoco.open_dataset(workshop.root / "out", "custom")

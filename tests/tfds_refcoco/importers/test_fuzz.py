@@ -43,7 +43,7 @@ def changed(content, rng):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["coco", "labelme", "label-studio"])
-def test_one_value_is_another(workshop, kind, seed):
+def test_one_value_is_replaced(workshop, kind, seed):
     rng = random.Random(f"{kind} {seed}")
     content, read = {
         "coco": (coco(), lambda p, n: coco_format.read_coco_export(p, None, None, None, n)),

@@ -18,7 +18,7 @@ def labels(workshop, *shapes):
 
 
 @pytest.mark.parametrize("corner", [(30.0, 5.0), (30.5, 5.5), (31.5, 5.7), (30.99, 5.01)])
-def test_a_mask_of_labelme_that_was_moved(workshop, corner):
+def test_a_moved_labelme_mask(workshop, corner):
     """The corner is between pixels; labelme's shapes_to_label truncates it."""
     patch = np.random.default_rng(0).random((10, 20)) > 0.3
     points = [list(corner), [corner[0] + 19, corner[1] + 9]]
@@ -36,14 +36,14 @@ def test_a_tilted_rectangle_of_four_corners(workshop):
     np.testing.assert_array_equal(workshop.result()["cup"][3][0], raster(np.ravel(points)))
 
 
-def test_a_circle_beyond_all_pictures(workshop, capsys):
+def test_a_circle_larger_than_the_image(workshop, capsys):
     """Pillow would take half a minute to draw it."""
     shape = {"shape_type": "circle", "points": [[20, 20], [1e7, 20]]}
     message = fails(workshop, capsys, *labels(workshop, shape))
     assert "shapes[0]: a circle with radius 9.99998e+06 is larger than the image" in message
 
 
-def test_a_sentence_that_both_parts_of_an_object_have(workshop, capsys):
+def test_a_sentence_repeated_by_parts_of_an_object(workshop, capsys):
     parts = [
         {"points": CORNERS, "group_id": 1},
         {"points": [[1, 1], [9, 1], [9, 5]], "group_id": 1},
@@ -63,7 +63,7 @@ def test_an_ellipse_without_area(workshop, capsys, recwarn, name):
     assert not recwarn.list
 
 
-def test_an_xml_of_an_unknown_encoding(workshop, capsys):
+def test_xml_with_an_unknown_encoding(workshop, capsys):
     text = cvat().replace('encoding="utf-8"', 'encoding="klingon"')
     message = fails(workshop, capsys, "cvat", workshop.write("a.xml", text))
     assert "a.xml: not readable XML (unknown encoding: klingon)" in message
@@ -96,7 +96,7 @@ def test_pictures_of_a_task(workshop, capsys, data, message):
     assert message in fails(workshop, capsys, "label-studio", file)
 
 
-def test_the_field_image_is_the_picture(workshop):
+def test_the_field_image_is_preferred(workshop):
     tasks = label_studio()
     tasks[1]["data"] = {"note": "//[", "thumbnail": "2.jpg", "image": "1.jpg"}
     assert workshop.run("label-studio", workshop.write("a.json", tasks)) == 0
@@ -126,7 +126,7 @@ def test_a_ref_that_names_an_annotation_twice(workshop, capsys):
     assert "refs[0].ann_id: [11, 11] names an annotation twice" in message
 
 
-def test_one_image_in_files_of_two_folders(workshop, capsys):
+def test_one_image_with_two_paths(workshop, capsys):
     """Different paths may name the same file."""
     for number, folder in enumerate(("ann", "bob")):
         points = [[x + 20 * number, y] for x, y in CORNERS]

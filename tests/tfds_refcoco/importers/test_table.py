@@ -35,7 +35,7 @@ def table(workshop, rows, name="e.csv"):
         ("ann_id,expression\n\n", "no images to write"),
     ],
 )
-def test_a_faulty_csv(workshop, capsys, rows, message):
+def test_an_invalid_csv(workshop, capsys, rows, message):
     assert message in fails(workshop, capsys, *table(workshop, rows))
 
 
@@ -50,7 +50,7 @@ def test_a_faulty_csv(workshop, capsys, rows, message):
         ("[" * 100_000, "e.json: not a readable JSON file (maximum recursion"),
     ],
 )
-def test_a_faulty_json(workshop, capsys, rows, message):
+def test_an_invalid_json(workshop, capsys, rows, message):
     assert message in fails(workshop, capsys, *table(workshop, rows, "e.json"))
 
 
@@ -64,7 +64,7 @@ def test_names_of_columns_in_capitals(workshop):
     }
 
 
-def test_a_null_is_no_target(workshop):
+def test_null_means_no_target(workshop):
     rows = [{"ann_id": None, "image_id": 7, "text": "the cat"}, {"ann_id": 11, "text": "cup"}]
     assert workshop.run(*table(workshop, rows, "e.json"), "--val", "0") == 0
     assert {text: len(of[3]) for text, of in workshop.result().items()} == {"the cat": 0, "cup": 1}
@@ -79,14 +79,14 @@ def test_texts_of_other_columns(workshop, capsys):
     assert set(workshop.result()) == {"a cup of tea"}
 
 
-def test_a_split_that_nothing_has(workshop, capsys):
+def test_an_unknown_split(workshop, capsys):
     """A misspelled `--split` would silently have no effect."""
     rows = "ann_id,expression,split\n11,cup,test\n13,dog,train\n"
     message = fails(workshop, capsys, *table(workshop, rows), "--split", "Test=-")
     assert "--split Test=…: unknown split; available are: 'test', 'train'" in message
 
 
-def test_categories_of_one_id(workshop, capsys):
+def test_categories_with_the_same_id(workshop, capsys):
     content = golden.coco()
     content["categories"].append({"id": 1, "name": "plate"})
     content["annotations"][0]["caption"] = "cup"
@@ -114,7 +114,7 @@ def test_two_entries_of_one_image(workshop, capsys):
     assert "1 images of train have several entries" in capsys.readouterr().out
 
 
-def test_a_custom_json_that_was_there_is_kept(workshop, capsys):
+def test_an_existing_custom_json_is_renamed(workshop, capsys):
     """It may be hand-written."""
     content = golden.coco()
     content["annotations"][0]["caption"] = "cup"
@@ -129,7 +129,7 @@ def test_a_custom_json_that_was_there_is_kept(workshop, capsys):
     assert (workshop.out / "custom.json.before").read_bytes() == before
 
 
-def test_images_that_nothing_is_said_of_need_not_be_there(workshop):
+def test_images_without_sentences_may_be_missing(workshop):
     """Users may have COCO's annotations with only some of its photos."""
     content = golden.coco()
     content["annotations"][0]["caption"] = "cup"
@@ -138,7 +138,7 @@ def test_images_that_nothing_is_said_of_need_not_be_there(workshop):
     assert set(workshop.result()) == {"cup"}
 
 
-def test_cells_that_stand_for_nothing(workshop, capsys):
+def test_empty_cells(workshop, capsys):
     rows = "ann_id,expression\n11,-\n12,cup\n13,...\n"
     assert workshop.run(*table(workshop, rows)) == 0
     assert set(workshop.result()) == {"cup"}

@@ -55,7 +55,7 @@ def by_subset(workshop, folder):
         workshop.write(f"{folder}/instances_{subset}.json", part)
 
 
-def test_coco_export_of_a_project_of_cvat(workshop, capsys):
+def test_coco_export_of_a_cvat_project(workshop, capsys):
     by_subset(workshop, "annotations")
     assert workshop.run("cvat", workshop.root) == 0
     left, right, dog = COCO.items()
@@ -66,7 +66,7 @@ def test_coco_export_of_a_project_of_cvat(workshop, capsys):
     assert [image["file"] for image in images] == ["Train/0.jpg", "Validation/0.jpg"]
 
 
-def test_a_project_of_cvat(workshop):
+def test_a_cvat_project(workshop):
     """Each subset has an image folder, and video frames have no extension."""
     for number, folder in enumerate(("Train/sub", "val")):
         (workshop.root / f"images/{folder}").mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_a_project_of_cvat(workshop):
     assert workshop.result()["plate"][0] == "val"
 
 
-def test_two_images_that_become_one_file(workshop, capsys):
+def test_two_images_that_resolve_to_one_file(workshop, capsys):
     """Without its folder, a name may match another image."""
     text = cvat().replace('"1.jpg"', '"other/0.jpg"')
     message = fails(workshop, capsys, "cvat", workshop.write("annotations.xml", text))
@@ -131,7 +131,7 @@ def test_a_folder_for_each_split(workshop):
     )
 
 
-def test_shapes_of_labelme_and_its_relatives(workshop, capsys):
+def test_shapes_of_labelme_and_compatible_tools(workshop, capsys):
     tilted = [[20, 5], [35, 15], [30, 22], [15, 12]]
     corners = [[40, 10], [50, 10], [50, 20], [40, 20]]
     patch = np.ones((6, 8), bool)
@@ -191,7 +191,7 @@ def test_bitmasks_and_notes_of_label_studio(workshop, capsys):
     assert "expected a PNG with alpha and 60x40 pixels, got shape (40, 60)" in message
 
 
-def test_one_image_is_trained_on(workshop):
+def test_training_on_one_image(workshop):
     rows = [{"label": "cup", "points": np.reshape(SQUARE, (-1, 2)).tolist(), "description": "cup"}]
     workshop.write("labels/0.json", labelme(rows))
     assert workshop.run("labelme", workshop.root / "labels") == 0
@@ -225,7 +225,7 @@ def test_refs_with_numbers_of_numpy(workshop, capsys):
     check(workshop, COCO)
 
 
-def test_masks_of_a_list_of_runs(workshop):
+def test_masks_as_lists_of_rles(workshop):
     """Several RLEs form one mask, like several polygons."""
     content = golden.coco()
     halves = [RING & (np.arange(W) < 40), RING & (np.arange(W) >= 40)]

@@ -56,7 +56,7 @@ def test_counts(out, monkeypatch):
     assert _findings(out, "counts").status == SKIPPED
 
 
-def test_counts_of_a_part(write_raw, tmp_path):
+def test_counts_of_a_partial_build(write_raw, tmp_path):
     for name, options in (("a", {"max_images": 1}), ("b", {"splits": ("val",)})):
         raw = write_raw() if name == "a" else tmp_path / "raw"
         tfds_refcoco.build("refcoco_unc", tmp_path / name, raw, progress=False, **options)
@@ -221,6 +221,6 @@ def test_splits_that_share_an_image(raw_set, write_raw, tmp_path):
         assert finding.details == (f"train and val share 1 images: {name}",)
 
 
-def test_nothing_built(tmp_path, capsys):
+def test_no_dataset_is_built(tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path)]) == 1
     assert "no dataset is built under" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def only(tmp_path, monkeypatch):
     fonts._best.cache_clear()
 
 
-def test_the_font_that_has_the_glyphs_is_taken(only, caplog):
+def test_a_font_with_the_glyphs_is_chosen(only, caplog):
     own, path = only("左边红杯 e")
     assert fonts.choose("left", 15)[0].path != own  # Pillow's default font
     font, text = fonts.choose("左边 红杯", 15)
@@ -58,7 +58,7 @@ def test_the_font_that_has_the_glyphs_is_taken(only, caplog):
 
 
 @pytest.mark.parametrize("text", ["café à gauche", "größer", "3 × 4", "a \N{EN DASH} b", "señor"])
-def test_accents_and_signs_are_not_boxes(text):
+def test_accents_and_signs_have_glyphs(text):
     """Pillow's default font has little more than ASCII."""
     font, shown = fonts.choose(text, 15)
     drawn = {c: bytes(font.getmask(c)) for c in set(shown)}
@@ -66,7 +66,7 @@ def test_accents_and_signs_are_not_boxes(text):
     assert shown == text and box not in [drawn[c] for c in text if not c.isascii()]
 
 
-def test_what_no_font_has_is_said_once(only, caplog, monkeypatch):
+def test_missing_glyphs_are_reported_once(only, caplog, monkeypatch):
     monkeypatch.setattr(fonts.logger, "propagate", True)
     only("x")
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_what_no_font_has_is_said_once(only, caplog, monkeypatch):
     assert fonts.missing("左 a") == {"左"}
 
 
-def test_it_is_said_when_a_set_is_built(only, tmp_path, capsys):
+def test_missing_glyphs_are_reported_by_a_build(only, tmp_path, capsys):
     only("x")
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     sentences = [{"text": "左边的杯子", "objects": []}]
@@ -86,7 +86,7 @@ def test_it_is_said_when_a_set_is_built(only, tmp_path, capsys):
     assert "no installed font has 5 characters, such as" in capsys.readouterr().out
 
 
-def test_line_breaks_and_control_characters_are_blanks():
+def test_line_breaks_and_control_characters_become_spaces():
     assert fonts.choose("a\nb\x1b[31m\tc", 15)[1] == "a b [31m c"
 
 
@@ -94,7 +94,7 @@ LONG = {"words": "ab " * 100_000, "one": "a" * 300_000, "杯": "杯" * 300_000, 
 
 
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
-def test_long_sentences_are_cut_before_they_are_wrapped(text):
+def test_long_sentences_are_truncated_before_wrapping(text):
     start = time.monotonic()
     lines = show._wrap((0, 0, 0), text, 624)
     assert time.monotonic() - start < 3

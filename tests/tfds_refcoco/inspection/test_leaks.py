@@ -17,7 +17,7 @@ from tfds_refcoco.records import pictures
 from tfds_refcoco.records.imagelists import read_ids, write_ids
 
 
-def test_a_list_that_cannot_be_written_is_not_half_written(tmp_path, monkeypatch):
+def test_a_list_is_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / "ids.txt"
     write_ids(path, [1], [])
 
@@ -33,7 +33,7 @@ def test_a_list_that_cannot_be_written_is_not_half_written(tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["ids.txt"]
 
 
-def test_a_list_made_of_parts_says_so(write_raw, tmp_path, capsys):
+def test_a_list_from_partial_builds_has_a_note(write_raw, tmp_path, capsys):
     out = tmp_path / "out"
     tfds_refcoco.build("refcoco_unc", out, write_raw(), progress=False, max_images=1)
     listed = tmp_path / "train.txt"
@@ -125,7 +125,7 @@ def test_published_lists(test_data, monkeypatch):
         (b"\xff\n", "cannot be read"),
     ],
 )
-def test_faulty_lists(tmp_path, content, message):
+def test_invalid_lists(tmp_path, content, message):
     path = tmp_path / "ids.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):

@@ -45,7 +45,7 @@ def _finding(out, what):
     return next(f for f in check.check_all(check.open_built(out)) if f.what == what)
 
 
-def test_one_entry_per_object_over_two_splits(own, tmp_path, capsys):
+def test_entries_of_one_picture_in_two_splits(own, tmp_path, capsys):
     """The builder numbers the entries, so ids differ, but the bytes are equal."""
     root = own(("a.png", "train"), ("b.png", "train"), ("a.png", "val"), ("c.png", "val"))
     command = ["build", "--dataset", "custom", "--raw", str(root), "--out", str(tmp_path / "out")]
@@ -58,7 +58,7 @@ def test_one_entry_per_object_over_two_splits(own, tmp_path, capsys):
     assert named in capsys.readouterr().out
 
 
-def test_a_picture_twice_in_a_split(own, tmp_path):
+def test_a_duplicate_picture_in_a_split(own, tmp_path):
     root = own(("a.png", "train"), ("b.png", "train"), ("a.png", "train"), ("c.png", "val"))
     tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
     assert _finding(tmp_path / "out", "splits").status == OK

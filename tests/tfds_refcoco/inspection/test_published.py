@@ -63,7 +63,7 @@ def built(test_data, tmp_path):
 
 # A single test, because each worker of a parallel run would build the dataset again.
 @pytest.mark.slow
-def test_counts_lengths_and_texts_are_the_published_ones(built, test_data):
+def test_counts_lengths_and_texts_equal_the_published_ones(built, test_data):
     for name, numbers in PUBLISHED.items():
         split = built.split(name)
         assert (split.counts.sentences, split.counts.refs, split.counts.images) == numbers

@@ -63,7 +63,7 @@ def test_commands(out, tmp_path, capsys):
             main(["show", number, *arguments])
 
 
-def test_a_bad_record_does_not_end_show(out, tmp_path, monkeypatch, capsys):
+def test_show_continues_after_a_damaged_record(out, tmp_path, monkeypatch, capsys):
     read = Split.record
 
     def record(self, number):

@@ -119,7 +119,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_item(raw_set, write_raw, tmp_path, capsys, fault):
+def test_an_invalid_item(raw_set, write_raw, tmp_path, capsys, fault):
     change, message, left = FAULTS[fault]
     if fault in ("absent annotation", "duplicate ref", "empty sentence", "surrogate"):
         change(raw_set)
@@ -183,7 +183,7 @@ def test_non_ascii_text_of_python_2(raw_set, write_raw, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [lambda path: path.write_bytes(b""), Path.unlink])
-def test_a_split_of_which_nothing_is_left(write_raw, tmp_path, fault):
+def test_a_split_without_valid_images(write_raw, tmp_path, fault):
     root = write_raw()
     fault(_picture(root, 2))  # the only one of val
     with pytest.raises(
@@ -192,7 +192,7 @@ def test_a_split_of_which_nothing_is_left(write_raw, tmp_path, fault):
         tfds_refcoco.build("refcoco_unc", tmp_path / "out", root, progress=False, skip_bad=True)
 
 
-def test_parts_of_a_set(write_raw, tmp_path, capsys):
+def test_partial_builds(write_raw, tmp_path, capsys):
     root, out = write_raw(), tmp_path / "out"
     _picture(root, 0).unlink()  # in train: not needed for val
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(root), "--out", str(out)]

@@ -50,7 +50,7 @@ def test_records(custom, tmp_path):
     np.testing.assert_array_equal(decode(val["objects"]["mask"][0], H, W), labels > 0)
 
 
-def test_tfds_decodes_png_gray_and_color_alike(custom, tmp_path):
+def test_tfds_decodes_gray_and_color_png(custom, tmp_path):
     root, content = custom
     gray = Image.fromarray(np.arange(H * W, dtype=np.uint16).reshape(H, W).astype(np.uint8))
     gray.save(root / "photos/a.jpg")
@@ -116,7 +116,7 @@ def test_a_byte_order_mark(custom):
     assert read_raw(root, "custom") == expected
 
 
-def test_images_may_be_elsewhere(custom, tmp_path):
+def test_images_in_another_folder(custom, tmp_path):
     root, content = custom
     (tmp_path / "elsewhere").mkdir()
     (root / "photos").rename(tmp_path / "elsewhere/photos")

@@ -77,7 +77,7 @@ OBJECT, SENTENCE = ("images", 0, "objects", 0), ("images", 0, "sentences", 1)
         (_set(("images", 0, "sentences"), []), r"images\[0\]\.sentences: the image has no"),
     ],
 )
-def test_faulty_fields(custom, change, message):
+def test_invalid_fields(custom, change, message):
     root, content = custom
     change(content)
     (root / "custom.json").write_text(json.dumps(content))
@@ -85,7 +85,7 @@ def test_faulty_fields(custom, change, message):
         read_raw(root, "custom")
 
 
-def test_masks_of_another_size_and_pictures_of_other_kinds(custom):
+def test_masks_with_another_size_and_unsupported_pictures(custom):
     root, content = custom
     write(root, content)
     Image.new("L", (H, W)).save(root / "labels.png")
@@ -104,7 +104,7 @@ def test_masks_of_another_size_and_pictures_of_other_kinds(custom):
         read_raw(root, "custom")
 
 
-def test_pngs_that_readers_take_differently(custom, tmp_path):
+def test_pngs_that_readers_decode_differently(custom, tmp_path):
     root, content = custom
     write(root, content)
     path = root / "photos/b.png"
@@ -118,7 +118,7 @@ def test_pngs_that_readers_take_differently(custom, tmp_path):
         tfds_refcoco.build("custom", tmp_path / "out", root, progress=False)
 
 
-def test_postscript_is_never_run(custom, tmp_path, monkeypatch):
+def test_postscript_is_never_executed(custom, tmp_path, monkeypatch):
     """Pillow would pass an EPS to Ghostscript, independent of the file name."""
     root, content = custom
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")

@@ -124,7 +124,7 @@ def test_ten_thousand_mutated_pickles(raw_set, tmp_path):
     assert min(outcomes.values()) > 100, outcomes  # the mutations reach all of them
 
 
-def test_the_watch_sees_code_that_runs(tmp_path):
+def test_the_audit_hook_detects_executed_code(tmp_path):
     mark = tmp_path / "mark"
     with pytest.raises(AssertionError, match=r"os\.system"), no_code_and_no_hang():
         pickle.loads(pickle.dumps(_Runs(str(mark))))

@@ -59,7 +59,7 @@ def test_records(write_grefs, tmp_path):
     assert index.same_category[:3].tolist() == [2, 0, 0]
 
 
-def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, capsys):
+def test_crowds_are_excluded_from_targets(raw_set, grefs, write_grefs, tmp_path, capsys):
     """As in gRefCOCO's loaders: for an object and a crowd, the object is the target."""
     raw_set.annotations[0] |= {
         "iscrowd": 1,
@@ -81,7 +81,7 @@ def test_crowds_are_left_out_of_a_target(raw_set, grefs, write_grefs, tmp_path, 
     assert 10 not in split.index.ref_id
 
 
-def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, capsys):
+def test_refs_without_sentences_and_integer_ids(grefs, write_grefs, tmp_path, capsys):
     """Published files contain such refs, which the authors skip, and integers instead of lists."""
     grefs[3] |= {"sentences": [], "sent_ids": []}
     grefs[0]["ann_id"] = 1
@@ -110,12 +110,12 @@ def test_refs_without_a_sentence_and_plain_ids(grefs, write_grefs, tmp_path, cap
         ({"no_target": True}, r"refs\[0\]\.no_target: True contradicts ann_id \[1, 0\]"),
     ],
 )
-def test_faulty_refs(grefs, write_grefs, change, message):
+def test_invalid_refs(grefs, write_grefs, change, message):
     grefs[0].update(change)
     with pytest.raises(DataError, match=message):
         read_raw(write_grefs(), "grefcoco_unc")
 
 
-def test_the_message_says_where_to_get_it(write_raw):
+def test_the_error_has_the_download_address(write_raw):
     with pytest.raises(DataError, match="henghuiding/gRefCOCO"):
         read_raw(write_raw(), "grefcoco_unc")

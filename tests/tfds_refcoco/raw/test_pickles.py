@@ -82,7 +82,7 @@ def test_code_is_refused_and_not_run(tmp_path, protocol):
         pickle.dumps(1j, 2),
     ],
 )
-def test_everything_but_plain_opcodes_is_refused(tmp_path, data):
+def test_only_plain_opcodes_are_allowed(tmp_path, data):
     with pytest.raises(DataError, match="refused at byte") as error:
         _read(tmp_path, data)
     assert "refs(unc).p" in str(error.value)
@@ -93,7 +93,7 @@ def test_the_message_names_the_global(tmp_path):
         _read(tmp_path, pickle.dumps(os.system, 0).replace(b"posix", b"os"))
 
 
-def test_every_truncation_is_an_error_of_ours(tmp_path):
+def test_every_truncation_raises_data_error(tmp_path):
     data = pickle.dumps(PLAIN, 2)
     for end in range(len(data)):
         with pytest.raises(DataError, match=r"refs\(unc\)\.p"):

@@ -119,7 +119,7 @@ def _sentence(**changes):
         (lambda made: made.refs.clear(), r"expected a non-empty list of refs"),
     ],
 )
-def test_faulty_fields(raw_set, write_raw, change, message):
+def test_invalid_fields(raw_set, write_raw, change, message):
     change(raw_set)
     with pytest.raises(DataError, match=message):
         read_raw(write_raw(), "refcoco_unc")

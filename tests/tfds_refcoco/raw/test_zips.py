@@ -39,7 +39,7 @@ def test_real_files_give_the_same_bytes_through_folders_and_zips(mini_refcoco, t
 
 @pytest.mark.parametrize("top", ["refcoco+/", "./RefCOCO+/", "a/refcocoplus/", "a\\", ""])
 @pytest.mark.parametrize("folder", ["refcoco+", "refcocoplus"])
-def test_names_of_zips_and_of_the_folder_in_them(write_raw, tmp_path, folder, top):
+def test_names_of_zips_and_their_folders(write_raw, tmp_path, folder, top):
     zipped = zip_up(write_raw(folder=folder), tmp_path / "zipped", folder, top)
     assert len(read_raw(zipped, "refcocoplus_unc")["train"]) == 2
 
@@ -78,7 +78,7 @@ def test_zips_and_folders_may_be_mixed(write_raw, tmp_path):
         read_raw(root, "refcoco_unc")
 
 
-def test_of_several_entries_the_one_in_the_sets_folder_is_taken(tmp_path):
+def test_an_entry_in_the_dataset_folder_is_preferred(tmp_path):
     path = tmp_path / "refcoco+.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("__MACOSX/f", "f", "refcoco/f", "a/refcoco+/f", "b/a/refcoco+/f", "g/"):
@@ -108,7 +108,7 @@ def test_links_in_a_zip(write_raw, tmp_path):
         read_raw(zipped, "refcoco_unc")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(write_raw, tmp_path, monkeypatch):
+def test_a_zip_bomb_is_refused_before_decompression(write_raw, tmp_path, monkeypatch):
     zipped = zip_up(write_raw(), tmp_path / "zipped")
     (zipped / "refcoco.zip").unlink()
     with zipfile.ZipFile(zipped / "refcoco.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -124,7 +124,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(write_raw, tmp_path, monkeypatc
         read_raw(zipped, "refcoco_unc")
 
 
-def test_a_zip_that_lies_about_sizes(tmp_path):
+def test_a_zip_with_wrong_sizes(tmp_path):
     path, size = tmp_path / "a.zip", 100 << 20
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("f", bytes(size))
@@ -142,7 +142,7 @@ def test_a_zip_that_lies_about_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_compressions_that_cannot_be_bounded(tmp_path, method):
+def test_unsupported_compressions(tmp_path, method):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("f", b"x")
@@ -180,7 +180,7 @@ def test_encrypted_entries(write_raw, tmp_path):
         read_raw(zipped, "refcoco_unc")
 
 
-def test_a_zip_that_changes_is_read_anew(tmp_path):
+def test_a_changed_zip_is_read_again(tmp_path):
     path = tmp_path / "a.zip"
     for text in ("one", "three"):
         with zipfile.ZipFile(path, "w") as archive:

@@ -13,7 +13,7 @@ from tfds_refcoco.records.example import decode_example
 from tfds_refcoco.records.reader import sentence_mask
 
 
-def test_records_without_sense(built):
+def test_invalid_records(built):
     """Damaged records in readable shards, as in a dataset from another source."""
     split = built.split("train")
     whole = bytes(split._sources[0][0])
@@ -49,7 +49,7 @@ def test_records_without_sense(built):
         "tfds_refcoco-val.array_record-",
     ],
 )
-def test_a_set_that_is_not_whole(built, name):
+def test_an_incomplete_dataset(built, name):
     (victim,) = built.path.glob(name + ("*" if name.endswith("-") else ""))
     victim.unlink()
     with pytest.raises(DataError, match="missing") as error:
@@ -75,7 +75,7 @@ def test_features_that_name_other_classes_are_refused(built, tmp_path, monkeypat
         json.dumps(content),
         r"built by another version: featuresDict\.features\.width is missing",
     )
-    damaged = [(text, "unreadable") for text in ("", "[" * 10**5)]
+    damaged = [(text, "cannot be read") for text in ("", "[" * 10**5)]
     for text, message in (*damaged, ('{"featuresDict": {}}', "built by another version"), older):
         file.write_text(text)
         with pytest.raises(DataError, match=rf"features\.json: {message}"):
@@ -91,7 +91,7 @@ def test_features_that_name_other_classes_are_refused(built, tmp_path, monkeypat
         lambda refs: refs[:4].reverse(),
     ],
 )
-def test_a_set_that_is_built_anew_while_it_is_open(built, raw_set, tmp_path, change):
+def test_a_dataset_rebuilt_while_it_is_open(built, raw_set, tmp_path, change):
     """Sentences are never paired with the records of another build."""
     split = built.split("train")
     assert len(split.index) == 6  # no shard is open yet
@@ -127,7 +127,7 @@ def _set(name, row, value):
         _set("text", 1, "other"),
     ],
 )
-def test_an_index_that_speaks_of_other_records(built, change):
+def test_an_index_of_other_records(built, change):
     file = built.path / "index/train.json"
     content = json.loads(file.read_text())
     change(content)
@@ -152,7 +152,7 @@ def test_an_index_that_speaks_of_other_records(built, change):
         lambda c: c.update(images="x"),
     ],
 )
-def test_an_index_without_sense(built, change):
+def test_an_invalid_index(built, change):
     file = built.path / "index/train.json"
     content = json.loads(file.read_text())
     change(content)
@@ -177,7 +177,7 @@ def test_an_index_without_sense(built, change):
         lambda data: data[:65600] + bytes(64) + data[65664:],
     ],
 )
-def test_a_damaged_shard_is_one_line(built, damage):
+def test_a_damaged_shard_is_a_one_line_error(built, damage):
     (shard,) = built.path.glob("*-val.array_record-*")
     shard.write_bytes(damage(shard.read_bytes()))
     split = built.split("val")
@@ -205,7 +205,7 @@ def test_a_damaged_dataset_info(built, tmp_path, change):
         tfds_refcoco.open_dataset(tmp_path / "out", "refcoco_unc")
 
 
-def test_a_byte_order_mark_is_no_damage(built, tmp_path):
+def test_a_byte_order_mark_is_accepted(built, tmp_path):
     """Windows editors may add one."""
     for name in ("dataset_info.json", "features.json", "build.json", "index/val.json"):
         file = built.path / name

@@ -47,7 +47,7 @@ def two(raw_set, tmp_path):
     return out
 
 
-def test_what_one_holds_out_no_other_trains_on(two):
+def test_held_out_pictures_are_excluded_from_training(two):
     joint = open_datasets(two, "refcoco_unc+custom")
     train = joint.split("train")
     names = [train.record(int(n))["file_name"] for n in np.unique(train.index.record)]
@@ -67,7 +67,7 @@ def test_held_out_pictures_on_demand(two):
     assert joint.kept == {"refcoco_unc": Kept(2, 6, 0, 0, 1), "custom": Kept(3, 3, 0, 0, 1)}
 
 
-def test_rows_are_those_of_the_sets(two):
+def test_rows_equal_those_of_the_datasets(two):
     joint = open_datasets(two, "custom+refcoco_unc")
     train = joint.split("train")
     index = train.index
@@ -84,7 +84,7 @@ def test_rows_are_those_of_the_sets(two):
     assert again.index.text == index.text and again.names == train.names
 
 
-def test_other_splits_have_their_sets_name(two):
+def test_other_splits_are_prefixed_with_their_dataset(two):
     joint = open_datasets(two, "refcoco_unc+custom")
     assert joint.splits == (
         "refcoco_unc/train",
@@ -97,7 +97,7 @@ def test_other_splits_have_their_sets_name(two):
     for name, message in (
         (
             "val",
-            r"has no split 'val'; available are train \(joint\), refcoco_unc/train, refcoco_unc/val",
+            r"no split 'val'; available are train \(joint\), refcoco_unc/train, refcoco_unc/val",
         ),
         ("custom/test", "has no split 'custom/test'"),
         ("custom/val+custom/val", "names a split twice"),
@@ -111,7 +111,7 @@ def test_other_splits_have_their_sets_name(two):
         open_datasets(two, "custom+shapes")
 
 
-def test_a_set_of_which_nothing_is_left(two):
+def test_a_dataset_without_remaining_images(two):
     with pytest.raises(DataError, match="refcoco_unc: every image of val is held out by one of"):
         open_datasets(two, "refcoco_unc+custom", "val").split("val")
     joint = open_datasets(two, "refcoco_unc+custom", "val", allow_leaks=True)
@@ -119,7 +119,7 @@ def test_a_set_of_which_nothing_is_left(two):
     assert [kept.leaked_images for kept in joint.kept.values()] == [1, 1]
 
 
-def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_path):
+def test_pictures_excluded_by_id_are_excluded_by_bytes(two, raw_set, tmp_path):
     """refcocoplus contains a held-out picture with the same id, and custom the same file."""
     for ref in raw_set.refs:
         ref["split"] = "val" if ref["image_id"] == 1 else "train"
@@ -148,7 +148,7 @@ def test_what_is_dropped_by_its_id_is_dropped_by_its_bytes(two, raw_set, tmp_pat
         leak_free(plus, [refcoco, custom])
 
 
-def test_a_set_without_a_train_split_holds_out_all(two, raw_set, tmp_path):
+def test_a_dataset_without_train_split_holds_out_all_images(two, raw_set, tmp_path):
     for ref in raw_set.refs:
         ref["split"] = "testA" if ref["image_id"] == 1 else "val"
     raw = raw_set.write(tmp_path / "raw2", folder="refcoco+")
@@ -160,7 +160,7 @@ def test_a_set_without_a_train_split_holds_out_all(two, raw_set, tmp_path):
         open_datasets(two, "custom+refcocoplus_unc").split("train")
 
 
-def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
+def test_a_partial_build_is_reported(raw_set, tmp_path):
     raw, out = raw_set.write(tmp_path / "raw"), tmp_path / "data"
     raw_set.write(tmp_path / "raw2", folder="refcoco+")
     tfds_refcoco.build("refcoco_unc", out, raw, splits=("train",), progress=False)
@@ -169,7 +169,7 @@ def test_a_set_that_was_built_in_part_is_named(raw_set, tmp_path):
     assert joint.doubts == ["refcoco_unc is a partial build: it may hold out more images"]
 
 
-def test_copies_and_views_are_named(two, tmp_path):
+def test_copies_and_views_are_reported(two, tmp_path):
     """A mirror image of a held-out picture has different bytes."""
     content = json.loads((tmp_path / "mine/custom.json").read_text())
     (tmp_path / "mine/copies/views").mkdir(parents=True)

@@ -35,7 +35,7 @@ def test_index_agrees_with_the_records(built):
             assert (record["height"], record["width"]) == (index.height[i], index.width[i])
 
 
-def test_records_are_what_tfds_reads(built):
+def test_records_equal_those_of_tfds(built):
     split = built.split("train")
     source = tfds.builder_from_directory(built.path).as_data_source(
         "train", decoders={"image": tfds.decode.SkipDecoding()}
@@ -58,7 +58,7 @@ def test_records_are_what_tfds_reads(built):
                     np.testing.assert_array_equal(record[group][name], np.array(value))
 
 
-def test_joined_splits_run_on(built):
+def test_joined_splits_are_concatenated(built):
     split = built.split("val+train")
     assert [split.record(i)["image_id"] for i in range(3)] == [2, 0, 1]
     assert split.index.record.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -127,7 +127,7 @@ def test_unknown_splits(built):
         built.split("val+val")
 
 
-def test_a_set_that_is_not_built(tmp_path):
+def test_a_dataset_that_is_not_built(tmp_path):
     with pytest.raises(DataError) as error:
         tfds_refcoco.open_dataset(tmp_path, "refcocog_umd")
     message = str(error.value)
@@ -138,7 +138,7 @@ def test_a_set_that_is_not_built(tmp_path):
         tfds_refcoco.open_dataset(tmp_path, "shapes")
 
 
-def test_the_inner_folder_is_understood(built):
+def test_the_inner_folder_is_accepted(built):
     inner = built.path.parents[1]
     assert inner.name == "tfds_refcoco"
     assert tfds_refcoco.open_dataset(inner, "refcoco_unc").splits == ("train", "val")

@@ -25,7 +25,7 @@ def files(directory):
     }
 
 
-def test_the_seed_alone_decides_every_byte(tmp_path):
+def test_output_depends_only_on_the_seed(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         generate(tmp_path / name, seed=seed, progress=False, scenes=SMALL)
     a, b, c = (files(tmp_path / name) for name in "abc")
@@ -34,7 +34,7 @@ def test_the_seed_alone_decides_every_byte(tmp_path):
     assert all(a[name] != c[name] for name in a)
 
 
-def test_an_interrupted_one_leaves_no_annotations_of_another_seed(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_old_annotations(tmp_path, monkeypatch):
     """Otherwise, older annotations could be built with newer pictures."""
     generate(tmp_path, seed=1, progress=False, scenes=SMALL)
     made, real = [], processes.make_scene
@@ -57,7 +57,7 @@ def test_an_interrupted_one_leaves_no_annotations_of_another_seed(tmp_path, monk
     assert {name: data for name, data in files(tmp_path).items() if name in whole} == whole
 
 
-def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path):
+def test_a_scene_does_not_depend_on_the_number_of_scenes(tmp_path):
     generate(tmp_path / "few", progress=False, scenes={"val": 1})
     generate(tmp_path / "more", progress=False, scenes=SMALL)
     few, more = files(tmp_path / "few"), files(tmp_path / "more")
@@ -65,7 +65,7 @@ def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path):
     assert few[image] == more[image]
 
 
-def test_several_processes_make_the_same_bytes(tmp_path, monkeypatch):
+def test_several_processes_write_the_same_bytes(tmp_path, monkeypatch):
     generate(tmp_path / "one", progress=False, scenes=SMALL)
     started, start = [], subprocess.Popen
     monkeypatch.setattr(processes, "_ENOUGH", 3)
@@ -79,7 +79,7 @@ def test_several_processes_make_the_same_bytes(tmp_path, monkeypatch):
     assert files(tmp_path / "one") == files(tmp_path / "three")
 
 
-def test_a_process_that_dies_is_told(tmp_path, monkeypatch, capfd):
+def test_a_failed_worker_is_reported(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(processes, "_ENOUGH", 3)
     monkeypatch.setattr(processes, "_cores", lambda: 2)
     # A folder has the name of the first image.
@@ -129,7 +129,7 @@ def test_the_pickle_is_protocol_2_and_plain(raw):
     assert b"numpy" not in data and b"tfds_refcoco" not in data
 
 
-def test_images_are_as_instances_say(raw):
+def test_images_match_instances(raw):
     assert set(raw.instances) == {"info", "licenses", "images", "annotations", "categories"}
     assert len(raw.instances["categories"]) == len(SHAPES)
     listed = {image["file_name"] for image in raw.instances["images"]}
@@ -157,7 +157,7 @@ def test_splits_share_no_image_and_differ_as_documented(raw):
     assert objects["testB"] == {6, 7}
 
 
-def test_objects_lie_inside_and_apart(raw):
+def test_objects_are_inside_and_disjoint(raw):
     boxes = defaultdict(list)
     sizes = {image["id"]: (image["width"], image["height"]) for image in raw.instances["images"]}
     for annotation in raw.instances["annotations"]:
@@ -178,7 +178,7 @@ def test_objects_lie_inside_and_apart(raw):
                 assert gap > GAP - 0.05
 
 
-def test_sentences_are_as_long_as_refcocos(raw):
+def test_sentence_lengths_match_refcoco(raw):
     sentences = [ref["sentences"] for ref in raw.refs]
     words = [len(sentence["tokens"]) for of_ref in sentences for sentence in of_ref]
     assert 3.0 <= np.mean(words) <= 4.5
@@ -207,7 +207,7 @@ def test_referents_are_spread_over_the_objects(raw):
         assert np.mean(hits) < chance + 0.06, name
 
 
-def test_polygons_are_what_is_drawn(raw):
+def test_polygons_match_the_rendered_objects(raw):
     """A polygon rasterized by pycocotools covers the pixels that drawing the object changes."""
     annotations = defaultdict(list)
     for annotation in raw.instances["annotations"]:

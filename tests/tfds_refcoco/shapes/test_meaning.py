@@ -57,7 +57,7 @@ def readings(raw) -> list[tuple[str, str]]:
     return seen
 
 
-def test_sentences_mean_their_referent_and_nothing_else(readings):
+def test_sentences_refer_only_to_their_referent(readings):
     assert len(readings) > 1000
 
 
@@ -66,7 +66,7 @@ def named_kinds(readings) -> list[tuple[str, str]]:
     return [(sent, kind.partition(":")[0]) for sent, kind in readings]
 
 
-def test_kinds_come_in_their_shares(readings):
+def test_fractions_of_kinds(readings):
     counts = Counter(LOCATIONS.get(name, name) for _, name in named_kinds(readings))
     wanted = {"attribute": 0.34, "location": 0.36, "size": 0.11, "ordinal": 0.07, "relation": 0.12}
     for kind, share in wanted.items():

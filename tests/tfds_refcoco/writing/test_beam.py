@@ -53,7 +53,7 @@ def test_many_shards_of_real_images(beam, mini_refcoco, tmp_path):
     assert sources[0] == sources[1]
 
 
-def test_a_plan_survives_the_way_to_a_worker(beam, mini_refcoco, tmp_path, monkeypatch):
+def test_a_plan_is_serialized_without_loss(beam, mini_refcoco, tmp_path, monkeypatch):
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from tfds_refcoco.raw.read import read_raw
@@ -74,7 +74,7 @@ def _keep(place):
 
 
 @pytest.mark.slow
-def test_faults_found_by_workers(beam, write_raw, tmp_path):
+def test_errors_in_workers(beam, write_raw, tmp_path):
     root = write_raw()
     (root / "images/train2014/COCO_train2014_000000000000.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"000000000000\.jpg: not a readable JPEG") as error:
@@ -89,7 +89,7 @@ def test_faults_found_by_workers(beam, write_raw, tmp_path):
     )
 
 
-def test_options_that_beam_does_not_take(beam, write_raw, tmp_path, capsys):
+def test_invalid_beam_options(beam, write_raw, tmp_path, capsys):
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(write_raw())]
     command += ["--out", str(tmp_path / "out")]
     assert main([*command, "--beam=--runner=NoSuchRunner"]) == 1
@@ -99,7 +99,7 @@ def test_options_that_beam_does_not_take(beam, write_raw, tmp_path, capsys):
         assert "--beam: invalid Beam options" in capsys.readouterr().err
 
 
-def test_without_beam_the_message_says_how_to_get_it(write_raw, tmp_path, monkeypatch, capsys):
+def test_the_error_without_beam_has_the_install_command(write_raw, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     command = ["build", "--dataset", "refcoco_unc", "--raw", str(write_raw())]

@@ -43,7 +43,7 @@ def test_real_build_is_complete(mini_built, mini_refcoco):
         assert 0.96 < c.area_ratio_min <= c.area_ratio_max < 1.005
 
 
-def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
+def test_real_records_equal_the_raw_content(mini_built, mini_refcoco):
     instances = json.loads((mini_refcoco / "refcoco/instances.json").read_text())
     annotations = {row["id"]: row for row in instances["annotations"]}
     built = tfds_refcoco.open_dataset(mini_built, "refcoco_unc")
@@ -73,7 +73,7 @@ def test_real_records_equal_the_rawcontents(mini_built, mini_refcoco):
                 np.testing.assert_array_equal(mask, expected)
 
 
-def test_tfds_reads_it_without_our_code(mini_built):
+def test_tfds_reads_a_build_without_this_package(mini_built):
     # In a new interpreter that cannot import this package.
     path = mini_built / "tfds_refcoco/refcoco_unc/3.0.0"
     code = (
@@ -88,7 +88,7 @@ def test_tfds_reads_it_without_our_code(mini_built):
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
 
 
-def test_shards_hold_every_record_once_and_in_order(raw_set, write_raw, tmp_path):
+def test_shards_contain_every_record_once_in_order(raw_set, write_raw, tmp_path):
     whole = tfds_refcoco.build("refcoco_unc", tmp_path / "out", write_raw(), progress=False)
     builder = TfdsRefcoco(
         config="refcoco_unc", data_dir=tmp_path / "sharded", file_format="array_record"
@@ -131,7 +131,7 @@ def test_same_raw_files_give_the_same_bytes(write_raw, tmp_path):
     assert first == second
 
 
-def test_faulty_raw_data_leaves_what_was_there(raw_set, write_raw, tmp_path):
+def test_invalid_raw_data_keeps_the_existing_build(raw_set, write_raw, tmp_path):
     raw = write_raw()
     path = tfds_refcoco.build("refcoco_unc", tmp_path / "out", raw, progress=False)
     before = contents(path)
@@ -159,7 +159,7 @@ def test_reuse_overwrite_and_repair(raw_set, write_raw, tmp_path, caplog):
     assert not leftovers(out)
 
 
-def test_a_set_built_from_other_files_is_not_taken_for_it(raw_set, write_raw, tmp_path):
+def test_a_build_from_other_files_is_not_reused(raw_set, write_raw, tmp_path):
     raw, out = write_raw(), tmp_path / "out"
     tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
     raw_set.refs[0]["sentences"][0]["sent"] = "other"
@@ -168,7 +168,7 @@ def test_a_set_built_from_other_files_is_not_taken_for_it(raw_set, write_raw, tm
         tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
 
 
-def test_an_overwrite_that_fails_at_the_last_step(write_raw, tmp_path, monkeypatch):
+def test_an_overwrite_that_fails_in_the_last_step(write_raw, tmp_path, monkeypatch):
     raw, out = write_raw(), tmp_path / "out"
     path = tfds_refcoco.build("refcoco_unc", out, raw, progress=False)
     before, replace = contents(path), Path.replace
@@ -190,7 +190,7 @@ def test_an_overwrite_that_fails_at_the_last_step(write_raw, tmp_path, monkeypat
     assert contents(path) == before and not leftovers(out)
 
 
-def test_shapes_are_generated_and_the_raw_files_dropped(write_raw, tmp_path, monkeypatch):
+def test_shapes_are_generated_and_their_raw_files_removed(write_raw, tmp_path, monkeypatch):
     def generate(raw_dir, *, seed=0, progress=True):
         raw_dir.mkdir()
         (raw_dir / "shapes").symlink_to(raw / "shapes")

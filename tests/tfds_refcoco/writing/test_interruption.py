@@ -20,7 +20,7 @@ from tfds_refcoco.errors import DataError
 @pytest.mark.parametrize(
     "function", ["tfds_refcoco.records.record.read_image", "tfds_refcoco.masks.area"]
 )
-def test_a_killed_build_leaves_nothing_to_mistake(write_raw, tmp_path, repo_root, function):
+def test_a_killed_build_leaves_no_partial_dataset(write_raw, tmp_path, repo_root, function):
     raw, out = write_raw(), tmp_path / "out"
     with stalled_build(repo_root, function, raw, out) as child:
         child.send_signal(signal.SIGKILL)
@@ -35,7 +35,7 @@ def test_a_killed_build_leaves_nothing_to_mistake(write_raw, tmp_path, repo_root
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_build_removes_what_it_made(write_raw, tmp_path, repo_root, sent):
+def test_an_interrupted_build_removes_its_files(write_raw, tmp_path, repo_root, sent):
     raw, out = write_raw(), tmp_path / "out"
     function = "tfds_refcoco.records.record.read_image"
     with stalled_build(repo_root, function, raw, out) as child:
@@ -46,7 +46,7 @@ def test_a_stopped_build_removes_what_it_made(write_raw, tmp_path, repo_root, se
     assert "Traceback" not in errors and not leftovers(out)
 
 
-def test_a_build_waits_for_another_one(write_raw, tmp_path, caplog):
+def test_a_build_waits_for_another_build(write_raw, tmp_path, caplog):
     raw, out = write_raw(), tmp_path / "out"
     out.mkdir()
     with ThreadPoolExecutor(1) as pool, FileLock(out / ".building-refcoco_unc.lock"):
@@ -60,7 +60,7 @@ def test_a_build_waits_for_another_one(write_raw, tmp_path, caplog):
 
 
 @pytest.mark.slow
-def test_two_builds_at_once_both_end_well(write_raw, tmp_path, repo_root):
+def test_two_concurrent_builds_succeed(write_raw, tmp_path, repo_root):
     raw, out = write_raw(), tmp_path / "out"
     command = [sys.executable, "-m", "tfds_refcoco", "build", "--dataset", "refcoco_unc"]
     command += ["--raw", str(raw), "--out", str(out)]
