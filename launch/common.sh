@@ -61,7 +61,7 @@ parse() {
     esac
     shift "$used"
   done
-  [[ -f lts_jax/__main__.py && -d configs ]] || die "run this script in the root folder of the repository"
+  [[ -f lts_jax/__main__.py && -d configs ]] || die "run this script in the repository's root folder"
 }
 
 # Exits with an error if there is no interpreter; Python reports missing packages.

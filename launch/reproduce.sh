@@ -15,8 +15,8 @@
 #   --dry-run         print the commands without running them
 #   -- ...            more arguments of lts tables, such as --config.model.dtype=bfloat16
 #
-# A run uses all visible GPUs, and their number must divide the paper's batch size of 18; to use one,
-# set CUDA_VISIBLE_DEVICES=0. Rerun the same command to resume. The variable PYTHON sets the
+# A run uses all visible GPUs, and their number must divide the paper's batch size of 18. To use one
+# GPU, set CUDA_VISIBLE_DEVICES=0. Rerun the same command to resume. The variable PYTHON sets the
 # interpreter; default: python.
 
 set -euo pipefail

@@ -170,7 +170,8 @@ watch() {
     [[ $states == *,exited* ]] || failed=0
     case $states in
       ,PREEMPTED, | ,TERMINATED, | ,NONE,)
-        [[ $state != NONE || $renewing ]] || die "$name was deleted; rerun the same command to recreate it"
+        [[ $state != NONE || $renewing ]] ||
+          die "$name was deleted; rerun the same command to recreate it"
         renewing=1
         [[ $state == NONE ]] || delete || continue
         if create; then renewing=''; else echo "$again"; fi # there may be no capacity for hours
@@ -183,7 +184,8 @@ watch() {
       *,stopped,*) echo "the run was stopped; rerun the same command to resume" && return ;;
       ',exited 0,')
         on 0 launch/tpu_worker.sh log
-        [[ $dry_run ]] || echo "the run has finished; run launch/tpu_vm.sh delete to stop the costs of $name"
+        [[ $dry_run ]] ||
+          echo "the run has finished; run launch/tpu_vm.sh delete to stop the costs of $name"
         return
         ;;
       *,exited*)
@@ -213,7 +215,8 @@ follow() {
   worker_arguments
   layout=$(run gcloud storage buckets describe "gs://$bucket" \
     "--format=value(hierarchicalNamespace.enabled)" --raw)
-  [[ $dry_run || $layout == True ]] || die "gs://$bucket has no hierarchical namespace; see docs/launch.md"
+  [[ $dry_run || $layout == True ]] ||
+    die "gs://$bucket has no hierarchical namespace; see docs/launch.md"
   patiently 1000000 prepare
   patiently 3 start
   watch

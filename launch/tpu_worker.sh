@@ -62,7 +62,8 @@ start() {
   local words
   words=$(quote "${rest[@]}")
   if running; then
-    [[ $(<"$notes/command") == "$words" ]] || die "another run is active on this worker: $(<"$notes/command")"
+    [[ $(<"$notes/command") == "$words" ]] ||
+      die "another run is active on this worker: $(<"$notes/command")"
     echo "already running"
     return
   fi

@@ -222,8 +222,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
 
     generator = command("generate", _generate, "generate the raw files of the shapes dataset")
-    generator.add_argument("--out", type=local_path, required=True)
-    generator.add_argument("--seed", type=not_negative, default=0)
+    generator.add_argument("--out", type=local_path, required=True, help="output folder")
+    generator.add_argument("--seed", type=not_negative, default=0, help="random seed (default: 0)")
 
     importers.add_arguments(command("import", importers.run, importers.DESCRIPTION))
     expressions.add_arguments(command("expressions", expressions.run, expressions.DESCRIPTION))
@@ -256,16 +256,19 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for reader in (stats, shower):
         reader.add_argument("--out", type=local_path, required=True, help="folder with the build")
         reader.add_argument("--dataset", required=True, choices=tuple(SOURCES))
-    stats.add_argument("--json", action="store_true")
+    stats.add_argument("--json", action="store_true", help="print JSON")
     shower.add_argument(
-        "number", type=positive, nargs="?", default=8, help="number of records, sampled with --seed"
+        "number", type=positive, nargs="?", default=8, help="number of random records (default: 8)"
     )
-    shower.add_argument("--split", default="val")
+    shower.add_argument("--split", default="val", help="split to draw (default: val)")
     shower.add_argument("--image-id", type=int, help="draw this image instead")
     shower.add_argument(
-        "--to", type=local_path, default=Path("pictures"), help="output folder for the pictures"
+        "--to",
+        type=local_path,
+        default=Path("pictures"),
+        help="output folder for the pictures (default: pictures)",
     )
-    shower.add_argument("--seed", type=int, default=0)
+    shower.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     return parser
 
 

@@ -12,7 +12,7 @@ FORMATS = ("coco", "refer", "labelme", "cvat", "label-studio")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("format", choices=FORMATS)
+    parser.add_argument("format", choices=FORMATS, help="format of the annotations")
     parser.add_argument("input", type=local_path, help="annotation file or folder")
     parser.add_argument(
         "--out", type=local_path, required=True, help="output folder for custom.json"
