@@ -4,7 +4,7 @@
 #   launch/reproduce.sh --raw RAW --backbone darknet53.weights --vectors glove.840B.300d.zip
 #   launch/reproduce.sh --raw RAW --sets refcoco --tables 2,5 --seeds 3
 #
-#   --raw DIR         folder of the raw files, see docs/data.md; not needed if all datasets are built
+#   --raw DIR         raw files, see docs/data.md; not needed if all datasets are built
 #   --backbone FILE   pretrained Darknet53; Table 3 uses a ResNet
 #   --vectors FILE    GloVe
 #   --sets A,B        subset of refcoco, refcocoplus, refcocog; default: all

@@ -58,7 +58,7 @@ def test_missing_data(repo_root, tmp_path, monkeypatch):
         (["--config.eval.splits=('valid',)"], "no split 'valid'"),
         (["--config.train.epochs=many"], "epochs"),
         (["--config.trian.epochs=3"], "train"),
-        (["--config.data.dataset=shape"], "none of refcoco_unc"),
+        (["--config.data.dataset=shape"], "expected one of refcoco_unc"),
         (["--config=configs/shape.py"], "configs/shape.py"),
         (["--workdir=README.md"], "README.md"),
         (["--workdir=gs://b/run"], "--workdir=gs://b/run is no path of this machine"),

@@ -48,7 +48,7 @@ _COCO_NAME = re.compile(r"(?:COCO_train2014_)?(\d{12})\.jpg")
 _FETCH_REFS = "Download it from https://github.com/lichengunc/refer (section Download)."
 _FETCH_GREFS = "Download it from https://github.com/henghuiding/gRefCOCO."
 _MAKE_SHAPES = "Create it with `python -m tfds_refcoco generate`."
-_WRITE_CUSTOM = "Write it as described in docs/data.md."
+_WRITE_CUSTOM = "Write it as described in docs/data.md (section Own data)."
 _FETCH_IMAGES = (
     "Download http://images.cocodataset.org/zips/train2014.zip (or train2017.zip, with the same "
     "images) and put it, or the extracted folder, under images/"
