@@ -1,10 +1,10 @@
-"""User-correctable errors: the commands print them as one line, without a traceback."""
+"""User-correctable errors, which the commands print as one line without a traceback."""
 
 import sys
 
 
 class ConfigError(ValueError):
-    """A field or flag that makes no sense, or does not fit the data, the devices or the workdir."""
+    """An invalid field or flag, or one that does not match the data, the devices or the workdir."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -12,27 +12,27 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class NonFiniteOutputError(ArithmeticError):
-    """A network whose outputs are not finite: its masks would mean nothing."""
+    """The network's outputs are not finite, so its masks would be meaningless."""
 
 
 class UnreadableCheckpointError(ConfigError):
-    """A checkpoint that is damaged, or not of this network."""
+    """A checkpoint is damaged, or belongs to another network."""
 
 
 class SaveError(OSError):
-    """A checkpoint that could not be written."""
+    """A checkpoint could not be written."""
 
 
 class RunError(RuntimeError):
-    """A training that was started as a process has failed; the message names its log."""
+    """A training subprocess has failed; the message names its log."""
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The training was told to end and has saved; the message says so."""
+    """The training received a stop request and has saved a checkpoint."""
 
 
 def describe_missing(error: ModuleNotFoundError) -> str:
-    """Returns one line for a package that is not installed; raises the error if it is our own."""
+    """Returns a one-line message for a missing package; re-raises if the module is our own."""
     name = (error.name or "").partition(".")[0]
     if name in ("", "lts_jax", "tfds_refcoco", "benchmarks"):
         raise error

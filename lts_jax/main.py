@@ -19,7 +19,7 @@ MODES = ("train", "eval", "predict")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that `--mode` names, with the other arguments."""
+    """Runs the command that `--mode` selects with the remaining arguments."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     prog = "python -m lts_jax.main"
     parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)

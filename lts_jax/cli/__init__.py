@@ -1,5 +1,5 @@
-"""The commands, thin: each parses its own flags and calls one function.
+"""The commands. Each one parses its flags and calls one function.
 
-A command is a module with `add_arguments(parser)` and `run(args)`; its docstring is its help. What
-takes seconds to import is imported by `run`.
+A command is a module with `add_arguments(parser)` and `run(args)`; its docstring is its help text.
+Slow imports are deferred to `run`.
 """

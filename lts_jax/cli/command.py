@@ -3,7 +3,7 @@
     lts train --config shapes          # generates a dataset, trains, evaluates
     lts predict --workdir runs/shapes --image photo.jpg --text "red circle" --out predictions
 
-`lts COMMAND --help` explains a command.
+Run `lts COMMAND --help` for the flags of a command.
 """
 
 import argparse
@@ -22,22 +22,22 @@ from tfds_refcoco.console import finish_streams, prepare_streams
 from tfds_refcoco.errors import DataError
 
 COMMANDS = {
-    "train": "train a network, or resume its training, and evaluate it",
+    "train": "train a network or resume training, then evaluate it",
     "eval": "evaluate a checkpoint",
-    "predict": "segment what sentences refer to in any picture",
-    "demo": "serve a page on this machine to try a network on one's own pictures",
-    "report": "write one HTML file about an evaluated run",
+    "predict": "segment the objects that sentences refer to in an image",
+    "demo": "serve a local web page to try a network on your own images",
+    "report": "write an HTML report on an evaluated run",
     "compare": "compare two runs on the same sentences",
-    "score": "score anybody's predictions",
+    "score": "score the predictions of any model",
     "tables": "train the variants of one of the paper's tables",
     "figures": "draw the paper's Figures 4 and 5",
-    "export": "export a network as StableHLO, ONNX or safetensors, or for the hub",
-    "models": "list the trained networks that come with the package",
-    "pretrained": "convert pretrained backbones, look up word vectors",
+    "export": "export a network as StableHLO, ONNX or safetensors, or for the Hugging Face Hub",
+    "models": "list the trained networks included in the package",
+    "pretrained": "convert pretrained backbones and look up word vectors",
     "data": "build, check and show datasets (python -m tfds_refcoco)",
 }
 
-# What importing JAX raises if the environment holds a value that it does not know.
+# JAX raises this on import if an environment variable has an unknown value.
 _JAX_SETTING = re.compile("environment 'JAX_|for JAX flag ")
 
 
@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
     """Runs a command.
 
     Args:
-      arguments: its name and its flags; None takes those of the process.
-      prog: the program's name in help texts.
+      arguments: the command's name and flags; None uses `sys.argv`.
+      prog: the program name in help texts.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
-    # No command opens a window. matplotlib fails to start with a backend that is not installed,
-    # such as that of the notebook whose terminal this is.
+    # No command opens a window. matplotlib fails to start if MPLBACKEND names a backend that is
+    # not installed, for example in the terminal of a notebook server.
     os.environ["MPLBACKEND"] = "agg"
     listed = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "lts") -> None:
 
 
 def _load(name: str) -> ModuleType:
-    """Imports the module of a command; ends the process by one line if a package is missing."""
+    """Imports a command's module; exits with a one-line message if a package is missing."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""Compares two runs on the same sentences, with paired 95 % intervals.
+"""Compares two runs on the same sentences, with paired 95 % confidence intervals.
 
     lts compare runs/a runs/b --split val
 
-A run is a workdir that was evaluated, a folder that `lts score --out` wrote, or a predictions.json
-of either.
+A run is an evaluated workdir, a folder written by `lts score --out`, or a predictions.json file
+from either.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from lts_jax.io.files import write_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("a", help="a run")
-    parser.add_argument("b", help="another run")
-    parser.add_argument("--split", default="val", help="the split that was evaluated")
+    parser.add_argument("a", help="the first run")
+    parser.add_argument("b", help="the second run")
+    parser.add_argument("--split", default="val", help="the evaluated split")
     parser.add_argument(
-        "--examples", type=not_negative, default=10, help="sentences to list in either direction"
+        "--examples", type=not_negative, default=10, help="number of sentences to list per run"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file with all sentences")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all sentences to a JSON file")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compares."""
-    found = compare(*(read_run(Path(path), args.split) for path in (args.a, args.b)))
+    """Compares the runs."""
+    comparison = compare(*(read_run(Path(path), args.split) for path in (args.a, args.b)))
     if args.out:
-        write_json(args.out, {"a": args.a, "b": args.b} | found)
-    print_comparison(found, args.examples)
+        write_json(args.out, {"a": args.a, "b": args.b} | comparison)
+    print_comparison(comparison, args.examples)

@@ -1,9 +1,9 @@
-"""Serves a page on this machine: drop a picture, type sentences, see what they refer to.
+"""Serves a local web page: drop an image, type sentences, and see the predicted masks.
 
     lts demo
     lts demo --workdir runs/refcoco --port 8000
 
-It needs `pip install 'lts_jax[demo]'`. From another machine: ssh -L 7860:localhost:7860 HOST
+Requires `pip install 'lts_jax[demo]'`. From another machine: ssh -L 7860:localhost:7860 HOST
 """
 
 import argparse
@@ -18,9 +18,9 @@ _PORT = 7860
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add_trained_arguments(parser)
-    parser.add_argument("--port", type=int, default=_PORT, help=f"{_PORT} if omitted")
+    parser.add_argument("--port", type=int, default=_PORT, help=f"port of the page (default: {_PORT})")
     parser.add_argument(
-        "--share", choices=("never",), default="never", help="no other machine reaches the page"
+        "--share", choices=("never",), default="never", help="never expose the page to other machines"
     )
 
 

@@ -1,10 +1,10 @@
-"""Evaluates a checkpoint on the splits of its config, and prints the table of metrics.
+"""Evaluates a checkpoint on the splits of its config and prints the metrics.
 
     lts eval --workdir runs/refcoco
     lts eval --checkpoint runs/refcoco/checkpoints/6701 --config.eval.splits=val,testA
 
-Writes metrics, predictions, heatmaps and pictures to <workdir>/eval/<split>, or, for a checkpoint
-that is named, to <workdir>/step<N>/eval/<split>. Several processes share the work.
+Writes metrics, predictions, heatmaps and images to <workdir>/eval/<split>, or, with --checkpoint,
+to <workdir>/step<N>/eval/<split>. In a distributed run, the processes share the work.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluates."""
+    """Evaluates the checkpoint."""
     workdir, step = run_folder(args)
     from lts_jax.evaluation.run import evaluate
 

@@ -1,12 +1,14 @@
-"""Exports a run's best checkpoint as a folder that others can run.
+"""Exports a run's best checkpoint to a folder.
 
     lts export runs/refcoco --format onnx
     lts export runs/refcoco --format onnx --config.eval.threshold=val
 
-preprocessing.json names the threshold of masks: by the second command the best one on val.
+The exported preprocessing.json includes the mask threshold; the second command exports the
+threshold that is best on val.
 
-stablehlo and onnx run without this package. hub is a folder for `huggingface_hub`'s upload_folder,
-and for `lts predict --model`: weights in float16, config, vocabulary, and a model card to complete.
+stablehlo and onnx run without this package. hub writes a folder for `huggingface_hub`'s
+upload_folder and for `lts predict --model`: float16 weights, config, vocabulary, and a model card
+to complete.
 """
 
 import argparse
@@ -17,16 +19,16 @@ from lts_jax.cli.session import check_devices, configure_jax, trained_config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("workdir", type=Path, help="of the run")
+    parser.add_argument("workdir", type=Path, help="the run's folder")
     parser.add_argument(
         "--format", required=True, choices=("stablehlo", "onnx", "safetensors", "hub")
     )
-    parser.add_argument("--out", type=Path, help="new folder; <workdir>/export/<format> if omitted")
-    parser.set_defaults(config=None)  # the checkpoint's own, with overrides
+    parser.add_argument("--out", type=Path, help="new folder (default: <workdir>/export/<format>)")
+    parser.set_defaults(config=None)  # use the checkpoint's config, with overrides
 
 
 def run(args: argparse.Namespace) -> None:
-    """Exports."""
+    """Exports the run."""
     from lts_jax.export.bundle import export_run
     from lts_jax.io.files import check_inside
 

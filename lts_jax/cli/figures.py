@@ -3,8 +3,8 @@
     lts figures --workdir runs/refcoco --split val --sent_ids 17,42
     lts figures --workdir runs/tables/refcoco/lts/seed0 --variants runs/tables/refcoco
 
-Figure 4: image, heatmap H_mask, predicted mask, truth. Figure 5: the masks without segmentation,
-without fusion, without filter, and of the full model.
+Figure 4 shows the image, heatmap H_mask, predicted mask and ground truth. Figure 5 shows the masks
+without segmentation, without fusion, without the filter, and with the full model.
 """
 
 import argparse
@@ -19,14 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=Path, required=True, help="evaluated run of the full model"
     )
     parser.add_argument(
-        "--variants", type=Path, help="folder of Table 2's runs, <variant>/seed0: Figure 5"
+        "--variants", type=Path, help="folder of Table 2's runs, <variant>/seed0, for Figure 5"
     )
     parser.add_argument("--split", default="val", help="evaluated split")
     parser.add_argument(
-        "--sent_ids", default="", help="sentences to draw, as 17,42; some of all if omitted"
+        "--sent_ids", default="", help="sentences to draw, such as 17,42 (default: a sample)"
     )
-    parser.add_argument("--out", type=Path, help="folder; <workdir>/figures if omitted")
-    parser.add_argument("--data", type=Path, help="folder of the datasets; the run's if omitted")
+    parser.add_argument("--out", type=Path, help="folder (default: <workdir>/figures)")
+    parser.add_argument("--data", type=Path, help="folder of the datasets (default: the run's)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
 
     sent_ids = [text.strip() for text in args.sent_ids.split(",") if text.strip()]
     if bad := [text for text in sent_ids if not text.isdecimal()]:
-        raise ConfigError(f"--sent_ids: {bad[0]!r} is no whole number")
+        raise ConfigError(f"--sent_ids: {bad[0]!r} is not a sentence id; use integers: 17,42")
     out = args.out or args.workdir / "figures"
     if not args.out:
         check_inside(args.workdir, out)

@@ -1,9 +1,9 @@
-"""Lists the trained networks that come with the package, or prints the card of one.
+"""Lists the trained networks included in the package, or prints a model card.
 
     lts models
     lts models photos
 
-Use one by its name: `lts predict --model NAME`, `lts_jax.Predictor.from_pretrained(NAME)`.
+Load a network by name: `lts predict --model NAME` or `lts_jax.Predictor.from_pretrained(NAME)`.
 """
 
 import argparse
@@ -15,16 +15,16 @@ from lts_jax.zoo import catalogue
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("name", nargs="?", help="of a network whose card to print")
+    parser.add_argument("name", nargs="?", help="print this network's model card")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Lists the networks, or prints a card."""
+    """Lists the networks or prints a model card."""
     if args.name:
         folder = catalogue.folder(args.name)
         if folder is None:
             known = ", ".join(catalogue.names())
-            raise ConfigError(f"no network {args.name!r}; there are {known}")
+            raise ConfigError(f"unknown network {args.name!r}; available: {known}")
         print((folder / catalogue.CARD).read_text(encoding="utf-8").rstrip())
         return
     rows = []

@@ -1,4 +1,4 @@
-"""Reads other people's weights: a Darknet53 of any file format, or word vectors.
+"""Converts Darknet53 weights of any supported format, or looks up word vectors.
 
 lts pretrained darknet yolov3.weights --out backbone.safetensors
 lts pretrained glove glove.840B.300d.zip --config refcoco --out vectors.npz
@@ -24,27 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     darknet.add_argument("file", type=Path)
     darknet.add_argument("--out", type=Path, required=True, help="a .safetensors file")
-    darknet.add_argument("--no_neck", action="store_true", help="as model.neck=False")
+    darknet.add_argument("--no_neck", action="store_true", help="convert without the neck (model.neck=False)")
     darknet.set_defaults(convert=convert_darknet)
     vectors = commands.add_parser(
         "glove",
-        help="which words of a dataset have a vector",
+        help="count the words of a dataset that have a vector",
         description="Example: lts pretrained glove glove.840B.300d.zip --config refcoco",
         allow_abbrev=False,
     )
     vectors.add_argument("file", type=Path)
     vectors.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    vectors.add_argument("--out", type=Path, help="the vocabulary's vectors alone, .npz")
+    vectors.add_argument("--out", type=Path, help="write the vocabulary's vectors to an .npz file")
     vectors.set_defaults(convert=look_up_vectors)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Converts."""
+    """Runs the chosen conversion."""
     args.convert(args)
 
 
 def convert_darknet(args: argparse.Namespace) -> None:
-    """Reads a backbone's file, prints what it is, and writes it as .safetensors."""
+    """Reads a backbone file, prints its properties, and writes it as .safetensors."""
     from lts_jax.pretrained.backbone import load_backbone, save_backbone
     from lts_jax.pretrained.layout import Network
 
@@ -69,7 +69,7 @@ def convert_darknet(args: argparse.Namespace) -> None:
 
 
 def look_up_vectors(args: argparse.Namespace) -> None:
-    """Looks a dataset's words up in a file of vectors, and prints how many it has."""
+    """Looks up a dataset's words in a file of vectors and prints the coverage."""
     from lts_jax.data.vocabulary import Vocabulary
     from lts_jax.distributed.mesh import one_device
     from lts_jax.experiment.experiment import Experiment
@@ -83,7 +83,7 @@ def look_up_vectors(args: argparse.Namespace) -> None:
     experiment = Experiment(config, one_device())
     vocabulary = experiment.vocabulary
     if not isinstance(vocabulary, Vocabulary):
-        raise ConfigError("model.text=bert has vectors of its own: set model.text=gru or lstm")
+        raise ConfigError("model.text=bert uses no word vectors: set model.text=gru or lstm")
     vectors = word_vectors.cached_vectors(
         args.file, vocabulary.words, config.model.embed_dim, word_vectors.default_cache()
     )

@@ -1,4 +1,4 @@
-"""Writes one HTML file about an evaluated run; it opens offline, in any browser.
+"""Writes an HTML report on an evaluated run; the file opens offline in any browser.
 
 lts report runs/refcoco
 """
@@ -12,8 +12,8 @@ from lts_jax.paper.numbers import TABLES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("workdir", type=Path, help="of an evaluated run")
-    parser.add_argument("--out", type=Path, help="HTML file; <workdir>/report.html if omitted")
+    parser.add_argument("workdir", type=Path, help="folder of an evaluated run")
+    parser.add_argument("--out", type=Path, help="HTML file (default: <workdir>/report.html)")
     parser.add_argument(
         "--variant",
         default="lts",
@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="row of the paper's tables to compare with",
     )
     parser.add_argument(
-        "--sentences", type=positive, default=10000, help="sentences in the gallery at most"
+        "--sentences", type=positive, default=10000, help="maximum number of sentences in the gallery"
     )
-    parser.add_argument("--data", type=Path, help="folder of the datasets; the run's if omitted")
+    parser.add_argument("--data", type=Path, help="folder of the datasets (default: the run's)")
 
 
 def run(args: argparse.Namespace) -> None:

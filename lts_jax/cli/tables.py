@@ -1,9 +1,9 @@
-"""Trains the variants of one of the paper's tables, and writes the table.
+"""Trains the variants of one of the paper's tables and writes the table.
 
     lts tables --config shapes --table 2
 
-Finished runs are read; the others are started, each as `lts train` in
-<workdir>/<variant>/seed<K>, and resume from their checkpoints.
+Finished runs are reused. The others are started or resumed, each as `lts train` in
+<workdir>/<variant>/seed<K>.
 """
 
 import argparse
@@ -24,39 +24,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table",
         required=True,
         type=lambda text: int(text) if text.isdecimal() else text,
-        help=f"of the paper, or what goes beyond it: {listed}",
+        help=f"table of the paper, or beyond: {listed}",
     )
     parser.add_argument(
-        "--seeds", type=positive, default=3, help="runs of each variant, with the seeds 0, 1, ..."
+        "--seeds", type=positive, default=3, help="number of runs per variant, with seeds 0, 1, ..."
     )
     parser.add_argument(
         "--jobs",
         type=positive,
         default=1,
-        help="runs at a time; runs that share a GPU need XLA_PYTHON_CLIENT_PREALLOCATE=false",
+        help="number of parallel runs; to share a GPU, set XLA_PYTHON_CLIENT_PREALLOCATE=false",
     )
     parser.add_argument(
-        "--workdir", type=Path, help="folder of the runs; runs/tables/<config> if omitted"
+        "--workdir", type=Path, help="folder of the runs (default: runs/tables/<config>)"
     )
     parser.add_argument(
-        "--read_only", action="store_true", help="start no run: write what is finished"
+        "--read_only", action="store_true", help="do not train; write the table of the finished runs"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains what is missing, and writes the table."""
+    """Trains the missing runs and writes the table."""
     if args.table not in TABLES:
         listed = ", ".join(map(str, TABLES))
-        raise ConfigError(f"--table {args.table} is unknown; the tables are {listed}")
+        raise ConfigError(f"--table {args.table} is unknown; available tables: {listed}")
     path, variant = config_path(args.config)
     if variant:
-        load_config(args.config)  # an unknown variant is answered by the list
+        load_config(args.config)  # raises an error that lists the variants if it is unknown
         name = args.config.partition(":")[0]
         raise ConfigError(
-            f"the table chooses the variants: give --config {name} without :{variant}"
+            f"--config {args.config}: the table selects the variants; use --config {name}"
         )
     if "seed" in overridden_fields(args.overrides):
-        raise ConfigError("--config.seed cannot be set here: --seeds 3 takes the seeds 0, 1 and 2")
+        raise ConfigError("--config.seed cannot be set here; --seeds 3 uses the seeds 0, 1 and 2")
     from lts_jax.paper.tables import make_table
 
     interrupt_on_signals()
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> None:
             args.config, args.table, args.seeds, args.jobs, workdir, args.overrides, args.read_only
         )
     except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on from the last checkpoints") from None
+        raise SystemExit("stopped; rerun the same command to resume") from None
 
 
 def interrupt_on_signals() -> None:
-    """Makes the signals that would leave the runs behind do as Ctrl-C does."""
+    """Handles SIGTERM and SIGHUP like Ctrl-C, so that they also stop the started runs."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,9 +1,9 @@
-"""Trains a network, or resumes its training, and evaluates the best checkpoint.
+"""Trains a network or resumes training, then evaluates the best checkpoint.
 
     lts train --config shapes
     lts train --config refcoco:transformer --workdir runs/t --config.train.batch_size=64
 
-Rerun the same command to resume, whatever ended it. SIGTERM and Ctrl-C end the step and save.
+Rerun the same command to resume. On SIGTERM or Ctrl-C, training finishes the step, saves and exits.
 """
 
 import argparse
@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains."""
-    # The imports take seconds, in which a machine may be taken away too.
+    """Trains and evaluates."""
+    # A machine may also be preempted during the imports, which take seconds.
     signal.signal(signal.SIGTERM, _stop_before_start)
     if args.config is None:
-        raise ConfigError("--config: name a config, for example --config shapes")
+        raise ConfigError("--config is required, for example --config shapes")
     workdir, _ = run_folder(args)
     config = load_config(args.config, args.overrides)
     from lts_jax.training.loop import train_and_evaluate
@@ -43,15 +43,15 @@ def run(args: argparse.Namespace) -> None:
     configure_jax()
     stop = Stop()
     stop.listen()
-    if isinstance(sys.stdout, EscapedStream):  # who no longer reads must not cost steps: save them
+    if isinstance(sys.stdout, EscapedStream):  # a closed pipe must not lose steps: save them
         sys.stdout.on_closed = lambda: signal.raise_signal(signal.SIGTERM)
     try:
         with joined(args):
             train_and_evaluate(config, workdir, stop)
     except Stopped as stopped:
-        print(f"{stopped}; the same command goes on", flush=True)
+        print(f"{stopped}; rerun the same command to resume", flush=True)
         sys.exit(stop.exit_status)
 
 
 def _stop_before_start(*_: object) -> None:
-    os._exit(not os.write(1, b"stopped before it began\n"))
+    os._exit(not os.write(1, b"stopped before training began\n"))

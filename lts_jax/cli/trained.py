@@ -1,4 +1,4 @@
-"""Flags of the commands that predict, and the network that they name."""
+"""Flags that select a trained network, and loading of that network."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 
 def add_trained_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that name a run, and `--model`."""
+    """Adds the flags that name a run and `--model`."""
     add_run_arguments(parser, checkpoint=True)
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="a network of `lts models`, a folder of a run or of `lts export`, or "
-        "hf://owner/name[@revision]; instead of the flags above",
+        help="a network listed by `lts models`, a folder of a run or of `lts export`, or "
+        "hf://owner/name[@revision]; replaces the flags above",
     )
 
 
 def names_run(args: argparse.Namespace) -> bool:
-    """Whether a flag names a run."""
+    """Returns whether a flag names a run."""
     return bool(args.workdir or args.checkpoint or args.config)
 
 
 def check_names_one(args: argparse.Namespace) -> None:
-    """Raises ConfigError unless the flags name one network, by paths of this machine."""
+    """Raises ConfigError unless the flags name exactly one network, with local paths."""
     if args.model and names_run(args):
-        raise ConfigError("--model goes without --workdir, --checkpoint and --config")
+        raise ConfigError("--model cannot be combined with --workdir, --checkpoint or --config")
     if not args.model:
         run_folder(args)
     check_local_paths(args)
 
 
 def read_predictor(args: argparse.Namespace) -> "Predictor":
-    """Configures JAX, and reads the network.
+    """Configures JAX and loads the network.
 
     Raises:
-      ConfigError: there is no such network or device, or the overrides do not fit it.
+      ConfigError: the network or device does not exist, or the overrides are invalid.
     """
     from lts_jax.inference.predictor import Predictor
 

@@ -1,1 +1,1 @@
-"""Checks, comparisons and command-line overrides of a config."""
+"""Validation, comparison and command-line overrides of configs."""

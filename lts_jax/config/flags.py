@@ -1,4 +1,4 @@
-"""Finds a config by its name or path, and applies `--config.a.b=…` to it."""
+"""Loads a config by name or path and applies `--config.a.b=…` overrides."""
 
 import ast
 import contextlib
@@ -20,10 +20,10 @@ from lts_jax.configs.default import FIELDS
 from lts_jax.configs.fields import open_value
 from lts_jax.errors import ConfigError
 
-# ml_collections puts the traceback of a get_config that raised into its message, under this.
+# If get_config raises, ml_collections includes the traceback in its message after this line.
 _TRACEBACK = "Error whilst parsing config file"
 _OVERRIDE = re.compile(r"--?(no)?config\.(?P<field>[^=]+)(?P<value>=.*)?", re.DOTALL)
-_LOADING = threading.Lock()  # the tables load configs in threads
+_LOADING = threading.Lock()  # `lts tables` loads configs in threads
 _ERRORS = (
     flags.Error,
     AttributeError,
@@ -38,7 +38,7 @@ _ERRORS = (
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that come with the package, by name."""
+    """Returns the files of the configs included in the package, by name."""
     folder = Path(next(iter(lts_jax.configs.__path__)))
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     return {path.stem: path for path, text in texts.items() if "\ndef get_config(" in text}
@@ -48,20 +48,20 @@ def config_path(name: str) -> tuple[Path, str]:
     """Splits `--config` into the file and the variant, "" if there is none.
 
     Args:
-      name: the name of a shipped config, or the path of a file; maybe with `:variant`.
+      name: the name of a shipped config or the path of a file, optionally with `:variant`.
 
     Raises:
-      ConfigError: there is no such config; the message lists the names.
+      ConfigError: the config does not exist; the message lists the names.
     """
     file, _, variant = name.partition(":")
     if file.endswith(".py") or "/" in file:
         path = Path(file)
         if not path.is_file():
-            raise ConfigError(f"--config {name}: no file {file}; {_names(path.stem)}")
+            raise ConfigError(f"--config {name}: file {file} does not exist; {_names(path.stem)}")
         return path, variant
     shipped = shipped_configs()
     if file not in shipped:
-        raise ConfigError(f"--config {name}: no config {file!r}; {_names(file)}")
+        raise ConfigError(f"--config {name}: unknown config {file!r}; {_names(file)}")
     return shipped[file], variant
 
 
@@ -69,16 +69,16 @@ def _names(wanted: str) -> str:
     names = list(shipped_configs())
     near = difflib.get_close_matches(wanted, names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{hint}The names are {', '.join(names)}; the path of a .py file works too"
+    return f"{hint}Use one of {', '.join(names)}, or the path of a .py file"
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separates the arguments that set fields of the config from the others.
+    """Separates config overrides from the other arguments.
 
-    `--config.a.b=1`, `--config.a.b 1`, `--config.flag` and `--noconfig.flag` set fields.
+    Overrides are `--config.a.b=1`, `--config.a.b 1`, `--config.flag` and `--noconfig.flag`.
 
     Returns:
-      The overrides, and the other arguments.
+      The overrides and the other arguments.
 
     Raises:
       ConfigError: a value is missing.
@@ -96,27 +96,26 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if match["value"] is None and not is_switch:
             value = next(remaining, None)
             if value is None or value.startswith("--"):
-                raise ConfigError(f"{argument}: its value is missing")
+                raise ConfigError(f"{argument}: missing value; use {argument}=VALUE")
             argument += f"={value}"
         overrides.append(argument)
     return overrides, others
 
 
 def overridden_fields(overrides: Sequence[str]) -> list[str]:
-    """Returns the names of the fields that overrides set."""
+    """Returns the names of the overridden fields."""
     return [match["field"] for x in overrides if (match := _OVERRIDE.fullmatch(x))]
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Reads a config, applies overrides to it, and checks it.
+    """Reads a config, applies overrides and validates it.
 
     Args:
       name: see `config_path`.
       overrides: arguments such as `--config.train.epochs=2`.
 
     Raises:
-      ConfigError: there is no such config or variant, the overrides do not fit it, or a value
-        makes no sense.
+      ConfigError: the config or variant does not exist, or an override or a value is invalid.
     """
     path, variant = config_path(name)
     arguments = ["lts", f"--config={path}" + (f":{variant}" if variant else ""), *overrides]
@@ -126,7 +125,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     )
     try:
         with _LOADING:
-            # ml_collections loads each file into the module of the one before, where it has one.
+            # ml_collections reuses the module of the previously loaded file, if there is one.
             sys.modules.pop("config_config", None)
             rest = values(arguments)[1:]
         _refuse(rest)
@@ -145,10 +144,10 @@ def _refuse(rest: Sequence[str]) -> None:
 
 
 def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Applies overrides to a config that comes from no file, and checks it.
+    """Applies overrides to a config that was not read from a file and validates it.
 
     Raises:
-      ConfigError: they do not fit it.
+      ConfigError: an override or a value is invalid.
     """
     values = flags.FlagValues()
     try:
@@ -166,10 +165,10 @@ def override_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def saved_config(saved: Any) -> ConfigDict:
-    """Makes a config of a checkpoint's, and checks it: JSON keeps tuples as lists.
+    """Builds a config from a checkpoint's JSON, in which tuples are lists, and validates it.
 
     Raises:
-      ConfigError: it is no config.
+      ConfigError: the value is not a valid config.
     """
 
     def typed(value: Any, name: str = "") -> Any:
@@ -179,7 +178,7 @@ def saved_config(saved: Any) -> ConfigDict:
         return open_value(FIELDS[name], value) if name in FIELDS else value
 
     if not isinstance(saved, dict):
-        raise ConfigError(f"{reprlib.repr(saved)} is no mapping of sections")
+        raise ConfigError(f"{reprlib.repr(saved)} is not a mapping of sections")
     try:
         config = ConfigDict(typed(saved)).lock()
         check_config(config)
@@ -193,9 +192,9 @@ def saved_config(saved: Any) -> ConfigDict:
 
 
 def _split_lists(config: ConfigDict) -> ConfigDict:
-    """Takes `--config.eval.splits=val,testA` for two splits, and `--config.data.mix=` for none.
+    """Splits `--config.eval.splits=val,testA` into two, and `--config.data.mix=` into none.
 
-    ml_collections makes one text of each.
+    ml_collections parses each of them as one string.
     """
     splits = config.get("eval", {}).get("splits", ())
     if all(isinstance(text, str) for text in splits):
@@ -209,13 +208,13 @@ def _split_lists(config: ConfigDict) -> ConfigDict:
 
 
 def _describe(error: Exception) -> str:
-    """Returns in words what reading a config raised."""
+    """Returns a readable message for an error raised while reading a config."""
     # A KeyError quotes its message.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, AttributeError):  # ml_collections quotes its message
         with contextlib.suppress(ValueError, SyntaxError):
             message = ast.literal_eval(message)
-    # ml_collections names the module that it makes of a file, and lists the one place it looked in.
+    # ml_collections names the module it creates for a file and lists the path it searched.
     message = message.removeprefix(
         "Configuration is not available because of an earlier failure to load: "
     )
@@ -225,7 +224,7 @@ def _describe(error: Exception) -> str:
     message = re.sub(
         r"object has no attribute '(get|to_dict)'", "is what get_config() returns", message
     )
-    # It quotes the name of an unknown field, and prints a pair of message and value.
+    # It quotes the name of an unknown field and prints messages and values as a tuple.
     message = re.sub(r"^'(\w+)'\nDid you mean", r"unknown field \1. Did you mean", message)
     message = re.sub(r"\('(.*)', '(.*)'\)$", r"\1 '\2'", message)
     if isinstance(error, ImportError) and "'configs'" in message:
@@ -235,5 +234,5 @@ def _describe(error: Exception) -> str:
         for name in ("TypeError: ", "ValueError: "):
             message = message.removeprefix(name)
         if re.search(r"get_config\(\) takes 0 positional arguments", message):
-            message = "the config file has no variants: give it without :<variant>"
+            message = "the config file has no variants: omit :<variant>"
     return message

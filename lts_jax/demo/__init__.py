@@ -1,1 +1,1 @@
-"""A page on this machine to try a network on one's own pictures."""
+"""A local web page to try a network on your own images."""

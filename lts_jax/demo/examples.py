@@ -1,4 +1,4 @@
-"""Drawn scenes to try: everybody may show them, unlike the photos of a data set."""
+"""Rendered example scenes, which are free of the copyright of dataset photos."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _LINES = 3
 
 
 def draw_examples(folder: Path) -> list[list[str]]:
-    """Draws scenes of `shapes` into a folder; returns each one's file and lines about it."""
+    """Renders `shapes` scenes into a folder; returns the file and sentences of each."""
     examples = []
     for seed in _SEEDS:
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The page, made by Gradio, and its server on this machine."""
+"""The Gradio page and its local server."""
 
 import importlib.util
 import os
@@ -17,8 +17,8 @@ from lts_jax.inference.predictor import Predictor
 
 HOST = "127.0.0.1"
 LARGEST_FILE = "64mb"
-_KEPT = 60, 1800  # seconds: how often files are looked at, and how old they may be
-_WAITING = 20  # requests
+_KEPT = 60, 1800  # seconds: how often old files are deleted, and their maximum age
+_WAITING = 20  # requests in the queue
 _SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -34,28 +34,28 @@ _STYLE = """
 
 
 def check_can_serve(port: int) -> None:
-    """Raises ConfigError if Gradio is not installed, or the port is taken or none."""
+    """Raises ConfigError if Gradio is not installed, or the port is invalid or in use."""
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError("the page needs Gradio: pip install 'lts_jax[demo]'")
+        raise ConfigError("the demo requires Gradio: pip install 'lts_jax[demo]'")
     if not 0 < port < 65536:
-        raise ConfigError(f"--port={port}: must be from 1 to 65535")
+        raise ConfigError(f"--port={port} must be from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigError(
-                f"--port={port}: cannot be used ({error.strerror}); name another one"
+                f"--port={port} cannot be used ({error.strerror}): choose another port"
             ) from error
 
 
 def serve(predictor: Predictor, title: str, port: int) -> None:
-    """Serves the page until the process is interrupted, then deletes what was uploaded.
+    """Serves the page until the process is interrupted, then deletes the uploaded files.
 
     Args:
-      predictor: of the network.
-      title: what the page calls it.
-      port: of this machine; see `check_can_serve`.
+      predictor: the network's predictor.
+      title: title of the page.
+      port: local port, see `check_can_serve`.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="lts_demo_") as folder:
@@ -73,11 +73,11 @@ def serve(predictor: Predictor, title: str, port: int) -> None:
                 quiet=True,
                 max_file_size=LARGEST_FILE,
                 ssr_mode=False,
-                run_history=False,  # else the browser would keep the pictures
+                run_history=False,  # otherwise the browser would keep the images
                 footer_links=[],
                 **how,
             )
-            print(f"http://{HOST}:{port} - Ctrl-C ends it", flush=True)
+            print(f"http://{HOST}:{port} - press Ctrl-C to stop", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             print("stopped", flush=True)
@@ -86,17 +86,17 @@ def serve(predictor: Predictor, title: str, port: int) -> None:
 
 
 def _import_gradio() -> Any:
-    os.environ.update(_SETTINGS)  # which it reads when it is imported
+    os.environ.update(_SETTINGS)  # Gradio reads them on import
     import gradio
 
     return gradio
 
 
 def _save(pictures: Pictures) -> list[tuple[str, str]]:
-    """Saves pictures where the page finds them.
+    """Saves images to Gradio's cache.
 
-    Gradio writes an image that two users see to one file, twice: one of them may get half of it.
-    A file that it is given is complete when it appears.
+    Gradio itself writes an image that two users view twice to the same file, so that one of them
+    may read an incomplete file. Files saved here appear in the cache atomically.
     """
     from gradio.processing_utils import save_file_to_cache
 
@@ -112,27 +112,27 @@ def _save(pictures: Pictures) -> list[tuple[str, str]]:
 def _make_page(
     predictor: Predictor, title: str, examples: list[list[str]]
 ) -> tuple[Any, dict[str, Any]]:
-    """Returns the page, and what its `launch` needs to know of how it looks."""
+    """Returns the page and the arguments of `launch` that define its style."""
     gr = _import_gradio()
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=_KEPT) as page:
         gr.Markdown(
-            f"# {title}\nDrop a picture, and say what to find in it. It stays on this machine and "
-            "is deleted after half an hour."
+            f"# {title}\nDrop an image and type what to find in it. The image stays on this "
+            "machine and is deleted after half an hour."
         )
         with gr.Row():
             with gr.Column():
                 picture = gr.Image(
                     type="filepath",
                     sources=["upload", "clipboard"],
-                    label="Picture",
+                    label="Image",
                     height=320,
                     buttons=[],
                     elem_id="picture",
                 )
-                # The file as it is: `answer` reads it, and says what is wrong with it.
+                # Pass the uploaded file unchanged: `answer` reads it and reports errors.
                 picture.preprocess = lambda payload: None if payload is None else payload.path
                 lines = gr.Textbox(
-                    label=f"What to find: a sentence a line, {MOST_SENTENCES} at most",
+                    label=f"What to find: one sentence per line, at most {MOST_SENTENCES}",
                     lines=3,
                     max_length=MOST_LETTERS,
                     elem_id="lines",
@@ -152,7 +152,7 @@ def _make_page(
             components=[picture],
             samples=[[file] for file, _ in examples],
             type="index",
-            label="Drawn examples",
+            label="Rendered examples",
             elem_id="drawn",
         )
         drawn.click(lambda i: examples[i], drawn, [picture, lines], api_name=False)

@@ -1,1 +1,1 @@
-"""Devices as a mesh, and what several processes do together."""
+"""The device mesh, and communication between the processes of a run."""

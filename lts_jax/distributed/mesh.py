@@ -1,7 +1,7 @@
-"""Devices as a mesh with two axes, `data` and `shard`.
+"""The device mesh with two axes, `data` and `shard`.
 
-The batch is split over both axes. The state is copied along `data` and split along `shard`, whose
-length is 1, so that nothing is split, unless the config asks for more.
+The batch is split over both axes. The state is replicated along `data` and split along `shard`.
+By default, `shard` has length 1, so that the state is not split.
 """
 
 from collections.abc import Sequence
@@ -18,26 +18,28 @@ BATCH = PartitionSpec(("data", "shard"))
 """The leading axis split over all devices."""
 
 _SMALLEST = 2**14
-"""Numbers in the smallest array that is split: below, the traffic costs more than it saves."""
+"""Minimum size of an array that is split: for smaller ones, communication costs more."""
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> Mesh:
-    """Puts the devices, by default those of all processes, in groups of `shards`.
+    """Arranges the devices, by default those of all processes, in groups of `shards`.
 
     Raises:
-      ConfigError: they cannot be.
+      ConfigError: `shards` does not divide the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     n = len(devices)
     if n % shards:
         fitting = ", ".join(str(i) for i in range(1, n + 1) if n % i == 0)
-        raise ConfigError(f"train.shard_params={shards} does not divide {n} devices: {fitting} do")
-    # Of some slices of TPUs a group would be no axis of its own: their links are shared then.
-    placed = mesh_utils.create_device_mesh(
+        raise ConfigError(
+            f"train.shard_params={shards} does not divide {n} devices: set one of {fitting}"
+        )
+    # On some TPU slices, a group is only a part of a physical axis.
+    device_grid = mesh_utils.create_device_mesh(
         (n // shards, shards), list(devices), allow_split_physical_axes=True
     )
     # Explicit axes, the default, make nn.Embed raise.
-    return Mesh(placed, ("data", "shard"), axis_types=(AxisType.Auto, AxisType.Auto))
+    return Mesh(device_grid, ("data", "shard"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def one_device() -> Mesh:
@@ -46,20 +48,20 @@ def one_device() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """Returns the sharding that replicates an array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the devices."""
+    """Returns the sharding that splits the leading axis over the devices."""
     return NamedSharding(mesh, BATCH)
 
 
 def over_shards(tree: Any, mesh: Mesh) -> Any:
-    """Says of each array of a state where it lies: a tree of shardings.
+    """Returns the shardings of a state's arrays, as a tree.
 
-    Of an array with at least 2^14 numbers, the longest axis that the mesh's `shard` divides is
-    split along it; everything else is copied.
+    Arrays with at least 2^14 elements are split along the longest axis that is divisible by the
+    length of `shard`; all others are replicated.
     """
     shards = mesh.shape["shard"]
 
@@ -74,11 +76,11 @@ def over_shards(tree: Any, mesh: Mesh) -> Any:
 
 
 def local_copy(tree: Any, mesh: Mesh, local: Mesh) -> Any:
-    """Makes a state of `mesh` whole on every device of `local`, which are this process's own."""
+    """Replicates a state of `mesh` on every device of `local`, a mesh of local devices."""
 
     def copy(x: jax.Array) -> jax.Array:
-        whole = jax.device_put(x, replicated(mesh))
-        parts = [shard.data for shard in whole.addressable_shards]
+        full = jax.device_put(x, replicated(mesh))
+        parts = [shard.data for shard in full.addressable_shards]
         return jax.make_array_from_single_device_arrays(x.shape, replicated(local), parts)
 
     return jax.tree.map(copy, tree)
@@ -87,9 +89,9 @@ def local_copy(tree: Any, mesh: Mesh, local: Mesh) -> Any:
 def check_batch_size(
     field: str, batch_size: int, mesh: Mesh, accumulate: int = 1, per_image: int = 1
 ) -> None:
-    """Raises ConfigError if a batch, or one of its parts, cannot be split evenly over the mesh.
+    """Raises ConfigError if a batch or microbatch cannot be split evenly over the mesh.
 
-    An image's sentences stay together.
+    The sentences of an image stay on one device.
     """
     over = f"{mesh.size} devices"
     over += f" × train.accumulate={accumulate}" if accumulate > 1 else ""
@@ -98,7 +100,7 @@ def check_batch_size(
 
 
 def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """Splits the examples of a batch, arrays or tuples of arrays, over the devices."""
+    """Splits the examples of a batch (arrays or tuples of arrays) over the devices."""
     place = over_batch(mesh)
     return {
         name: jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), value)

@@ -1,4 +1,4 @@
-"""What the processes of a run do together."""
+"""Communication between the processes of a run."""
 
 import contextlib
 import json
@@ -21,33 +21,33 @@ from lts_jax.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-WAIT_S = 300.0  # for all processes to come
+WAIT_S = 300.0  # for all processes to join
 
 T = TypeVar("T")
 
 
 def check_address(coordinator: str, processes: int, process: int) -> None:
-    """Raises ConfigError where `join_processes` would not understand its arguments."""
+    """Raises ConfigError if the arguments of `join_processes` are invalid."""
     if not 0 <= process < processes or not re.fullmatch(r".+:\d+", coordinator):
         raise ConfigError(
             f"--coordinator={coordinator} --num_processes={processes} --process_id={process}: "
-            "give host:port, how many, and which of them from 0"
+            "--coordinator must be host:port, and --process_id from 0 to --num_processes - 1"
         )
 
 
 def join_processes(coordinator: str, processes: int, process: int) -> None:
-    """Makes this one of several processes; before anything else touches a device.
+    """Joins a distributed run; must be called before a device is used.
 
     Args:
-      coordinator: host:port at which the first process listens.
-      processes: how many.
-      process: which of them, from 0.
+      coordinator: host:port on which process 0 listens.
+      processes: number of processes.
+      process: index of this process, from 0.
 
     Raises:
-      ConfigError: an argument makes no sense, or a process has not come in time.
+      ConfigError: an argument is invalid, or a process did not join in time.
     """
     check_address(coordinator, processes, process)
-    logger.info("process %d of %d: waiting for all at %s", process, processes, coordinator)
+    logger.info("process %d of %d: waiting for the others at %s", process, processes, coordinator)
     meet(coordinator, processes, process, WAIT_S)
     with _at_most(WAIT_S):
         jax.distributed.initialize(
@@ -57,12 +57,12 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
 
 @contextlib.contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Ends the process by one line if the block takes longer: JAX would dump its threads."""
+    """Exits with a one-line error if the block takes longer: JAX would dump its threads."""
 
     def end() -> None:
         print(
-            f"error: the processes of the run did not all join within {seconds:.0f} s; the other "
-            "ones' output says why",
+            f"error: the processes of the run did not all join within {seconds:.0f} s; check the "
+            "output of the other processes",
             file=sys.stderr,
             flush=True,
         )
@@ -77,27 +77,27 @@ def _at_most(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def join_found_processes() -> None:
-    """As `join_processes`, with what JAX finds by itself: TPU VMs, SLURM, Open MPI, Kubernetes.
+def join_detected_processes() -> None:
+    """Joins a run that JAX detects: on TPU VMs, or under SLURM, Open MPI or Kubernetes.
 
-    The environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID come before it.
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID take precedence.
 
     Raises:
-      ConfigError: there is nothing to be found, or a process has not come in time.
+      ConfigError: no run was detected, or a process did not join in time.
     """
-    # JAX itself reads the address alone.
+    # JAX itself reads only the address.
     numbers: dict[str, int | None] = {"JAX_NUM_PROCESSES": None, "JAX_PROCESS_ID": None}
     for name in numbers.keys() & os.environ.keys():
         if not os.environ[name].isdecimal():
-            raise ConfigError(f"{name}={os.environ[name]} is no whole number")
+            raise ConfigError(f"{name}={os.environ[name]} must be an integer of at least 0")
         numbers[name] = int(os.environ[name])
     processes, process = numbers.values()
     coordinator = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if coordinator and processes is not None and process is not None:
         join_processes(coordinator, processes, process)
         return
-    if found := _find_processes(coordinator, processes, process):
-        coordinator, processes, process = found
+    if detected := _detect_processes(coordinator, processes, process):
+        coordinator, processes, process = detected
         meet(coordinator, processes, process, WAIT_S)
     try:
         with _at_most(WAIT_S):
@@ -109,26 +109,26 @@ def join_found_processes() -> None:
             )
     except ValueError as error:
         raise ConfigError(
-            f"--distributed=auto: {error} Neither a TPU VM nor SLURM, Open MPI or Kubernetes says "
-            "who takes part: give --coordinator, --num_processes and --process_id"
+            f"--distributed=auto: {error} No TPU VM, SLURM, Open MPI or Kubernetes environment was "
+            "detected: set --coordinator, --num_processes and --process_id"
         ) from error
 
 
-def _find_processes(
+def _detect_processes(
     coordinator: str | None, processes: int | None, process: int | None
 ) -> tuple[str, int, int] | None:
-    """Returns address, number and own number as JAX finds them where they are None; None if not.
+    """Returns the address, the number of processes and this one's index, or None if undetected.
 
-    JAX has no public function for it. If a version has another one, the processes do not meet
-    before JAX joins them, and nobody can say which one is missing.
+    JAX detects the arguments that are None. It has no public function for this: if a version of
+    JAX changes it, `meet` is skipped, and missing processes are not named.
     """
     try:
         from jax._src.clusters import ClusterEnv
 
-        found = ClusterEnv.auto_detect_unset_distributed_params(
+        detected = ClusterEnv.auto_detect_unset_distributed_params(
             coordinator, processes, process, None, None, int(WAIT_S)
         )
-        coordinator, processes, process = found[:3]
+        coordinator, processes, process = detected[:3]
     except Exception as error:
         logger.debug("JAX's detection of processes: %r", error)
         return None
@@ -139,7 +139,7 @@ def _find_processes(
 
 @contextlib.contextmanager
 def in_first_process(context: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-    """Enters a context in the first process; an error there is raised in all of them."""
+    """Enters a context in the first process; an error there is raised on all processes."""
     with contextlib.ExitStack() as stack:
         message, cause = "", None
         if jax.process_index() == 0:
@@ -154,16 +154,16 @@ def in_first_process(context: contextlib.AbstractContextManager[object]) -> Iter
 
 def first_message(message: str) -> str:
     """Broadcasts the first non-empty message to all processes; "" if there is none."""
-    # A message may name a file whose name is not UTF-8.
+    # The message may include a file name that is not UTF-8.
     messages = gather_bytes(message.encode(errors="surrogatepass"))
     return next(filter(None, messages), b"").decode(errors="surrogatepass")
 
 
 def check_same_on_all(values: Mapping[str, Any]) -> None:
-    """Raises ConfigError on all processes where one of them has other values.
+    """Raises ConfigError on all processes if their values differ.
 
     Args:
-      values: what JSON can hold, by name.
+      values: JSON-serializable values, by name.
     """
     mine = json.dumps(values, sort_keys=True)
     first, *others = (json.loads(of) for of in gather_bytes(mine.encode()))
@@ -176,13 +176,13 @@ def check_same_on_all(values: Mapping[str, Any]) -> None:
                 for name in names
             )
             raise ConfigError(
-                f"the processes were not started alike:\n{listed}\n"
-                "Give all of them the same arguments, data and files."
+                f"the processes have different settings:\n{listed}\n"
+                "Start all of them with the same arguments, data and files."
             )
 
 
 def check_shared(folder: Path) -> None:
-    """Raises ConfigError where not all processes see the first one's folder, which is there."""
+    """Raises ConfigError unless all processes see the same existing folder."""
     if jax.process_count() == 1:
         return
     name = gather_bytes(f".seen_by_all.{uuid.uuid4().hex}".encode())[0].decode()
@@ -196,28 +196,28 @@ def check_shared(folder: Path) -> None:
         (folder / name).unlink()
     if blind:
         raise ConfigError(
-            f"{folder}: process {', '.join(blind)} does not see there what process 0 writes. All "
-            "need one --workdir: give a folder that the machines share"
+            f"{folder}: process {', '.join(blind)} cannot see the files of process 0. Set "
+            "--workdir to a folder that all machines share"
         )
 
 
 def one_after_another(make: Callable[[], T]) -> T:
-    """Calls a function in the first process before the others: it may build what they then find."""
+    """Calls a function in the first process, then in the others, which can reuse its files."""
     if jax.process_count() == 1:
         return make()
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("first")
     try:
         return make()
-    finally:  # an error too lets the others go on, into the same error
+    finally:  # also after an error, so that the others continue and fail with the same error
         if jax.process_index() == 0:
             multihost_utils.sync_global_devices("first")
 
 
 def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds up what the processes hold, by name; of at most 32 bits.
+    """Sums arrays of at most 32-bit types over the processes, by name.
 
-    A process that lacks an array holds zeros, so that all of them take part in every sum.
+    An array that a process lacks counts as zeros, so that all processes take part in every sum.
     """
     if jax.process_count() == 1:
         return arrays
@@ -225,13 +225,13 @@ def sum_over_processes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     kinds: dict[str, tuple[list[int], str]] = {}
     for of_process in gather_bytes(mine.encode()):
         kinds |= json.loads(of_process)
-    whole = {k: arrays.get(k, np.zeros(shape, dtype)) for k, (shape, dtype) in kinds.items()}
-    gathered = multihost_utils.process_allgather(whole)
-    return {k: np.asarray(v).sum(axis=0, dtype=whole[k].dtype) for k, v in gathered.items()}
+    filled = {k: arrays.get(k, np.zeros(shape, dtype)) for k, (shape, dtype) in kinds.items()}
+    gathered = multihost_utils.process_allgather(filled)
+    return {k: np.asarray(v).sum(axis=0, dtype=filled[k].dtype) for k, v in gathered.items()}
 
 
 def gather_bytes(data: bytes) -> list[bytes]:
-    """Returns what each process holds, in their order, on all of them."""
+    """Returns the data of every process, ordered by process, on all processes."""
     if jax.process_count() == 1:
         return [data]
     lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(data)))).reshape(-1)

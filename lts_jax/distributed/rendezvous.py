@@ -1,7 +1,7 @@
-"""Waits until all processes of a run are there, before JAX does.
+"""Waits until all processes of a run have started, before JAX initializes.
 
-JAX's own wait ends the process by SIGABRT and a dump of its threads, and does not say who is
-missing. So the processes first meet at the coordinator's port, which is free until JAX takes it.
+If a process is missing, JAX aborts with SIGABRT and a thread dump and does not name it. The
+processes therefore meet first on the coordinator's port, which is free until JAX uses it.
 """
 
 import contextlib
@@ -12,36 +12,36 @@ import time
 
 from lts_jax.errors import ConfigError
 
-_PATIENCE_S = 5.0  # for a line of somebody who has connected
+_PATIENCE_S = 5.0  # timeout for a line from a connected process
 _RETRY_S = 0.2
 _ALL = "all"
 
 
 def meet(coordinator: str, processes: int, process: int, wait_s: float) -> None:
-    """Returns, on all processes, once all of them have come.
+    """Blocks until all processes have connected.
 
     Args:
-      coordinator: host:port at which the first process listens.
-      processes: how many.
-      process: which of them, from 0.
-      wait_s: seconds to wait.
+      coordinator: host:port on which process 0 listens.
+      processes: number of processes.
+      process: index of this process, from 0.
+      wait_s: timeout in seconds.
 
     Raises:
-      ConfigError: a process has not come in time, or they do not agree on how many they are.
+      ConfigError: a process did not connect in time, or the processes disagree on their number.
     """
     if processes == 1:
         return
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + wait_s
-    if process == 0:  # at the port at which JAX will listen
+    if process == 0:  # on the port on which JAX will listen
         bound = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator)
-        _call_roll(int(bound.rpartition(":")[2]), processes, deadline, wait_s)
+        _accept_all(int(bound.rpartition(":")[2]), processes, deadline, wait_s)
     else:
-        _come(host.strip("[]"), int(port), processes, process, deadline, wait_s)
+        _connect(host.strip("[]"), int(port), processes, process, deadline, wait_s)
 
 
-def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> None:
-    """Waits, in the first process, for the others, and tells each of them the outcome."""
+def _accept_all(port: int, processes: int, deadline: float, wait_s: float) -> None:
+    """In process 0, waits for the other processes and sends each of them the outcome."""
     present: dict[int, socket.socket] = {}
     connections: list[socket.socket] = []
     with contextlib.ExitStack() as stack:
@@ -49,8 +49,8 @@ def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> Non
             server = stack.enter_context(_listen(port))
         except OSError as error:
             raise ConfigError(
-                f"--coordinator: port {port} cannot be listened at ({error.strerror}): is another "
-                "run at work there? Take another port"
+                f"--coordinator: cannot listen on port {port} ({error.strerror}): if another run "
+                "uses it, choose another port"
             ) from error
         outcome = _ALL
         while outcome == _ALL and len(present) < processes - 1:
@@ -60,43 +60,47 @@ def _call_roll(port: int, processes: int, deadline: float, wait_s: float) -> Non
             except TimeoutError:
                 missing = sorted(set(range(1, processes)) - present.keys())
                 outcome = (
-                    f"{_names(missing)} of {processes} did not come within {wait_s:.0f} s: start "
+                    f"{_names(missing)} of {processes} did not connect within {wait_s:.0f} s: start "
                     "them with the same coordinator and number of processes; if they were started, "
-                    "their output says why they ended"
+                    "check their output"
                 )
                 break
             stack.enter_context(connection)
             try:
-                process, told = _read(connection)
+                process, expected = _read(connection)
             except (OSError, ValueError, TypeError):
-                continue  # a stranger
-            if told != processes or not 0 < process < processes:
+                continue  # not a process of this run
+            if expected != processes or not 0 < process < processes:
                 outcome = (
                     f"process 0 was started with --num_processes={processes}, another one with "
-                    f"--num_processes={told} --process_id={process}"
+                    f"--num_processes={expected} --process_id={process}: use the same "
+                    "--num_processes for all, and --process_id below it"
                 )
             elif process in present and _is_open(present[process]):
-                outcome = f"two processes were started with --process_id={process}"
+                outcome = (
+                    f"two processes were started with --process_id={process}: give each process "
+                    "its own index"
+                )
             present[process] = connection
             connections.append(connection)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.sendall(f"{outcome}\n".encode())
-                connection.recv(1)  # they close first: the port is free at once
+                connection.recv(1)  # the peer closes first, so that the port is free immediately
     if outcome != _ALL:
         raise ConfigError(outcome)
 
 
-def _come(
+def _connect(
     host: str, port: int, processes: int, process: int, deadline: float, wait_s: float
 ) -> None:
-    """Tells the first process that this one is there, and waits for the outcome."""
+    """Connects to process 0 and waits for the outcome."""
     outcome, why = "", ""
     while not outcome and time.monotonic() < deadline:
         try:
             with socket.create_connection((host, port), timeout=_PATIENCE_S) as connection:
                 connection.sendall(json.dumps([process, processes]).encode() + b"\n")
-                # The first process says who is missing a moment after its own deadline.
+                # Process 0 reports missing processes shortly after its own deadline.
                 connection.settimeout(max(1.0, deadline - time.monotonic() + _PATIENCE_S))
                 outcome = connection.makefile(encoding="utf-8").readline().strip()
         except (OSError, ValueError) as error:
@@ -105,8 +109,8 @@ def _come(
             time.sleep(_RETRY_S)
     if not outcome:
         raise ConfigError(
-            f"process 0 of {processes} did not come within {wait_s:.0f} s: nobody answers at "
-            f"{host}:{port}{why}"
+            f"process 0 of {processes} did not answer at {host}:{port} within {wait_s:.0f} s{why}: "
+            "check that it was started, and --coordinator"
         )
     if outcome != _ALL:
         raise ConfigError(outcome)
@@ -119,14 +123,14 @@ def _listen(port: int) -> socket.socket:
 
 
 def _read(connection: socket.socket) -> tuple[int, int]:
-    """Reads the line of a process: its number, and how many it was told there are."""
+    """Reads the line of a process: its index and its `--num_processes`."""
     connection.settimeout(_PATIENCE_S)
     process, processes = map(int, json.loads(connection.makefile("rb").readline(100)))
     return process, processes
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Whether the other side has not ended."""
+    """Returns whether the other side has not closed the connection."""
     connection.settimeout(0.01)
     try:
         return connection.recv(1) != b""

@@ -1,1 +1,1 @@
-"""Atomic files, drawing and text tables."""
+"""Atomic file writes, validated JSON and .npz files, drawing, and text tables."""

@@ -1,4 +1,4 @@
-"""Reads this project's .npz files: arrays of declared types and shapes, and of a bounded size."""
+"""Reads this project's .npz files, checking the type, shape and size of each array."""
 
 import math
 import zipfile
@@ -13,14 +13,14 @@ from numpy.lib import format as npy
 from lts_jax.errors import ConfigError
 
 MOST_BYTES = 2**32
-"""Size of the largest array that is read: the heatmaps of 400,000 sentences at 416 × 416 pixels."""
+"""Maximum size of an array: the heatmaps of 400,000 sentences at 416 × 416 pixels."""
 
 _ERRORS = (
     EOFError,
     KeyError,
-    NotImplementedError,  # an unknown compression
+    NotImplementedError,  # unknown compression method
     OSError,
-    RuntimeError,  # a password
+    RuntimeError,  # password required
     ValueError,
     zipfile.BadZipFile,
     zlib.error,
@@ -30,16 +30,16 @@ _ERRORS = (
 def read_arrays(
     path: Path, wanted: Mapping[str, tuple[type, Sequence[int | None]]], fix: str
 ) -> dict[str, np.ndarray]:
-    """Reads arrays of a file, whose headers are checked before anything is allocated.
+    """Reads arrays of a file; their headers are checked before memory is allocated.
 
     Args:
-      path: of the file.
-      wanted: by name the dtype and the shape; None is an axis of any length.
-      fix: ends the error; says what makes a good file.
+      path: path of the file.
+      wanted: dtype and shape by name; None is an axis of any length.
+      fix: end of the error message: how to get a valid file.
 
     Raises:
-      ConfigError: the file is missing or damaged, or an array is missing, or of another type or
-        shape, or too large.
+      ConfigError: the file is missing or damaged, or an array is missing, too large, or of
+        another type or shape.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -63,14 +63,14 @@ def _check_header(
 ) -> None:
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, found = read(file)
+    shape, _, actual = read(file)
     fits = len(shape) == len(wanted) and all(
         a == b or b is None for a, b in zip(shape, wanted, strict=True)
     )
-    if found != dtype or not fits:
+    if actual != dtype or not fits:
         expected = ", ".join("any" if n is None else str(n) for n in wanted)
-        raise ConfigError(f"{where}: {found} {list(shape)}, expected {dtype} [{expected}]; {fix}")
+        raise ConfigError(f"{where}: {actual} {list(shape)}, expected {dtype} [{expected}]; {fix}")
     if math.prod(shape) * dtype.itemsize > MOST_BYTES:
         raise ConfigError(
-            f"{where}: {list(shape)} are more than {MOST_BYTES} bytes, the most that is read; {fix}"
+            f"{where}: {list(shape)} exceeds the maximum size of {MOST_BYTES} bytes; {fix}"
         )

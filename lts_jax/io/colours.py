@@ -1,8 +1,8 @@
-"""Maps as colours over a picture: what every heatmap in this project is drawn with.
+"""Colour overlays of maps on images, used for every heatmap in this project.
 
-The picture is gray and the map transparent at zero, so that all colour is the map's. The colours
-are perceptually uniform, and distinct to people who see red and green alike: inferno for what is
-not negative, and berlin, blue to red, for what has a sign.
+The image is gray and the map is transparent at zero, so that all colour comes from the map. The
+colormaps are perceptually uniform and colourblind-safe: inferno for non-negative values, and
+berlin (blue to red) for signed values.
 """
 
 from functools import cache
@@ -11,18 +11,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-GRAY = 0.8  # brightness of the picture
-_OPAQUE = 0.85  # most of a colour that covers the picture, from half of the range on
+GRAY = 0.8  # brightness of the image
+_OPAQUE = 0.85  # maximum opacity, reached at half of the range
 
 
 class Range(NamedTuple):
-    """What the colours stand for.
+    """The quantity and the value range of a map.
 
     Attributes:
-      label: what is drawn, such as "probability".
-      low: the value without colour, or minus `high` if `signed`.
-      high: the value with most colour; more is drawn as it.
-      signed: zero, in the middle, is without colour.
+      label: the quantity, such as "probability".
+      low: the value drawn transparent, or minus `high` if `signed`.
+      high: the value drawn most opaque; larger values are clipped.
+      signed: whether zero, in the middle of the range, is transparent.
     """
 
     label: str
@@ -36,10 +36,10 @@ PROBABILITY = Range("probability", 0.0, 1.0)
 
 @cache
 def table(signed: bool = False) -> np.ndarray:
-    """Returns RGB and opacity of 256 levels from `low` to `high`, uint8 `[256, 4]`."""
+    """Returns RGBA colours of 256 levels from `low` to `high`, uint8 `[256, 4]`."""
     level = np.linspace(-1, 1, 256) if signed else np.linspace(0, 1, 256)
     if signed:
-        import matplotlib as mpl  # late: it takes a second, and few maps have a sign
+        import matplotlib as mpl  # deferred: takes a second, and few maps are signed
 
         rgb = np.round(255 * mpl.colormaps["berlin"](np.linspace(0, 1, 256))[:, :3])
     else:
@@ -49,12 +49,12 @@ def table(signed: bool = False) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, values: np.ndarray, of: Range = PROBABILITY) -> np.ndarray:
-    """Draws a map over a picture.
+    """Draws a map over an image.
 
     Args:
       image: uint8 `[h, w, 3]`.
       values: float `[h, w]`.
-      of: what the values are, and their range.
+      of: quantity and range of the values.
 
     Returns:
       Uint8 `[h, w, 3]`.
@@ -68,6 +68,6 @@ def overlay(image: np.ndarray, values: np.ndarray, of: Range = PROBABILITY) -> n
 
 
 def bar(of: Range, width: int, height: int) -> np.ndarray:
-    """Draws the colours from `low` to `high` over a gray picture, uint8 `[height, width, 3]`."""
+    """Draws a colour bar from `low` to `high` on gray, uint8 `[height, width, 3]`."""
     values = np.linspace(of.low, of.high, width)[None].repeat(height, axis=0)
     return overlay(np.full((height, width, 3), 150, np.uint8), values, of)

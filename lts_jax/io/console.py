@@ -1,4 +1,4 @@
-"""What the commands print: messages by `logging`, and tables as text."""
+"""Console output of the commands: `logging` messages and text tables."""
 
 import logging
 import sys
@@ -9,10 +9,10 @@ PACKAGES = ("lts_jax", "tfds_refcoco", "benchmarks")
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes messages to stdout, and warnings, marked as such, to stderr."""
+    """Writes messages to stdout, and warnings with their level to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The streams of this moment: the later processes of a run replace theirs.
+        # Look up the streams on each call: processes other than the first replace sys.stdout.
         if record.levelno >= logging.WARNING:
             print(f"{record.levelname}: {record.getMessage()}", file=sys.stderr, flush=True)
         else:
@@ -20,19 +20,19 @@ class _ConsoleHandler(logging.Handler):
 
 
 def configure_logging() -> None:
-    """Shows the messages of this project's packages; every command calls it once."""
+    """Enables the log messages of this project's packages; every command calls it once."""
     for name in PACKAGES:
         logger = logging.getLogger(name)
         if not any(isinstance(handler, _ConsoleHandler) for handler in logger.handlers):
             logger.addHandler(_ConsoleHandler())
         logger.setLevel(logging.INFO)
         logger.propagate = False
-    # absl is Orbax's and ml_collections' logger, which has much to say that users need not read.
+    # Orbax and ml_collections log many details through absl.
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligns columns, the first to the left and the others to the right."""
+    """Formats a text table; the first column is left-aligned, the others right-aligned."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(

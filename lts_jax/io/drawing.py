@@ -1,4 +1,4 @@
-"""Pictures of what the network saw and said."""
+"""Draws images with heatmaps, predicted masks and ground truth."""
 
 import bisect
 import math
@@ -13,19 +13,19 @@ from lts_jax.io import colours
 from lts_jax.io.colours import PROBABILITY, Range
 from tfds_refcoco.inspection import fonts
 
-PANEL = 200  # side of the square that each picture is fitted into, pixels
+PANEL = 200  # side of the square that each image is fitted into, pixels
 MARGIN = 6
 CAPTION, TITLE = 26, 20  # heights of the lines of text
-# Distinct to people who see red and green alike too (Okabe and Ito).
+# Colourblind-safe (Okabe and Ito).
 PREDICTION, TRUTH = (230, 159, 0), (86, 180, 233)
 _BAR = 80, 10  # width and height of a colour bar, pixels
 
 ValuesInRange = tuple[np.ndarray, Range]
-"""A map, float `[h, w]`, and what it is drawn as."""
+"""A map, float `[h, w]`, and its quantity and range."""
 
 
 class Example(NamedTuple):
-    """One sentence, everything at the image's own size."""
+    """A sentence with its maps and masks, all at the original image size."""
 
     image: np.ndarray  # uint8 [h, w, 3]
     sentence: str
@@ -39,10 +39,10 @@ class Row(NamedTuple):
     """A sentence of a sheet.
 
     Attributes:
-      sentence: its text.
-      iou: of its mask.
-      pictures: uint8 `[h, w, 3]` by title, no larger than `PANEL`.
-      ranges: of the colours in them, each is explained by a colour bar.
+      sentence: the text.
+      iou: IoU of the predicted mask.
+      pictures: images by title, uint8 `[h, w, 3]`, no larger than `PANEL`.
+      ranges: ranges of the colours in them; a colour bar is drawn for each.
     """
 
     sentence: str
@@ -52,12 +52,12 @@ class Row(NamedTuple):
 
 
 def draw_gallery(examples: Sequence[Example]) -> Image.Image:
-    """Draws each sentence over its pictures: image, heatmaps, prediction, truth."""
+    """Draws each sentence above its panels: image, heatmaps, prediction, ground truth."""
     return draw_sheet([row(example) for example in examples], columns=2)
 
 
 def row(example: Example) -> Row:
-    """Draws a sentence's pictures."""
+    """Draws the panels of a sentence."""
     ranges = [PROBABILITY] if example.heatmaps else []
     return Row(example.sentence, example.iou, pictures(example), ranges)
 
@@ -65,11 +65,11 @@ def row(example: Example) -> Row:
 def draw_maps(
     examples: Sequence[Example], maps: Sequence[Mapping[str, ValuesInRange]]
 ) -> Image.Image:
-    """Draws each sentence over its image, its heatmaps and further maps.
+    """Draws each sentence above its image, its heatmaps and further maps.
 
     Args:
       examples: the sentences.
-      maps: of each sentence by title.
+      maps: for each sentence, maps by title.
     """
     rows = []
     for example, of_example in zip(examples, maps, strict=True):
@@ -83,7 +83,7 @@ def draw_maps(
 
 
 def draw_sheet(rows: Sequence[Row], columns: int) -> Image.Image:
-    """Draws sentences with their IoUs over titled pictures, `columns` sentences side by side."""
+    """Draws sentences and IoUs above titled panels, in `columns` columns of sentences."""
     columns = min(columns, len(rows))
     most = max(len(row.pictures) for row in rows)
     block_width = most * (PANEL + MARGIN) + 2 * MARGIN
@@ -101,7 +101,7 @@ def draw_sheet(rows: Sequence[Row], columns: int) -> Image.Image:
         draw.text((left, top + 6), caption, fill="black", font=font)
         for j, (title, picture) in enumerate(pictures.items()):
             x = left + j * (PANEL + MARGIN)
-            shown, font = _fit(title, "", 12, PANEL)  # may hold a word of the sentence
+            shown, font = _fit(title, "", 12, PANEL)  # may contain a word of the sentence
             draw.text((x, top + CAPTION), shown, fill="gray", font=font)
             h, w = picture.shape[:2]
             place = (x + (PANEL - w) // 2, top + CAPTION + TITLE + (PANEL - h) // 2)
@@ -110,7 +110,7 @@ def draw_sheet(rows: Sequence[Row], columns: int) -> Image.Image:
 
 
 def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
-    """Draws probabilities `[h, w]` over uint8 `[h, w, 3]`, and a colour bar below."""
+    """Draws probabilities `[h, w]` over an image, uint8 `[h, w, 3]`, with a colour bar below."""
     h, w = heatmap.shape
     sheet = Image.new("RGB", (w, h + CAPTION), "white")
     sheet.paste(Image.fromarray(colours.overlay(image, heatmap)), (0, 0))
@@ -119,7 +119,7 @@ def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
 
 
 def _draw_bar(sheet: Image.Image, of: Range, right: int, top: int) -> int:
-    """Draws a colour bar with its label and numbers that ends at `right`; returns its left end."""
+    """Draws a labelled colour bar that ends at x = `right`; returns the x of its left end."""
     draw, x = ImageDraw.Draw(sheet), float(right)
     for part in (f"{of.high:.2g}", None, f"{of.label}  {of.low:.2g}"):
         if part is None:
@@ -134,14 +134,14 @@ def _draw_bar(sheet: Image.Image, of: Range, right: int, top: int) -> int:
 
 
 def overlay_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Outlines a mask, bool `[h, w]`, on uint8 `[h, w, 3]`, and fades what is outside.
+    """Outlines a mask, bool `[h, w]`, on an image, uint8 `[h, w, 3]`, and fades the background.
 
-    The outline has a dark rim, so that it shows on bright, dark and equally coloured ground.
+    The outline has a dark rim, so that it is visible on any background.
     """
     faded = cv2.LUT(image, (0.35 * np.arange(256) + 0.65 * 255).astype(np.uint8))
     out = np.ascontiguousarray(np.where(mask[..., None], image, faded))
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    width = max(2, max(mask.shape) // 400)  # to be seen on a large picture too
+    width = max(2, max(mask.shape) // 400)  # visible on large images too
     cv2.drawContours(out, outlines, -1, (0, 0, 0), width + 2)
     return cv2.drawContours(out, outlines, -1, colour, width)
 
@@ -150,22 +150,22 @@ def _fit(sentence: str, score: str, size: int, width: int) -> tuple[str, fonts.F
     """Shortens a sentence so that it fits with its score into `width` pixels.
 
     Returns:
-      What to draw, and the font to draw it with.
+      The text and its font.
     """
-    # No letter is narrower than a pixel, so that the rest would be cut anyway.
+    # No letter is narrower than a pixel, so the rest would be cut anyway.
     font, shown = fonts.choose(sentence[: width + 1], size)
     if font.getlength(shown + score) <= width:
         return shown + score, font
     end = "…" + score
     letters = range(len(shown) + 1)
-    # The longest beginning that fits; a longer one is wider, but for kerning.
+    # Find the longest prefix that fits; widths increase with length, except for kerning.
     key = lambda n: math.ceil(font.getlength(shown[:n] + end))  # noqa: E731
     most = bisect.bisect_right(letters, width, key=key)
     return shown[: max(0, most - 1)] + end, font
 
 
 def pictures(example: Example) -> dict[str, np.ndarray]:
-    """The pictures by title; scaled before they are drawn on, so that lines stay thin."""
+    """Returns the panels by title; images are scaled before drawing, so that lines stay thin."""
     image = _resize(example.image)
     prediction, truth = (
         _resize(mask.astype(np.float32)) > 0.5 for mask in (example.prediction, example.truth)
@@ -179,7 +179,7 @@ def pictures(example: Example) -> dict[str, np.ndarray]:
 
 
 def _resize(values: np.ndarray) -> np.ndarray:
-    """Fits `[h, w]` or `[h, w, 3]` into a panel."""
+    """Resizes `[h, w]` or `[h, w, 3]` to fit into a panel."""
     h, w = values.shape[:2]
     scale = PANEL / max(h, w)
     size = (max(1, round(w * scale)), max(1, round(h * scale)))

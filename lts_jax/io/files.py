@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and the lock of a folder."""
+"""Atomic file writes and folder locks."""
 
 import contextlib
 import errno
@@ -21,33 +21,33 @@ logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path | None:
-    """Returns `lts_jax` in `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    """Returns `lts_jax` in `$XDG_CACHE_HOME` or `~/.cache`; None if there is no home folder."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lts_jax"
-    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+    except RuntimeError:  # HOME is not set and the user is not in the system's user database
         return None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a whole file or none: a killed run leaves no half of it."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Writes a whole UTF-8 file or none; a file name that is no text is in it as `\udcff`."""
+    r"""Writes a UTF-8 file atomically; undecodable bytes of file names become `\udcff`."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Writes a whole PNG or none."""
+    """Writes a PNG file atomically."""
     with whole_file(path) as temporary:
-        # A tenth larger than by PIL's own level, 6, and five times faster: a photo takes long.
+        # 10 % larger and five times faster than PIL's default level, 6.
         picture.save(temporary, format="PNG", compress_level=1)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole compressed .npz or none."""
+    """Writes a compressed .npz file atomically."""
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -56,8 +56,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path; atomically replaces `path` on success.
 
-    The temporary path is this call's alone: other processes may be writing the same file. Write to
-    it by `open`, so that the file gets the permissions that the user's umask says.
+    The temporary path is unique, because other processes may write the same file. Write to it with
+    `open`, so that the file's permissions follow the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name(path.name))
@@ -78,7 +78,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a new temporary folder, which becomes `path` on success.
 
     Raises:
-      FileExistsError: `path` is a folder that is not empty.
+      FileExistsError: `path` is a non-empty folder.
     """
     temporary = path.with_name(temporary_name(path.name))
     temporary.mkdir(parents=True)
@@ -94,20 +94,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def check_inside(folder: Path, path: Path) -> None:
-    """Raises ConfigError where links in a run's folder lead what is written out of it."""
+    """Raises ConfigError if a symbolic link makes `path` point outside `folder`."""
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(
-            f"{path} leads out of {folder}, to {path.resolve()}: replace the link by a folder"
+            f"{path} points outside {folder}, to {path.resolve()}: replace the link with a folder"
         )
 
 
 def temporary_name(name: str) -> str:
-    """Returns a hidden name that no other process has."""
+    """Returns a unique hidden name."""
     return f".{shorten(name, 200)}.{uuid.uuid4().hex[:12]}.tmp"
 
 
 def shorten(name: str, size: int) -> str:
-    """Cuts a name to at most `size` bytes: most file systems take 255."""
+    """Cuts a name to at most `size` bytes: most file systems allow 255."""
     while len(os.fsencode(name)) > size:
         name = name[:-1]
     return name
@@ -115,7 +115,7 @@ def shorten(name: str, size: int) -> str:
 
 @contextlib.contextmanager
 def name_in_errors(path: Path) -> Iterator[None]:
-    """Names the file in the errors of writing it, which a full disk's do not."""
+    """Adds the file name to OSErrors that lack it, such as those of a full disk."""
     try:
         yield
     except OSError as error:
@@ -126,14 +126,14 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_run_in(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
-    """Makes the folder and locks it; the system frees the lock if this process dies.
+    """Creates a folder and locks it; the system releases the lock if this process dies.
 
     Args:
       workdir: the folder.
-      flag: that named it.
+      flag: the flag that named it, for errors.
 
     Raises:
-      ConfigError: another run holds it, or it cannot be written.
+      ConfigError: another run holds the lock, or the folder is not writable.
     """
     check_inside(workdir, workdir / ".lock")
     try:
@@ -141,7 +141,7 @@ def only_run_in(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
         (workdir / ".lock").touch()
     except OSError as error:
         raise ConfigError(
-            f"{flag} {workdir} cannot be written ({error.strerror}): take another folder"
+            f"{flag} {workdir} is not writable ({error.strerror}): choose another folder"
         ) from error
     # A soft lock, the fallback, would outlive a killed run.
     lock = FileLock(workdir / ".lock", timeout=0, fallback_to_soft=False)
@@ -150,11 +150,12 @@ def only_run_in(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
             stack.enter_context(lock)
         except Timeout:
             raise ConfigError(
-                f"another run is at work in {workdir}: wait for it, end it, or take another {flag}"
+                f"another run is using {workdir}: wait for it, stop it, or choose another {flag}"
             ) from None
         except OSError as error:  # for example Lustre mounted without -o flock
             logger.warning(
-                "%s: its file system has no locks (%s): make sure that no other run works there",
+                "%s: the file system does not support locks (%s): make sure that no other run uses "
+                "this folder",
                 workdir,
                 error.strerror,
             )

@@ -1,6 +1,6 @@
-"""Reads this project's own JSON files, each of a declared shape.
+"""Reads this project's JSON files and validates them against a shape.
 
-A shape is a function that raises `MismatchError` if a value is something else:
+A shape is a function that raises `MismatchError` if a value does not match:
 
     RUN = record({"step": natural, "config": mapping, "devices": text})
     run = read_json(folder / "run.json", RUN, "evaluate again")
@@ -16,16 +16,16 @@ from typing import Any
 from lts_jax.errors import ConfigError
 
 MOST_BYTES = 2**30
-"""Size of the largest file that is read; predictions.json has about 600 bytes a sentence."""
+"""Maximum file size; predictions.json has about 600 bytes per sentence."""
 
 Shape = Callable[[Any], None]
 
 
 class MismatchError(ValueError):
-    """A value that is not what its shape says.
+    """A value does not match its shape.
 
     Attributes:
-      where: names of fields and positions in lists that lead to the value, the outermost first.
+      where: path to the value: field names and list indices, outermost first.
     """
 
     def __init__(self, message: str, *where: str | int) -> None:
@@ -33,25 +33,26 @@ class MismatchError(ValueError):
         self.where = where
 
     def inside(self, step: str | int) -> "MismatchError":
-        """Returns the same of the value that holds this one."""
+        """Returns the error with `step` prepended to the path."""
         return MismatchError(str(self), step, *self.where)
 
 
 def read_json(path: Path, shape: Shape, fix: str) -> Any:
-    """Reads a file.
+    """Reads and validates a file.
 
     Args:
-      path: of the file.
-      shape: what it has to hold.
-      fix: ends the error; says what makes a good file.
+      path: path of the file.
+      shape: the expected shape.
+      fix: end of the error message: how to get a valid file.
 
     Raises:
-      ConfigError: it is missing, no JSON, or something else; the message names the field.
+      ConfigError: the file is missing, is not JSON, or does not match; the message names the
+        field.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(
-                f"{path}: larger than {MOST_BYTES} bytes, the most that is read; {fix}"
+                f"{path}: larger than the maximum of {MOST_BYTES} bytes; {fix}"
             )
         return parse_json(path.read_bytes(), shape, str(path), fix)
     except FileNotFoundError:
@@ -61,13 +62,13 @@ def read_json(path: Path, shape: Shape, fix: str) -> Any:
 
 
 def parse_json(data: bytes, shape: Shape, where: str, fix: str) -> Any:
-    """As `read_json`, of the bytes of a file, or of a line, that errors call `where`."""
+    """Like `read_json`, for bytes; errors name `where` instead of the file."""
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply; {fix}") from None
     except ValueError as error:
-        raise ConfigError(f"{where}: no whole JSON file ({error}); {fix}") from error
+        raise ConfigError(f"{where}: not a complete JSON file ({error}); {fix}") from error
     try:
         shape(value)
     except MismatchError as error:
@@ -76,11 +77,11 @@ def parse_json(data: bytes, shape: Shape, where: str, fix: str) -> Any:
 
 
 def read_json_lines(path: Path, shape: Shape) -> tuple[list[Any], list[int]]:
-    """Reads a file with a value in each line.
+    """Reads a file with one value per line.
 
     Returns:
-      The values, and the numbers of the lines, from 1, that do not hold one. The last line is
-      often among them: a killed process leaves half of it.
+      The values, and the numbers of invalid lines, from 1. The last line is often invalid: a
+      killed process leaves it incomplete.
 
     Raises:
       ConfigError: the file cannot be read.
@@ -101,7 +102,7 @@ def read_json_lines(path: Path, shape: Shape) -> tuple[list[Any], list[int]]:
 
 
 def _path(where: tuple[str | int, ...]) -> str:
-    """`[3]: segmentation.size[0]` of `(3, "segmentation", "size", 0)`."""
+    """Formats `(3, "segmentation", "size", 0)` as `[3]: segmentation.size[0]`."""
     text = ""
     for step in where:
         if isinstance(step, int):
@@ -123,13 +124,13 @@ def anything(value: Any) -> None:
 
 
 def text(value: Any) -> None:
-    """A text that can be written as UTF-8."""
+    """A string that can be encoded as UTF-8."""
     if not isinstance(value, str):
-        raise _expected(value, "a text")
+        raise _expected(value, "a string")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _expected(value, "a text, without half of a surrogate pair") from None
+        raise _expected(value, "a string without unpaired surrogates") from None
 
 
 def boolean(value: Any) -> None:
@@ -139,15 +140,15 @@ def boolean(value: Any) -> None:
 
 
 def whole(value: Any) -> None:
-    """A whole number of 64 bits."""
+    """A 64-bit integer."""
     if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise _expected(value, "a whole number")
+        raise _expected(value, "an integer")
 
 
 def natural(value: Any) -> None:
-    """A whole number that is not negative."""
+    """A non-negative integer."""
     if type(value) is not int or not 0 <= value < 2**63:
-        raise _expected(value, "a whole number, not negative")
+        raise _expected(value, "a non-negative integer")
 
 
 def number(value: Any) -> None:
@@ -163,7 +164,7 @@ def share(value: Any) -> None:
 
 
 def one_of(*choices: str) -> Shape:
-    """One of a few texts."""
+    """One of the given strings."""
 
     def check(value: Any) -> None:
         if value not in choices or not isinstance(value, str):
@@ -173,13 +174,13 @@ def one_of(*choices: str) -> Shape:
 
 
 def mapping(value: Any) -> None:
-    """Values by name."""
+    """A mapping with string keys."""
     if not isinstance(value, dict):
         raise _expected(value, "a mapping")
 
 
 def optional(shape: Shape) -> Shape:
-    """`shape`, or null."""
+    """`shape` or null."""
 
     def check(value: Any) -> None:
         if value is not None:
@@ -189,7 +190,7 @@ def optional(shape: Shape) -> Shape:
 
 
 def list_of(shape: Shape, length: int | None = None, least: int = 0) -> Shape:
-    """A list of values of a shape: `length` of them, or `least` and more."""
+    """A list of values of a shape, with exactly `length` or at least `least` values."""
 
     def check(value: Any) -> None:
         if not isinstance(value, list):
@@ -208,7 +209,7 @@ def list_of(shape: Shape, length: int | None = None, least: int = 0) -> Shape:
 
 
 def mapping_of(shape: Shape) -> Shape:
-    """Values of a shape, by any names."""
+    """A mapping with any keys whose values have a shape."""
 
     def check(value: Any) -> None:
         mapping(value)
@@ -218,7 +219,7 @@ def mapping_of(shape: Shape) -> Shape:
 
 
 def record(fields: Mapping[str, Shape], extra: Mapping[str, Shape] | None = None) -> Shape:
-    """A mapping with these fields, and those of `extra` that it has; other fields do not matter."""
+    """A mapping with these fields and optionally those of `extra`; other fields are ignored."""
 
     def check(value: Any) -> None:
         mapping(value)

@@ -1,1 +1,1 @@
-"""Trained networks that come with the package: a folder for each, as `lts export --format hub`."""
+"""Trained networks included in the package, one folder each (`lts export --format hub`)."""

@@ -1,4 +1,4 @@
-"""Which trained networks come with the package."""
+"""Lists the trained networks included in the package."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 VOCABULARY = "vocabulary.json"
 FILES = (CONFIG, WEIGHTS, VOCABULARY)
-"""What a folder of a network must hold."""
+"""The required files in a network's folder."""
 
 DESCRIPTION = record(
     {
@@ -25,10 +25,10 @@ DESCRIPTION = record(
     },
     {"best_threshold": optional(share)},
 )
-"""Shape of config.json: the run's config, its best step, what it was trained on, where its first
-weights came from, the hash of model.safetensors, a line about it, metrics by split, and the
+"""Schema of config.json: the run's config, its best step, the training data, the source of the
+initial weights, the hash of model.safetensors, a one-line description, metrics by split, and the
 threshold that is best on the config's `eval.best_split`."""
-FIX = "get the folder again, or write it again with `lts export`"
+FIX = "download the folder again, or recreate it with `lts export`"
 
 
 def names() -> list[str]:
@@ -37,15 +37,15 @@ def names() -> list[str]:
 
 
 def folder(name: str) -> Path | None:
-    """Returns the folder of a network; None if there is no such name."""
+    """Returns the folder of a network, or None if the name is unknown."""
     return _FOLDER / name if name in names() else None
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Reads config.json of a folder; `DESCRIPTION` says what it holds.
+    """Reads config.json of a folder; see `DESCRIPTION` for its fields.
 
     Raises:
-      ConfigError: it is missing or something else.
+      ConfigError: the file is missing or invalid.
     """
     described: dict[str, Any] = read_json(path / CONFIG, DESCRIPTION, FIX)
     return described
