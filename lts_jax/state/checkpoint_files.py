@@ -1,4 +1,4 @@
-"""The files of a checkpoint: what they are called and what they hold."""
+"""Names and schemas of the files in a checkpoint."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ from lts_jax.io.json_files import (
 logger = logging.getLogger(__name__)
 
 BEST_METRIC = "oiou"
-DESCRIBED = ("config", "data", "vocabulary", "weights")  # by JSON, each with a checksum
+DESCRIBED = ("config", "data", "vocabulary", "weights")  # JSON items, each with a checksum
 JSON_ITEMS = (*DESCRIBED, "checksums")
 _SHAPES = {
     "config": mapping,
@@ -38,7 +38,7 @@ _PATTERN = re.compile(r"[*?\[\]\\]")  # Orbax and TensorStore read these as patt
 
 
 def item_options() -> dict[str, Any]:
-    """What a checkpoint consists of, for Orbax."""
+    """Returns the items of a checkpoint and their handlers, for Orbax."""
     return {
         "item_names": ("state", "iterator", *JSON_ITEMS),
         "item_handlers": {"iterator": grain.checkpoint.CheckpointHandler()},
@@ -46,17 +46,17 @@ def item_options() -> dict[str, Any]:
 
 
 def read_items(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Reads items of a checkpoint that are JSON.
+    """Reads JSON items of a checkpoint.
 
     Raises:
-      ConfigError: one is missing, damaged or of another shape.
+      ConfigError: an item is missing, damaged or does not match its schema.
     """
-    # Orbax's own name of the file.
+    # "metadata" is Orbax's file name.
     return {name: read_json(folder / name / "metadata", _SHAPES[name], "") for name in names}
 
 
 class Score(NamedTuple):
-    """What a checkpoint's evaluation on `eval.best_split` found.
+    """Result of a checkpoint's evaluation on `eval.best_split`.
 
     Attributes:
       value: the best metric, by which checkpoints are compared.
@@ -68,7 +68,7 @@ class Score(NamedTuple):
 
 
 def read_score(folder: Path) -> Score | None:
-    """Reads the score of a checkpoint; None if it was not evaluated."""
+    """Reads the score of a checkpoint, or None if it was not evaluated."""
     path = folder / "metrics" / "metrics"
     if not path.exists():
         return None
@@ -76,23 +76,23 @@ def read_score(folder: Path) -> Score | None:
         metrics = read_json(path, record({BEST_METRIC: number}, {"best_threshold": share}), "")
     except ConfigError as error:
         why = str(error).removesuffix("; ")
-        logger.warning("checkpoint %s cannot be read, and counts as not evaluated: %s", path, why)
+        logger.warning("%s cannot be read; treating the checkpoint as not evaluated: %s", path, why)
         return None
     return Score(float(metrics[BEST_METRIC]), metrics.get("best_threshold"))
 
 
 def split_path(checkpoint: Path) -> tuple[Path, int]:
-    """Takes `<workdir>/checkpoints/<step>` apart; raises ConfigError where it is something else."""
+    """Splits `<workdir>/checkpoints/<step>`; raises ConfigError for any other path."""
     workdir, name = checkpoint.parent.parent, checkpoint.name
     if checkpoint.parent.name != "checkpoints" or not name.isdecimal():
         raise ConfigError(
-            f"--checkpoint {checkpoint}: give a step's folder, as runs/shapes/checkpoints/934"
+            f"--checkpoint {checkpoint} must be a step's folder, like runs/shapes/checkpoints/934"
         )
     return workdir, int(name)
 
 
 def check_path(workdir: Path) -> None:
-    """Raises ConfigError where Orbax could not read checkpoints of a workdir."""
+    """Raises ConfigError if Orbax cannot read checkpoints from a workdir's path."""
     path = str(workdir.resolve())
     odd = sorted(set(_PATTERN.findall(path)))
     if any("\ud800" <= letter <= "\udfff" for letter in path):
@@ -100,5 +100,5 @@ def check_path(workdir: Path) -> None:
     if odd:
         raise ConfigError(
             f"--workdir {path}: Orbax cannot read checkpoints from a path with {' '.join(odd)}: "
-            "take another folder, or rename it"
+            "rename the folder or choose another one"
         )

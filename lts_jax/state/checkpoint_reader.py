@@ -1,4 +1,4 @@
-"""Reads the checkpoints of a run, by Orbax."""
+"""Reads the checkpoints of a run with Orbax."""
 
 import contextlib
 import logging
@@ -31,23 +31,23 @@ logger = logging.getLogger(__name__)
 
 _NETWORK = ("step", "params", "batch_stats")  # of a TrainState
 MOST_NUMBERS = 2**31
-"""Parameters and statistics of the largest network that is read; the paper's has 9e7."""
+"""Maximum number of parameters and statistics; the paper's network has 9e7."""
 
 
 class CheckpointReader:
     """The checkpoints of a workdir.
 
-    Each process reads for itself: in Orbax's own way, a process that cannot read leaves the others
-    waiting for it.
+    Each process reads independently: with Orbax's default, a process that fails to read would
+    leave the others waiting.
 
     Args:
-      workdir: of the run.
+      workdir: the run's folder.
 
     Attributes:
-      folder: of the checkpoints.
+      folder: the folder of the checkpoints.
 
     Raises:
-      ConfigError: there are none.
+      ConfigError: the workdir has no checkpoints.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -55,13 +55,13 @@ class CheckpointReader:
         self.folder = (workdir / "checkpoints").resolve()
         if not self.folder.is_dir():
             raise ConfigError(
-                f"{workdir} holds no checkpoint: train first, or give another run's workdir"
+                f"{workdir} contains no checkpoint: train first, or use the workdir of another run"
             )
         me = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             create=False,
             enable_async_checkpointing=False,
-            lightweight_initialize=True,  # reads nothing: what it reads may be damaged
+            lightweight_initialize=True,  # reads no files, as they may be damaged
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader {me}"
             ),
@@ -72,52 +72,55 @@ class CheckpointReader:
 
     @property
     def steps(self) -> list[int]:
-        """All steps, increasing."""
+        """All steps, in increasing order."""
         return sorted(self._reader.all_steps())
 
     @property
     def best_step(self) -> int | None:
-        """The newest of the steps with the best metric, or None where none was evaluated."""
+        """The newest step with the best metric, or None if none was evaluated."""
         return next(iter(self.by_score()), None)
 
     def by_score(self) -> list[int]:
-        """The steps that were evaluated, those with the best metric first, of these the newest."""
+        """Returns the evaluated steps, best metric first; for equal metrics, newest first."""
         scored = [step for step in self.steps if step in self._scores]
         return sorted(scored, key=lambda step: (self._scores[step].value, step), reverse=True)
 
     def scored(self, step: int) -> bool:
-        """Whether a checkpoint has been evaluated."""
+        """Returns whether a checkpoint has been evaluated."""
         return step in self._scores
 
     def best_threshold(self, step: int) -> float | None:
-        """The threshold that is best for a checkpoint on `eval.best_split`; None if unknown."""
+        """Returns a checkpoint's best threshold on `eval.best_split`, or None if unknown."""
         return self._scores[step].best_threshold if step in self._scores else None
 
     def choose(self, step: int | None) -> int:
-        """Returns `step`, or the best one where None.
+        """Returns `step`, or the best step if it is None.
 
         Raises:
-          ConfigError: there is no such checkpoint.
+          ConfigError: the checkpoint does not exist.
         """
         chosen = self.best_step if step is None else step
         if chosen is None or chosen not in self.steps:
             listed = ", ".join(map(str, self.steps)) or "none"
-            wanted = f"of step {step}; there are {listed}"
+            wanted = f"of step {step}; available steps: {listed}"
             if step is None and self.steps:
-                wanted = f"that was evaluated: train on, or give --checkpoint; there are {listed}"
+                wanted = (
+                    "that was evaluated: resume training, or set --checkpoint; available steps: "
+                    f"{listed}"
+                )
             elif step is None:
                 wanted = "yet: train first"
-            raise ConfigError(f"{self.folder} holds no checkpoint {wanted}")
+            raise ConfigError(f"{self.folder} contains no checkpoint {wanted}")
         return chosen
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """Returns what a checkpoint was made with.
+        """Returns the JSON items of a checkpoint.
 
-        That is `config`, `data`, `vocabulary`, `weights`: what gave the first weights, `{}` where
-        all were random, and `checksums` of the state, see `lts_jax.state.fingerprint.fingerprint`.
+        They are `config`, `data`, `vocabulary`, `weights` (the source of the initial weights, `{}`
+        if all were random) and `checksums`, see `lts_jax.state.fingerprint.fingerprint`.
 
         Raises:
-          UnreadableCheckpointError: a file is damaged, or not what was saved.
+          UnreadableCheckpointError: a file is damaged.
         """
         run = self._read_json(step, JSON_ITEMS)
         for name in DESCRIBED:
@@ -126,11 +129,11 @@ class CheckpointReader:
         return run
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
-        """Reads a state into the shapes, dtypes and shardings of `abstract_state`.
+        """Restores a state with the shapes, dtypes and shardings of `abstract_state`.
 
         Raises:
-          UnreadableCheckpointError: it is damaged, or another network's, or its numbers are not
-            finite or absurd.
+          UnreadableCheckpointError: the checkpoint is damaged, belongs to another network, or has
+            non-finite or implausible values.
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state: TrainState = self._restore(step, args)["state"]
@@ -138,7 +141,7 @@ class CheckpointReader:
         return state
 
     def restore_network(self, step: int, abstract_state: TrainState) -> TrainState:
-        """As `restore_state`, of `TrainState.network` alone; of a bounded size."""
+        """Like `restore_state`, for `TrainState.network` only; its size is limited."""
         _check_size(jax.tree.leaves(abstract_state.network()), self.folder / str(step))
         wanted = {name: getattr(abstract_state, name) for name in _NETWORK}
         restore = ocp.args.PyTreeRestore(
@@ -152,7 +155,7 @@ class CheckpointReader:
         return network
 
     def read_variables(self, step: int) -> dict[str, Any]:
-        """Reads `params` and `batch_stats` as they are, NumPy arrays of whatever shapes.
+        """Reads `params` and `batch_stats` as NumPy arrays with their saved shapes.
 
         Raises:
           UnreadableCheckpointError: as in `restore_state`.
@@ -170,9 +173,9 @@ class CheckpointReader:
         return {name: network[name] for name in ("params", "batch_stats")}
 
     def _read_network(self, step: int) -> dict[str, Any]:
-        """Reads the network into NumPy arrays, in this process alone."""
+        """Reads the network into NumPy arrays, in this process only."""
         folder = self._reader.directory / str(step) / "state"
-        # Not by a Checkpointer, which warns that the folder is no whole checkpoint.
+        # A Checkpointer would warn that the folder is not a complete checkpoint.
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(folder).tree
             wanted = {name: tree[name] for name in _NETWORK}
@@ -187,13 +190,13 @@ class CheckpointReader:
         return network
 
     def restore_iterator(self, step: int, iterator: grain.DatasetIterator) -> None:
-        """Sets the iterator to where it stood when the checkpoint was saved.
+        """Restores the iterator's position when the checkpoint was saved.
 
-        By hand: grain wants the file of this process and this number of processes, though the
-        iterators of all are the same.
+        grain's handler is not used: it requires a file for this process and the same number of
+        processes, although the iterators of all processes are identical.
 
         Raises:
-          UnreadableCheckpointError: the file is damaged, or not what was saved.
+          UnreadableCheckpointError: the file is damaged.
         """
         folder = self.folder / str(step) / "iterator"
         checksum = self._read_json(step, ["checksums"])["checksums"]["iterator"]
@@ -208,7 +211,7 @@ class CheckpointReader:
             raise UnreadableCheckpointError(_unreadable(folder, error)) from error
 
     def _read_json(self, step: int, names: Sequence[str]) -> dict[str, Any]:
-        """Reads items that are JSON, on all processes or on none."""
+        """Reads JSON items; fails on all processes if one of them fails."""
         folder, message, read = self.folder / str(step), "", {}
         try:
             read = read_items(folder, names)
@@ -220,38 +223,38 @@ class CheckpointReader:
 
     def _damaged(self, step: int, name: str) -> str:
         folder = self.folder / str(step)
-        return f"checkpoint {folder} is damaged: its {name} has another checksum"
+        return f"checkpoint {folder} is damaged: the checksum of its {name} is wrong"
 
     def _verify(self, step: int, parts: dict[str, Any]) -> None:
-        """Raises UnreadableCheckpointError where a part is not what was saved."""
+        """Raises UnreadableCheckpointError if a part is damaged, not finite or implausible."""
         saved = self._read_json(step, ["checksums"])["checksums"]
         for name, part in parts.items():
-            message, found = "", fingerprint(part)
-            if saved[name] != found.checksum:
+            message, actual = "", fingerprint(part)
+            if saved[name] != actual.checksum:
                 message = self._damaged(step, name)
-            elif not found.finite:
+            elif not actual.finite:
                 message = f"checkpoint {self.folder / str(step)}: its {name} is not finite"
-            elif not found.plausible and name == "network":
+            elif not actual.plausible and name == "network":
                 message = (
-                    f"checkpoint {self.folder / str(step)}: its {name} holds numbers above "
-                    f"{LARGEST:g}, which no training leaves"
+                    f"checkpoint {self.folder / str(step)}: its {name} has values above "
+                    f"{LARGEST:g}, which training does not produce"
                 )
             if message := first_message(message):
                 raise UnreadableCheckpointError(message)
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
-        """Reads items, on all processes or on none."""
+        """Restores items; fails on all processes if one of them fails."""
         message, cause, restored = "", None, None
         try:
             restored = self._reader.restore(step, args=args)
-        except Exception as error:  # TensorStore's own are nothing more than that
+        except Exception as error:  # TensorStore's errors have no more specific base class
             message, cause = _unreadable(self.folder / str(step), error), error
         if message := first_message(message):
             raise UnreadableCheckpointError(message) from cause
         return restored
 
     def close(self) -> None:
-        """Frees what Orbax holds."""
+        """Releases Orbax's resources."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -267,17 +270,18 @@ class CheckpointReader:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without what TensorStore adds about its own calls."""
+    """Returns an error's first line, without TensorStore's details about its calls."""
     line = (str(error).splitlines() or [""])[0]
     return line.split(" [", 1)[0][:300]
 
 
 def _check_size(arrays: Sequence[Any], folder: Path) -> None:
-    """Raises UnreadableCheckpointError where arrays would fill the memory."""
+    """Raises UnreadableCheckpointError if the arrays exceed the maximum size."""
     size = sum(math.prod(x.shape) for x in arrays)
     if size > MOST_NUMBERS:
         raise UnreadableCheckpointError(
-            f"checkpoint {folder}: a network of {size:,} numbers; at most {MOST_NUMBERS:,} are read"
+            f"checkpoint {folder}: its network has {size:,} numbers; the maximum is "
+            f"{MOST_NUMBERS:,}"
         )
 
 

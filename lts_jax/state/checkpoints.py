@@ -1,4 +1,4 @@
-"""Writes the checkpoints of a run, by Orbax: everything that it needs to resume."""
+"""Writes the checkpoints of a run with Orbax, including everything needed to resume."""
 
 import contextlib
 import dataclasses
@@ -25,31 +25,32 @@ from lts_jax.state.checkpoint_reader import CheckpointReader, first_line
 from lts_jax.state.fingerprint import LARGEST, fingerprint, json_checksum
 from lts_jax.state.train_state import TrainState
 
-LATEST_KEPT = 2  # the second is for the day on which the first is damaged
+LATEST_KEPT = 2  # the second is a fallback if the first is damaged
 _LEAST_SLICE = 2**20
-"""Bytes of an array for each device that has a copy, from which they write it together.
+"""Minimum bytes per device for the replicas of an array to write it in slices.
 
-Orbax cuts every array by default: eight devices take 3,000 small programs a save, and compile them.
+By default Orbax slices every array: eight devices would compile and run 3,000 small programs per
+save.
 """
 
 
 class Checkpoints(CheckpointReader):
-    """The checkpoints of a run that trains: the latest two, and the one with the best oIoU.
+    """The checkpoints of a training run: the latest two and the one with the best oIoU.
 
-    Each holds the training state, the data iterator, the config, what the data was, the
-    vocabulary's words, where the first weights came from and, once evaluated, its metrics. Leaving
-    the context waits until everything is on disk.
+    Each contains the training state, the data iterator, the config, a description of the data, the
+    vocabulary, the source of the initial weights and, after evaluation, the metrics. Leaving the
+    context waits until everything is on disk.
 
     Args:
-      workdir: of the run.
-      clean: remove what an interrupted save has left. Only the run that holds the workdir may.
+      workdir: the run's folder.
+      clean: whether to remove files of an interrupted save; requires the lock of the workdir.
     """
 
     def __init__(self, workdir: Path, *, clean: bool = False) -> None:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_Preservation(self),
             cleanup_tmp_directories=clean,
-            lightweight_initialize=True,  # reads nothing: what it reads may be damaged
+            lightweight_initialize=True,  # reads no files, as they may be damaged
         )
         check_path(workdir)
         folder = (workdir / "checkpoints").resolve()
@@ -57,7 +58,7 @@ class Checkpoints(CheckpointReader):
         handlers = ocp.type_handlers
         registry = handlers.create_type_handler_registry(
             (jax.Array, handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)),
-            (np.ndarray, handlers.NumpyHandler()),  # weights that came from files
+            (np.ndarray, handlers.NumpyHandler()),  # weights loaded from files
         )
         items = item_options()
         items["item_handlers"]["state"] = ocp.PyTreeCheckpointHandler(
@@ -68,12 +69,12 @@ class Checkpoints(CheckpointReader):
 
     @property
     def steps(self) -> list[int]:
-        """All steps, increasing."""
+        """All steps, in increasing order."""
         return sorted(self._writer.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """The newest step, or None where there is no checkpoint."""
+        """The newest step, or None if there is no checkpoint."""
         return next(reversed(self.steps), None)
 
     @property
@@ -89,20 +90,21 @@ class Checkpoints(CheckpointReader):
         run: dict[str, Any],
         words: Sequence[str],
     ) -> None:
-        """Writes a checkpoint in the background; an interrupted one is never taken for complete.
+        """Writes a checkpoint in the background; interrupted saves are discarded.
 
         Args:
-          step: training steps taken.
+          step: number of training steps taken.
           state: the training state.
-          iterator: of the training batches; it must stand right after the step's batch.
-          run: of which `config`, `data` and `weights` are kept, see `Experiment.describe`.
-          words: of the vocabulary, in order.
+          iterator: the iterator of training batches, positioned after the step's batch.
+          run: description of the run; `config`, `data` and `weights` are saved, see
+            `Experiment.describe`.
+          words: the words of the vocabulary, in order.
 
         Raises:
-          NonFiniteLossError: the state holds numbers that are not finite; nothing is written.
-          SaveError: this or the checkpoint before it could not be written.
+          NonFiniteLossError: the state has non-finite values; nothing is written.
+          SaveError: this or the previous checkpoint could not be written.
         """
-        # Two, as what evaluates reads no more than the network.
+        # Two checksums, because evaluation reads only the network.
         network, optimizer = fingerprint(state.network()), fingerprint(state.opt_state)
         if not (network.finite and optimizer.finite and network.plausible):
             what = (
@@ -110,7 +112,7 @@ class Checkpoints(CheckpointReader):
             )
             raise NonFiniteLossError(
                 f"the parameters, statistics or moments are {what} after step {step}; the last "
-                f"good checkpoint is step {self.latest_step}. Start again with a lower "
+                f"good checkpoint is step {self.latest_step}. Restart with a lower "
                 "train.learning_rate and another --workdir."
             )
         described = {name: run[name] for name in DESCRIBED if name != "vocabulary"}
@@ -131,10 +133,10 @@ class Checkpoints(CheckpointReader):
             self._read_back = True
 
     def _check_readable(self, step: int) -> None:
-        """Reads the first checkpoint back: that none can be read must not show at the end.
+        """Reads the first checkpoint back, to detect unreadable checkpoints early.
 
         Raises:
-          SaveError: it cannot be read.
+          SaveError: the checkpoint cannot be read.
         """
         with self._writing():
             self._writer.wait_until_finished()
@@ -144,16 +146,16 @@ class Checkpoints(CheckpointReader):
             self.read_variables(step)
         except UnreadableCheckpointError as error:
             raise SaveError(
-                f"{self.folder}: the first checkpoint of this run was written and cannot be read "
-                f"back: {error}. Take another --workdir, on another disk"
+                f"{self.folder}: the first checkpoint of this run was written but cannot be read "
+                f"back: {error}. Choose another --workdir, on another disk"
             ) from error
 
     def score(self, step: int, metrics: dict[str, Any]) -> None:
-        """Adds the metrics, by which the best is chosen, to a checkpoint; the others may go.
+        """Adds metrics to a checkpoint and deletes checkpoints that are no longer needed.
 
         Args:
-          step: of the checkpoint.
-          metrics: with the best metric, and maybe `best_threshold`.
+          step: the checkpoint's step.
+          metrics: includes `BEST_METRIC` and optionally `best_threshold`.
 
         Raises:
           SaveError: the checkpoint could not be written.
@@ -167,24 +169,24 @@ class Checkpoints(CheckpointReader):
                 self._writer.delete(old)
 
     def kept(self, steps: Sequence[int]) -> set[int | None]:
-        """Of these steps, those that are kept."""
+        """Returns the steps to keep."""
         return {*sorted(steps)[-LATEST_KEPT:], self.best_step}
 
     def set_aside(self, step: int) -> Path:
-        """Moves a checkpoint to `checkpoints_unreadable/` of the workdir; returns where it is."""
+        """Moves a checkpoint to the workdir's `checkpoints_unreadable/`; returns its new path."""
         folder = self.folder.with_name("checkpoints_unreadable")
-        place, number = folder / str(step), 1
-        while place.exists():
+        target, number = folder / str(step), 1
+        while target.exists():
             number += 1
-            place = folder / f"{step}_{number}"
-        multihost_utils.sync_global_devices("found a place")
+            target = folder / f"{step}_{number}"
+        multihost_utils.sync_global_devices("chose a target")
         if jax.process_index() == 0:
             folder.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(place)
-        multihost_utils.sync_global_devices("set aside")
+            (self.folder / str(step)).rename(target)
+        multihost_utils.sync_global_devices("moved")
         self._writer.reload()
         self._scores.pop(step, None)
-        return place
+        return target
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -196,19 +198,19 @@ class Checkpoints(CheckpointReader):
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Orbax hands through whatever the file system's driver raised
+        except Exception as error:  # Orbax passes on any exception of the file system's driver
             full = "No space left" in str(error) or "Disk quota" in str(error)
             why = "the disk is full" if full else first_line(error)
-            fix = "with room for another" if full else "with that mended"
+            fix = "Free disk space" if full else "Fix the cause"
             raise SaveError(
-                f"{self.folder}: a checkpoint could not be written: {why}. The ones before it are "
-                f"whole; {fix} the same command goes on from there"
+                f"{self.folder}: a checkpoint could not be written: {why}. Earlier checkpoints are "
+                f"intact. {fix}, then rerun the same command to resume"
             ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class _Preservation:
-    """Orbax's PreservationPolicy; `max_to_keep` with `best_fn` would delete the latest step."""
+    """An Orbax PreservationPolicy; `max_to_keep` with `best_fn` would delete the latest step."""
 
     checkpoints: Checkpoints
 

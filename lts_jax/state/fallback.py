@@ -1,4 +1,4 @@
-"""Reads the newest or the best checkpoint, or the next one if that is damaged."""
+"""Reads the newest or the best checkpoint and falls back to the next if it is damaged."""
 
 import logging
 from collections.abc import Callable
@@ -14,36 +14,36 @@ T = TypeVar("T")
 
 
 def read_newest(checkpoints: Checkpoints, read: Callable[[int], T]) -> tuple[int, T] | None:
-    """Reads the newest checkpoint that can be read, and sets newer ones aside, with a warning.
+    """Reads the newest readable checkpoint; moves newer, damaged ones aside with a warning.
 
-    They are moved and not deleted: what is wrong may be the disk, or this program.
+    They are not deleted, because the cause may be the disk or this program.
 
     Args:
-      checkpoints: of the run that resumes.
+      checkpoints: checkpoints of the run to resume.
       read: reads a step; raises UnreadableCheckpointError.
 
     Returns:
-      The step, and what `read` gave; None where there is no checkpoint at all.
+      The step and the result of `read`, or None if there are no checkpoints.
 
     Raises:
-      ConfigError: there are checkpoints, and none can be read; they stay where they are.
+      ConfigError: there are checkpoints, but none is readable; they are not moved.
     """
     damaged: list[int] = []
     for step in reversed(checkpoints.steps):
         try:
-            found = read(step)
+            restored = read(step)
         except UnreadableCheckpointError as error:
             logger.warning(str(error))
             damaged.append(step)
             continue
         for newer in damaged:
-            place = checkpoints.set_aside(newer)
-            logger.warning("going on from step %d; step %d was moved to %s", step, newer, place)
-        return step, found
+            target = checkpoints.set_aside(newer)
+            logger.warning("resuming from step %d; step %d was moved to %s", step, newer, target)
+        return step, restored
     if damaged:
         raise ConfigError(
-            f"{checkpoints.folder}: no checkpoint can be read, see above. Put one back from a "
-            "copy, or take another --workdir"
+            f"{checkpoints.folder}: no checkpoint can be read, see above. Restore one from a "
+            "backup, or use another --workdir"
         )
     return None
 
@@ -51,34 +51,34 @@ def read_newest(checkpoints: Checkpoints, read: Callable[[int], T]) -> tuple[int
 def read_chosen(
     checkpoints: CheckpointReader, step: int | None, read: Callable[[int], T]
 ) -> tuple[int, T]:
-    """Reads a step; where None the best one that can be read, with a warning of those before it.
+    """Reads a step or, if None, the best readable one, with a warning about unreadable ones.
 
     Args:
-      checkpoints: of a run.
-      step: that was asked for.
+      checkpoints: checkpoints of a run.
+      step: the requested step, or None.
       read: reads a step; raises UnreadableCheckpointError.
 
     Returns:
-      The step, and what `read` gave.
+      The step and the result of `read`.
 
     Raises:
-      UnreadableCheckpointError: the one that was asked for cannot be read.
-      ConfigError: there is none, or none can be read.
+      UnreadableCheckpointError: the requested checkpoint cannot be read.
+      ConfigError: there is no readable checkpoint.
     """
     first = checkpoints.choose(step)
     if step is not None:
         return first, read(first)
     for chosen in checkpoints.by_score():
         try:
-            found = read(chosen)
+            restored = read(chosen)
         except UnreadableCheckpointError as error:
             logger.warning(str(error))
             continue
         if chosen != first:
-            logger.warning("taking step %d, the next best", chosen)
-        return chosen, found
+            logger.warning("using step %d, the next best", chosen)
+        return chosen, restored
     listed = ", ".join(map(str, checkpoints.steps))
     raise ConfigError(
-        f"{checkpoints.folder}: what was evaluated cannot be read (see above): put one back from "
-        f"a copy, or give --checkpoint; there are {listed}"
+        f"{checkpoints.folder}: no evaluated checkpoint can be read (see above): restore one from "
+        f"a backup, or set --checkpoint; available steps: {listed}"
     )

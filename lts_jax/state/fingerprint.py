@@ -1,4 +1,4 @@
-"""Checksums of what a checkpoint holds, and whether its numbers make sense."""
+"""Checksums and plausibility checks of a checkpoint's contents."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ import numpy as np
 from lts_jax.distributed import processes
 
 LARGEST = 1e9
-"""No parameter or statistic of a network that has learned anything is larger."""
+"""Upper bound for the parameters and statistics of a trained network."""
 
 
 class Fingerprint(NamedTuple):
-    """What was seen of some arrays.
+    """Summary of a tree of arrays.
 
     Attributes:
-      finite: whether all numbers are.
-      checksum: of their bits, below 2**32.
-      plausible: whether all numbers lie between -LARGEST and LARGEST.
+      finite: whether all numbers are finite.
+      checksum: checksum of their bits, below 2**32.
+      plausible: whether all numbers are between -LARGEST and LARGEST.
     """
 
     finite: bool
@@ -29,12 +29,12 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(tree: Any) -> Fingerprint:
-    """Looks at every number of a tree of arrays.
+    """Computes the fingerprint of a tree of arrays.
 
-    The checksum is a sum of whole numbers, the same however the arrays are split over devices; a
-    change of any one word changes it, as each is multiplied by an odd number, modulo 2**32.
+    The checksum is an integer sum modulo 2**32, independent of how the arrays are split over
+    devices. Each word is multiplied by an odd number, so that changing one word changes the sum.
     """
-    # By the host: the programs would take half a minute to compile for the full network.
+    # Computed on the host: compiling it for the full network would take half a minute.
     finite, plausible, total = True, True, 0
     for i, x in enumerate(jax.tree.leaves(tree)):
         for start, part in _parts(x):
@@ -42,24 +42,25 @@ def fingerprint(tree: Any) -> Fingerprint:
             if part.size and np.issubdtype(part.dtype, np.floating):
                 plausible = plausible and bool(part.min() >= -LARGEST and part.max() <= LARGEST)
             total += (2 * i + 1) * _checksum(part, start, np.shape(x))
-    found = {
-        "bad": np.array(not finite, np.uint32),
-        "absurd": np.array(not plausible, np.uint32),
-        "total": np.array(total % 2**32, np.uint32),  # sums wrap around, as the checksum does
+    sums = {
+        "non_finite": np.array(not finite, np.uint32),
+        "implausible": np.array(not plausible, np.uint32),
+        "total": np.array(total % 2**32, np.uint32),  # wraps around like the checksum
     }
-    # Else each process holds all of it.
+    # Otherwise each process has all arrays.
     if not all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree)):
-        found = processes.sum_over_processes(found)
-    return Fingerprint(not int(found["bad"]), int(found["total"]), not int(found["absurd"]))
+        sums = processes.sum_over_processes(sums)
+    plausible = not int(sums["implausible"])
+    return Fingerprint(not int(sums["non_finite"]), int(sums["total"]), plausible)
 
 
 def json_checksum(value: Any) -> str:
-    """The SHA-256 of a value as JSON gives it back; the order of its fields does not matter."""
+    """Returns the SHA-256 of a value's JSON; the order of fields does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _parts(x: Any) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Where each part of an array begins, and the part: of all processes together each once."""
+    """Yields the start and the data of local parts; over all processes, each part occurs once."""
     if not isinstance(x, jax.Array):
         yield [0] * np.ndim(x), np.asarray(x)
         return
@@ -69,7 +70,7 @@ def _parts(x: Any) -> Iterator[tuple[list[int], np.ndarray]]:
 
 
 def _checksum(part: np.ndarray, start: Sequence[int], shape: Sequence[int]) -> int:
-    """The sum of a part's words, each times twice its number in the whole array plus one."""
+    """Returns the sum of a part's words, each times 2 i + 1 with its index i in the full array."""
     number: Any = np.zeros((), np.uint32)
     stride = 1
     for axis in reversed(range(part.ndim)):

@@ -19,7 +19,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: optax.OptState
 
     def network(self) -> "TrainState":
-        """The state without the optimizer's part, which is two thirds: `()` instead."""
+        """Returns the state without `opt_state`, which is two thirds of its size."""
         return self.replace(opt_state=())
 
 
@@ -30,7 +30,7 @@ def init_state(
     image_size: int,
     max_words: int,
 ) -> TrainState:
-    """Draws the parameters; meant to be called under `jax.jit`."""
+    """Initializes the state; meant to be called under `jax.jit`."""
     variables = model.init(
         jax.random.key(seed),
         jnp.zeros((1, image_size, image_size, 3)),
@@ -47,5 +47,5 @@ def init_state(
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """What `Network.apply` takes."""
+    """Returns the variables for `Network.apply`."""
     return {"params": state.params, "batch_stats": state.batch_stats}

@@ -1,4 +1,4 @@
-"""Notices that a training has diverged."""
+"""Detects diverged training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,16 +7,16 @@ import jax
 
 from lts_jax.errors import NonFiniteLossError
 
-# Steps that may wait for the device: it never idles, and the end of a run is never far.
+# Steps queued on the device: enough to keep it busy, few enough to stop quickly.
 _IN_FLIGHT = 2
 
 
 class LossGuard:
-    """Looks at the losses of every step, though they are fetched only now and then.
+    """Checks the losses of every step, but fetches them from the device only occasionally.
 
     Args:
-      sent_ids: gives the sentences of a step's batch.
-      last_good: gives the step of the newest checkpoint.
+      sent_ids: returns the sentence ids of a step's batch.
+      last_good: returns the step of the newest checkpoint.
     """
 
     def __init__(
@@ -27,14 +27,14 @@ class LossGuard:
         self._losses: list[dict[str, jax.Array]] = []
 
     def add(self, step: int, losses: dict[str, jax.Array]) -> None:
-        """Notes a step's losses where they are, on the device."""
+        """Records a step's losses without fetching them from the device."""
         self._steps.append(step)
         self._losses.append(losses)
         if len(self._losses) > _IN_FLIGHT:
             jax.block_until_ready(self._losses[-1 - _IN_FLIGHT])
 
     def check(self) -> dict[str, float]:
-        """Fetches what was noted and returns the losses of the newest step.
+        """Fetches the recorded losses and returns those of the newest step.
 
         Raises:
           NonFiniteLossError: a loss or the gradient of a step is not finite.
@@ -48,7 +48,7 @@ class LossGuard:
                     kept = f"the last good checkpoint is step {saved}" if saved else "nothing saved"
                     ids = " ".join(map(str, self._sent_ids(step)))
                     raise NonFiniteLossError(
-                        f"{name} is {value} at step {step}; {kept}. Start again with a lower "
+                        f"{name} is {value} at step {step}; {kept}. Restart with a lower "
                         f"train.learning_rate and another --workdir. sent_ids of the batch: {ids}"
                     )
         self._steps, self._losses = self._steps[-1:], self._losses[-1:]

@@ -1,4 +1,4 @@
-"""The features of a frozen backbone, computed once for each image of the training split."""
+"""Cache of a frozen backbone's features, computed once per image of the training split."""
 
 import hashlib
 import json
@@ -26,18 +26,17 @@ from lts_jax.steps.inference import to_float
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 8  # images that are encoded at once
+_BATCH = 8  # images per encoder call
 
 
 class FeatureCache:
-    """Takes the place of the images of a training whose backbone is frozen.
+    """Replaces the images when training with a frozen backbone.
 
-    The features lie in `<data.dir>/features`, in a folder for each backbone with its weights, size
-    of image and set of pictures, so that other runs find them. `fill` must be called before
-    anything is read.
+    The features are stored in `<data.dir>/features`, in one folder per backbone, weights, image
+    size and set of images, so that other runs can reuse them. Call `fill` before reading.
 
     Args:
-      experiment: with `train.cache_features`.
+      experiment: an experiment with `train.cache_features`.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -45,23 +44,23 @@ class FeatureCache:
         records, first = np.unique(experiment.train_split.index.record, return_index=True)
         self._records = records
         self._row_of = {int(record): row for row, record in enumerate(records)}
-        self._first = first  # row of the index that belongs to each record
+        self._first = first  # first row of the index for each record
         self._files: FeatureFiles | None = None
 
     def __call__(self, records: Sequence[int]) -> tuple[NDArray[np.floating], ...]:
-        """Returns the features of K records of the training split, by tap `[K, h, w, C]`."""
+        """Returns the features of K records of the training split, `[K, h, w, C]` per tap."""
         assert self._files is not None, "fill the cache before the first batch"
         return self._files.read([self._row_of[record] for record in records])
 
     def fill(self, state: TrainState) -> Path:
-        """Computes the features with the backbone of a state, unless they are there.
+        """Computes the features with the backbone of a state, unless they are cached.
 
         Returns:
           The folder of the features.
 
         Raises:
-          ConfigError: they cannot be read, or are not finite.
-          OSError: they cannot be written.
+          ConfigError: the features cannot be read, or are not finite.
+          OSError: the features cannot be written.
         """
         experiment = self._experiment
         local = one_device()
@@ -97,12 +96,12 @@ class FeatureCache:
             for following in range(_BATCH, len(records) + _BATCH, _BATCH):
                 images = list(reading)
                 reading = threads.map(load, records[following : following + _BATCH])
-                # The last batch is filled up: nothing is compiled again for it.
+                # The last batch is padded, so that it needs no new compilation.
                 images += images[-1:] * (_BATCH - len(images))
                 yield [np.asarray(tap, np.float32) for tap in encode(network, np.stack(images))]
 
     def _key(self, network: TrainState) -> str:
-        """A name for everything that the features depend on."""
+        """Returns a cache key of everything that the features depend on."""
         config, model = self._experiment.config, self._experiment.model
         digest = hashlib.sha256()
         flat = flatten_dict(variables_of(network), sep="/")
@@ -128,7 +127,7 @@ class FeatureCache:
 
 
 def _encode(model: Network, state: TrainState, images: jax.Array) -> Any:
-    """The taps of uint8 images `[K, S, S, 3]`, as in a training step with a frozen backbone."""
+    """Encodes uint8 images `[K, S, S, 3]` as in a training step with a frozen backbone."""
 
     def run(model: Network) -> Any:
         return model.encode_image(to_float(images), train=False)

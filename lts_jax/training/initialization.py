@@ -1,4 +1,4 @@
-"""The weights that a run starts from: random ones, files of others, another run's checkpoint."""
+"""The initial weights of a run: random, from pretrained files, or from another run."""
 
 import logging
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ _RESERVED = 2  # rows of the table: padding and the unknown word
 
 
 class Transfer(NamedTuple):
-    """What became of another network's arrays.
+    """Result of loading another network's arrays.
 
     Attributes:
-      variables: of this network, by path.
-      loaded: paths that were taken; of the word vectors, those of the words that both have.
-      skipped: paths that only the other network has, or that have another shape there.
-      new: paths of this network that got nothing.
-      new_words: words of this vocabulary that the other one lacks.
+      variables: arrays of this network, by path.
+      loaded: paths that were loaded; for word embeddings, only the rows of shared words.
+      skipped: paths that this network lacks or that have another shape.
+      new: paths of this network that were not loaded.
+      new_words: number of words that the other vocabulary lacks.
     """
 
     variables: Flat
@@ -60,22 +60,23 @@ def fill(
     vocabulary: Vocabulary | WordPieces,
     sentences: Sequence[str],
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Replaces random weights by those that the config names, and prints what was done.
+    """Replaces random weights with those that the config names, and logs a summary.
 
-    First come the files, `model.backbone_weights`, `model.text_weights` and `model.word_vectors`,
-    then the run of `train.start_from`, which replaces what it holds.
+    Files (`model.backbone_weights`, `model.text_weights` and `model.word_vectors`) are loaded
+    first, then the run of `train.start_from`, which takes precedence.
 
     Args:
-      state: fresh.
-      config: of the run.
-      vocabulary: of the run.
-      sentences: of the training split, to count how many of their words have a vector.
+      state: the newly initialized state.
+      config: the run's config.
+      vocabulary: the run's vocabulary.
+      sentences: the training sentences, to compute the coverage of the word vectors.
 
     Returns:
-      The state, in the same place, and by field the source of the weights, for the run's metadata.
+      The state with the same shardings, and the source of the weights by field, for the run's
+      metadata.
 
     Raises:
-      ConfigError: a file or a run is missing, damaged or does not fit.
+      ConfigError: a file or run is missing, damaged or incompatible.
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     flat: dict[str, Any] = dict(flatten_dict(variables, sep="/"))
@@ -91,7 +92,7 @@ def fill(
         logger.info("backbone: %s file %s%s", source["format"], source["file"], detector)
         if len(names := source.get("conventions", ())) > 1:
             logger.warning(
-                "%s does not say which of the conventions %s it was trained with: taken are %s's "
+                "%s does not record which of the conventions %s it was trained with: using %s "
                 "(model.backbone_conventions)",
                 source["file"],
                 " or ".join(names),
@@ -126,7 +127,10 @@ def fill(
         first = vocabulary.first_id
         transfer = take_over(flat, theirs, vocabulary.words, saved["vocabulary"], first)
         if not transfer.loaded:
-            raise ConfigError(f"{field}: no array of it fits this network")
+            raise ConfigError(
+                f"{field}: none of its arrays matches this network: start from a run with the same "
+                "model fields, or leave train.start_from empty"
+            )
         if any("/backbone/" in path for path in transfer.loaded):
             theirs_need = flatten(saved["config"])["model.backbone_conventions"]
             _check_conventions(field, [theirs_need], config.model)
@@ -140,7 +144,7 @@ def fill(
             "new": transfer.new,
             "new_words": transfer.new_words,
         }
-        logger.info("start from %s, step %d:", workdir, step)
+        logger.info("starting from %s, step %d:", workdir, step)
         logger.info(describe_transfer(transfer, random, len(vocabulary.words)))
         if warning := inherited_warning(saved["weights"]):
             logger.warning(warning)
@@ -148,14 +152,14 @@ def fill(
         return state, {}
     _check_shapes(flat, variables)
     filled = unflatten_dict(flat, sep="/")
-    # Into the same place, and in the same order of the tree.
-    placed = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
-    opt_state = replace_trained(state.opt_state, placed["params"])
-    return state.replace(**placed, opt_state=opt_state), sources
+    # Keep the shardings and the order of the tree.
+    sharded = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), variables, filled)
+    opt_state = replace_trained(state.opt_state, sharded["params"])
+    return state.replace(**sharded, opt_state=opt_state), sources
 
 
 def shapes_of(flat: Flat, part: str) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a part's arrays, by paths without the part: `params/…`."""
+    """Returns the shapes of a part's arrays, by path without the part: `params/…`."""
     parts = {name: name.split("/", 2) for name in flat}
     return {f"{p[0]}/{p[2]}": flat[name].shape for name, p in parts.items() if p[1] == part}
 
@@ -163,7 +167,7 @@ def shapes_of(flat: Flat, part: str) -> dict[str, tuple[int, ...]]:
 def _read_backbone(
     model: ConfigDict, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[Flat, dict[str, Any]]:
-    """Reads `model.backbone_weights`: arrays by path, and where they are from."""
+    """Reads `model.backbone_weights`; returns the arrays by path and their source."""
     field, published = "model.backbone_weights", BACKBONES[model.backbone]
     reference = model.backbone_weights
     path, record = find_file(field, reference)
@@ -182,13 +186,13 @@ def _read_backbone(
 
 
 def _read_run(workdir: Path) -> tuple[int, dict[str, Any], Flat]:
-    """Reads the best checkpoint of another run that can be read.
+    """Reads the best readable checkpoint of another run.
 
     Returns:
-      Its step, its description as `CheckpointReader.read_run` gives it, and its arrays.
+      Its step, its description (see `CheckpointReader.read_run`), and its arrays.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: the run has no readable checkpoint.
     """
 
     def read(step: int) -> tuple[dict[str, Any], Flat]:
@@ -210,9 +214,9 @@ def take_over(
     their_words: Sequence[str],
     first: int = _RESERVED,
 ) -> Transfer:
-    """Takes each array of the other network that has the same path and the same shape.
+    """Loads each array of the other network that has the same path and shape.
 
-    The rows of the word vectors are taken word by word; the first word has the row `first`.
+    Word embeddings are loaded word by word; `first` is the row of the first word.
     """
     result, loaded, new = dict(ours), [], []
     new_words = 0
@@ -220,9 +224,9 @@ def take_over(
         other = theirs.get(path)
         if path == _EMBEDDING and other is not None and other.shape[1] == value.shape[1]:
             row_of = {word: i for i, word in enumerate(their_words, start=first)}
-            # What is split over processes, no single one can read.
-            whole = isinstance(value, np.ndarray) or value.is_fully_addressable
-            table = np.array(value if whole else process_allgather(value, tiled=True))
+            # An array that is split over processes must be gathered first.
+            local = isinstance(value, np.ndarray) or value.is_fully_addressable
+            table = np.array(value if local else process_allgather(value, tiled=True))
             table[:first] = other[:first]
             for i, word in enumerate(words, start=first):
                 if word in row_of:
@@ -241,7 +245,7 @@ def take_over(
 
 
 def describe_transfer(transfer: Transfer, random: set[str], words: int) -> str:
-    """The table of what was loaded, skipped and new, by part of the network, and the details."""
+    """Formats the numbers of loaded, skipped and new arrays per part, and lists the last two."""
     parts: dict[str, list[int]] = {}
     for column, paths in enumerate((transfer.loaded, transfer.skipped, transfer.new)):
         for path in paths:
@@ -258,13 +262,13 @@ def describe_transfer(transfer: Transfer, random: set[str], words: int) -> str:
 
 
 def _check_conventions(field: str, names: Sequence[str], model: ConfigDict) -> None:
-    """Raises ConfigError unless a backbone's weights work with the conventions of the config."""
+    """Raises ConfigError unless backbone weights match the conventions of the config."""
     if model.backbone_conventions not in names:
         flags = " or ".join(f"--config.model.backbone_conventions={name}" for name in names)
         raise ConfigError(
-            f"{field}: its Darknet53 computes otherwise than model.backbone_conventions="
-            f"{model.backbone_conventions} says (slope of LeakyReLU, BatchNorm's epsilon, "
-            f"normalization of the image): set {flags}"
+            f"{field}: its Darknet53 does not use model.backbone_conventions="
+            f"{model.backbone_conventions} (LeakyReLU slope, BatchNorm epsilon, image "
+            f"normalization): set {flags}"
         )
 
 
@@ -272,4 +276,4 @@ def _check_shapes(flat: dict[str, Any], variables: Any) -> None:
     wanted = flatten_dict(variables, sep="/")
     for path in wanted.keys() | flat.keys():
         if path not in wanted or path not in flat or wanted[path].shape != flat[path].shape:
-            raise AssertionError(f"first weights: {path} does not fit the network")
+            raise AssertionError(f"initial weights: {path} does not match the network")

@@ -1,4 +1,4 @@
-"""What a training logs: lines on the terminal, TensorBoard and metrics.jsonl."""
+"""Training logs: console output, TensorBoard and metrics.jsonl."""
 
 import contextlib
 import io
@@ -26,23 +26,23 @@ from tfds_refcoco.records.split import Split
 
 logger = logging.getLogger(__name__)
 
-_PICTURES = "pictures"  # begins the name of TensorBoard's file of them
+_PICTURES = "pictures"  # prefix of the TensorBoard file with images
 
 
 class MetricWriter:
-    """Scalars by step, to TensorBoard and to `metrics.jsonl`, one line a call.
+    """Writes scalars by step to TensorBoard and to `metrics.jsonl`, one line per call.
 
-    Both have each step once, however often a run was stopped: what was logged later than where it
-    goes on from is dropped, as those steps are taken again. TensorBoard does so when it reads.
+    Both log each step once, even if the run was interrupted: entries after the step from which it
+    resumes are dropped, because those steps are repeated. TensorBoard drops them when reading.
 
     Args:
-      workdir: where both are written.
-      start_step: the step that the run goes on from. What was logged at it is not logged again: the
-        run may have been killed in the middle of what it does there.
+      workdir: the run's folder.
+      start_step: the step from which the run resumes. Scalars already logged at this step are not
+        logged again: the run may have been killed while logging it.
     """
 
     def __init__(self, workdir: Path, start_step: int):
-        # Late: it imports torch where that is installed, which takes seconds.
+        # Deferred: tensorboardX imports torch if it is installed, which takes seconds.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -50,17 +50,17 @@ class MetricWriter:
         kept = [x for x in _read_log(self._path) if x["step"] <= start_step]
         write_text(self._path, "".join(json.dumps(scalars) + "\n" for scalars in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        # Not SummaryWriter: when its thread dies, of a full disk, its queue blocks for ever.
+        # Not SummaryWriter: if its thread dies, for example of a full disk, its queue blocks.
         (workdir / "tensorboard").mkdir(exist_ok=True)
         self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
         self._board.write_event(
             Event(step=start_step, session_log=SessionLog(status=SessionLog.START))
         )
         self._start: tuple[int, set[str]] = start_step, set()
-        for scalars in kept:  # the START drops the events of the start step too
+        for scalars in kept:  # the START event also drops the events of the start step
             if scalars.pop("step") == start_step:
                 self._start[1].update(scalars)
-                self._tell_board(start_step, scalars)
+                self._write_events(start_step, scalars)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Logs scalars at a step."""
@@ -69,10 +69,10 @@ class MetricWriter:
         with name_in_errors(self._path):
             self._file.write(json.dumps({"step": step, **scalars}) + "\n")
             self._file.flush()
-        self._tell_board(step, scalars)
+        self._write_events(step, scalars)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Shows a run's config in TensorBoard, as text."""
+        """Writes a run's config to TensorBoard, as text."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import text
 
@@ -83,7 +83,7 @@ class MetricWriter:
             )
             self._board.flush()
 
-    def _tell_board(self, step: int, scalars: Mapping[str, float]) -> None:
+    def _write_events(self, step: int, scalars: Mapping[str, float]) -> None:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
@@ -99,14 +99,14 @@ class MetricWriter:
 
     def __exit__(self, *exc: object) -> None:
         for file in (self._file, self._board):
-            with contextlib.suppress(OSError):  # each write was flushed, or has said so
+            with contextlib.suppress(OSError):  # each write was flushed or raised an error
                 file.close()
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without the half of one that a killed run has left.
+    """Reads the valid lines of a metrics.jsonl; a killed run leaves an incomplete last line.
 
-    Where other lines are damaged, a copy of the file is kept, as it is written anew.
+    If other lines are damaged, a copy of the file is kept, because the file is rewritten.
     """
     if not path.exists():
         return []
@@ -115,12 +115,14 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         copy = path.with_name(f"{path.name}.damaged")
         shutil.copyfile(path, copy)
         listed = ", ".join(map(str, bad))
-        logger.warning("%s: no metrics in line %s: left out; all is in %s", path, listed, copy.name)
+        logger.warning(
+            "%s: invalid line %s removed; the original file is %s", path, listed, copy.name
+        )
     return kept
 
 
 class _NoWriter(MetricWriter):
-    """Writes nothing: of several processes, one does."""
+    """Writes nothing; used by all processes except the first."""
 
     def __init__(self) -> None:
         pass
@@ -136,18 +138,18 @@ class _NoWriter(MetricWriter):
 
 
 def open_writer(workdir: Path, start_step: int) -> MetricWriter:
-    """Opens the log of a run; in processes other than the first, one that writes nothing."""
+    """Opens the log of a run; in processes other than the first, the writer does nothing."""
     return MetricWriter(workdir, start_step) if jax.process_index() == 0 else _NoWriter()
 
 
 def show_pictures(workdir: Path, splits: Iterable[str]) -> None:
-    """Adds what an evaluation has drawn, gallery.png and maps.png, to a run's TensorBoard.
+    """Adds an evaluation's images, gallery.png and maps.png, to a run's TensorBoard.
 
-    In a file of its own, in place of what was drawn before. Of several processes one writes.
+    They are written to a separate file, which replaces earlier ones. Only the first process writes.
 
     Args:
-      workdir: of the run.
-      splits: that were evaluated.
+      workdir: the run's folder.
+      splits: the evaluated splits.
     """
     if jax.process_index() > 0:
         return
@@ -177,7 +179,7 @@ def show_pictures(workdir: Path, splits: Iterable[str]) -> None:
 
 
 class Progress:
-    """The line that tells how fast a run goes and when it ends."""
+    """Reports the training speed and the remaining time."""
 
     def __init__(self, total_steps: int, batch_size: int):
         self._total, self._batch_size = total_steps, batch_size
@@ -185,9 +187,9 @@ class Progress:
         self._time = time.perf_counter()
 
     def report(self, step: int, loss: float, epoch: float) -> dict[str, float]:
-        """Prints the line and returns the speed since the last one.
+        """Logs a progress line and returns the speed since the previous one.
 
-        The first step compiles, so its line has a time and no speed.
+        The first step includes compilation, so its line reports the time instead of the speed.
         """
         now = time.perf_counter()
         line = f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.1f}  "
@@ -212,7 +214,7 @@ class Progress:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves what happens inside out of the speed."""
+        """Excludes the time spent in the block from the speed."""
         start = time.perf_counter()
         yield
         self._time += time.perf_counter() - start
@@ -223,7 +225,7 @@ def log_data(
     splits: Mapping[str, Split],
     vocabulary: Vocabulary | WordPieces,
 ) -> None:
-    """Logs what splits hold, by name, and how much of it the vocabulary knows."""
+    """Logs the size of each split and its share of unknown words."""
     rows = []
     for name, split in splits.items():
         counts, coverage = split.counts, vocabulary.coverage(split.index.text)

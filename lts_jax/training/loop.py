@@ -1,4 +1,4 @@
-"""The training loop, on one screen."""
+"""The training loop."""
 
 import dataclasses
 import logging
@@ -38,19 +38,19 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, stop: Stop | None = No
     """Trains, resuming from the workdir's latest checkpoint, and evaluates the best one.
 
     Args:
-      config: of the run.
-      workdir: of the run.
-      stop: requests the training to stop; None never does.
+      config: the run's config.
+      workdir: the run's folder.
+      stop: watches for stop requests; with None, training runs to the end.
 
     Returns:
       The metrics of each of `config.eval.splits`.
 
     Raises:
-      ConfigError: the config contradicts itself, the devices, the data or the workdir's run.
-      tfds_refcoco.DataError: the data is missing or bad.
-      NonFiniteLossError: the training has diverged; the checkpoints before it stay.
-      SaveError: a checkpoint could not be written; the ones before it stay.
-      Stopped: `stop` requested it; everything is saved.
+      ConfigError: the config is invalid or does not match the devices, the data or the workdir.
+      tfds_refcoco.DataError: the data is missing or invalid.
+      NonFiniteLossError: the training has diverged; earlier checkpoints are kept.
+      SaveError: a checkpoint could not be written; earlier ones are kept.
+      Stopped: a stop was requested; a checkpoint was saved.
     """
     train(config, workdir, stop)
     results = evaluate(config, workdir)
@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: Path, stop: Stop | None = None) -> None:
         start, state = restore_or_initialize(experiment, checkpoints, batches, run, workdir)
         total = experiment.timetable.total_steps
         if start == total and checkpoints.scored(start):
-            logger.info("%s is trained: step %d of %d", workdir, start, total)
+            logger.info("%s is already trained: step %d of %d", workdir, start, total)
             return
         if features:
             features.fill(state)
@@ -99,7 +99,7 @@ def train_loop(
     writer: MetricWriter,
     stop: Stop,
 ) -> None:
-    """Takes the steps from `start` to the last one; logs, saves, evaluates and stops in between."""
+    """Trains from `start` to the last step; logs, saves, evaluates and handles stop requests."""
     config, timetable = experiment.config, experiment.timetable
     total = timetable.total_steps
     progress = Progress(total, config.train.batch_size)
@@ -122,7 +122,7 @@ def train_loop(
             scalars = guard.check()
             scalars |= {"learning_rate": float(experiment.schedule(step - 1))}
             scalars |= progress.report(step, scalars["loss"], step / timetable.steps_per_epoch)
-            if logs:  # not the first step after a stop: the log is to be the same without it
+            if logs:  # skip the first step after a resume, so that logs match uninterrupted runs
                 writer.write(step, {f"train/{k}": v for k, v in scalars.items()})
 
         turn = pace.after(step)
@@ -131,14 +131,14 @@ def train_loop(
             checkpoints.save(step, state, batches, run, experiment.vocabulary.words)
             pace.saved()
         if turn.stop:
-            raise Stopped(f"stopped at step {step} of {total}, and saved")
+            raise Stopped(f"stopped at step {step} of {total} and saved")
         if evaluates:
             validation.evaluate(step, state)
 
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Evaluates `eval.best_split` during training, which scores the step's checkpoint."""
+    """Evaluates `eval.best_split` during training and scores the step's checkpoint."""
 
     experiment: Experiment
     evaluators: dict[str, Evaluator]
@@ -148,7 +148,7 @@ class Validation:
     stop: Stop
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """Evaluates a state that was just saved."""
+        """Evaluates a state whose checkpoint was just saved."""
         self.stop.evaluating(lambda: self.checkpoints.saving)
         experiment = self.experiment
         with self.progress.paused():

@@ -1,4 +1,4 @@
-"""Ends a training when it is told to, without losing what it has learned."""
+"""Stops training on SIGTERM or Ctrl-C without losing progress."""
 
 import enum
 import logging
@@ -17,29 +17,29 @@ from jax.experimental import multihost_utils
 
 logger = logging.getLogger(__name__)
 
-AGREE_S = 5.0  # about how often several processes agree on whether to save and to stop
+AGREE_S = 5.0  # approximate interval at which processes agree on whether to save and to stop
 
 
 class Phase(enum.Enum):
-    """What a training is doing, which decides how a signal ends it."""
+    """The current phase of a training, which determines how a signal stops it."""
 
     IDLE = enum.auto()
-    """There is nothing to save: the process ends at once."""
+    """There is nothing to save: the process exits immediately."""
     TRAINING = enum.auto()
-    """There are unsaved steps: the training saves and ends itself."""
+    """There are unsaved steps: the training loop saves and exits."""
     EVALUATING = enum.auto()
-    """The process ends once the last checkpoint is written in the background."""
+    """The process exits after the last checkpoint is written in the background."""
 
 
 class Stop:
-    """Whether SIGTERM, which machines send that are about to be taken away, or Ctrl-C came.
+    """Watches for SIGTERM, which is sent before a machine is preempted, and Ctrl-C.
 
-    A handler in Python is not enough: the first step of a network compiles for a minute, and until
-    then Python runs no handler. So a thread waits for the signals. A second signal ends the process
-    in any phase.
+    Python handlers are not enough: compiling the first step takes a minute, during which Python
+    runs no handler. Therefore a thread waits for the signals. A second signal ends the process in
+    any phase.
 
     Attributes:
-      signal: the signal that came, or None.
+      signal: the received signal, or None.
     """
 
     def __init__(self) -> None:
@@ -48,22 +48,22 @@ class Stop:
         self._is_saving: Callable[[], bool] = lambda: False
 
     def listen(self) -> None:
-        """Takes the signals over; must be called in the main thread.
+        """Installs the signal handling; must be called in the main thread.
 
-        A signal that is ignored from the start stays so, as Ctrl-C in the background of a script.
+        Signals that are already ignored stay ignored, such as Ctrl-C in a script's background jobs.
         """
         read, write = os.pipe()
         os.set_blocking(write, False)
-        # The pipe receives a signal even while the main thread is not in Python.
+        # The pipe receives signals even while the main thread is not running Python code.
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, _nothing)
+                signal.signal(number, _ignore)
         threading.Thread(target=self._watch, args=(read,), daemon=True).start()
 
     @property
     def exit_status(self) -> int:
-        """0 after SIGTERM: the run did as it was told; 130 after Ctrl-C, as shells have it."""
+        """0 after SIGTERM, which is a normal exit; 130 after Ctrl-C, as in shells."""
         return 130 if self.signal == signal.SIGINT else 0
 
     def idle(self) -> None:
@@ -78,45 +78,45 @@ class Stop:
         """Enters `Phase.EVALUATING`.
 
         Args:
-          is_saving: whether a checkpoint is still being written.
+          is_saving: returns whether a checkpoint is still being written.
         """
         self._is_saving = is_saving
         self._phase = Phase.EVALUATING
 
     def _must_wait(self) -> bool:
-        """Whether the process must not end yet."""
-        phase = self._phase  # once: the other thread may change it
+        """Returns whether the process must not exit yet."""
+        phase = self._phase  # read once: the other thread may change it
         return phase is Phase.TRAINING or (phase is Phase.EVALUATING and self._is_saving())
 
     def _watch(self, pipe: int) -> None:
         self.signal = _read_signal(pipe)
         if self._must_wait():
             name = signal.Signals(self.signal).name
-            logger.info("%s: saving, then it ends; a second one ends it at once", name)
+            logger.info("%s: saving before exit; send it again to exit immediately", name)
         while self._must_wait():
             if select.select([pipe], [], [], 0.1)[0] and _read_signal(pipe):
                 os._exit(128 + self.signal)
-        logger.info("stopped with nothing left to save; the same command goes on")
+        logger.info("stopped with nothing left to save; rerun the same command to resume")
         os._exit(self.exit_status)
 
 
 class Turn(NamedTuple):
-    """What to do after a step."""
+    """The actions after a step."""
 
     save: bool
     stop: bool
 
 
 class Pace:
-    """Decides, alike on all processes, when to save and when to stop.
+    """Decides when to save and when to stop, identically on all processes.
 
-    A signal may reach one process alone, and clocks differ, but a checkpoint is made by all of
-    them after the same step. They ask each other every `AGREE_S` seconds, at a step that follows
-    from what the first one has measured.
+    A signal may reach only one process, and clocks differ, but all processes must save after the
+    same step. They exchange their decisions about every `AGREE_S` seconds, at a step derived from
+    the speed measured by the first process.
 
     Args:
-      stop: of this process.
-      every_minutes: between two checkpoints; 0 asks for none.
+      stop: this process's stop requests.
+      every_minutes: interval between checkpoints; 0 disables timed checkpoints.
     """
 
     def __init__(self, stop: Stop, every_minutes: float):
@@ -125,11 +125,11 @@ class Pace:
         self._asked_step, self._next = 0, 0
 
     def saved(self) -> None:
-        """Starts the time to the next checkpoint."""
+        """Restarts the checkpoint interval."""
         self._saved = time.monotonic()
 
     def after(self, step: int) -> Turn:
-        """What to do after a step; must be called after every one."""
+        """Returns the actions after a step; must be called after every step."""
         now = time.monotonic()
         save, stop = now - self._saved >= self._every, self._stop.signal is not None
         if jax.process_count() == 1:
@@ -144,12 +144,12 @@ class Pace:
         return Turn(bool(all_of[0, 0]), bool(all_of[:, 1].any()))
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler in Python's name: without one a signal is not written to the pipe."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Does nothing; without a Python handler, signals are not written to the pipe."""
 
 
 def _read_signal(pipe: int) -> int:
-    """The next of our two signals from the pipe, which hears of all that Python handles."""
+    """Reads the next SIGTERM or SIGINT from the pipe, which receives all handled signals."""
     while True:
         number = os.read(pipe, 1)[0]
         if number in (signal.SIGTERM, signal.SIGINT):

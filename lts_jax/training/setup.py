@@ -1,4 +1,4 @@
-"""What precedes the training loop: what is trained on what, and from which state."""
+"""Setup of a training: logs the data and devices, and restores or initializes the state."""
 
 import logging
 from pathlib import Path
@@ -29,8 +29,8 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     """Logs the data, the devices and the size of the network.
 
     Raises:
-      ConfigError: the batch does not divide over the devices, or all training masks are empty.
-      tfds_refcoco.DataError: a split that is to be evaluated does not exist.
+      ConfigError: the batch size is not divisible by the devices, or all training masks are empty.
+      tfds_refcoco.DataError: a split to evaluate does not exist.
     """
     log_data_setup(experiment, run)
     train = experiment.config.train
@@ -47,11 +47,11 @@ def log_setup(experiment: Experiment, run: dict[str, Any]) -> None:
 
 
 def log_data_setup(experiment: Experiment, run: dict[str, Any]) -> None:
-    """Logs the splits, what several sets leave out, and images that are evaluated and trained on.
+    """Logs the splits, examples excluded from joint training, and evaluated training images.
 
     Raises:
       ConfigError: all training masks are empty.
-      tfds_refcoco.DataError: a split that is to be evaluated does not exist.
+      tfds_refcoco.DataError: a split to evaluate does not exist.
     """
     config, dataset = experiment.config, experiment.dataset
     name = config.data.train_split + (" (listed)" if config.data.train_images else "")
@@ -62,21 +62,23 @@ def log_data_setup(experiment: Experiment, run: dict[str, Any]) -> None:
     for split_name in dict.fromkeys(evaluated):
         pictures = np.unique(splits[split_name].index.picture)
         if shared := np.isin(pictures, experiment.train_split.index.picture).sum():
-            logger.warning("%s: %d of %d images are trained on", split_name, shared, len(pictures))
+            logger.warning(
+                "%s: %d of %d images are in the training split", split_name, shared, len(pictures)
+            )
     for name in experiment.best_splits:
         _check_targets(experiment.train_split, dataset.split(name), config.data)
 
 
 def _check_targets(train: Split, best: Split, data: ConfigDict) -> None:
-    """Raises ConfigError where every mask is empty: such a training learns to find nothing."""
+    """Raises ConfigError if every training mask is empty: the network would learn empty masks."""
     if not train.index.area.any():
         raise ConfigError(
-            f"data.train_split={data.train_split}: all {len(train.index)} masks are empty, so that "
-            "there is nothing to find; train on a split whose sentences have targets"
+            f"data.train_split={data.train_split}: all {len(train.index)} masks are empty; train "
+            "on a split whose sentences have targets"
         )
     if not best.index.area.any():
         logger.warning(
-            "eval.best_split %s: all masks are empty: the best checkpoint finds nothing",
+            "eval.best_split %s: all masks are empty: the best checkpoint predicts empty masks",
             "+".join(best.names),
         )
 
@@ -88,20 +90,20 @@ def restore_or_initialize(
     run: dict[str, Any],
     workdir: Path,
 ) -> tuple[int, TrainState]:
-    """Reads the newest checkpoint of the workdir, or makes the first state.
+    """Restores the newest checkpoint of the workdir, or initializes the state.
 
     Args:
-      experiment: to train.
-      checkpoints: of the workdir.
+      experiment: the experiment to train.
+      checkpoints: the workdir's checkpoints.
       batches: set to the batch after the checkpoint's step.
-      run: the description of the run; its `weights` are filled in.
+      run: description of the run; its `weights` are filled in.
       workdir: named in errors.
 
     Returns:
       The number of steps taken, and the state.
 
     Raises:
-      ConfigError: the workdir is that of another run, or of a longer one.
+      ConfigError: the workdir belongs to another run or to a longer one.
     """
 
     def read(step: int) -> TrainState:
@@ -118,9 +120,9 @@ def restore_or_initialize(
         total = experiment.timetable.total_steps
         if resumed[0] > total:
             raise ConfigError(
-                f"{workdir} was trained for {resumed[0]} steps, and train.epochs="
-                f"{experiment.config.train.epochs} are {total}. Take another "
-                "--workdir."
+                f"{workdir} was trained for {resumed[0]} steps, but train.epochs="
+                f"{experiment.config.train.epochs} is only {total} steps. Increase train.epochs or "
+                "use another --workdir."
             )
         return resumed
     state, run["weights"] = fill(
