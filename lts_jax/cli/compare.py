@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples", type=not_negative, default=10, help="number of sentences to list per run"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write all sentences to a JSON file")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write all sentences to a JSON file"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

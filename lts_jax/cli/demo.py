@@ -18,9 +18,14 @@ _PORT = 7860
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     add_trained_arguments(parser)
-    parser.add_argument("--port", type=int, default=_PORT, help=f"port of the page (default: {_PORT})")
     parser.add_argument(
-        "--share", choices=("never",), default="never", help="never expose the page to other machines"
+        "--port", type=int, default=_PORT, help=f"port of the page (default: {_PORT})"
+    )
+    parser.add_argument(
+        "--share",
+        choices=("never",),
+        default="never",
+        help="never expose the page to other machines",
     )
 
 

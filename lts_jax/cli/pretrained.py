@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     darknet.add_argument("file", type=Path)
     darknet.add_argument("--out", type=Path, required=True, help="a .safetensors file")
-    darknet.add_argument("--no_neck", action="store_true", help="convert without the neck (model.neck=False)")
+    darknet.add_argument(
+        "--no_neck", action="store_true", help="convert without the neck (model.neck=False)"
+    )
     darknet.set_defaults(convert=convert_darknet)
     vectors = commands.add_parser(
         "glove",

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="row of the paper's tables to compare with",
     )
     parser.add_argument(
-        "--sentences", type=positive, default=10000, help="maximum number of sentences in the gallery"
+        "--sentences",
+        type=positive,
+        default=10000,
+        help="maximum number of sentences in the gallery",
     )
     parser.add_argument("--data", type=Path, help="folder of the datasets (default: the run's)")
 

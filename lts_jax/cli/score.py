@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="refcoco_unc", help="name of the dataset")
     parser.add_argument("--split", default="val", help="split; a+b joins two splits")
     parser.add_argument(
-        "--out", type=Path, help="output folder for metrics.json, analysis.json and predictions.json"
+        "--out",
+        type=Path,
+        help="output folder for metrics.json, analysis.json and predictions.json",
     )
 
 

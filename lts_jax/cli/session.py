@@ -51,7 +51,10 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_processes", type=int, default=1, help="with --coordinator: number of processes"
     )
     parser.add_argument(
-        "--process_id", type=int, default=0, help="with --coordinator: index of this process, from 0"
+        "--process_id",
+        type=int,
+        default=0,
+        help="with --coordinator: index of this process, from 0",
     )
 
 

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=Path, help="folder of the runs (default: runs/tables/<config>)"
     )
     parser.add_argument(
-        "--read_only", action="store_true", help="do not train; write the table of the finished runs"
+        "--read_only",
+        action="store_true",
+        help="do not train; write the table of the finished runs",
     )
 
 

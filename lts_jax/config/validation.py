@@ -133,9 +133,7 @@ def _check_datasets(values: Mapping[str, Any]) -> None:
         for split in splits:
             sets = {part.strip().partition("/")[0] for part in split.split("+") if "/" in part}
             if len(sets) != 1 or split.count("/") <= split.count("+"):
-                raise ConfigError(
-                    f"{field}: {split!r} must name one dataset, as in {names[0]}/val"
-                )
+                raise ConfigError(f"{field}: {split!r} must name one dataset, as in {names[0]}/val")
             if not sets <= set(names):
                 raise ConfigError(
                     f"{field}: {split!r} names none of the datasets {', '.join(names)}"

@@ -51,9 +51,7 @@ def read_json(path: Path, shape: Shape, fix: str) -> Any:
     """
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(
-                f"{path}: larger than the maximum of {MOST_BYTES} bytes; {fix}"
-            )
+            raise ConfigError(f"{path}: larger than the maximum of {MOST_BYTES} bytes; {fix}")
         return parse_json(path.read_bytes(), shape, str(path), fix)
     except FileNotFoundError:
         raise ConfigError(f"{path}: missing; {fix}") from None

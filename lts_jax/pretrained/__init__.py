@@ -1,1 +1,1 @@
-"""Pretrained weights: Darknet53 backbones and word vectors, from their published files."""
+"""Reads pretrained weights and word vectors from their published files."""

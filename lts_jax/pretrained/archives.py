@@ -1,4 +1,4 @@
-"""Texts of word vectors, and the zips that they are published in or that users have made."""
+"""Opens text files of word vectors, plain or inside a zip archive."""
 
 import codecs
 import contextlib
@@ -9,16 +9,16 @@ from typing import IO, NamedTuple
 
 from lts_jax.errors import ConfigError
 
-_MAX_RATIO = 200  # of unpacking: only bombs shrink more
+_MAX_RATIO = 200  # maximum compression ratio: only zip bombs exceed it
 
 
 class OpenText(NamedTuple):
-    """A text of word vectors, open for reading.
+    """A text file of word vectors, open for reading.
 
     Attributes:
-      where: it is, for errors.
-      lines: its bytes, after a byte order mark.
-      file: the file on disk, whose position tells how far reading is.
+      where: location of the text, for errors.
+      lines: the byte stream, after a byte order mark if any.
+      file: the file on disk; its position shows the progress.
     """
 
     where: str
@@ -28,10 +28,10 @@ class OpenText(NamedTuple):
 
 @contextlib.contextmanager
 def open_text(path: Path, size: int) -> Iterator[OpenText]:
-    """Opens a text of word vectors, or the one in a zip; see `find_member`.
+    """Opens a text file of word vectors, or the one in a zip archive; see `find_member`.
 
     Raises:
-      ConfigError: the archive is damaged, or has no such text.
+      ConfigError: the archive is damaged, or contains no word vectors.
     """
     with path.open("rb") as raw:
         if not zipfile.is_zipfile(raw):
@@ -62,34 +62,34 @@ def _skip_mark(stream: IO[bytes]) -> None:
 
 
 def find_member(path: Path, archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
-    """Returns the entry that holds word vectors of `size` numbers.
+    """Returns the archive member with word vectors of `size` numbers.
 
     Raises:
-      ConfigError: there is none, or more than one, or it unpacks to too much.
+      ConfigError: there is none, or more than one, or its compression ratio is too high.
     """
     texts = [
         info
         for info in archive.infolist()
-        if info.filename.endswith(".txt") and not _is_of_finder(info.filename)
+        if info.filename.endswith(".txt") and not _is_macos_metadata(info.filename)
     ]
     fitting = [info for info in texts if f"{size}d" in info.filename] if len(texts) > 1 else texts
     if len(fitting) != 1:
         names = ", ".join(info.filename for info in archive.infolist()[:8]) or "none"
         raise ConfigError(
-            f"{path}: its members are {names}; one .txt with {size}d in its name is needed "
-            f"(model.embed_dim={size}); the directory ends at byte {path.stat().st_size}"
+            f"{path}: its members are {names}; it must contain one .txt file with {size}d in its "
+            f"name (model.embed_dim={size}); the directory ends at byte {path.stat().st_size}"
         )
     info = fitting[0]
     if info.file_size > 1 << 20 and info.file_size > _MAX_RATIO * info.compress_size:
         raise ConfigError(
             f"{path}: {info.filename}, at byte {info.header_offset}: {info.compress_size:,} bytes "
-            f"unpack to {info.file_size:,}, more than {_MAX_RATIO} times as many: no word vectors, "
-            "which shrink to a third"
+            f"unpack to {info.file_size:,}, more than {_MAX_RATIO} times as many: not a file of "
+            "word vectors, which compress to a third; download it again"
         )
     return info
 
 
-def _is_of_finder(name: str) -> bool:
-    """Whether macOS has added an entry, as `__MACOSX/._glove.txt`, to a zip."""
+def _is_macos_metadata(name: str) -> bool:
+    """Returns whether macOS added the member to the archive, such as `__MACOSX/._glove.txt`."""
     *above, last = name.split("/")
     return "__MACOSX" in above or last.startswith("._")

@@ -25,24 +25,24 @@ _STOCK_SHA256 = "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f29
 _STOCK_IMAGES_SEEN = 32_013_312
 _COCO_OUTPUTS = 255
 _LEAK = (
-    "trained on COCO's train2014 images, and all val and test images of RefCOCO and RefCOCO+ (UNC: "
-    "3,000) and of RefCOCOg (UMD: 3,900; Google: 4,650) are among those, 10,113 together: scores "
-    "would be too high. Take weights whose training left out the images that you evaluate on, such "
-    "as MCN's and SimREC's, except for Google's val: 3,564 of its images were not left out there"
+    "trained on COCO's train2014 images, which include all val and test images of RefCOCO and "
+    "RefCOCO+ (UNC: 3,000) and of RefCOCOg (UMD: 3,900; Google: 4,650), 10,113 in total: scores "
+    "would be too high. Use weights whose training excluded the images that you evaluate on, such "
+    "as MCN's and SimREC's; they do not exclude 3,564 images of Google's val"
 )
 _flatten = functools.partial(flatten_dict, sep="/")
 
 
 class Backbone(NamedTuple):
-    """Weights of a backbone and where they are from.
+    """Weights of a backbone and their source.
 
     Attributes:
       variables: `params` and `batch_stats` of `lts_jax.models.darknet53.Darknet53`: nested
         dictionaries of float32 arrays, kernels `[k, k, in, out]` or, for k = 1, `[in, out]`, and
         BatchNorm's `scale`, `bias`, `mean` and `var` `[out]`.
       source: `file`, its `sha256`, `bytes` and `format`, the `conventions` that the weights may
-        need (keys of `lts_jax.models.darknet53.CONVENTIONS`), and what else it records; `warning`
-        if its training may have seen the images that the model will be evaluated on.
+        need (keys of `lts_jax.models.darknet53.CONVENTIONS`), and other recorded metadata;
+        `warning` if its training may have included images that the model is evaluated on.
     """
 
     variables: dict[str, Any]
@@ -50,15 +50,15 @@ class Backbone(NamedTuple):
 
 
 def load_backbone(path: Path, network: Network) -> Backbone:
-    """Reads a Darknet file, a PyTorch state dict, or a file of `save_backbone`.
+    """Reads a Darknet file, a PyTorch state dict, or a file written by `save_backbone`.
 
     Args:
-      path: of the file. A .safetensors file is recognized by its name, a file of `torch.save` by
-        its first bytes; any other file is read as Darknet's.
+      path: path of the file. A .safetensors file is recognized by its name, a `torch.save` file
+        by its first bytes; any other file is read as a Darknet file.
       network: the sizes of the backbone.
 
     Raises:
-      ConfigError: the file is missing, damaged, or not of exactly this network, or it needs
+      ConfigError: the file is missing, damaged, or not of exactly this network, or it requires
         PyTorch, which is not installed.
     """
     try:
@@ -84,7 +84,7 @@ def load_backbone(path: Path, network: Network) -> Backbone:
 
 
 def inherited_warning(record: Any) -> str | None:
-    """Returns the first `warning` in nested records of where weights are from, if any."""
+    """Returns the first `warning` in nested records of the weights' source, if any."""
     stack = [record]
     while stack:
         item = stack.pop()
@@ -96,7 +96,7 @@ def inherited_warning(record: Any) -> str | None:
 
 
 def save_backbone(path: Path, backbone: Backbone) -> None:
-    """Writes a .safetensors file with the names of this project and the weights' source."""
+    """Writes a .safetensors file with this project's names and the weights' source."""
     tensors = {
         f"{collection}/backbone/{name}": value
         for collection, tree in backbone.variables.items()
@@ -111,14 +111,14 @@ def save_tensors(
     """Writes a .safetensors file atomically.
 
     Args:
-      path: of the file.
-      tensors: by name.
-      conventions: that the backbone's weights may need.
-      metadata: JSON by field, for the file's header.
+      path: path of the file.
+      tensors: tensors by name.
+      conventions: conventions that the backbone's weights may need.
+      metadata: JSON values by field, for the file's header.
     """
     fields = {"conventions": list(conventions), **metadata}
     header = {name: json.dumps(value) for name, value in fields.items()}
-    # Not by its `save_file`, whose files nobody but the user can read, whatever the umask says.
+    # safetensors' `save_file` ignores the umask: only the user could read its files.
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, header)
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
@@ -130,7 +130,9 @@ def _reader(path: Path, start: bytes) -> Callable[[Path, Network], Loaded]:
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _read_torch
     if path.suffix in (".pth", ".pt", ".tar"):
-        raise ConfigError(f"{path}: its first bytes are not those of a torch.save file")
+        raise ConfigError(
+            f"{path}: its first bytes are not those of a torch.save file: download it again"
+        )
     return read_darknet
 
 
@@ -181,7 +183,7 @@ def _read_safetensors(path: Path, network: Network) -> Loaded:
 
 
 def _read_bfloat16(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Reads a tensor that NumPy has no type for: the upper halves of float32 numbers."""
+    """Reads a bfloat16 tensor, which NumPy has no type for, as the upper halves of float32."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         begin, end = json.loads(file.read(length))[name]["data_offsets"]
@@ -194,7 +196,7 @@ def _parse_conventions(path: Path, text: str | None) -> list[str]:
     names = _parse(text or "")
     if not isinstance(names, list) or not names or not set(map(str, names)) <= set(CONVENTIONS):
         raise ConfigError(
-            f"{path}: the header's field `conventions` does not name some of "
+            f"{path}: the header's field `conventions` must list some of "
             f"{', '.join(CONVENTIONS)}: write the file again with `lts pretrained darknet` or "
             "`lts export`"
         )
@@ -202,7 +204,7 @@ def _parse_conventions(path: Path, text: str | None) -> list[str]:
 
 
 def _parse(text: str) -> Any:
-    """Returns what JSON text holds, None if it is not valid."""
+    """Parses JSON text; returns None if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -217,6 +219,6 @@ def _warning(source: dict[str, Any]) -> str | None:
     if source.get("heads") == _COCO_OUTPUTS:
         return (
             f"{source['file']} has the heads of a detector of COCO's 80 classes. The stock YOLOv3 "
-            f"was {_LEAK}; make sure that this file is from such a training."
+            f"was {_LEAK}. Make sure that this file is not the stock YOLOv3."
         )
     return None

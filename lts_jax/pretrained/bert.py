@@ -1,4 +1,4 @@
-"""A pretrained BERT: weights, config.json and vocabulary, as Hugging Face has them."""
+"""Reads a pretrained BERT in Hugging Face's format: weights, config.json and vocabulary."""
 
 import hashlib
 import json
@@ -34,11 +34,11 @@ def read_word_pieces(reference: str) -> WordPieces:
     """Reads the vocabulary.
 
     Raises:
-      ConfigError: there is no vocab.txt, or it is not BERT's.
+      ConfigError: vocab.txt is missing or not a BERT vocabulary.
     """
     path = find_file(_FIELD, _beside(reference), ("vocab.txt",)).path
     try:
-        # Not `splitlines`, which splits at characters that are pieces in multilingual vocabularies.
+        # `splitlines` would split at characters that are pieces of multilingual vocabularies.
         words = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{_FIELD}={reference}: {path} cannot be read ({error})") from error
@@ -54,15 +54,15 @@ def load_bert(
     """Reads BERT's weights.
 
     Args:
-      reference: a folder, its weights' file, or `hf://owner/name[@revision]`.
-      model: that section of the config.
-      shapes: of the encoder's arrays, by path: `params/…`.
+      reference: a folder, a weights file, or `hf://owner/name[@revision]`.
+      model: the config's `model` section.
+      shapes: shapes of the encoder's arrays, by path: `params/…`.
 
     Returns:
-      The arrays by path, and where they are from, for the run's record.
+      The arrays by path, and their source, for the run's metadata.
 
     Raises:
-      ConfigError: a file is missing or damaged, or of a BERT of another size.
+      ConfigError: a file is missing, damaged, or of a BERT of another size.
     """
     _check_sizes(reference, model)
     located = find_file(_FIELD, reference)
@@ -78,7 +78,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def _beside(reference: str) -> str:
-    """The folder of a weights' file."""
+    """Returns the folder of a weights file."""
     path = Path(reference)
     return str(path.parent) if path.is_file() else reference
 
@@ -95,9 +95,9 @@ def _check_sizes(reference: str, model: ConfigDict) -> None:
     for name, value in _FIXED.items():
         if theirs.get(name, value) != value:
             raise ConfigError(
-                f"{_FIELD}={reference}: {path} has {name}={theirs[name]!r}, which is not "
-                f"supported: only {value!r} is"
+                f"{_FIELD}={reference}: {path} has {name}={theirs[name]!r}, but only {value!r} is "
+                "supported: use another BERT"
             )
     if wrong:
         flags = " ".join(f"--config.model.{name}={value}" for name, value in wrong.items())
-        raise ConfigError(f"{_FIELD}={reference} is a BERT of other sizes: set {flags}")
+        raise ConfigError(f"{_FIELD}={reference} is a BERT of another size: set {flags}")

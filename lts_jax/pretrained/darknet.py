@@ -1,9 +1,9 @@
-"""Darknet's binary weights: `yolov3.weights`, `darknet53.conv.74`, and truncated forms of them.
+"""Reads Darknet's binary weights: `yolov3.weights`, `darknet53.conv.74`, and truncated files.
 
-The format (Darknet's `parser.c`): three int32 of the version; the number of images seen in
-training, int32 up to version 0.1, else int64; then for each convolution, in the order of the cfg
+The format (Darknet's `parser.c`) is: three int32 for the version; the number of images seen in
+training, int32 up to version 0.1, else int64; then, for each convolution in the order of the cfg
 file, BatchNorm's bias, scale, mean and variance, and the weights `[out, in, k, k]`, all
-little-endian float32. A convolution without BatchNorm has a bias and weights only.
+little-endian float32. A convolution without BatchNorm has only a bias and weights.
 """
 
 import struct
@@ -26,8 +26,8 @@ from lts_jax.pretrained.layout import (
 )
 
 _COCO_OUTPUTS = 255  # 3 anchors · (5 + 80 classes)
-_ZEROS_AT_END = 16  # float32; training leaves hardly one that is exactly zero
-_ZEROS_IN_ROW = 1024  # float32 in the 4 KiB of a block of a disk
+_ZEROS_AT_END = 16  # float32; trained weights are almost never exactly zero
+_ZEROS_IN_ROW = 1024  # float32 in a 4 KiB disk block
 _IMAGENET_CLASSES = 1000
 
 
@@ -50,16 +50,16 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
 
     Args:
       path: the file.
-      network: which backbone to read.
+      network: the backbone to read.
 
     Returns:
       `params` and `batch_stats` of the backbone, and a description: `format`, `conventions`,
       `version`, `images_seen`, `convolutions`, `heads` (outputs of each detection head, None if it
-      has no heads) and `classes` of the detector. A truncated file can be taken for one of fewer
-      classes; the backbone comes first in the file and is complete in any case.
+      has no heads) and `classes` of the detector. A truncated file may be mistaken for one with
+      fewer classes; the backbone is stored first and is complete in any case.
 
     Raises:
-      ConfigError: the file is not Darknet's, has a wrong length, or holds an impossible number.
+      ConfigError: the file is not a Darknet file, has a wrong length, or contains an invalid value.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -67,16 +67,16 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
     version, seen, start = _read_header(path, header)
     if (size - start) % 4:
         raise ConfigError(
-            f"{path}: {size} bytes, less a header of {start}, are not a multiple of 4 (float32): "
+            f"{path}: {size} bytes minus a header of {start} are not a multiple of 4 (float32): "
             "download the file again"
         )
     convs, heads = _recognize(path, (size - start) // 4, start, network)
     wanted = network.convs
     if len(convs) < len(wanted):
         raise ConfigError(
-            f"{path}: holds the first {len(convs)} convolutions of YOLOv3 and ends before "
-            f"{wanted[len(convs)].path}, at byte {size}. Use a longer file, or the plain "
-            "stride-32 features: --config.model.neck=False"
+            f"{path}: contains the first {len(convs)} convolutions of YOLOv3 and ends before "
+            f"{wanted[len(convs)].path}, at byte {size}. Use a file with the neck, or set "
+            "--config.model.neck=False"
         )
     data = np.memmap(path, "<f4", mode="r", offset=start)
     _check_end(path, data, convs, start)
@@ -100,7 +100,7 @@ def read_darknet(path: Path, network: Network) -> tuple[dict[str, Any], dict[str
 
 
 def write_darknet(path: Path, numbers: NDArray[np.float32], images_seen: int = 0) -> None:
-    """Writes a file of version 0.2.0 from float32 `[N]` in the order of the format."""
+    """Writes a file of version 0.2.0 from float32 `[N]` in the format's order."""
     with path.open("wb") as file:
         file.write(struct.pack("<iiiQ", 0, 2, 0, images_seen))
         file.write(np.ascontiguousarray(numbers, "<f4").tobytes())
@@ -113,9 +113,9 @@ def _read_header(path: Path, header: bytes) -> tuple[str, int, int]:
     major, minor, revision = struct.unpack("<iii", header[:12])
     if major != 0 or minor not in (1, 2) or not 0 <= revision < 100:
         raise ConfigError(
-            f"{path}: bytes 0 to 12 say version {major}.{minor}.{revision}; Darknet's files are "
-            "0.1.0 to 0.2.5. This is not a Darknet file (those of PyTorch end in .pth, .pt or "
-            ".safetensors)"
+            f"{path}: bytes 0 to 12 give version {major}.{minor}.{revision}, but Darknet's versions "
+            "are 0.1.0 to 0.2.5. This is not a Darknet file; name a PyTorch file .pth, .pt or "
+            ".safetensors"
         )
     wide = minor >= 2
     if wide and len(header) < 20:
@@ -127,7 +127,7 @@ def _read_header(path: Path, header: bytes) -> tuple[str, int, int]:
 def _recognize(
     path: Path, floats: int, start: int, network: Network
 ) -> tuple[list[Conv], int | None]:
-    """Finds the convolutions that have exactly this number of float32, and the heads' outputs."""
+    """Infers the convolutions and the heads' outputs from the number of float32 in the file."""
     body = darknet53(network.width, network.stages)
     with_neck = body + neck(network.width)
     plain = [with_neck[:n] for n in range(len(body), len(with_neck) + 1)]
@@ -150,7 +150,7 @@ def _recognize(
 
 
 def _misfit(floats: int, start: int, body: list[Conv], full: list[Conv]) -> str:
-    """Says where a file of a wrong length ends, and which lengths are expected."""
+    """Describes where a file of a wrong length ends, and the expected lengths."""
     end = start + 4 * floats
     known = {len(body): "darknet53.conv.74", len(body) + 6: "with the neck", len(full): "YOLOv3"}
     right = ", ".join(
@@ -164,9 +164,9 @@ def _misfit(floats: int, start: int, body: list[Conv], full: list[Conv]) -> str:
         where = f"ends at byte {end}, inside or before the {array}"
         where += f" (bytes {start + 4 * array.start} to {start + 4 * (array.start + array.size)})"
     return (
-        f"{where}. Expected for this network: {right} bytes, or an end after any convolution from "
-        "the first of these on. Download the file again, or set model.backbone_width and "
-        "model.backbone_stages to those of the file"
+        f"{where}. Expected for this network: {right} bytes, or any later end of a convolution. "
+        "Download the file again, or set model.backbone_width and model.backbone_stages to those "
+        "of the file"
     )
 
 
@@ -190,7 +190,7 @@ def _floats(convs: list[Conv]) -> int:
 
 
 def _check_end(path: Path, data: NDArray[np.float32], convs: list[Conv], start: int) -> None:
-    """Raises ConfigError if the file ends in zeros, as one whose download was interrupted."""
+    """Raises ConfigError if the file ends in zeros, as after an interrupted download."""
     zeros = 0
     while zeros < len(data):
         part = data[max(0, len(data) - zeros - 2**20) : len(data) - zeros]
@@ -203,8 +203,8 @@ def _check_end(path: Path, data: NDArray[np.float32], convs: list[Conv], start: 
         array = next(a for a in _arrays(convs) if first < a.start + a.size)
         raise ConfigError(
             f"{path}: bytes {start + 4 * first} to {start + 4 * len(data)}, from the {array} to "
-            f"the end, {zeros / len(data):.0%} of the file, are zeros, which no training leaves: "
-            "the download is incomplete"
+            f"the end, {zeros / len(data):.0%} of the file, are zeros, which training does not "
+            "produce: the download is incomplete; download it again"
         )
 
 
@@ -215,8 +215,8 @@ def _check_values(path: Path, array: Array, values: NDArray[np.float32], start: 
     if bad.any():
         first = int(np.argmax(bad))
         raise ConfigError(
-            f"{path}: byte {start + 4 * (array.start + first)}, in the {array}, holds "
-            f"{values[first]}, which is impossible: the file is damaged or not a YOLOv3"
+            f"{path}: byte {start + 4 * (array.start + first)}, in the {array}, has the invalid "
+            f"value {values[first]}: the file is damaged or not a YOLOv3; download it again"
         )
     at = f"{path}: bytes {start + 4 * array.start} to {start + 4 * (array.start + array.size)}"
     if what := untrained(array.name, values):
@@ -226,6 +226,6 @@ def _check_values(path: Path, array: Array, values: NDArray[np.float32], start: 
         if array.name == "weights" and end - first >= _ZEROS_IN_ROW:
             raise ConfigError(
                 f"{path}: bytes {start + 4 * (array.start + first)} to "
-                f"{start + 4 * (array.start + end)}, in the {array}, are zeros, which no training "
-                "leaves: a part of the file is missing, download it again"
+                f"{start + 4 * (array.start + end)}, in the {array}, are zeros, which training "
+                "does not produce: a part of the file is missing; download it again"
             )

@@ -1,8 +1,8 @@
-"""Word vectors from GloVe's files (Pennington et al., 2014): `.txt`, `.zip` or `.npz`.
+"""Reads word vectors in GloVe's format (Pennington et al., 2014): `.txt`, `.zip` or `.npz`.
 
-Files are streamed: memory holds the vectors of the vocabulary and one line or block of the file.
-A line is a word and its numbers, separated by single spaces. Some words of the published files
-contain spaces (`. . .`), so the numbers are counted from the end of the line.
+Files are streamed: only the vocabulary's vectors and one line or block are in memory. A line is a
+word and its numbers, separated by single spaces. Some words of the published files contain spaces
+(`. . .`), so the numbers are counted from the end of the line.
 """
 
 import collections
@@ -23,15 +23,15 @@ from tfds_refcoco.console import printable, progress_stream
 
 _MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
 _ROWS = 4096  # rows of an .npz in memory at a time
-_MAX_NAME = 4096  # bytes of a word in an .npz
+_MAX_NAME = 4096  # bytes per word in an .npz
 _LARGEST = 1e4  # an upper bound for the coordinates of a word vector
-_ODD_SHARE = 0.1  # a file with a larger share of invalid lines is refused
-_ENOUGH = 100_000  # lines after which it may be refused before its end
+_ODD_SHARE = 0.1  # a file with a larger share of invalid lines is rejected
+_ENOUGH = 100_000  # lines between checks, to reject a file before reading all of it
 
-# Why a line is left out.
+# Reasons for skipping a line.
 TOO_FEW = "too few numbers"
 TOO_MANY = "too many numbers"
-NOT_FINITE = "no finite number"
+NOT_FINITE = "a non-finite number"
 BLANKS = "a space in the word"
 TWICE = "a duplicate word"
 
@@ -40,15 +40,15 @@ class Vectors(NamedTuple):
     """Vectors of the words of a vocabulary.
 
     Attributes:
-      found: bool `[V]`, which words have a vector.
-      vectors: float32 `[found.sum(), D]`, of these words, in order.
-      lines: lines of the file, invalid ones included.
-      odd: number of lines that were left out, by reason.
-      sha256: of the file.
-      origin: the file's own record of its source, if it has one.
+      known: bool `[V]`, whether each word has a vector.
+      vectors: float32 `[known.sum(), D]`, the vectors of the known words, in order.
+      lines: number of lines in the file, including invalid ones.
+      odd: number of skipped lines, by reason.
+      sha256: hash of the file.
+      origin: the source recorded in the file, if any.
     """
 
-    found: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     lines: int
     odd: dict[str, int]
@@ -57,26 +57,26 @@ class Vectors(NamedTuple):
 
 
 class _Parsed(NamedTuple):
-    found: dict[str, NDArray[np.float32]]
+    vectors: dict[str, NDArray[np.float32]]
     lines: int
     odd: dict[str, int]
     origin: dict[str, Any] | None = None
 
 
 def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool = True) -> Vectors:
-    """Looks words up in a file of vectors.
+    """Looks up words in a file of vectors.
 
-    Invalid lines are left out and counted. Of several lines of one word the first is used.
+    Invalid lines are skipped and counted. If a word occurs several times, its first line is used.
 
     Args:
       path: a .txt, a .zip of such files (of several, the one called `…{size}d…`), or an .npz with
         the arrays `words` and `vectors`, and optionally `source`, a JSON object.
-      words: to look up.
-      size: numbers of a vector.
+      words: the words to look up.
+      size: dimension of a vector.
       progress: whether to show a progress bar.
 
     Raises:
-      ConfigError: the file is missing, damaged, of another size, or has none of the words.
+      ConfigError: the file is missing, damaged, of another dimension, or has none of the words.
     """
     try:
         total = path.stat().st_size
@@ -100,15 +100,15 @@ def read_vectors(path: Path, words: Sequence[str], size: int, *, progress: bool 
             parsed = reader(path, words, size, bar)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
-    found = parsed.found
-    if not found:
+    vectors = parsed.vectors
+    if not vectors:
         raise ConfigError(
-            f"{path}: none of the {len(words)} words of the vocabulary is among its "
-            f"{parsed.lines} lines: is it a file of word vectors?"
+            f"{path}: none of the {len(words)} words of the vocabulary occurs in its "
+            f"{parsed.lines} lines: check that it is a file of word vectors"
         )
     return Vectors(
-        np.array([word in found for word in words]),
-        np.stack([found[word] for word in words if word in found]),
+        np.array([word in vectors for word in words]),
+        np.stack([vectors[word] for word in words if word in vectors]),
         parsed.lines,
         parsed.odd,
         digest.hexdigest(),
@@ -124,7 +124,7 @@ def _read_text(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parse
 def _parse(text: OpenText, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
     where = text.where
     wanted = {word.encode(): word for word in words}
-    found: dict[str, NDArray[np.float32]] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
     odd: collections.Counter[str] = collections.Counter()
     lines, at, first_odd = 0, 0, ""
     while line := text.lines.readline(_MAX_LINE):
@@ -138,24 +138,24 @@ def _parse(text: OpenText, words: Sequence[str], size: int, bar: tqdm) -> _Parse
         if what and what != BLANKS and not first_odd:
             first_odd = f"byte {at} has {line.count(b' ')} numbers, or invalid ones ({what})"
         if values is not None:
-            if wanted[word] in found:
+            if wanted[word] in vectors:
                 what = TWICE
             else:
-                found[wanted[word]] = values
+                vectors[wanted[word]] = values
         if what:
             odd[what] += 1
         at += len(line)
         if lines % 1000 == 0:
             bar.update(text.file.tell() - bar.n)
-        if lines % _ENOUGH == 0:  # not to read on and on through what is no such file
+        if lines % _ENOUGH == 0:  # reject other kinds of files early
             _check_share(where, odd, lines, size, first_odd)
     _check_share(where, odd, lines, size, first_odd)
-    return _Parsed(found, lines, dict(odd))
+    return _Parsed(vectors, lines, dict(odd))
 
 
 def _check_share(where: str, odd: Mapping[str, int], lines: int, size: int, first_odd: str) -> None:
     wrong = sum(odd.get(what, 0) for what in (TOO_FEW, TOO_MANY, NOT_FINITE))
-    if wrong > max(1, _ODD_SHARE * lines):  # one may be a header
+    if wrong > max(1, _ODD_SHARE * lines):  # one line may be a header
         raise ConfigError(
             f"{where}{wrong} of {lines} lines are not a word with model.embed_dim={size} numbers; "
             f"the first, at {first_odd}"
@@ -178,7 +178,7 @@ def _parse_line(
         word = parts[0]
         rest = line[len(word) + 1 :]
         what = TOO_MANY if _is_number(word.rpartition(b" ")[2]) else BLANKS
-    # Anything else has other characters: nan and inf too.
+    # Anything else, including nan and inf, has other characters.
     if rest.translate(None, b"0123456789.-+eE "):
         return word, None, NOT_FINITE
     if what or word not in wanted:
@@ -201,7 +201,7 @@ def _is_number(text: bytes) -> bool:
 
 
 def _read_npz(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed:
-    found: dict[str, NDArray[np.float32]] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
     odd: collections.Counter[str] = collections.Counter()
     wanted, array = set(words), "words"
     try:
@@ -222,10 +222,10 @@ def _read_npz(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed
                 array = f"vectors, rows from {start},"
                 block = _block(of_vectors, number, count * size).reshape(count, size)
                 for word, values in zip(_texts(names), block, strict=True):
-                    if word in wanted and word in found:
+                    if word in wanted and word in vectors:
                         odd[TWICE] += 1
                     elif word in wanted and (np.abs(values) < _LARGEST).all():
-                        found[word] = values.astype(np.float32)
+                        vectors[word] = values.astype(np.float32)
                     elif word in wanted:
                         odd[NOT_FINITE] += 1
                 bar.update(int(bar.total * (start + count) / n) - bar.n)
@@ -236,12 +236,12 @@ def _read_npz(path: Path, words: Sequence[str], size: int, bar: tqdm) -> _Parsed
             origin = _source(archive)
     except ConfigError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # a damaged file can raise nearly anything
         raise ConfigError(
-            f"{path}: tensor {array} cannot be read ({error}); expected: words [N], text, and "
+            f"{path}: array {array} cannot be read ({error}); expected: words [N], strings, and "
             f"vectors [N, {size}], floating point (model.embed_dim={size})"
         ) from error
-    return _Parsed(found, n, dict(odd), origin)
+    return _Parsed(vectors, n, dict(odd), origin)
 
 
 def _source(archive: zipfile.ZipFile) -> dict[str, Any] | None:

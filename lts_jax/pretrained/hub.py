@@ -1,4 +1,4 @@
-"""Files on Hugging Face's hub, `hf://owner/name[@revision]`, or on this machine."""
+"""Locates files on the Hugging Face Hub, `hf://owner/name[@revision]`, or on this machine."""
 
 import re
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ _REFERENCE = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
 
 class Located(NamedTuple):
-    """A file on this machine.
+    """A local file.
 
     Attributes:
-      path: of the file.
-      record: for a run's metadata: of a file from the hub `repository` and `revision`, its commit.
+      path: path of the file.
+      record: for the run's metadata: `repository` and `revision` (commit) of a file from the hub.
     """
 
     path: Path
@@ -24,17 +24,17 @@ class Located(NamedTuple):
 
 
 def find_file(field: str, reference: str, names: Sequence[str] = WEIGHTS) -> Located:
-    """Finds the first of some files in a repository of the hub, a folder, or as the file itself.
+    """Finds a file in a hub repository or a local folder; a path to a file is returned as is.
 
-    What comes from the hub is cached by huggingface_hub; `HF_HUB_OFFLINE=1` uses the cache alone.
+    huggingface_hub caches downloads; with `HF_HUB_OFFLINE=1` only the cache is used.
 
     Args:
-      field: of the config, for errors.
+      field: the config field, for errors.
       reference: `hf://owner/name`, `hf://owner/name@revision`, or a path.
-      names: of the file, in the order of preference.
+      names: accepted file names, in order of preference.
 
     Raises:
-      ConfigError: there is no such file or repository, or the hub cannot be reached.
+      ConfigError: the file or repository does not exist, or the hub is unreachable.
     """
     if reference.startswith("hf://"):
         return _download(field, reference, names)
@@ -44,11 +44,11 @@ def find_file(field: str, reference: str, names: Sequence[str] = WEIGHTS) -> Loc
     for name in names:
         if (path / name).is_file():
             return Located(path / name, {})
-    raise ConfigError(f"{field}={reference}: the folder holds no {' or '.join(names)}")
+    raise ConfigError(f"{field}={reference}: the folder contains no {' or '.join(names)}")
 
 
 def _download(field: str, reference: str, names: Sequence[str]) -> Located:
-    # It takes 0.3 s to import, and only these files need it.
+    # Deferred: the import takes 0.3 s and is only needed for downloads.
     import huggingface_hub
     from huggingface_hub import errors
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -66,7 +66,7 @@ def _download(field: str, reference: str, names: Sequence[str]) -> Located:
         except errors.LocalEntryNotFoundError as error:
             raise ConfigError(
                 f"{field}={reference}: {name} is not in the cache, and the hub cannot be reached: "
-                "connect once, or give the path of a downloaded file"
+                "connect once, or set the path of a downloaded file"
             ) from error
         except errors.EntryNotFoundError:
             continue

@@ -1,4 +1,4 @@
-"""Darknet53 as a list of convolutions, in the order in which YOLOv3 defines and stores them."""
+"""Darknet53 as a list of convolutions, in the order of YOLOv3's cfg and weights files."""
 
 import functools
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from numpy.typing import NDArray
 
-NORM = ("bias", "scale", "mean", "var")  # of a BatchNorm, in Darknet's order
-LIMIT = 1e9  # an upper bound for weights and statistics: larger numbers mean damage
+NORM = ("bias", "scale", "mean", "var")  # arrays of a BatchNorm, in Darknet's order
+LIMIT = 1e9  # upper bound for weights and statistics: larger numbers indicate damage
 _unflatten = functools.partial(unflatten_dict, sep="/")
 
 
@@ -17,10 +17,10 @@ class Conv(NamedTuple):
     """A convolution with BatchNorm.
 
     Attributes:
-      path: of its module in the backbone's parameters, joined by slashes.
-      outputs: channels.
-      inputs: channels.
-      kernel: size of the kernel.
+      path: path of its module in the backbone's parameters, joined by slashes.
+      outputs: number of output channels.
+      inputs: number of input channels.
+      kernel: kernel size.
     """
 
     path: str
@@ -30,12 +30,12 @@ class Conv(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the weights as Darknet and PyTorch store them: out, in, height, width."""
+        """Shape of the weights in Darknet and PyTorch: out, in, height, width."""
         return self.outputs, self.inputs, self.kernel, self.kernel
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers in the arrays of the convolution, in Darknet's order."""
+        """Sizes of the convolution's arrays, in Darknet's order."""
         weights = self.outputs * self.inputs * self.kernel**2
         return {**dict.fromkeys(NORM, self.outputs), "weights": weights}
 
@@ -49,13 +49,13 @@ class Network(NamedTuple):
 
     @property
     def convs(self) -> list[Conv]:
-        """Its convolutions in order."""
+        """The convolutions, in order."""
         body = darknet53(self.width, self.stages)
         return body + neck(self.width) if self.neck else body
 
 
 def darknet53(width: int, stages: Sequence[int]) -> list[Conv]:
-    """The convolutions up to the plain stride-32 features: 52 at the published sizes."""
+    """Returns the convolutions up to the stride-32 features: 52 at the published sizes."""
     convs = [Conv("stem", width, 3, 3)]
     for i, blocks in enumerate(stages, start=1):
         c = width * 2**i
@@ -68,7 +68,7 @@ def darknet53(width: int, stages: Sequence[int]) -> list[Conv]:
 
 
 def neck(width: int) -> list[Conv]:
-    """The six convolutions of YOLOv3 that follow."""
+    """Returns the six convolutions that follow Darknet53 in YOLOv3."""
     c = 32 * width
     return [
         conv
@@ -81,10 +81,10 @@ def neck(width: int) -> list[Conv]:
 
 
 def yolo_tail(width: int, outputs: int) -> list[Conv]:
-    """The convolutions after the neck in YOLOv3, including the detection heads.
+    """Returns the convolutions after the neck in YOLOv3, including the detection heads.
 
     Args:
-      width: of the backbone.
+      width: width of the backbone.
       outputs: channels of each head, 3 · (5 + classes). Heads have a bias and no BatchNorm.
     """
     convs = [Conv("head0", outputs, 32 * width, 1)]
@@ -100,12 +100,12 @@ def yolo_tail(width: int, outputs: int) -> list[Conv]:
 
 
 def untrained(key: str, values: NDArray[Any], *, constants: bool = False) -> str | None:
-    """Says what is wrong with an array that no training leaves, None if nothing is.
+    """Describes why an array cannot be the result of training; returns None if it can.
 
     Args:
       key: "bias", "scale", "mean", "var" or "weights".
-      values: of it; an array of one number is judged by that.
-      constants: accept equal numbers, unless these are zeros.
+      values: the array; a single number must not be zero.
+      constants: whether to accept arrays of equal non-zero numbers.
     """
     if key not in ("scale", "var", "weights"):
         return None
@@ -113,14 +113,17 @@ def untrained(key: str, values: NDArray[Any], *, constants: bool = False) -> str
     if (values != first).any() or (first and (constants or values.size == 1)):
         return None
     what = "zeros" if first == 0 else f"the number {first}"
-    return f"holds only {what}, which no training leaves: the file is damaged, or not trained"
+    return (
+        f"contains only {what}, which training does not produce: the file is damaged or "
+        "untrained; download it again"
+    )
 
 
 def assemble(arrays: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
     """Builds the backbone's `params` and `batch_stats`, float32.
 
     Args:
-      arrays: by a convolution's path, its `weights` `[out, in, k, k]`, and `bias`, `scale`,
+      arrays: for each convolution's path, `weights` `[out, in, k, k]`, and `bias`, `scale`,
         `mean` and `var` `[out]`.
     """
     params, batch_stats = {}, {}

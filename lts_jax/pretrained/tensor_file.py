@@ -1,4 +1,4 @@
-"""All tensors of a .safetensors file or of a file of `torch.save`, as NumPy arrays."""
+"""Reads all tensors of a .safetensors or `torch.save` file as NumPy arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Returns the tensors by name; bfloat16 becomes float32.
 
     Raises:
-      ConfigError: the file is missing or damaged, or it needs PyTorch, which is not installed.
+      ConfigError: the file is missing or damaged, or requires PyTorch, which is not installed.
     """
     try:
         if path.suffix != ".safetensors":
             return {name: to_numpy(path, name, x) for name, x in load_tensors(path).items()}
         with safe_open(path, "numpy") as file:
             return {name: _widen(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except ConfigError:  # which is a ValueError
+    except ConfigError:  # a ValueError, see below
         raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error

@@ -1,8 +1,8 @@
 """Reads the tensors of a `torch.save` file with PyTorch, without running code from the file.
 
 PyTorch is optional and imported only here. Files are loaded with `weights_only=True`. A checkpoint
-may hold other objects beside its tensors, such as the arguments of the training: those of known
-packages are read as `_Ignored`, which keeps nothing and does nothing.
+may contain objects other than tensors, such as training arguments. Objects of known packages are
+replaced by `_Ignored`, which stores nothing and does nothing.
 """
 
 import pickle
@@ -18,19 +18,19 @@ from lts_jax.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# In older versions, `weights_only=True` can run code: CVE-2025-32434 and CVE-2026-24747.
+# Older versions can run code even with `weights_only=True`: CVE-2025-32434 and CVE-2026-24747.
 _OLDEST_TORCH = (2, 10)
 _INSTALL = "pip install 'lts_jax[torch]' or pip install 'torch>={}.{}'".format(*_OLDEST_TORCH)
 _SAVE_TENSORS = (
-    "save its tensors alone: torch.save(model.state_dict(), FILE). For a checkpoint that holds "
-    'other objects too: torch.save({"state_dict": torch.load(FILE, weights_only=False)'
+    "save only its tensors: torch.save(model.state_dict(), FILE). For a checkpoint with other "
+    'objects, use torch.save({"state_dict": torch.load(FILE, weights_only=False)'
     '["state_dict"]}, NEW). WARNING: weights_only=False runs code from the file, so use it only '
     "for files from a source that you trust"
 )
 
 
-# Packages whose objects checkpoints hold beside the tensors: timm has argparse's, mmdetection
-# mmengine's (whose pickles ask getattr for a method), and all of them NumPy's numbers.
+# Packages whose objects occur in checkpoints: argparse in timm's, mmengine in mmdetection's (whose
+# pickles call getattr), and NumPy scalars in all of them.
 _IGNORED_PACKAGES = (
     "argparse",
     "builtins.getattr",
@@ -44,12 +44,12 @@ _IGNORED_PACKAGES = (
     "types.SimpleNamespace",
     "yacs",
 )
-_MOST_IGNORED = 100  # names of classes and functions
+_MOST_IGNORED = 100  # maximum number of ignored classes and functions
 _REFUSED = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
 
 
 class _Ignored:
-    """Takes the place of an object, a class or a function that is not needed."""
+    """Replaces an object, class or function that is not needed."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
         return object.__new__(cls)
@@ -62,7 +62,7 @@ class _Ignored:
 
 
 def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
-    """Loads the tensors of a state dict, by name and in the order in which they were saved.
+    """Loads the tensors of a state dict, by name and in their saved order.
 
     The state dict is either the file's own dictionary or the value of `state_dict`, `model` or
     `net` in it. The tensors of a zip file are memory-mapped; the format used before PyTorch 1.6
@@ -70,7 +70,7 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
 
     Raises:
       ConfigError: PyTorch is not installed or too old, or the file is damaged, has no state dict,
-        or holds objects other than tensors, plain values and those of `_IGNORED_PACKAGES`.
+        or contains objects other than tensors, plain values and those of `_IGNORED_PACKAGES`.
     """
     torch = _import_torch(path)
     with path.open("rb") as file:
@@ -80,10 +80,10 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
     try:
         value = _load(path, torch, zipped)
     except pickle.UnpicklingError as error:
-        # PyTorch wraps the reason into advice to turn off `weights_only`, or to allow the object.
+        # PyTorch's message also advises to disable `weights_only` or to allow the object.
         reason = str(error.__context__ or error).partition(" Please use")[0].strip(" .")
         raise ConfigError(
-            f"{path}: torch.load(weights_only=True) refuses this file: {reason}. No code from it "
+            f"{path}: torch.load(weights_only=True) rejects this file: {reason}. No code from it "
             f"was run. If it is not damaged, {_SAVE_TENSORS}"
         ) from error
     except Exception as error:  # a damaged file can raise nearly anything
@@ -94,7 +94,7 @@ def load_tensors(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def _load(path: Path, torch: Any, zipped: bool) -> Any:
-    """Loads a file; what it names of `_IGNORED_PACKAGES` becomes `_Ignored`."""
+    """Loads a file, replacing objects of `_IGNORED_PACKAGES` with `_Ignored`."""
     ignored: list[str] = []
     while True:
         try:
@@ -103,7 +103,7 @@ def _load(path: Path, torch: Any, zipped: bool) -> Any:
         except pickle.UnpicklingError as error:
             match = _REFUSED.search(str(error))
             name = match[1] if match else ""
-            name = name if "." in name else f"builtins.{name}"  # PyTorch leaves it out
+            name = name if "." in name else f"builtins.{name}"  # PyTorch omits "builtins."
             known = any(name == p or name.startswith(f"{p}.") for p in _IGNORED_PACKAGES)
             if not known or name in ignored or len(ignored) == _MOST_IGNORED:
                 raise
@@ -116,18 +116,20 @@ def to_numpy(path: Path, name: str, tensor: "torch.Tensor") -> NDArray[Any]:
     Raises:
       ConfigError: the tensor is larger than the file, or has no NumPy equivalent.
     """
-    # An expanded view can claim any size, which a copy would then allocate.
+    # An expanded view can have any size, which a copy would allocate.
     if tensor.numel() * tensor.element_size() > path.stat().st_size:
         raise ConfigError(
-            f"{path}: tensor {name} of shape {tuple(tensor.shape)} is larger than the file"
+            f"{path}: tensor {name} of shape {tuple(tensor.shape)} is larger than the file: "
+            "the file is damaged; download it again"
         )
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
     try:
         return tensor.numpy(force=True)
-    except (TypeError, RuntimeError) as error:  # such as a sparse or a quantized one
+    except (TypeError, RuntimeError) as error:  # such as a sparse or quantized tensor
         raise ConfigError(
-            f"{path}: tensor {name} ({tensor.dtype}, {tensor.layout}) has no NumPy equivalent"
+            f"{path}: tensor {name} ({tensor.dtype}, {tensor.layout}) has no NumPy equivalent: "
+            "save it as a dense float tensor"
         ) from error
 
 
@@ -136,24 +138,24 @@ def _import_torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise ConfigError(
-            f"{path}: reading a PyTorch checkpoint needs PyTorch: {_INSTALL}. It is needed only "
-            f"once: `lts pretrained darknet {path} --out backbone.safetensors` converts the file; "
+            f"{path}: reading a PyTorch checkpoint requires PyTorch: {_INSTALL}. Convert a "
+            f"Darknet53 once with `lts pretrained darknet {path} --out backbone.safetensors`; "
             ".safetensors and .weights files are read without PyTorch"
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST_TORCH:
         raise ConfigError(
-            f"{path}: PyTorch {torch.__version__} does not read checkpoints safely: {_INSTALL}"
+            f"{path}: PyTorch {torch.__version__} cannot read checkpoints safely: {_INSTALL}"
         )
     return torch
 
 
 def _check_archive(path: Path) -> None:
-    """Checks what PyTorch does not: members match their checksums and are not compressed."""
+    """Checks that members match their checksums and are not compressed; PyTorch does not."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [m.filename for m in archive.infolist() if m.compress_type]
             damaged = None if packed else archive.testzip()
-    except Exception as error:  # as above
+    except Exception as error:  # a damaged file can raise nearly anything
         raise ConfigError(f"{path} is damaged ({error}): download it again") from error
     if packed:
         raise ConfigError(
@@ -172,6 +174,6 @@ def _find_state_dict(path: Path, value: Any, torch: Any) -> "dict[str, torch.Ten
     tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, torch.Tensor)}
     if not tensors:
         raise ConfigError(
-            f"{path} holds no state dict; write it with torch.save(model.state_dict(), FILE)"
+            f"{path} contains no state dict; save it with torch.save(model.state_dict(), FILE)"
         )
     return tensors

@@ -1,4 +1,4 @@
-"""The words of a file of word vectors, in its order; published files begin with frequent ones."""
+"""Reads the words of a file of word vectors in order; published files sort them by frequency."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,36 +13,36 @@ _MAX_LINE = 1 << 16  # bytes
 
 
 def first_words(path: Path, size: int, most: int) -> list[str]:
-    """Returns the first words that a sentence can have, each once.
+    """Returns the first words that can occur in a tokenized sentence, without duplicates.
 
-    What no tokenized sentence holds, such as a word with capitals, is left out.
+    Other words, such as capitalized ones, are skipped.
 
     Args:
-      path: as of `lts_jax.pretrained.glove.read_vectors`.
-      size: numbers of a vector.
-      most: of the words to return.
+      path: see `lts_jax.pretrained.glove.read_vectors`.
+      size: dimension of a vector.
+      most: maximum number of words.
 
     Raises:
       ConfigError: the file is missing or damaged.
     """
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     try:
         for word in _words(path, size):
             if tokenize(word) == [word]:
-                found[word] = None
-            if len(found) == most:
+                words[word] = None
+            if len(words) == most:
                 break
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
     except ConfigError:
         raise
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise ConfigError(f"{path}: its words cannot be read ({error}): get it again") from error
-    return list(found)
+        raise ConfigError(f"{path}: cannot read words ({error}): download it again") from error
+    return list(words)
 
 
 def with_first_words(known: Sequence[str], path: str, size: int, most: int) -> list[str]:
-    """Returns words and after them others, the first ones of a file; see `first_words`."""
+    """Returns known words followed by the first words of a file; see `first_words`."""
     others = first_words(Path(path), size, most) if most else []
     return list(dict.fromkeys([*known, *others]))
 

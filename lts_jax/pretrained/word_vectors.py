@@ -1,4 +1,4 @@
-"""Word vectors of a vocabulary: cached between runs, counted, and made an embedding table."""
+"""Word vectors of a vocabulary: cache, coverage statistics and the embedding table."""
 
 import collections
 import hashlib
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def default_cache() -> Path | None:
-    """The folder for cached vectors: `lts_jax/vectors` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Returns the cache folder: `lts_jax/vectors` in `$XDG_CACHE_HOME` or `~/.cache`."""
     folder = cache_folder()
     return folder and folder / "vectors"
 
@@ -32,18 +32,18 @@ def cached_vectors(
 ) -> Vectors:
     """Like `lts_jax.pretrained.glove.read_vectors`, but cached in a small file.
 
-    The cache key is the hash of the vocabulary, and the name, size and time of the file of vectors.
+    The cache key is the hash of the vocabulary and the name, size and time of the file of vectors.
     A cache that cannot be written is logged as a warning.
 
     Args:
-      path: of the file of vectors.
-      words: to look up.
-      size: numbers of a vector.
-      cache: the folder of the cache; None keeps nothing.
+      path: path of the file of vectors.
+      words: the words to look up.
+      size: dimension of a vector.
+      cache: the cache folder; None disables caching.
       progress: whether to show a progress bar.
 
     Raises:
-      ConfigError: as `read_vectors`.
+      ConfigError: see `read_vectors`.
     """
     try:
         status = path.stat()
@@ -58,15 +58,15 @@ def cached_vectors(
         with np.load(entry, allow_pickle=False) as saved:
             odd = dict(zip(saved["odd"].tolist(), saved["counts"].tolist(), strict=True))
             vectors = saved["vectors"]
-            found, lines, sha256 = saved["found"], int(saved["lines"]), str(saved["sha256"])
+            known, lines, sha256 = saved["found"], int(saved["lines"]), str(saved["sha256"])
             origin = json.loads(str(saved["origin"]))
-            if found.shape == (len(words),) and vectors.shape == (found.sum(), size):
-                return Vectors(found, vectors, lines, odd, sha256, origin)
+            if known.shape == (len(words),) and vectors.shape == (known.sum(), size):
+                return Vectors(known, vectors, lines, odd, sha256, origin)
     except Exception:  # not cached yet, or damaged, which can raise nearly anything
         pass
     result = read_vectors(path, words, size, progress=progress)
     arrays = {
-        "found": result.found,
+        "found": result.known,
         "vectors": result.vectors,
         "lines": np.array(result.lines),
         "odd": np.array(list(result.odd), np.str_),
@@ -85,13 +85,13 @@ def write_vectors(path: Path, vectors: Vectors, words: Sequence[str], source: An
     """Writes the vectors of a vocabulary as an .npz that `read_vectors` reads.
 
     Args:
-      path: of the file.
-      vectors: of `words`.
-      words: that were looked up.
-      source: where the vectors are from; anything that JSON can represent.
+      path: path of the file.
+      vectors: vectors of `words`.
+      words: the words that were looked up.
+      source: source of the vectors; any JSON-serializable value.
     """
     arrays = {
-        "words": np.array(words)[vectors.found],
+        "words": np.array(words)[vectors.known],
         "vectors": vectors.vectors,
         "source": np.array(json.dumps(source)),
     }
@@ -111,28 +111,28 @@ def describe_vectors(path: Path, vectors: Vectors) -> dict[str, Any]:
 
 
 def describe_odd_lines(vectors: Vectors) -> str:
-    """Says how many lines of the file were left out and why; empty if none were."""
+    """Describes how many lines of the file were skipped and why; empty if none were."""
     reasons = ", ".join(f"{n} with {what}" for what, n in vectors.odd.items())
-    return f"left out of its {vectors.lines} lines: {reasons}" if reasons else ""
+    return f"skipped of {vectors.lines} lines: {reasons}" if reasons else ""
 
 
 def embedding_table(vectors: Vectors, seed: int) -> NDArray[np.float32]:
-    """Vectors by word id, float32 `[V + 2, D]`, for a vocabulary of V words.
+    """Returns the embedding table by word id, float32 `[V + 2, D]`, for V words.
 
-    Padding, the unknown word and words without a vector are drawn from a normal distribution with
-    the mean and the variance of each coordinate over the vectors that were found.
+    Rows of padding, the unknown word and words without a vector are drawn from a normal
+    distribution with the mean and variance of each coordinate over the known vectors.
     """
     mean, deviation = vectors.vectors.mean(axis=0), vectors.vectors.std(axis=0)
     rng = np.random.default_rng(seed)
-    table = rng.normal(mean, deviation, (len(vectors.found) + 2, len(mean))).astype(np.float32)
-    table[2:][vectors.found] = vectors.vectors
+    table = rng.normal(mean, deviation, (len(vectors.known) + 2, len(mean))).astype(np.float32)
+    table[2:][vectors.known] = vectors.vectors
     return table
 
 
 def coverage(vectors: Vectors, vocabulary: Vocabulary, sentences: Iterable[str]) -> dict[str, int]:
-    """Counts the words of sentences, as types and as tokens, and how many have a vector."""
-    pairs = zip(vocabulary.words, vectors.found, strict=True)
-    known = {word for word, found in pairs if found}
+    """Counts the words of sentences, as types and as tokens, and those with a vector."""
+    pairs = zip(vocabulary.words, vectors.known, strict=True)
+    known = {word for word, has_vector in pairs if has_vector}
     counts = collections.Counter(word for s in sentences for word in tokenize(s))
     return {
         "types": len(counts),

@@ -1,1 +1,1 @@
-"""One HTML file of an evaluated run."""
+"""The HTML report on an evaluated run."""

@@ -1,4 +1,4 @@
-"""The charts of a report, as SVG that is part of a page. Drawn by matplotlib."""
+"""Charts of a report, drawn with matplotlib and embedded as SVG."""
 
 import io
 import warnings
@@ -10,14 +10,14 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-# Okabe and Ito's, distinct to people who see red and green alike too.
+# Colourblind-safe (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE: Any = {  # matplotlib types the keys one by one
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "lts_jax",  # the same numbers give the same file
+    "svg.hashsalt": "lts_jax",  # reproducible files
     "font.family": "sans-serif",
     "font.size": 9,
-    "text.parse_math": False,  # a category may be called $
+    "text.parse_math": False,  # a category name may contain $
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -27,11 +27,11 @@ _STYLE: Any = {  # matplotlib types the keys one by one
     "legend.frameon": False,
 }
 _LONGEST = 30  # characters of a group's name
-_WIDTH = 4.2  # inches; narrow, so that a page for a telephone need not shrink the text
+_WIDTH = 4.2  # inches; fits a phone without shrinking the text
 
 
 class Line(NamedTuple):
-    """A curve by its name; `colour` is a number, -1 for one of its own."""
+    """A named curve; `colour` is an index into `COLOURS`, or -1 for the curve's position."""
 
     name: str
     x: Sequence[float]
@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart by its title, with a sentence on what it shows."""
+    """A chart with a title and a one-sentence description."""
 
     title: str
     note: str
@@ -56,8 +56,8 @@ def lines(
     marks: Sequence[float] = (),
     log: bool = False,
 ) -> str:
-    """Draws curves; dashed lines show `marks`, values of x."""
-    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
+    """Draws curves, with dashed vertical lines at `marks`, values of x."""
+    with mpl.style.context(("default", _STYLE)):  # ignore the user's matplotlibrc
         figure = Figure((_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         for i, curve in enumerate(curves):
@@ -81,7 +81,7 @@ def lines(
         axes.set_ylabel(y_label)
         if log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own is mathematics
+            axes.yaxis.set_major_formatter("{x:g}")  # the default formatter uses math text
             axes.yaxis.set_minor_formatter("")
         if len(curves) > 3:
             _plain(figure.legend(loc="outside lower center", ncols=2))
@@ -93,19 +93,19 @@ def lines(
 def intervals(
     groups: Sequence[str], by_split: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str
 ) -> str:
-    """Draws a metric of groups, a row each, with its 95 % interval and number of sentences.
+    """Draws a metric per group, with 95 % intervals and numbers of sentences.
 
     Args:
       groups: names, from the top.
-      by_split: by split and group what `lts_jax.evaluation.breakdowns.break_down` gives.
-      metric: such as "miou".
+      by_split: results of `lts_jax.evaluation.breakdowns.break_down` by split and group.
+      metric: name of a metric, such as "miou".
     """
-    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
+    with mpl.style.context(("default", _STYLE)):  # ignore the user's matplotlibrc
         n = len(by_split)
         figure = Figure((_WIDTH, 0.9 + len(groups) * (0.16 + 0.14 * n)), layout="constrained")
         axes = figure.subplots()
-        for i, (split, found) in enumerate(by_split.items()):
-            shown = [(k, found[name]) for k, name in enumerate(groups) if name in found]
+        for i, (split, of_split) in enumerate(by_split.items()):
+            shown = [(k, of_split[name]) for k, name in enumerate(groups) if name in of_split]
             values = [100 * group[metric] for _, group in shown]
             spans = [group["intervals"][metric] for _, group in shown]
             y = [k + (i - (n - 1) / 2) * 0.7 / n for k, _ in shown]
@@ -140,14 +140,14 @@ def intervals(
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], parts: Sequence[str], *, x_label: str) -> str:
-    """Draws bars of parts beside each other.
+    """Draws stacked horizontal bars.
 
     Args:
-      rows: by name the length of each part.
-      parts: in the order of the bars.
-      x_label: what the lengths are.
+      rows: lengths of the parts, by row name and part.
+      parts: names of the parts, from left to right.
+      x_label: label of the lengths.
     """
-    with mpl.style.context(("default", _STYLE)):  # not as a matplotlibrc says
+    with mpl.style.context(("default", _STYLE)):  # ignore the user's matplotlibrc
         figure = Figure((_WIDTH, 1.3 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
         start = [0.0] * len(rows)
@@ -164,13 +164,13 @@ def stacked(rows: Mapping[str, Mapping[str, float]], parts: Sequence[str], *, x_
 
 
 def _shortened(name: str) -> str:
-    """A group's name for a chart: categories may be long, or hold line breaks."""
+    """Shortens a group's name: category names may be long or contain line breaks."""
     name = "".join(c if c.isprintable() else " " for c in name)
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _plain(legend: Legend) -> None:
-    """Lets a `$` in a name be one, and not begin mathematics."""
+    """Disables math text, so that a `$` in a name is drawn literally."""
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -178,7 +178,7 @@ def _plain(legend: Legend) -> None:
 def _svg(figure: Figure) -> str:
     out = io.StringIO()
     with warnings.catch_warnings():
-        # Text stays text in the page, whose browser has the glyphs.
+        # The text is rendered by the browser, which has the glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(
             out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}

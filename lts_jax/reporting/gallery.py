@@ -1,4 +1,4 @@
-"""The gallery of a report: small pictures, masks and heatmaps of every sentence, as plain data."""
+"""Data of a report's gallery: thumbnails, masks and heatmaps of every sentence."""
 
 import base64
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from lts_jax.io import colours, drawing
 from tfds_refcoco import masks
 from tfds_refcoco.records.text import tokenize
 
-SIDES = (320, 240, 176, 128, 96)  # of the pictures, pixels: the first that the budget allows
-BUDGET = 24e6  # bytes of all pictures of a report
-_SAMPLE = 24  # pictures by which their size is estimated
+SIDES = (320, 240, 176, 128, 96)  # thumbnail sizes in pixels; the largest within the budget is used
+BUDGET = 24e6  # bytes of all thumbnails of a report
+_SAMPLE = 24  # number of thumbnails from which their size is estimated
 _QUALITY = 60
 _HEATMAP_SIDE = 52
 COLUMNS = (
@@ -28,26 +28,26 @@ COLUMNS = (
     "words",
     "image",
     "truth",
-    "heatmap",  # data URI of the last round's, "" if there is none
+    "heatmap",  # data URI of the last round's heatmap, "" if there is none
     "kinds",
-    "ious",  # by threshold, as the next two
+    "ious",  # by threshold, like the next two
     "predictions",
     "failures",  # -1: none
 )
-"""Of a sentence: numbers of the lists before, but for id, text, words, heatmap and ious."""
+"""Columns of a sentence. All but id, text, words, heatmap and ious are indices into other lists."""
 
 
 def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
-    """Collects what the page draws.
+    """Collects the data that the page draws.
 
     Args:
-      evaluated: splits.
-      most: sentences; of more, some are taken, spread evenly.
+      evaluated: the evaluated splits.
+      most: maximum number of sentences; if there are more, an evenly spaced sample is used.
 
     Returns:
       `splits`, `thresholds`, `kinds`, `failures`: names; `images`: data URIs with their width and
-      height; `masks`: COCO's RLE at that size; `sentences`: lists in the order of `COLUMNS`;
-      `total`: sentences in all; `style`: colours, see `_style`.
+      height; `masks`: COCO RLE at that size; `sentences`: lists in the order of `COLUMNS`;
+      `total`: number of all sentences; `style`: colours, see `_style`.
     """
     rows = [(k, row) for k, e in enumerate(evaluated) for row in range(len(e.predictions))]
     total = len(rows)
@@ -108,9 +108,9 @@ def make_gallery(evaluated: Sequence[Evaluated], most: int) -> dict[str, Any]:
 
 
 def thresholds(evaluated: Sequence[Evaluated]) -> dict[str, str]:
-    """Returns the thresholds at which all splits were scored: their names by role.
+    """Returns the names of the thresholds at which all splits were scored, by role.
 
-    See `lts_jax.evaluation.results.by_role`; one if there is only one.
+    See `lts_jax.evaluation.results.by_role`.
     """
     of_splits = [unique_roles(e.metrics) for e in evaluated]
     roles = [role for role in of_splits[0] if all(role in of_split for of_split in of_splits)]
@@ -121,9 +121,9 @@ def thresholds(evaluated: Sequence[Evaluated]) -> dict[str, str]:
 
 
 def _kinds(evaluated: Sequence[Evaluated]) -> tuple[list[str], list[list[list[int]]]]:
-    """The kinds of expressions, and the numbers of those of each sentence, by split and row."""
+    """Returns the kinds of expressions, and the indices of each sentence's kinds."""
     names: dict[str, int] = {}
-    found: list[list[list[int]]] = []
+    by_split: list[list[list[int]]] = []
     for e in evaluated:
         texts = [entry["sentence"] for entry in e.predictions]
         of_split: list[list[int]] = [[] for _ in texts]
@@ -131,12 +131,12 @@ def _kinds(evaluated: Sequence[Evaluated]) -> tuple[list[str], list[list[list[in
             number = names.setdefault(name, len(names))
             for row in np.flatnonzero(rows):
                 of_split[row].append(number)
-        found.append(of_split)
-    return list(names), found
+        by_split.append(of_split)
+    return list(names), by_split
 
 
 def _style() -> dict[str, Any]:
-    """The colours of `lts_jax.io`: the same as in all other pictures."""
+    """Returns the colours of `lts_jax.io`, which all other figures use too."""
     return {
         "heat": base64.b64encode(colours.table().tobytes()).decode("ascii"),  # RGBA
         "gray": colours.GRAY,
@@ -146,9 +146,9 @@ def _style() -> dict[str, Any]:
 
 
 def frequent_words(evaluated: Sequence[Evaluated], most: int) -> list[str]:
-    """The words that most sentences hold, the most frequent first; none of one or two letters.
+    """Returns the words that occur in most sentences, most frequent first.
 
-    Of other scripts a word may be one character.
+    ASCII words of one or two letters are excluded; in other scripts, a word may be one character.
     """
     counts: dict[str, int] = {}
     for e in evaluated:
@@ -164,7 +164,7 @@ def frequent_words(evaluated: Sequence[Evaluated], most: int) -> list[str]:
 
 
 def _choose_side(evaluated: Sequence[Evaluated], rows: Sequence[tuple[int, int]]) -> int:
-    """The largest side at which all pictures stay within the budget, by a sample of them."""
+    """Returns the largest thumbnail size within the budget, estimated from a sample."""
     records = {(k, int(evaluated[k].split.index.record[row])): (k, row) for k, row in rows}
     chosen = [
         list(records.values())[i] for i in np.linspace(0, len(records) - 1, _SAMPLE).astype(int)
@@ -187,7 +187,7 @@ def _picture(sentence: Sentence, side: int) -> list[Any]:
 
 
 def _heatmap(sentence: Sentence) -> str:
-    """The last round's map as a small grey picture over the image."""
+    """Returns the last round's heatmap as a small grayscale WebP data URI, "" if there is none."""
     h, w = sentence.height, sentence.width
     scale = min(1.0, _HEATMAP_SIDE / max(h, w))
     maps = sentence.heatmaps(max(1, round(h * scale)), max(1, round(w * scale)))

@@ -1,4 +1,4 @@
-"""The report about an evaluated run: one HTML file, which opens offline in any browser."""
+"""The report on an evaluated run: one HTML file that opens offline in any browser."""
 
 import json
 import logging
@@ -18,28 +18,29 @@ logger = logging.getLogger(__name__)
 
 
 def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = None) -> str:
-    """Makes the page.
+    """Renders the report as HTML.
 
     Args:
-      workdir: of an evaluated run.
-      variant: a row of the paper's tables, to stand beside.
-      most: sentences in the gallery; of more, some are taken, spread evenly.
-      data_dir: where the data sets lie; where the run had them if None.
+      workdir: folder of an evaluated run.
+      variant: row of the paper's tables to compare with.
+      most: maximum number of sentences in the gallery; if there are more, an evenly spaced sample
+        is used.
+      data_dir: folder of the datasets; None uses the run's.
 
     Raises:
-      ConfigError: nothing was evaluated, or a file is bad.
+      ConfigError: no split was evaluated, or a file is invalid.
       tfds_refcoco.DataError: the data is missing.
     """
     names, missing = evaluated_splits(workdir)
     if missing:
         listed = ", ".join(missing)
-        logger.warning("not in the report: the evaluation of %s is not complete", listed)
+        logger.warning("%s omitted from the report: the evaluation is incomplete", listed)
     evaluated = [Evaluated.read(workdir, name, data_dir) for name in names]
     run, steps = evaluated[0].run, {e.name: e.run["step"] for e in evaluated}
     if len(set(steps.values())) > 1:
         listed = ", ".join(f"{name} at step {step}" for name, step in steps.items())
         logger.warning("the splits were evaluated with different checkpoints: %s", listed)
-    for e in evaluated:  # what is damaged is found before anything is drawn
+    for e in evaluated:  # read all files first, so that damage is detected before drawing
         _ = e.metrics, e.analysis, e.heatmaps
     charts = [
         *run_charts.of_training(workdir),
@@ -80,13 +81,13 @@ def make_report(workdir: Path, variant: str, most: int, data_dir: Path | None = 
         shown=len(gallery["sentences"]),
         total=gallery["total"],
         columns=COLUMNS,
-        # Inside a script element: nothing may end it.
+        # Escape "<", which could end the script element.
         gallery=json.dumps(gallery, separators=(",", ":")).replace("<", "\\u003c"),
     )
 
 
 def _describe(failed: dict[str, int]) -> list[dict[str, Any]]:
-    """What the page says of each kind of failure."""
+    """Returns name, meaning and counts of each kind of failure."""
     total = sum(failed.values())
     return [
         {
@@ -101,14 +102,14 @@ def _describe(failed: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _explain(at: Sequence[str]) -> str:
-    """Says what the thresholds are."""
+    """Describes the thresholds."""
     if len(at) < 2:
-        return f"Masks are the pixels above {at[0]}." if at[0] else ""
+        return f"Pixels above {at[0]} are foreground." if at[0] else ""
     return (
-        f"Masks are the pixels above a threshold: {at[0]}, and {at[1]}. The best one was chosen in "
-        "training, by oIoU, and never on another split."
+        f"Pixels above a threshold are foreground: {at[0]}, and {at[1]}. The best threshold "
+        "maximizes oIoU on the split that selects the best checkpoint, and on no other split."
     )
 
 
 def _before_and_after(at: Sequence[str]) -> str:
-    return "" if len(at) < 2 else f"Before the slash at {at[0]}, after it at {at[1]}. Percent."
+    return "" if len(at) < 2 else f"In percent: at {at[0]} / at {at[1]}."

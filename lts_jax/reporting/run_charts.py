@@ -1,4 +1,4 @@
-"""Which charts a report has: of the training, of thresholds, of failures, and of groups."""
+"""Charts of a report: training curves, thresholds, failures and groups."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,21 +19,21 @@ MOST_CATEGORIES = 20
 _NOTES = {
     "length": "By number of words.",
     "size": "COCO's: small below 32², medium below 96² pixels.",
-    "words": "Sentences with a word of place, of colour, of relation.",
-    "same_category": "Objects of the target's category in the image, itself included.",
-    "category": "The most frequent ones.",
+    "words": "Sentences with a location, colour or relation word.",
+    "same_category": "Objects of the target's category in the image, including the target.",
+    "category": "The most frequent categories.",
 }
 
 
 def of_training(workdir: Path) -> list[Chart]:
-    """Losses and scores by step, as metrics.jsonl has them."""
+    """Charts losses and scores by step, from metrics.jsonl."""
     file = workdir / "metrics.jsonl"
     if not file.exists():
         return []
     series: dict[str, tuple[list[float], list[float]]] = {}
     entries, bad = read_json_lines(file, schema.log_line)
-    if bad and bad != [len(entries) + 1]:  # a killed run may leave half of the last line
-        raise ConfigError(f"{file}: line {bad[0]} holds no metrics; delete it or restore the file")
+    if bad and bad != [len(entries) + 1]:  # a killed run may leave an incomplete last line
+        raise ConfigError(f"{file}: line {bad[0]} is invalid; delete it or restore the file")
     for entry in entries:
         for name, value in entry.items():
             if name != "step":
@@ -48,11 +48,11 @@ def of_training(workdir: Path) -> list[Chart]:
             if name in series
         ]
 
-    found = []
+    result = []
     losses = {n: n.removeprefix("train/") for n in series if n.startswith("train/") and "loss" in n}
     if losses:
         svg = charts.lines(curves(losses), x_label="step", y_label="loss", log=True)
-        found.append(Chart("Training loss", "Summed over the pixels of a map.", svg))
+        result.append(Chart("Training loss", "Summed over the pixels of a map.", svg))
     scores = {
         name: f"{split.replace('_', ' ')} {NAMES.get(metric, metric)}"
         for name in series
@@ -61,12 +61,13 @@ def of_training(workdir: Path) -> list[Chart]:
     }
     if any(len(series[name][0]) > 1 for name in scores):
         svg = charts.lines(curves(scores, 100), x_label="step", y_label="%")
-        found.append(Chart("Scores during training", "Of what chooses the best checkpoint.", svg))
-    return found
+        note = "On the splits that select the best checkpoint."
+        result.append(Chart("Scores during training", note, svg))
+    return result
 
 
 def of_thresholds(evaluated: Sequence[Evaluated]) -> list[Chart]:
-    """Precision at both thresholds, and oIoU at all."""
+    """Charts precision at the scored thresholds, and oIoU by threshold."""
     precision, binarised = [], []
     for i, e in enumerate(evaluated):
         for k, (role, part) in enumerate(unique_roles(e.metrics).items()):
@@ -78,19 +79,19 @@ def of_thresholds(evaluated: Sequence[Evaluated]) -> list[Chart]:
             oiou = [100 * y for y in curve["oiou"]]
             binarised.append(Line(e.name, curve["threshold"], oiou, colour=i))
     svg = charts.lines(precision, x_label="X", y_label="prec@X, %")
-    found = [Chart("Precision", "Share of sentences with an IoU greater than X.", svg)]
+    result = [Chart("Precision", "Share of sentences with an IoU greater than X.", svg)]
     if binarised:
         parts = [part for e in evaluated for part in by_role(e.metrics).values()]
         marks = {part["threshold"]: name_of(part) for part in parts if "threshold" in part}
         svg = charts.lines(binarised, x_label="threshold", y_label="oIoU, %", marks=sorted(marks))
-        note = "A pixel above the threshold is foreground. The metrics are those at "
+        note = "Pixels above the threshold are foreground. The metrics are computed at "
         note += " and ".join(marks[x] for x in sorted(marks)) + "."
-        found.append(Chart("oIoU by threshold", note, svg))
-    return found
+        result.append(Chart("oIoU by threshold", note, svg))
+    return result
 
 
 def of_failures(evaluated: Sequence[Evaluated]) -> list[Chart]:
-    """How many sentences failed, and why."""
+    """Charts the share of failures by kind."""
     rows: dict[str, dict[str, float]] = {}
     for e in evaluated:
         for role, part in unique_roles(e.metrics).items():
@@ -105,8 +106,8 @@ def of_failures(evaluated: Sequence[Evaluated]) -> list[Chart]:
 
 
 def of_groups(evaluated: Sequence[Evaluated]) -> list[Chart]:
-    """The mIoU of groups, at the threshold that was used."""
-    found = []
+    """Charts the mIoU of groups at the first threshold."""
+    result = []
     for kind, title in GROUPS.items():
         by_split = {
             e.name: {group["group"]: group for group in e.analysis["breakdowns"][kind]}
@@ -124,19 +125,19 @@ def of_groups(evaluated: Sequence[Evaluated]) -> list[Chart]:
             note = (
                 f"{_NOTES.get(kind) or _of_kinds(evaluated)} mIoU{' at ' if at else ''}{at} with "
             )
-            note += "95 % intervals; numbers of sentences in brackets."
-            found.append(Chart(title, note, svg))
-    return found
+            note += "95 % intervals; numbers of sentences in parentheses."
+            result.append(Chart(title, note, svg))
+    return result
 
 
 def _of_kinds(evaluated: Sequence[Evaluated]) -> str:
     if all(e.analysis["kinds_recorded"] for e in evaluated):
-        return "As the data set records it."
-    return "By its words, so that a sentence may be of several kinds."
+        return "As recorded in the dataset."
+    return "Derived from the words; a sentence may have several kinds."
 
 
 def _in_order(groups: list[str], by_split: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Keeps the groups' own order where a split lacks some of them."""
+    """Sorts groups in their natural order, even if a split lacks some of them."""
     longest = max(by_split.values(), key=len)
     rest = [name for name in groups if name not in longest]
 

@@ -1,4 +1,4 @@
-"""The tables of a report: scores, failures, and the metrics of groups; each at both thresholds."""
+"""Tables of a report: scores, failures and metrics of groups, at every scored threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ GROUPS = {
     "length": "Length of the sentence",
     "size": "Size of the object",
     "words": "Words",
-    "same_category": "Rivals",
+    "same_category": "Objects of the same category",
     "category": "Category",
 }
-"""Titles of the break-downs, in the order in which they are shown."""
+"""Titles of the breakdowns, in display order."""
 NAMES = {"oiou": "oIoU", "miou": "mIoU", BOX_ACCURACY: "Acc@0.5 of boxes", **GENERALIZED}
 _DASH = "\N{EN DASH}"
 _IOUS = ("oiou", "miou")
@@ -27,7 +27,7 @@ _OF_GROUPS = ("oiou", "miou", "prec@0.5", "pointing")
 
 
 class Cell(NamedTuple):
-    """A number of a table, a note below it, and what it links to."""
+    """A table cell: a number, a note below it, and a link."""
 
     text: str
     note: str = ""
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table, `paper` if its numbers are the paper's."""
+    """A row of a table; `paper` marks the paper's numbers."""
 
     name: str
     notes: Sequence[str]
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; the header has a name for the first column too."""
+    """A table; the header includes the first column."""
 
     header: Sequence[str]
     rows: Sequence[Row]
@@ -53,12 +53,12 @@ class Table(NamedTuple):
 
     @property
     def paper(self) -> bool:
-        """Whether it has a row of the paper's."""
+        """Whether the table has a row with the paper's numbers."""
         return any(row.paper for row in self.rows)
 
 
 def scores(evaluated: Sequence[Evaluated], variant: str) -> Table:
-    """Our metrics with their intervals, and the paper's where it has any."""
+    """Tabulates our metrics with intervals, and the paper's numbers if it reports any."""
     family = numbers.FAMILIES.get(evaluated[0].run["config"]["data"]["dataset"], "")
     rows: list[Row] = []
     names = list(METRIC_NAMES)
@@ -84,10 +84,10 @@ def scores(evaluated: Sequence[Evaluated], variant: str) -> Table:
 
 
 def failures(evaluated: Sequence[Evaluated], shown: Sequence[str]) -> Table:
-    """The numbers of failures by kind; each links to the sentences.
+    """Tabulates the failures by kind; each number links to its sentences.
 
     Args:
-      evaluated: splits.
+      evaluated: the evaluated splits.
       shown: the kinds that occur.
     """
     rows = []
@@ -108,7 +108,7 @@ def failures(evaluated: Sequence[Evaluated], shown: Sequence[str]) -> Table:
 def kinds_of_failures(evaluated: Sequence[Evaluated]) -> dict[str, int]:
     """Returns the kinds of failures that occur at any threshold.
 
-    With their numbers in all splits at the first threshold of the page.
+    The counts are those of all splits at the page's first threshold.
     """
     counts = [[part["failures"] for part in by_role(e.analysis).values()] for e in evaluated]
     return {
@@ -119,7 +119,7 @@ def kinds_of_failures(evaluated: Sequence[Evaluated]) -> dict[str, int]:
 
 
 def groups(evaluated: Sequence[Evaluated]) -> list[Table]:
-    """The metrics of groups; before a slash at the first threshold, after it at the second."""
+    """Tabulates the metrics of groups at the first and, after a slash, the second threshold."""
     tables = []
     for kind, title in GROUPS.items():
         rows = []
@@ -152,5 +152,5 @@ def _percent(value: float | None, span: Sequence[float] | None) -> Cell:
 
 
 def _link(view: Mapping[str, str]) -> str:
-    """The address of a view of the gallery, as the page's own script writes it."""
+    """Returns the URL fragment of a gallery view, in the format of report.js."""
     return f"#{urlencode(view)}"

@@ -10,10 +10,10 @@ const clean = text => text.toLowerCase().replace(/[.,'!?"()*#:;]/g, "").replace(
 const tokens = sentences.map(s => clean(s.text));
 const HEAT = Uint8Array.from(atob(data.style.heat), c => c.charCodeAt(0));
 const CONTROLS = ["split", "at", "sort", "failure", "kind", "word"].filter($);
-const NAMES = Object.fromEntries(CONTROLS.map(id => [id, $(id).value]));  // what stands for no choice
+const NAMES = Object.fromEntries(CONTROLS.map(id => [id, $(id).value]));  // initial values: no filter
 let shown = [], page = 0, open = null, written = null;
 
-// ---- Which sentences
+// ---- Filtering and sorting
 
 const at = () => $("at") ? Number($("at").value) : 0;
 const orders = {
@@ -35,7 +35,7 @@ function select() {
     button.setAttribute("aria-pressed", String(wanted.length === 1 && wanted[0] === button.textContent));
 }
 
-// ---- The address of a view: what is chosen, the page and the enlarged sentence
+// ---- The URL fragment of a view: filters, page and enlarged sentence
 
 function write() {
   const view = new URLSearchParams();
@@ -53,10 +53,10 @@ function read() {
   written = location.hash;
   const view = new URLSearchParams(location.hash.slice(1));
   const named = [...CONTROLS, "page", "sentence", "view"].some(name => view.has(name));
-  if (location.hash && !named && $(location.hash.slice(1))) return;  // a place on the page
+  if (location.hash && !named && $(location.hash.slice(1))) return;  // an anchor on the page
   for (const id of CONTROLS) {
     $(id).value = view.get(id) ?? NAMES[id];
-    if ($(id).selectedIndex < 0) $(id).value = NAMES[id];  // no such choice
+    if ($(id).selectedIndex < 0) $(id).value = NAMES[id];  // unknown option
   }
   select();
   page = Number(view.get("page") ?? 1) - 1 || 0;
@@ -68,9 +68,9 @@ function read() {
   if (named && !open) $("gallery").scrollIntoView();
 }
 
-// ---- Pictures
+// ---- Drawing
 
-// COCO's compressed RLE, column by column: digits of base 32, differences from the third run on.
+// Decodes COCO's compressed RLE (column-major): base-32 digits, differences from the third run on.
 function decode(text, w, h) {
   const mask = new Uint8Array(w * h), runs = [];
   for (let i = 0; i < text.length;) {
@@ -102,7 +102,7 @@ function load(uri) {
   });
 }
 
-// An outline along the pixels' edges: a coloured line with a dark rim, which shows on any ground.
+// Draws an outline along pixel edges: a coloured line with a dark rim, visible on any background.
 function outline(context, mask, w, h, k, colour) {
   const path = new Path2D();
   for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i++) if (mask[i]) {
@@ -122,7 +122,7 @@ function outline(context, mask, w, h, k, colour) {
   }
 }
 
-// Fades what is outside of the masks, and outlines them.
+// Fades the background and outlines the masks.
 function outlined(context, image, w, h, k, masks) {
   const decoded = masks.map(([number, colour]) => [decode(data.masks[number], w, h), colour]);
   const veil = new ImageData(w, h), p = veil.data;
@@ -141,7 +141,7 @@ function outlined(context, image, w, h, k, masks) {
   for (const [mask, colour] of decoded) outline(context, mask, w, h, k, colour);
 }
 
-// A map over the gray picture: transparent at zero.
+// Draws a heatmap over the gray image; zero is transparent.
 function warm(context, image, heatmap, w, h) {
   context.imageSmoothingQuality = "high";
   context.drawImage(heatmap, 0, 0, w, h);
@@ -168,7 +168,7 @@ function panel(parent, title, w, h, s) {
   return canvas.getContext("2d", {willReadFrequently: true});
 }
 
-// The panels of a sentence; `k` is how much larger than the stored picture they are drawn.
+// Draws the panels of a sentence; `k` is the scale relative to the stored thumbnail.
 async function fill(card, s, k) {
   const [uri, w, h] = data.images[s.image], size = [w * k, h * k, s];
   const header = document.createElement("header"), text = document.createElement("b");
