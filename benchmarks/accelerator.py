@@ -1,4 +1,4 @@
-"""Parts of `benchmarks/accelerator.sh`: the chip's rates, data, the batch, and the summary.
+"""Helpers of `benchmarks/accelerator.sh`: device rates, data, batch size and summary.
 
 python -m benchmarks.accelerator rates --out OUT/rates.json
 python -m benchmarks.accelerator data --images 1500 --sentences 10834 --out OUT/data
@@ -41,20 +41,20 @@ KINDS = {
     "TPU v5": "v5p",
     "TPU v6 lite": "v6e",
 }
-"""Keys of `DEVICES` by what JAX calls such a device; the first that occurs in it."""
+"""Keys of `DEVICES` by a substring of JAX's device name; the first match is used."""
 PHOTOS = 20
 
 
 def attached() -> str | None:
-    """Returns the key in `DEVICES` of the attached device, None if it is no such device."""
+    """Returns the attached device's key in `DEVICES`, or None if it is unknown."""
     kind = jax.devices()[0].device_kind
     return next((name for title, name in KINDS.items() if title in kind), None)
 
 
 def rates() -> dict[str, Any]:
-    """Measures the rate of a large matrix product by dtype, and of a copy."""
+    """Measures the rates of a large matrix product, by dtype, and of a copy."""
     device = jax.devices()[0]
-    on_cpu = device.platform == "cpu"  # which takes minutes for products in bfloat16
+    on_cpu = device.platform == "cpu"  # bfloat16 products take minutes on CPUs
     numbers, dtypes = (2**24, ["float32"]) if on_cpu else (2**30, ["bfloat16", "float32"])
     x = jnp.zeros(numbers, jnp.bfloat16)
     copy = jax.jit(lambda x: x + 1)
@@ -68,12 +68,12 @@ def rates() -> dict[str, Any]:
 
 
 def make_data(images: int, sentences: int, out: Path) -> None:
-    """Builds a set of noise with boxes in RefCOCO's format, as many images to train as in val.
+    """Builds a dataset of noise images with boxes; train and val have equal numbers of images.
 
     Args:
-      images: of val.
-      sentences: of val.
-      out: folder of the built dataset; one of its images goes beside it, as photo.jpg.
+      images: number of images in val.
+      sentences: number of sentences in val.
+      out: folder of the built dataset; one image is copied next to it as photo.jpg.
     """
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def make_data(images: int, sentences: int, out: Path) -> None:
         }  # fmt: skip
         for i in range(PHOTOS):
             name = f"{i}.jpg"
-            # Noise that is smooth is as large as a photo, as a file, and takes as long to decode.
+            # Smooth noise has a photo's file size and decoding time.
             coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
             noise = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(photos / "images" / name), noise)
@@ -125,10 +125,10 @@ def make_data(images: int, sentences: int, out: Path) -> None:
 
 
 def largest_batch(dtype: str) -> int:
-    """Returns a batch that fits the attached device, as `benchmarks.compile_for` compiled it.
+    """Returns a batch that fits the attached device, from the results of `benchmarks.compile_for`.
 
-    That of `--fit`, or else by the memory of each example in a batch that was compiled for a device
-    of the same maker.
+    It is the result of `--fit`, or else estimated from the memory per example in a batch that was
+    compiled for a device of the same vendor.
     """
     name = attached()
     if name is None:
@@ -148,7 +148,7 @@ def largest_batch(dtype: str) -> int:
 
 
 def predicted(dtype: str, batch: int, shares: int) -> float | None:
-    """Models seconds of a step on the attached device from the program compiled for one like it."""
+    """Returns the modeled seconds per step, from a program compiled for a similar device."""
     name = attached()
     if name is None or shares != 1:
         return None
@@ -168,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> list[list[str]]:
-    """Returns a row of each result: what was measured, and what the model says."""
+    """Returns a row per result: the measured and the modeled value."""
     rows = []
     for path in sorted(folder.glob("*.json")):
         of = _read(path)
@@ -182,10 +182,10 @@ def summary(folder: Path) -> list[list[str]]:
                 dtype = next(iter(of["matrix_rate"]))
                 shares = 4 if "shared" in path.stem else 1
                 expected = predicted(dtype, point["batch"], shares) if way == "ours" else None
-                said = f"{1000 * expected:.1f} ms" if expected else ""
+                modeled = f"{1000 * expected:.1f} ms" if expected else ""
                 name = f"{path.stem}, batch {point['batch']}, {way}"
                 rate = point["batch"] / seconds
-                rows.append([name, f"{1000 * seconds:.1f} ms, {rate:.0f} sentences/s", said])
+                rows.append([name, f"{1000 * seconds:.1f} ms, {rate:.0f} sentences/s", modeled])
         if "timing" in of:
             for way, row in of["timing"].items():
                 rate = row["sentences_per_second"]
@@ -204,13 +204,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--images", type=int, default=1500, help="of val")
     parser.add_argument("--sentences", type=int, default=10834, help="of val")
-    parser.add_argument("--out", type=Path, help="file of rates, or folder of data and summary")
+    parser.add_argument("--out", type=Path, help="file for rates, folder for data and summary")
     args: argparse.Namespace = parse_arguments(parser, arguments)
     if args.part == "batch":
         print(largest_batch(args.dtype))
         return
     if args.out is None:
-        parser.error(f"{args.part} needs --out")
+        parser.error(f"{args.part} requires --out")
     if args.part == "rates":
         write_json(args.out, rates())
     elif args.part == "data":

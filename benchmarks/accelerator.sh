@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Measures everything on an accelerator, within eight minutes; the most valuable first.
+# Runs all benchmarks on an accelerator within eight minutes, most important first.
 #
 #   benchmarks/accelerator.sh --out results        on the machine with the GPU or TPU
 #   benchmarks/accelerator.sh --out results --dry-run
 #
-#   --out DIR      folder of the results, one JSON file for each step, written as soon as it ends
-#   --wheels DIR   install the packages from these files first; needs no network
-#   --minutes N    no step starts later, and the running one is ended then; 8 if omitted
-#   --dry-run      a tiny network on the CPU, to see that every step works
+#   --out DIR      folder of the results; each step writes one JSON file when it ends
+#   --wheels DIR   install the packages from these files first; requires no network
+#   --minutes N    time limit: no step starts later, and a running step is stopped (default: 8)
+#   --dry-run      run all steps with a tiny network on the CPU
 #
-# The data are drawn: an image is noise, and the time of a step does not depend on it. A step that
-# fails is reported, and the next one runs. PYTHON is the interpreter; python if unset.
+# The data is synthetic: images are noise, which does not affect the time of a step. If a step
+# fails, it is reported and the next one runs. PYTHON is the interpreter (default: python).
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -37,13 +37,13 @@ mkdir -p "$out"
 python=${PYTHON:-python}
 [[ $wheels ]] && "$python" -m pip install --no-index --find-links "$wheels" 'lts_jax[cuda,torch]'
 
-# JAX would leave PyTorch no memory.
+# Otherwise JAX preallocates memory that PyTorch needs.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 # Each program is compiled once for all steps.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$out/cache}
 end=$((SECONDS + minutes * 60))
 
-# step NAME COMMAND...: runs a command until the time is up; its output goes to NAME.txt.
+# step NAME COMMAND...: runs a command until the time limit; its output goes to NAME.txt.
 step() {
   local name=$1 left=$((end - SECONDS)) start=$SECONDS
   shift
@@ -68,7 +68,7 @@ images=1500 sentences=10834 size=416 steps=5 repeats=5 lead=(--first 5 --steps 3
 full=(--config refcoco) bf16=(--config.model.dtype=bfloat16) batch16='' batch32=''
 if [[ $dry_run ]]; then
   export JAX_PLATFORMS=cpu
-  bf16=() # CPUs take minutes for products in bfloat16
+  bf16=() # bfloat16 matrix products take minutes on CPUs
   images=6 sentences=30 size=64 steps=1 repeats=1 batch16=8 batch32=8 lead=(--first 2 --steps 2)
   full+=(
     --config.model.embed_dim=8 --config.model.gru_features=8 --config.model.backbone_width=4
@@ -95,7 +95,7 @@ step data "$python" -m benchmarks.accelerator data --images "$images" --sentence
 data=("${full[@]}" "${bf16[@]}" --config.data.dir="$out/data" --config.data.image_size="$size")
 bench evaluation evaluation "${data[@]}" --repeats 1
 bench idle idle "${data[@]}" --config.train.batch_size="$batch16" "${lead[@]}"
-# One step of training, for a checkpoint to predict with.
+# Train for one step, to create a checkpoint for prediction.
 step train "$python" -m lts_jax train --workdir "$out/run" "${data[@]}" \
   --config.train.batch_size=8 --config.train.epochs=0.001 '--config.train.drop_epochs=()' \
   --config.eval.splits=testA --config.eval.best_split=testA --config.eval.gallery=0

@@ -1,4 +1,4 @@
-"""The command line of every benchmark."""
+"""Command-line flags shared by the benchmarks."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ def make_parser(
 
     Args:
       description: the module's docstring.
-      config: whether to add `--config`, whose fields can be set by `--config.a.b=…`.
+      config: whether to add `--config` and overrides `--config.a.b=…`.
       out: whether to add `--out`, a JSON file.
     """
     spec = sys.modules["__main__"].__spec__
@@ -31,8 +31,8 @@ def make_parser(
             "--config",
             required=True,
             metavar="NAME",
-            help="name of a shipped config or path of a .py file, maybe with :VARIANT; "
-            "--config.model.dtype=bfloat16 sets a field",
+            help="name of a shipped config or path of a .py file, optionally with :VARIANT; "
+            "override fields with --config.model.dtype=bfloat16",
         )
         parser.set_defaults(overrides=[])
     if out:
@@ -43,16 +43,16 @@ def make_parser(
 def parse_arguments(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """Parses a command line, by default the process's, and shows log messages from then on.
+    """Parses a command line, by default `sys.argv`, and enables log messages.
 
-    If the parser has `--config`, `overrides` of the result are the arguments that set its fields.
+    If the parser has `--config`, the result's `overrides` are the arguments that set its fields.
     """
     prepare_streams()
     configure_logging()
     arguments = sys.argv[1:] if arguments is None else arguments
     if parser.get_default("overrides") is None:
         return parser.parse_args(arguments)
-    # Late: `startup` measures imports.
+    # Deferred: `startup` measures imports.
     from lts_jax.config.flags import split_overrides
 
     overrides, others = split_overrides(arguments)

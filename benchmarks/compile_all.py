@@ -1,10 +1,10 @@
-"""Compiles what the documentation's tables are made of; run again, it continues where it stopped.
+"""Compiles all programs of the documentation's tables; rerun it to resume.
 
     nice python -m benchmarks.compile_all --out docs/results/compiled
 
-Each job is a command of `benchmarks.compile_for` in a process of its own, and writes one JSON file;
-a job whose file exists is left out. GPUs take a minute or two each on two CPU cores, TPUs ten.
-The most valuable come first. Needs the extras compile-gpu and compile-tpu.
+Each job runs `benchmarks.compile_for` in a separate process and writes one JSON file; jobs whose
+file exists are skipped. On two CPU cores, a GPU job takes one or two minutes and a TPU job ten. The
+most important jobs come first. Requires the extras compile-gpu and compile-tpu.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ NO_TRITON = "--flag=--xla_gpu_enable_triton_gemm=false"
 
 
 class Job(NamedTuple):
-    """A file, relative to the results, and the arguments of `benchmarks.compile_for`."""
+    """An output file, relative to the results folder, and arguments of `benchmarks.compile_for`."""
 
     file: str
     arguments: list[str]
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__, out=False)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--only", default="", metavar="TEXT", help="files with this in their names")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="run only jobs whose file name has this"
+    )
     args = parse_arguments(parser, arguments)
     for job in jobs():
         file = args.out / job.file

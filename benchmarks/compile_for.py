@@ -1,13 +1,13 @@
-"""Compiles a config's programs for a GPU or TPU that is not attached, and says what they need.
+"""Compiles a config's programs for a GPU or TPU that is not attached and reports their cost.
 
     pip install 'lts_jax[compile-gpu]'   # or compile-tpu
     python -m benchmarks.compile_for --device h100 --config refcoco --batch 64 \\
       --config.model.dtype=bfloat16 --out h100.json
 
-Nothing is computed, and no data is needed. Memory and operations are XLA's. Traffic is what the
-kernels of the compiled program read and write, each operand once. The time is a model, not a
-measurement: the larger one of traffic at the memory's published bandwidth and of operations at the
-published rate. Without a GPU, XLA cannot time the kernels that it chooses between.
+Nothing is executed, and no data is needed. Memory and operations are XLA's estimates. Traffic is
+the bytes that the compiled kernels read and write, counting each operand once. The time is modeled,
+not measured: the larger one of traffic at the published memory bandwidth and operations at the
+published rate. Without a GPU, XLA cannot autotune its kernels.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from lts_jax.distributed.mesh import make_mesh
 from lts_jax.errors import ConfigError
 from lts_jax.io.files import write_json
 
-SHARE = 0.9  # of a device's memory, that --fit fills
+SHARE = 0.9  # share of a device's memory that --fit uses
 
 
 def measure(
     name: str, experiment: SyntheticExperiment, device: str, batch: int, flags: dict[str, Any]
 ) -> dict[str, Any]:
-    """Compiles one of `programs.PROGRAMS`; returns what `report.describe` does.
+    """Compiles one of `programs.PROGRAMS` and returns the result of `report.describe`.
 
-    `compiled` is False, with the compiler's message, if the program does not compile.
+    If the program does not compile, `compiled` is False and the compiler's message is included.
     """
     devices = experiment.mesh.size
     if name.startswith("predict"):
@@ -64,19 +64,19 @@ def _operations(experiment: SyntheticExperiment, batch: int) -> int:
 def largest_batch(
     peak: Callable[[int], float], limit: float, multiple: int, first: int = 16
 ) -> tuple[int, int]:
-    """Finds the largest batch that fits, from as few compilations as possible.
+    """Finds the largest batch that fits, with as few compilations as possible.
 
-    Memory grows linearly with the batch, apart from what the compiler rearranges, so that a line
-    through two batches names a third one, which is then compiled and corrected.
+    Memory grows almost linearly with the batch: a line through two batches predicts the next one to
+    compile.
 
     Args:
-      peak: of a batch, bytes on a device; infinite where it does not compile.
-      limit: bytes that may be used.
-      multiple: that batches must be of.
+      peak: returns the peak memory of a batch in bytes per device, infinity if it does not compile.
+      limit: available bytes.
+      multiple: batches must be multiples of this.
       first: the first batch to try, in multiples.
 
     Returns:
-      The batch, 0 if not even one multiple fits, and how many were compiled.
+      The batch, 0 if not even one multiple fits, and the number of compiled batches.
     """
     known: dict[int, float] = {}
 
@@ -96,13 +96,13 @@ def largest_batch(
 
 
 def _next(known: dict[int, float], low: int, high: int | None, limit: float) -> int:
-    """Where a line meets the limit, if that may be between the bounds; else half way."""
+    """Returns where a line reaches the limit, if that is within the bounds, else the midpoint."""
     finite = sorted(n for n in known if known[n] < float("inf"))
     if len(finite) > 1:
         first, last = finite[0], finite[-1]
         slope = (known[last] - known[first]) / (last - first)
         guess = last + int((limit - known[last]) // max(slope, 1.0))
-        if guess <= low:  # is there more to be had?
+        if guess <= low:  # check whether a larger batch fits
             guess = low + max(1, low // 50)
         if high is None or guess < high:
             return guess
@@ -110,7 +110,7 @@ def _next(known: dict[int, float], low: int, high: int | None, limit: float) -> 
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Compiles everything that the command line asks for."""
+    """Compiles the requested programs."""
     device = DEVICES[args.device]
     mesh = make_mesh(devices_of(args.device, args.devices))
     config = load_config(args.config, args.overrides)
@@ -166,16 +166,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"GPUs of a host, or chips of a TPU slice ({', '.join(map(str, SLICES))})",
     )  # fmt: skip
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--batch", type=positive, help="sentences on all devices")
+    size.add_argument("--batch", type=positive, help="number of sentences on all devices")
     size.add_argument(
-        "--fit", action="store_true", help=f"find the largest batch in {SHARE:.0%} of the memory"
+        "--fit",
+        action="store_true",
+        help=f"find the largest batch that fits in {SHARE:.0%} of the memory",
     )
     parser.add_argument(
         "--programs", nargs="+", choices=programs.PROGRAMS, default=["train"], metavar="PROGRAM",
-        help=f"of {', '.join(programs.PROGRAMS)}; train if omitted",
+        help=f"programs to compile: {', '.join(programs.PROGRAMS)} (default: train)",
     )  # fmt: skip
     parser.add_argument(
-        "--flag", action="append", default=[], metavar="--xla_…=VALUE", help="of XLA; repeatable"
+        "--flag", action="append", default=[], metavar="--xla_…=VALUE", help="XLA flag; repeatable"
     )
     args = parse_arguments(parser, arguments)
     try:

@@ -1,9 +1,9 @@
-"""Speed of the network's convolutions: XLA's, ours and PyTorch's, alternating.
+"""Compares the speed of the network's convolutions in XLA, lts_jax and PyTorch.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.convolutions --out convolutions.json
 
-The forward pass, the kernel's gradient and the input's gradient are timed separately. Ours differs
-from XLA's only on CPUs, see `lts_jax.models.convolution`.
+The forward pass, the kernel gradient and the input gradient are timed separately, alternating. Ours
+differs from XLA's only on CPUs, see `lts_jax.models.convolution`.
 """
 
 import json
@@ -50,7 +50,7 @@ PARTS = ("forward", "kernel", "input")
 
 
 def in_jax(layer: Layer, batch: int, ours: bool) -> dict[str, Callable[[], Any]]:
-    """Returns the three parts of a layer, compiled."""
+    """Returns the three compiled parts of a layer."""
     rng = np.random.default_rng(0)
     out = layer.side // layer.stride
     x = jnp.asarray(rng.normal(size=(batch, layer.side, layer.side, layer.inputs)), jnp.float32)
@@ -78,7 +78,7 @@ def in_jax(layer: Layer, batch: int, ours: bool) -> dict[str, Callable[[], Any]]
 
 
 def in_torch(layer: Layer, batch: int) -> dict[str, Callable[[], Any]]:
-    """The same in PyTorch."""
+    """Returns the same parts in PyTorch."""
     out = layer.side // layer.stride
     x = torch.randn(batch, layer.inputs, layer.side, layer.side)
     k = torch.randn(layer.outputs, layer.inputs, 3, 3)
@@ -98,7 +98,7 @@ def in_torch(layer: Layer, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def benchmark(batch: int, repeats: int) -> list[dict[str, Any]]:
-    """Times all layers; returns milliseconds by part and way."""
+    """Times all layers; returns milliseconds by part and implementation."""
     rows = []
     for layer in LAYERS:
         ways = {
@@ -135,7 +135,9 @@ def main() -> None:
     """Runs the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each way")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of timed calls per implementation"
+    )
     args = parse_arguments(parser)
     rows = benchmark(args.batch, args.repeats)
     result = {

@@ -1,9 +1,9 @@
-"""Time and memory of the page of `lts demo`, asked as a browser asks it.
+"""Measures the time and memory of the `lts demo` page, with a browser's requests.
 
     python -m benchmarks.demo --model photos --image photo.jpg --out demo.json
 
-A click, one of two users at once, a picture of 50 megapixels, a text file called .jpg, and memory
-before and after many clicks.
+The requests are a click, clicks of two concurrent users, an image of 50 megapixels, and a text file
+named .jpg. Memory is measured before and after many clicks.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PORT = 7873
 
 @contextlib.contextmanager
 def served(model: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Serves the page, until the block ends."""
+    """Serves the page until the block ends."""
     command = [sys.executable, "-m", "lts_jax", "demo", f"--model={model}", f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -45,7 +45,7 @@ def served(model: str, port: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def measure(process: psutil.Process, image: Path, clicks: int, folder: Path) -> dict[str, Any]:
-    """Asks the page in several ways; `folder` takes the pictures that are made, and answers."""
+    """Sends the requests; `folder` stores the generated images and the results."""
     users = [
         Client(f"http://127.0.0.1:{PORT}", verbose=False, download_files=folder / str(i))
         for i in range(2)
@@ -92,7 +92,7 @@ def measure(process: psutil.Process, image: Path, clicks: int, folder: Path) -> 
 def main() -> None:
     """Runs the command line."""
     parser: argparse.ArgumentParser = make_parser(__doc__)
-    parser.add_argument("--model", default="photos", help="as of `lts demo`")
+    parser.add_argument("--model", default="photos", help="see `lts demo --model`")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--clicks", type=int, default=300)
     args = parse_arguments(parser)

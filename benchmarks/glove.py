@@ -1,10 +1,10 @@
-"""Time and memory to read a text file of word vectors as large as GloVe's largest.
+"""Measures the time and memory to read a text file of word vectors as large as GloVe's largest.
 
     python -m benchmarks.glove --vectors words_300d_fp16.npz --out glove.json
 
-The file has the words of `--vectors`, evenly spread among words that are not looked up: 2.2 million
-lines of 300 numbers, 6 GB, in a temporary folder. The reader of `model.word_vectors` reads it in a
-separate process, which has imported what `lts pretrained glove` imports.
+The file contains the words of `--vectors`, evenly distributed among other words: 2.2 million lines
+of 300 numbers, 6 GB, in a temporary folder. The reader of `model.word_vectors` reads it in a
+separate process, with the imports of `lts pretrained glove`.
 """
 
 import json
@@ -39,7 +39,7 @@ seconds = time.perf_counter() - start
 start = time.perf_counter()
 again = word_vectors.cached_vectors(path, words, vectors.vectors.shape[1], cache)
 print(json.dumps({
-    "lines": vectors.lines, "found": int(vectors.found.sum()), "odd_lines": vectors.odd,
+    "lines": vectors.lines, "found": int(vectors.known.sum()), "odd_lines": vectors.odd,
     "seconds": seconds, "seconds_from_the_cache": time.perf_counter() - start,
     "memory_after_import_bytes": before, "peak_memory_bytes": memory("VmHWM"),
 }))
@@ -47,7 +47,7 @@ print(json.dumps({
 
 
 def write_file(path: Path, words: list[str], vectors: np.ndarray, lines: int) -> None:
-    """Writes the words with their vectors float `[V, D]` among others, `lines` in total."""
+    """Writes the words with vectors, float `[V, D]`, among others; `lines` in total."""
     rng = np.random.default_rng(0)
     others = rng.normal(0, 0.4, (500, vectors.shape[1])).tolist()
     texts = [" ".join(f"{x:.5f}" for x in row) for row in others]
@@ -62,7 +62,7 @@ def write_file(path: Path, words: list[str], vectors: np.ndarray, lines: int) ->
 
 
 def benchmark(vectors: Path, lines: int, folder: Path) -> dict[str, Any]:
-    """Writes the file, reads it in another process, and deletes it."""
+    """Writes the file, reads it in another process and deletes it."""
     with np.load(vectors) as saved:
         words, values = saved["words"].tolist(), saved["vectors"].astype(np.float32)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -91,7 +91,9 @@ def benchmark(vectors: Path, lines: int, folder: Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--vectors", type=Path, required=True, help=".npz of words and vectors")
+    parser.add_argument(
+        "--vectors", type=Path, required=True, help=".npz file with words and vectors"
+    )
     parser.add_argument("--lines", type=int, default=2_200_000)
     parser.add_argument("--folder", type=Path, help="folder with enough space for the file")
     args = parse_arguments(parser, arguments)

@@ -1,10 +1,10 @@
-"""How much of a training the device spends idle, from JAX's trace of the training loop.
+"""Measures the share of training time for which the device is idle, from a JAX trace.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.idle --config configs/shapes.py --steps 50 --out idle.json
 
-The run is stopped after the traced steps, and its workdir is deleted. The trace includes reading,
-decoding, the transfer to the device and logging, but no evaluation and no checkpoint.
+The run is stopped after the traced steps and its workdir is deleted. The trace includes reading,
+decoding, the transfer to the device and logging, but no evaluation and no checkpoints.
 """
 
 import signal
@@ -24,21 +24,21 @@ from lts_jax.io.files import write_json
 from lts_jax.training.loop import train
 from lts_jax.training.preemption import Stop
 
-# What runs on a device: kernels of a GPU's streams, operations of a TPU, and on a CPU the threads
-# that run compiled programs.
+# Device activity: kernels in a GPU's streams, operations of a TPU, and on a CPU the threads that
+# run compiled programs.
 _LINES = (("/device:GPU", "Stream"), ("/device:TPU", "XLA Ops"), ("/host:CPU", "tf_XLAPjRtCpu"))
-# A trace misses what a CPU computes while the trace begins, which would look idle. So time counts
-# from a mark, two steps later.
+# A trace misses computations that are running on a CPU when it starts, which would look idle.
+# Therefore the measurement starts at a mark two steps later.
 _MARK, _LEAD = "benchmarks.idle", 2
 
 
 class TracedStop(Stop):
-    """Traces some steps of a training, which calls `training` after each, and then stops it.
+    """Traces some training steps and then stops the training, which calls `training` every step.
 
     Args:
-      folder: of the trace.
+      folder: folder of the trace.
       first: step after which the trace begins.
-      steps: to trace.
+      steps: number of traced steps.
     """
 
     def __init__(self, folder: Path, first: int, steps: int) -> None:
@@ -52,7 +52,7 @@ class TracedStop(Stop):
         self._step += 1
         if self._step == self._first:
             options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # tracing Python's calls would slow it down
+            options.python_tracer_level = 0  # tracing Python calls would slow it down
             jax.profiler.start_trace(self._folder, profiler_options=options)
         if self._step == self._first + _LEAD:
             with jax.profiler.TraceAnnotation(_MARK):
@@ -63,7 +63,7 @@ class TracedStop(Stop):
 
 
 def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
-    """Returns the share that intervals cover of the time from first start to last end."""
+    """Returns the share of time, from the first start to the last end, covered by intervals."""
     ordered = sorted(intervals)
     covered, end = 0.0, ordered[0][0]
     for start, stop in ordered:
@@ -73,9 +73,9 @@ def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
-    """Reads when each device of a trace was busy: starts and ends, nanoseconds.
+    """Returns the busy intervals of each device in a trace: starts and ends, nanoseconds.
 
-    Counts from the mark in the trace, or from its beginning if there is none.
+    Only time after the mark counts, or the entire trace if there is no mark.
     """
     (file,) = trace.rglob("*.xplane.pb")
     busy: dict[str, list[tuple[float, float]]] = {}
@@ -95,7 +95,7 @@ def device_intervals(trace: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def measure(config_file: str, overrides: Sequence[str], first: int, steps: int) -> dict[str, Any]:
-    """Trains for a while and returns the idle share of each device."""
+    """Trains for some steps and returns the idle share of each device."""
     config = load_config(config_file, overrides)
     config.eval.every_epochs = 1e5
     with tempfile.TemporaryDirectory() as folder:
@@ -122,8 +122,8 @@ def measure(config_file: str, overrides: Sequence[str], first: int, steps: int) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__, config=True)
-    parser.add_argument("--first", type=int, default=10, help="steps before the trace")
-    parser.add_argument("--steps", type=int, default=50, help="in the trace")
+    parser.add_argument("--first", type=int, default=10, help="number of steps before the trace")
+    parser.add_argument("--steps", type=int, default=50, help="number of traced steps")
     args = parse_arguments(parser, arguments)
     result = measure(args.config, args.overrides, args.first, args.steps)
     for name, share in result["idle_share"].items():

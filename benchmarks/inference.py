@@ -1,11 +1,12 @@
-"""Speed of the network in evaluation mode, optionally compared with PyTorch.
+"""Measures the inference speed of the network, optionally compared with PyTorch.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.inference --config configs/refcoco.py --batch 1 --against torch
 
-Every sentence has its own image; `benchmarks.evaluation` times what sharing an image saves, and
-`benchmarks.export` the exported formats. The batch is already on the device, and the ways
-alternate. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
+Every sentence has its own image; `benchmarks.evaluation` measures shared image encodings, and
+`benchmarks.export` the exported formats. The batch is already on the device, and the
+implementations alternate. On a GPU, set XLA_PYTHON_CLIENT_PREALLOCATE=false to leave memory for
+PyTorch.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from lts_jax.steps.inference import to_float
 
 
 def measure(args: argparse.Namespace, config: ConfigDict, batch: int) -> dict[str, Any]:
-    """Times batches with one image and batch size."""
+    """Times batches of one image size and batch size."""
     experiment = SyntheticExperiment(config, one_device())
     examples = make_batch(experiment, batch)
     inputs = {name: examples[name] for name in ("image", "tokens", "length")}

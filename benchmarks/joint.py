@@ -1,10 +1,10 @@
-"""Training on several data sets beside training on each alone: the start, and the input pipeline.
+"""Compares joint training on several datasets with single ones: startup and input pipeline.
 
     python -m benchmarks.joint --data data --out joint.json
 
-The ways alternate. Each start is a process of its own (`benchmarks.startup`, from the command to
-the first batch). Then all pipelines of one process are read by turns, a few batches of another seed
-each time, so that other work on the machine meets all of them; JAX takes no part.
+The measurements alternate. Each start is a separate process (`benchmarks.startup`, from the command
+to the first batch). Then all pipelines are read in one process, alternating after a few batches
+with a new seed, so that other load on the machine affects all of them equally. JAX is not used.
 """
 
 import argparse
@@ -33,7 +33,7 @@ THREADS = 2
 
 
 def start_all(data: Path, names: dict[str, str], repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Returns the seconds by part of so many starts of each way."""
+    """Returns the seconds per part of `repeats` starts of each configuration."""
     starts: dict[str, list[dict[str, float]]] = {way: [] for way in names}
     for way in _rotate(list(names), repeats):
         starts[way].append(startup.run_process(["--data", str(data), "--dataset", names[way]]))
@@ -45,7 +45,7 @@ def start_all(data: Path, names: dict[str, str], repeats: int) -> dict[str, list
 def read_all(
     data: Path, names: dict[str, str], rounds: int, batches: int
 ) -> dict[str, list[dict[str, float]]]:
-    """Returns wall-clock and CPU seconds of `batches` batches of each way, in each round."""
+    """Returns wall-clock and CPU seconds of `batches` batches per configuration and round."""
     parts = {
         way: pipeline.open_train(argparse.Namespace(data=data, dataset=name))
         for way, name in names.items()
@@ -63,13 +63,13 @@ def read_all(
 
 
 def _rotate(ways: list[str], rounds: int) -> Iterator[str]:
-    """Yields all ways in each round; the next one begins with the next way."""
+    """Yields all configurations in each round; each round starts with the next one."""
     for i in range(rounds):
         yield from ways[i % len(ways) :] + ways[: i % len(ways)]
 
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
-    """Measures the start and the speed of each set and of all together."""
+    """Measures the startup and the speed of each dataset and of all together."""
     names = {name: name for name in args.sets} | {JOINT: "+".join(args.sets)}
     loads = [machine.load_average()]
     starts = start_all(args.data, names, args.repeats)
@@ -81,11 +81,11 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     read = args.batches * get_config().train.batch_size
     seconds = {way: [x["seconds"] / read for x in of_way] for way, of_way in times.items()}
     cpu = {way: [x["cpu"] / read for x in of_way] for way, of_way in times.items()}
-    # A sentence of each set as often as the joint training takes one.
+    # Weight each dataset by its share of sentences in joint training.
     weights = {name: of_set["sentences"] for name, of_set in kept.items()}
 
     def ratios(of: dict[str, list[float]]) -> dict[str, float]:
-        """The median over rounds of the time of each set over that of all together."""
+        """Returns the median over rounds of each dataset's time relative to the joint time."""
         by_set = {name: np.divide(of[name], of[JOINT]) for name in weights}
         mixed = np.average(list(by_set.values()), axis=0, weights=list(weights.values()))
         return {k: float(np.median(v)) for k, v in (by_set | {MIXED: mixed}).items()}
@@ -141,10 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the built datasets")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), help="at least two")
-    parser.add_argument("--repeats", type=int, default=5, help="starts of each way")
-    parser.add_argument("--rounds", type=int, default=30, help="turns at reading")
-    parser.add_argument("--batches", type=int, default=10, help="timed batches of a turn")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="at least two datasets")
+    parser.add_argument("--repeats", type=int, default=5, help="number of starts per configuration")
+    parser.add_argument("--rounds", type=int, default=30, help="number of rounds of reading")
+    parser.add_argument("--batches", type=int, default=10, help="timed batches per round")
     args = parse_arguments(parser, arguments)
     try:
         result = benchmark(args)

@@ -1,14 +1,14 @@
-"""Kills a training repeatedly, and compares the result with an uninterrupted one.
+"""Kills a training repeatedly and compares the result with an uninterrupted training.
 
     python -m benchmarks.kill_and_resume --signal KILL --out kill.json
     python -m benchmarks.kill_and_resume --signal TERM --out term.json
     python -m benchmarks.kill_and_resume --soak 45 --out soak.json
 
-A tiny network is trained on a small `shapes` with the users' command. The signals come at random
-moments of the start, the training, or the writing of a checkpoint. All numbers of the last
-checkpoint are compared bit for bit, and also the lines of metrics.jsonl except for the speeds, what
-TensorBoard shows, and the evaluations; stray files in the workdir are listed. `--soak` trains,
-evaluates and saves for so many minutes with random kills, and measures the process's memory.
+A tiny network is trained on a small `shapes` dataset with `lts train`. Signals are sent at random
+times during startup, training or checkpointing. The last checkpoints are compared bit for bit, as
+are the lines of metrics.jsonl except for speeds, the TensorBoard scalars, and the evaluations;
+stray files in the workdir are listed. `--soak N` trains, evaluates and saves for N minutes with
+random kills and measures the memory of the process.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ BELONGS = re.compile(
 
 
 def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -> dict[str, Any]:
-    """Trains once uninterrupted and once with so many signals, and compares the two runs."""
+    """Trains once uninterrupted and once with `kills` signals and compares the two runs."""
     fields = {"train.epochs": 60.0, "train.drop_epochs": "(50.0,)", "eval.every_epochs": 12.0}
     whole, often = folder / "whole", folder / "often"
     start = time.monotonic()
@@ -58,7 +58,9 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
         raise SystemExit((folder / "whole.txt").read_text())
     seconds = time.monotonic() - start
     print(f"uninterrupted: {seconds:.0f} s", flush=True)
-    longest = min(8.0, seconds / kills)  # before each signal, so that all fit into the run
+    longest = min(
+        8.0, seconds / kills
+    )  # maximum delay before each signal, so that all fit into the run
     signals: list[dict[str, Any]] = []
     while len(signals) < kills:
         life = Life(command(folder, often, fields | {"checkpoint.every_minutes": 0.02}), log(often))
@@ -74,7 +76,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
             alive = alive and not life.ended_after(rng.uniform(0, 0.1))
         if not alive:
             life.end()
-            raise SystemExit(f"the training ended before {kills} signals:\n{life.said[-2000:]}")
+            raise SystemExit(f"the training ended before {kills} signals:\n{life.output[-2000:]}")
         status, took = life.end(number)
         signals.append({"moment": moment, "status": status, "seconds": took, "age": life.age})
         print(f"{len(signals)}: {moment}, status {status} after {took:.1f} s", flush=True)
@@ -95,7 +97,7 @@ def kill_and_resume(folder: Path, number: int, kills: int, rng: random.Random) -
 
 
 def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
-    """Trains for so many minutes with random kills; returns the memory over time."""
+    """Trains for `minutes` with random kills; returns the memory over time."""
     fields = {
         "train.epochs": 1e5,
         "train.drop_epochs": "()",
@@ -107,13 +109,13 @@ def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
     lives: list[dict[str, Any]] = []
     taken, last = 0, False
     while not last:
-        # Alternately short, and longer than the ten minutes that count as the beginning.
+        # Alternate between short processes and ones longer than the ten-minute warm-up.
         length = 60 * (rng.uniform(12, 16) if len(lives) % 2 == 0 else rng.uniform(0.5, 4))
         life = Life(command(folder, often, fields), log(often))
         samples: list[list[float]] = []
         while len(samples) * SAMPLE_S < length and not last:
             if life.ended_after(SAMPLE_S):
-                raise SystemExit(f"the training ended by itself:\n{life.said[-2000:]}")
+                raise SystemExit(f"the training ended by itself:\n{life.output[-2000:]}")
             samples.append([round(time.monotonic() - start, 1), round(life.memory(), 1)])
             taken += 1
             last = taken * SAMPLE_S >= 60 * minutes
@@ -135,10 +137,10 @@ def soak(folder: Path, minutes: float, rng: random.Random) -> dict[str, Any]:
 
 
 def memory(lives: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the growth after the first ten minutes, for each long process and for all together.
+    """Returns the growth after the first ten minutes, per long process and overall.
 
-    Medians of a minute are compared, as evaluations take memory for a short time. Minutes are
-    counted by samples, so that they do not pass while this machine is suspended.
+    Medians over a minute are compared, because evaluations use memory only briefly. Minutes are
+    counted in samples, so that suspending the machine has no effect.
     """
     minute, ten_minutes = round(60 / SAMPLE_S), round(600 / SAMPLE_S)
 
@@ -190,7 +192,9 @@ def last_state(workdir: Path) -> tuple[int, list[np.ndarray]]:
     folder = checkpoints.folder / str(step) / "state"
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         tree = handler.metadata(folder).tree
-        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)  # its devices need not be here
+        as_numpy = ocp.RestoreArgs(
+            restore_type=np.ndarray
+        )  # restorable without the original devices
         args = ocp.args.PyTreeRestore(
             item=tree, restore_args=jax.tree.map(lambda _: as_numpy, tree)
         )
@@ -205,14 +209,14 @@ def scalars(workdir: Path) -> list[dict[str, float]]:
 
 
 def each_once(lines: list[dict[str, float]]) -> bool:
-    """Whether no quantity was logged twice at a step, and steps never go back."""
+    """Returns whether no quantity was logged twice at a step and steps never decrease."""
     logged = [(line["step"], key) for line in lines for key in line if key != "step"]
     steps = [line["step"] for line in lines]
     return len(logged) == len(set(logged)) and steps == sorted(steps)
 
 
 def shown(workdir: Path) -> list[tuple[int, str, float]]:
-    """Returns what TensorBoard shows: a file's START event removes its step and later ones."""
+    """Returns the TensorBoard scalars; a START event removes its step and later ones."""
     values: list[tuple[int, str, float]] = []
     for path in sorted((workdir / "tensorboard").iterdir()):
         data, place = path.read_bytes(), 0
@@ -231,7 +235,7 @@ def shown(workdir: Path) -> list[tuple[int, str, float]]:
 
 
 def stray_files(workdir: Path) -> list[str]:
-    """Lists files that a run should not leave."""
+    """Returns the files that a run should not leave behind."""
     names = (path.relative_to(workdir) for path in workdir.rglob("*") if path.is_file())
     return sorted(str(name) for name in names if not BELONGS.fullmatch(str(name)))
 
@@ -241,9 +245,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--soak", type=float, help="minutes; instead of the comparison")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--keep", type=Path, help="folder of the runs; a temporary one if omitted")
+    parser.add_argument(
+        "--soak", type=float, help="soak test for this many minutes, without the comparison"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
+    parser.add_argument(
+        "--keep", type=Path, help="folder of the runs (default: a temporary folder)"
+    )
     args = parse_arguments(parser, arguments)
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Describes the machine of a measurement."""
 
 import datetime
 import importlib.metadata
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def cpu_name() -> str:
-    """Returns the processor's model."""
+    """Returns the CPU model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -23,10 +23,10 @@ def load_average() -> float:
 
 
 def describe(packages: Sequence[str]) -> dict[str, Any]:
-    """Returns the processor, the cores, the date, and the versions of Python and of packages.
+    """Returns the CPU model, the number of cores, the date, and versions of Python and packages.
 
-    `glibc_tunables` is the environment's GLIBC_TUNABLES, "" if unset: huge pages change the speed
-    of a CPU, see docs/performance.md.
+    `glibc_tunables` is the environment variable GLIBC_TUNABLES, "" if unset: huge pages affect the
+    speed on CPUs, see docs/performance.md.
     """
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {

@@ -1,11 +1,11 @@
-"""Memory of a training step: what each way of saving memory saves, and which batch fits on a GPU.
+"""Memory of a training step: savings of each memory option, and batches that fit on GPUs.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=4 \\
       python -m benchmarks.memory --config configs/refcoco.py --out memory.json
 
-Nothing is computed, and no data is needed. What each way saves is read from the plan that XLA makes
-for the devices. What fits is counted: the state, the gradients, and for every example what JAX
-keeps for the backward pass. XLA's fusions keep less; cuDNN's workspaces are not included.
+Nothing is executed, and no data is needed. The savings are read from XLA's memory analysis. The
+batches that fit are computed from the state, the gradients, and the activations that JAX stores per
+example for the backward pass. XLA's fusions store less; cuDNN's workspaces are not included.
 """
 
 import math
@@ -33,7 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "4 devices, train.shard_params=4": {"devices": 4, "shard_params": 4},
 }
 
-GIB = (16, 24, 40, 80, 140)  # of common GPUs
+GIB = (16, 24, 40, 80, 140)  # memory of common GPUs
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("float32", {}),
     "float32, train.remat=True": ("float32", {"remat": True}),
@@ -42,11 +42,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bfloat16, train.remat=True": ("bfloat16", {"remat": True}),
     "bfloat16, train.sentences_per_image=4": ("bfloat16", {"sentences_per_image": 4}),
 }
-SHARE = 0.85  # of a GPU's memory; JAX takes 0.75 unless XLA_PYTHON_CLIENT_MEM_FRACTION is larger
+SHARE = 0.85  # usable share of a GPU's memory; JAX's default is 0.75
 
 
 def measure(config: ConfigDict, batch: int, way: dict[str, Any]) -> dict[str, float]:
-    """Returns MiB of the state, which is permanent, and of what a step needs in addition."""
+    """Returns MiB of the state, and of the additional memory of a step."""
     config.train.update({k: v for k, v in way.items() if k != "devices"})
     mesh = make_mesh(jax.devices()[: way.get("devices", 1)], config.train.shard_params)
     experiment = SyntheticExperiment(config, mesh)
@@ -60,7 +60,7 @@ def measure(config: ConfigDict, batch: int, way: dict[str, Any]) -> dict[str, fl
 
 
 def kept(config: ConfigDict, dtype: str, way: dict[str, Any]) -> dict[str, float]:
-    """Returns MiB of state and gradients, and of what an example keeps for the backward pass."""
+    """Returns MiB of state and gradients, and of the activations stored per example."""
     config.model.dtype = dtype
     config.train.update({"sentences_per_image": 1} | way)
     per_image = config.train.sentences_per_image
@@ -92,12 +92,12 @@ def kept(config: ConfigDict, dtype: str, way: dict[str, Any]) -> dict[str, float
 
 
 def largest_batch(mib: dict[str, float], gib: float) -> int:
-    """Returns how many sentences fit in a share of a GPU's memory."""
+    """Returns the number of sentences that fit in `SHARE` of a GPU's memory."""
     return max(0, int((SHARE * gib * 2**10 - mib["state"]) / mib["example"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures every way, prints the tables and writes JSON."""
+    """Measures every option, prints the tables and writes JSON."""
     parser = make_parser(__doc__, config=True)
     parser.add_argument("--batch", type=int, default=16)
     args = parse_arguments(parser, arguments)
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     planned = {}
     for name, way in WAYS.items():
         if way.get("devices", 1) > jax.device_count():
-            print(f"{name}: not measured, as there are {jax.device_count()} devices")
+            print(f"{name}: skipped, because there are {jax.device_count()} devices")
             continue
         planned[name] = measure(config(), args.batch, way)
         print(name, planned[name], flush=True)

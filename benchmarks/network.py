@@ -1,4 +1,4 @@
-"""What the benchmarks of the network share: a run without data, a batch, and a command line."""
+"""Shared code of the network benchmarks: an experiment without data, a batch, and the CLI."""
 
 import argparse
 import dataclasses
@@ -33,18 +33,18 @@ SWEEPS = {
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticExperiment(Experiment):
-    """A run without data: about as many words as RefCOCO has, and epochs of the same length."""
+    """An experiment without data, with about RefCOCO's vocabulary size and epoch length."""
 
     words: Sequence[str] | None = tuple(f"word{i}" for i in range(9340))
 
     @cached_property
     def steps_per_epoch(self) -> float:
-        """Training steps in an epoch."""
+        """Number of training steps per epoch."""
         return 6701.0
 
 
 def make_batch(experiment: Experiment, batch: int, per_image: int = 1) -> dict[str, np.ndarray]:
-    """Draws random pixels, sentences and masks; the time of a step does not depend on them."""
+    """Generates random pixels, sentences and masks, which do not affect the time of a step."""
     rng = np.random.default_rng(0)
     data, images = experiment.config.data, batch // per_image
     size, words = data.image_size, data.max_words
@@ -58,10 +58,10 @@ def make_batch(experiment: Experiment, batch: int, per_image: int = 1) -> dict[s
 
 
 def compile_step(experiment: Experiment, batch: int) -> tuple[dict[str, np.ndarray], Any]:
-    """Compiles a training step; returns a batch of that size, and the program.
+    """Compiles a training step; returns a batch of that size and the program.
 
     Raises:
-      ConfigError: the batch does not divide over the devices.
+      ConfigError: the batch is not divisible by the number of devices.
     """
     train = experiment.config.train
     per_image = train.sentences_per_image
@@ -72,13 +72,13 @@ def compile_step(experiment: Experiment, batch: int) -> tuple[dict[str, np.ndarr
 
 
 def fields_of(model: Network) -> dict[str, Any]:
-    """Returns the network's fields that `TorchLTS` takes."""
+    """Returns the fields of the network for `TorchLTS`."""
     if not isinstance(model, LTS):
-        raise ValueError("the network in PyTorch is LTS alone")
+        raise ValueError("PyTorch implements only model.network=lts")
     if model.backbone_conventions != Conventions():
-        raise ValueError("the network in PyTorch has Darknet's conventions alone")
+        raise ValueError("PyTorch implements only model.backbone_conventions=darknet")
     if (model.image_encoder, model.text_encoder) != ("darknet53", "gru"):
-        raise ValueError("the network in PyTorch has Darknet53 and the GRU alone")
+        raise ValueError("PyTorch implements only model.backbone=darknet53 and model.text=gru")
     others = ("parent", "name", "dtype", "remat", "backbone_conventions", "drop_path", "dropout")
     names = [field.name for field in dataclasses.fields(LTS) if field.name not in others]
     names = [n for n in names if not n.startswith("bert_") and not n.endswith("_encoder")]
@@ -88,9 +88,9 @@ def fields_of(model: Network) -> dict[str, Any]:
 def torch_steps(
     experiment: Experiment, state: TrainState, examples: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns a `benchmarks.peer.steps.TorchSteps` with the same weights for each of its ways.
+    """Returns a `benchmarks.peer.steps.TorchSteps` with the same weights for each memory format.
 
-    They encode an image for each sentence.
+    They encode one image per sentence.
     """
     from benchmarks.peer.steps import WAYS, TorchSteps
 
@@ -111,7 +111,7 @@ def torch_steps(
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a device had too little memory, in JAX or PyTorch."""
+    """Returns whether a JAX or PyTorch device ran out of memory."""
     text = f"{type(error).__name__} {error}"
     return "RESOURCE_EXHAUSTED" in text or "OutOfMemory" in text or "out of memory" in text
 
@@ -124,18 +124,22 @@ def run(
     """Runs a benchmark for one or several sizes, prints its tables and writes its JSON.
 
     Args:
-      description: of the command.
-      measure: takes the arguments, the config and the batch size; its result has `rows` by way, as
-        `timing.summarize` makes them with `args.rate`.
+      description: description of the command.
+      measure: takes the arguments, the config and the batch size; its result includes `rows` by
+        implementation, from `timing.summarize` with `args.rate`.
       arguments: the command line.
     """
     parser = make_parser(description, config=True)
     parser.add_argument("--batch", type=int, default=2, help="sentences")
     parser.add_argument("--size", type=int, default=416, help="side of the images, pixels")
-    parser.add_argument("--sweep", choices=[*SWEEPS], help="measure several values of this")
+    parser.add_argument(
+        "--sweep", choices=[*SWEEPS], help="measure several values of this quantity"
+    )
     parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
-    parser.add_argument("--steps", type=int, default=1, help="in each timed call")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each way")
+    parser.add_argument("--steps", type=int, default=1, help="number of steps per timed call")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of timed calls per implementation"
+    )
     args = parse_arguments(parser, arguments)
     one = {"size": args.size, "batch": args.batch}
     points = [one | {args.sweep: value} for value in SWEEPS[args.sweep]] if args.sweep else [one]
@@ -168,7 +172,7 @@ def run(
             if not args.sweep:
                 raise SystemExit(f"error: {error}") from error
             point = {"skipped": str(error)}
-        except Exception as error:  # the classes are of two frameworks
+        except Exception as error:  # from either framework
             if not out_of_memory(error):
                 raise
             point = {"out_of_memory": True}
@@ -179,7 +183,7 @@ def run(
             if "rows" in point
             else point.get("skipped", "out of memory")
         )
-        if args.out:  # after each point: a sweep may be stopped
+        if args.out:  # after each point, because a sweep may be interrupted
             write_json(args.out, result)
         if "out_of_memory" in point and args.sweep == "batch":
             break

@@ -1,13 +1,13 @@
-"""Scores of a network on generated expressions, beside what can be had without understanding them.
+"""Scores a network on generated expressions, compared with language-blind baselines.
 
     python -m benchmarks.photos --model photos --data data/photos --split test --out test.json
 
 - `model`: the network.
-- `shuffled`: the network, each sentence replaced by one about another image.
-- `largest`: the largest object of the picture that any sentence refers to, whatever is said.
-- `centre`: where objects are on average over `--train`, at the threshold that is best there.
+- `shuffled`: the network, with each sentence replaced by one about another image.
+- `largest`: the largest object in the image that any sentence refers to.
+- `centre`: the mean mask of `--train`, at its best threshold on that split.
 
-A network that was trained with hidden sentences is another `--model`, without `--controls`.
+To score a network that was trained with hidden sentences, set `--model` and omit `--controls`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ _SEEN = ((0, 100), (100, 1000), (1000, None))  # sentences about a category in t
 
 @dataclasses.dataclass(frozen=True)
 class _Shuffled(Preprocessing):
-    """Reads other sentences than the split's."""
+    """Replaces the split's sentences."""
 
     texts: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class _Shuffled(Preprocessing):
 
 
 def shuffled_texts(split: Split, seed: int) -> tuple[str, ...]:
-    """Gives every sentence the text of one about another image."""
+    """Returns, for every sentence, the text of a sentence about another image."""
     index, rng = split.index, np.random.default_rng(seed)
     texts = []
     for row in range(len(index)):
@@ -62,7 +62,7 @@ def shuffled_texts(split: Split, seed: int) -> tuple[str, ...]:
 
 
 def largest_object(split: Split) -> Scores:
-    """Scores the largest referred object of each picture."""
+    """Scores the largest referred object of each image."""
     index = split.index
     predicted: dict[int, NDArray[np.bool]] = {}
     for row in range(len(index)):
@@ -113,12 +113,12 @@ def _score(split: Split, predicted: list[NDArray[np.bool]]) -> Scores:
 
 
 def describe(scores: Scores) -> dict[str, Any]:
-    """Metrics with 95 % intervals."""
+    """Returns metrics with 95 % intervals."""
     return {**scores.summarize(), "intervals": bootstrap.intervals(scores)}
 
 
 def by_group(scores: Scores, split: Split, train: Split) -> dict[str, Any]:
-    """The same by kind of expression, by size, and by how often the category was trained on."""
+    """Returns metrics by kind of expression, by size, and by training frequency of the category."""
     index, counted = split.index, Counter(train.index.category)
     kind = np.array(index.kind)
     share = index.area / (index.height * index.width)
@@ -131,12 +131,12 @@ def by_group(scores: Scores, split: Split, train: Split) -> dict[str, Any]:
     for least, most in _SEEN:
         chosen = (seen >= least) & (seen < (most or np.inf))
         rows[f"category: {least} to {most or '…'} sentences in train"] = chosen
-    found = {}
+    described = {}
     for name, chosen in rows.items():
         if chosen.any():
             part = scores.take(chosen)
-            found[name] = {"sentences": int(chosen.sum()), **describe(part)}
-    return found
+            described[name] = {"sentences": int(chosen.sum()), **describe(part)}
+    return described
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -166,32 +166,35 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the tables, and writes --out."""
+    """Prints the tables and writes --out."""
     parser = make_parser(__doc__)
-    parser.add_argument("--model", required=True, help="as of `lts predict --model`")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the built data sets")
+    parser.add_argument("--model", required=True, help="see `lts predict --model`")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the built datasets")
     parser.add_argument("--dataset", default="custom")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--train", default="", help="split for `centre` and the groups; '': none")
+    parser.add_argument(
+        "--train", default="", help="split for `centre` and the groups (default: none)"
+    )
     parser.add_argument("--controls", action="store_true")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffled sentences")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffled sentences")
     args = parse_arguments(parser)
     result = run(args)
     groups = result["scores"].get("groups", {})
     rows = []
-    for name, found in (result["scores"] | groups).items():
+    for name, metrics in (result["scores"] | groups).items():
         if name != "groups":
-            rows.append([name, str(found.get("sentences", "")), *(_cell(found, k) for k in _SHOWN)])
+            cells = [_cell(metrics, k) for k in _SHOWN]
+            rows.append([name, str(metrics.get("sentences", "")), *cells])
     print(format_table(("%", "sentences", *_SHOWN), rows))
     if args.out:
         write_json(args.out, result | {"machine": machine.describe(["jax", "numpy"])})
 
 
-def _cell(found: dict[str, Any], name: str) -> str:
-    if found.get(name) is None:
+def _cell(metrics: dict[str, Any], name: str) -> str:
+    if metrics.get(name) is None:
         return "-"
-    low, high = found["intervals"][name]
-    return f"{100 * found[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = metrics["intervals"][name]
+    return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

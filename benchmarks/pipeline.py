@@ -1,12 +1,12 @@
-"""Speed and memory of the input pipeline, optionally compared with a PyTorch `DataLoader`.
+"""Measures the speed and memory of the input pipeline, optionally against PyTorch's `DataLoader`.
 
     python -m benchmarks.pipeline --data data --work peer --against torch --out pipeline.json
 
-The ways alternate. Each measurement is a separate process, which reads batches of the training
+The pipelines alternate. Each measurement is a separate process that reads batches of the training
 split, discards the first ones, and times the next. `torch` is `benchmarks.peer.loader`; `torch
-uint8` is the same without converting images to floats, which ours leaves to the device. Afterwards
-the pipeline reads two epochs, and its memory is recorded. No process starts JAX: its threads and
-memory would count.
+uint8` does not convert images to floats, like our pipeline, which converts on the device.
+Afterwards, our pipeline reads two epochs and its memory is recorded. No process starts JAX, whose
+threads and memory would be included.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from tfds_refcoco.records.split import Split
 
 PACKAGES = ("numpy", "opencv-python-headless", "grain", "array-record", "tensorflow-datasets")
 OURS = "ours"
-PEERS = {"torch": True, "torch uint8": False}  # whether images become floats
+PEERS = {"torch": True, "torch uint8": False}  # whether images are converted to floats
 
 
 def open_train(args: argparse.Namespace) -> tuple[Split, examples.Preprocessing]:
-    """Returns the training split, and how its sentences become examples."""
+    """Returns the training split and its preprocessing."""
     split = open_datasets(args.data, args.dataset).split("train")
     config = get_config().data
     vocabulary = Vocabulary.build(split.index.text, config.min_count)
@@ -48,7 +48,7 @@ def open_train(args: argparse.Namespace) -> tuple[Split, examples.Preprocessing]
 
 
 def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
-    """Yields endless batches in the way that is named."""
+    """Yields an endless stream of batches from the named pipeline."""
     split, preprocessing = open_train(args)
     if way == OURS:
         dataset = pipeline.train_batches(
@@ -68,7 +68,7 @@ def open_batches(way: str, args: argparse.Namespace) -> Iterator[Any]:
 
 
 def peer_folder(args: argparse.Namespace) -> Path:
-    """Returns the folder of the files that PyTorch reads."""
+    """Returns the folder of PyTorch's input files."""
     return args.work / args.dataset
 
 
@@ -93,7 +93,7 @@ def cpu_seconds() -> float:
 
 
 def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) -> dict[str, Any]:
-    """Reads epochs, and returns this process's memory, MB, at regular intervals."""
+    """Reads epochs and returns this process's memory, MB, at regular intervals."""
     split, _ = open_train(args)
     per_epoch = pipeline.training_order(split).epoch_length // args.batch_size
     every = max(1, per_epoch // notes)
@@ -109,7 +109,7 @@ def memory_of_epochs(args: argparse.Namespace, epochs: int = 2, notes: int = 8) 
 
 
 def resident_memory() -> dict[str, float]:
-    """Returns the resident memory, MB, in total and without the pages of files (Linux)."""
+    """Returns the resident memory, MB, in total and without file-backed pages (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return {
@@ -119,14 +119,14 @@ def resident_memory() -> dict[str, float]:
 
 
 def run_process(way: str, arguments: Sequence[str]) -> Any:
-    """Runs one measurement in a fresh process, and returns its result."""
+    """Runs one measurement in a new process and returns its result."""
     command = [sys.executable, "-m", "benchmarks.pipeline", *arguments, "--way", way]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def benchmark(args: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """Times all ways, alternating; each round starts with another one."""
+    """Times all pipelines, alternating; each round starts with a different one."""
     split, _ = open_train(args)
     ways = [OURS, *(PEERS if args.against == "torch" else ())]
     if args.against == "torch" and not peer_folder(args).exists():
@@ -199,16 +199,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the built dataset")
     parser.add_argument("--dataset", default="refcoco_unc")
     parser.add_argument("--against", choices=["torch"], help="compare with PyTorch, alternating")
-    parser.add_argument("--work", type=Path, help="folder for the files that PyTorch reads, kept")
-    parser.add_argument("--workers", type=int, default=2, help="our threads, PyTorch's processes")
+    parser.add_argument("--work", type=Path, help="folder for PyTorch's input files; not deleted")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="number of our threads and of PyTorch's processes"
+    )
     parser.add_argument("--batch-size", type=int, default=get_config().train.batch_size)
-    parser.add_argument("--skip", type=int, default=20, help="batches before the clock starts")
+    parser.add_argument("--skip", type=int, default=20, help="number of untimed batches")
     parser.add_argument("--batches", type=int, default=100, help="timed batches")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each way")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of measurements per pipeline"
+    )
     parser.add_argument("--way", choices=[OURS, *PEERS, "memory"], help=argparse.SUPPRESS)
     args = parse_arguments(parser, arguments)
     if args.against and args.work is None:
-        parser.error("--against needs --work, a folder for the files that PyTorch reads")
+        parser.error("--against requires --work, a folder for PyTorch's input files")
     if args.way == "memory":
         print(json.dumps(memory_of_epochs(args)))
     elif args.way:

@@ -1,10 +1,10 @@
-"""Time of a prediction: encoding an image, segmenting for a text, and the whole command.
+"""Measures prediction time: encoding an image, segmenting for a sentence, and the command.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.predict --workdir runs/refcoco --image photo.jpg --out predict.json
 
-The time does not depend on the weights: any run of a config will do. With `--images`, instead: the
-rates of `Predictor.map`, of a call for each picture, and of a call for each sentence.
+The time does not depend on the weights, so any run of a config can be used. With `--images`, the
+benchmark instead compares `Predictor.map`, one call per image, and one call per sentence.
 
     python -m benchmarks.predict --model photos --images photos/ --out map.json
 """
@@ -33,7 +33,7 @@ MANY = (*TEXTS, "the second man from the left")
 
 
 def of_command(workdir: Path, image: Path) -> dict[str, Any]:
-    """Times the command with an empty and with a filled compilation cache."""
+    """Times the command with an empty and with a warm compilation cache."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lts_jax", "predict", f"--out={folder}/out", "--overwrite"]
@@ -50,7 +50,7 @@ def of_command(workdir: Path, image: Path) -> dict[str, Any]:
 
 
 def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
-    """Times, alternating, a text with its image, and a text about an encoded image."""
+    """Times a sentence with its image and a sentence about an encoded image, alternating."""
     predictor = Predictor(workdir)
     start = time.perf_counter()
     encoded = predictor.encode(image)
@@ -81,7 +81,7 @@ def in_process(workdir: Path, image: Path, repeats: int) -> dict[str, Any]:
 
 
 def of_many(predictor: Predictor, files: Sequence[Path], rounds: int) -> dict[str, Any]:
-    """Times three sentences about each picture, alternating the ways to ask for them."""
+    """Times three sentences per image with all three interfaces, alternating."""
 
     def by_sentence(files: Sequence[Path]) -> int:
         return sum(len(predictor(file, text)) for file in files for text in MANY)
@@ -91,7 +91,7 @@ def of_many(predictor: Predictor, files: Sequence[Path], rounds: int) -> dict[st
 
     def by_map(files: Sequence[Path]) -> int:
         every = predictor.map((file, MANY) for file in files)
-        return sum(0 if isinstance(found, DataError) else len(found) for found in every)
+        return sum(0 if isinstance(result, DataError) else len(result) for result in every)
 
     ways = {"map": by_map, "by picture": by_picture, "by sentence": by_sentence}
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
@@ -129,10 +129,10 @@ def flops_of(predictor: Predictor) -> dict[str, float]:
 def main() -> None:
     """Runs the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--workdir", type=Path, help="of a trained run")
-    parser.add_argument("--image", type=Path, help="to time single predictions in")
-    parser.add_argument("--model", help="as of `lts predict`, with --images")
-    parser.add_argument("--images", type=Path, help="folder of pictures: the first 200 of them")
+    parser.add_argument("--workdir", type=Path, help="folder of a trained run")
+    parser.add_argument("--image", type=Path, help="image for single predictions")
+    parser.add_argument("--model", help="with --images: see `lts predict --model`")
+    parser.add_argument("--images", type=Path, help="folder of images; the first 200 are used")
     parser.add_argument("--repeats", type=int, default=7)
     args = parse_arguments(parser)
     arithmetic.fix()

@@ -1,11 +1,11 @@
-"""Images, refs and sentences of RefCOCO, RefCOCO+ and RefCOCOg (umd), split by split, as published.
+"""Published splits of RefCOCO, RefCOCO+ and RefCOCOg (umd): image ids, refs and sentences.
 
-The images are those of lists of ids, one file a split: `refcoco_unc_val.txt` and so on. RefCOCO+
-has RefCOCO's images in val, testA and testB. Of RefCOCOg the lists have train alone. Of its 3,900
-other images 3,895 are known: those of Google's train that are not in train (umd has the images of
-both of Google's splits), and those of the list of everything held out that are in no other list.
-The remaining five are among RefCOCO's held-out ones. Which are val and which test no list says:
-they are drawn. What a training on all three leaves out does not depend on it.
+Image ids are read from one file per split, such as `refcoco_unc_val.txt`. RefCOCO+ has RefCOCO's
+images in val, testA and testB. For RefCOCOg, there is only a list for train. Of its 3,900 other
+images, 3,895 are known: images of Google's train that are not in train (umd has the images of both
+Google splits), and images of the held-out list that are in no other list. The remaining five are
+among RefCOCO's held-out images. No list assigns them to val or test, so they are assigned randomly;
+this does not affect the images that joint training excludes.
 """
 
 import random
@@ -18,7 +18,7 @@ from tfds_refcoco.records.imagelists import read_ids
 
 
 class RawSplit(NamedTuple):
-    """The images of a split, and how many refs and sentences they have together."""
+    """The images of a split and the total number of their refs and sentences."""
 
     ids: Sequence[int]
     refs: int
@@ -26,7 +26,7 @@ class RawSplit(NamedTuple):
 
 
 class RawSet(NamedTuple):
-    """A set: its folder, its refs file, and its splits by name."""
+    """A dataset: its folder, its refs file and its splits by name."""
 
     folder: str
     file: str
@@ -34,11 +34,11 @@ class RawSet(NamedTuple):
 
 
 def read_sets(folder: Path) -> list[RawSet]:
-    """Returns the three sets, of the lists of a folder.
+    """Returns the three datasets from the lists in a folder.
 
     Raises:
-      DataError: a list is missing or faulty.
-      ValueError: a list has not the published number of images.
+      DataError: a list is missing or invalid.
+      ValueError: the size of a list differs from the published number of images.
     """
 
     def read(name: str) -> set[int]:
@@ -76,6 +76,8 @@ def read_sets(folder: Path) -> list[RawSet]:
 def _split(name: str, split: str, ids: set[int]) -> RawSplit:
     published = PUBLISHED[name][split]
     if len(ids) != published.images:
-        raise ValueError(f"{name} {split}: {len(ids)} images, published are {published.images}")
+        raise ValueError(
+            f"{name} {split}: {len(ids)} images, but {published.images} were published"
+        )
     assert published.refs is not None and published.sentences is not None
     return RawSplit(sorted(ids), published.refs, published.sentences)

@@ -1,9 +1,9 @@
-"""Size of a report about many sentences on real photos, and how fast a browser opens it.
+"""Measures the size of a report on many sentences with real photos, and its browser load time.
 
     python -m benchmarks.report --photos DIR --out FOLDER [--sentences 10000] [--images 1500]
 
 DIR contains `instances.json` and `images/` in COCO's layout. Photos are repeated up to the number
-of images; predictions are the shifted true masks. Needs chromium, chromedriver and selenium.
+of images; predictions are shifted ground-truth masks. Requires chromium, chromedriver and selenium.
 """
 
 import json
@@ -32,7 +32,7 @@ WORDS = _TEXT.split()
 
 
 class Photos:
-    """All that evaluation and report read of a split."""
+    """A split of photos, with the attributes that evaluation and report need."""
 
     def __init__(self, folder: Path, images: int, sentences: int) -> None:
         raw = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
@@ -89,13 +89,13 @@ class Photos:
 
 
 def evaluate(split: Any, folder: Path) -> None:
-    """Writes the files of an evaluation, with shifted true masks and random heatmaps.
+    """Writes the files of an evaluation, with shifted ground-truth masks and random heatmaps.
 
-    At a second threshold the masks are shifted otherwise.
+    At the second threshold, the masks are shifted differently.
     """
     rng, index = np.random.default_rng(1), split.index
     n = len(index.text)
-    numbers = np.zeros((2, 2, n), np.int32)  # by threshold the intersections and the unions
+    numbers = np.zeros((2, 2, n), np.int32)  # intersections and unions by threshold
     counts: tuple[list[str], list[str]] = ([], [])
     heatmaps = np.zeros((n, 1, 52, 52), np.uint8)
     for row in range(n):
@@ -127,13 +127,13 @@ def evaluate(split: Any, folder: Path) -> None:
             other=other,
         )
 
-    found = make(0, Threshold(0.25), make(1, Threshold(0.5, "val")))
-    results.write(split, found, folder)
+    scored = make(0, Threshold(0.25), make(1, Threshold(0.5, "val")))
+    results.write(split, scored, folder)
     assert metrics.iou(*numbers[0]).mean() < 1
 
 
 def open_page(page: Path) -> dict[str, float]:
-    """Opens a page in headless Chromium; returns the seconds to load, to draw, and to update."""
+    """Opens a page in headless Chromium; returns the seconds to load, draw and update it."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__, out=False)
     parser.add_argument(
-        "--photos", type=Path, required=True, help="folder of instances.json and images/"
+        "--photos", type=Path, required=True, help="folder with instances.json and images/"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     parser.add_argument("--sentences", type=int, default=10000)

@@ -1,11 +1,11 @@
-"""Cost of training on more devices: the bytes that travel, and a model of the time of a step.
+"""Models the cost of training on several devices: bytes communicated and time per step.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
       python -m benchmarks.scaling --config configs/refcoco.py --out scaling.json
 
-The bytes are read from the program that XLA makes for 8 devices; nothing is computed. The time is
-modeled, not measured: from the rate of one device (`--rate`, from `benchmarks.train_step`) and the
-bandwidth between devices (`--bandwidth`, from the vendor), without latency.
+The bytes are read from the program that XLA compiles for 8 devices; nothing is executed. The time
+is modeled, not measured, from the rate of one device (`--rate`, from `benchmarks.train_step`) and
+the bandwidth between devices (`--bandwidth`, from the vendor), without latency.
 """
 
 import math
@@ -26,13 +26,13 @@ from lts_jax.io.files import write_json
 DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIMULATED = 8
 _BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
-# As in `%sum = f32[32,3]{1,0} all-reduce(…)`, of several arrays `(f32[32]{0}, f32[64]{0})`.
+# Matches `%sum = f32[32,3]{1,0} all-reduce(…)` and, for several arrays, `(f32[32]{0}, f32[64]{0})`.
 _REDUCTION = re.compile(r" = (.*?) all-reduce(?:-start)?\(")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 def reduced_bytes(program: str) -> int:
-    """Counts the bytes that a compiled program sums over the devices, from its text."""
+    """Returns the bytes that a compiled program sums over the devices, from its text."""
     total = 0
     for result in _REDUCTION.findall(program):
         for kind, shape in _ARRAY.findall(result):
@@ -41,12 +41,12 @@ def reduced_bytes(program: str) -> int:
 
 
 def traffic(config_file: str, overrides: list[str]) -> dict[str, int]:
-    """Returns the bytes that a step sums over the devices, and those of all gradients."""
+    """Returns the bytes that a step sums over the devices and the bytes of all gradients."""
     config = load_config(config_file, overrides)
     mesh = make_mesh(jax.devices()[:SIMULATED])
     if mesh.size < SIMULATED:
         raise SystemExit(f"error: set XLA_FLAGS=--xla_force_host_platform_device_count={SIMULATED}")
-    config.train.sentences_per_image = 1  # the sums do not depend on it
+    config.train.sentences_per_image = 1  # does not affect the sums
     experiment = SyntheticExperiment(config, mesh)
     _, program = compile_step(experiment, mesh.size)
     params = experiment.abstract_state.params
@@ -59,16 +59,16 @@ def traffic(config_file: str, overrides: list[str]) -> dict[str, int]:
 def step_seconds(
     devices: int, *, batch: int, rate: float, reduced: int, bandwidth: float
 ) -> tuple[float, float]:
-    """Models a step: seconds of computation, and of a sum over a ring of devices.
+    """Models a step: seconds of computation and of a sum over a ring of devices.
 
     Args:
-      devices: their number.
-      batch: examples of one device.
-      rate: of one device, examples a second.
+      devices: number of devices.
+      batch: examples per device.
+      rate: examples per second of one device.
       reduced: bytes that are summed.
-      bandwidth: of one device's link, bytes a second in each direction.
+      bandwidth: bandwidth of a device's link in each direction, bytes per second.
     """
-    # A ring sends each byte twice, except for a device's own share (Patarasuk and Yuan, 2009).
+    # A ring sends each byte twice, except for each device's share (Patarasuk and Yuan, 2009).
     return batch / rate, 2 * (devices - 1) / devices * reduced / bandwidth
 
 
@@ -85,7 +85,7 @@ def model_rows(batch: int, rate: float, reduced: int, bandwidth: float) -> list[
                 "computing_seconds": computing,
                 "summing_seconds": summing,
                 "efficiency": computing / (computing + summing),
-                # Gradients travel during the backward pass, two thirds of a step.
+                # Gradients are summed during the backward pass, two thirds of a step.
                 "efficiency_overlapped": computing / max(computing, computing / 3 + summing),
                 "examples_per_second": n * batch / (computing + summing),
             }
@@ -96,9 +96,11 @@ def model_rows(batch: int, rate: float, reduced: int, bandwidth: float) -> list[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = make_parser(__doc__, config=True)
-    parser.add_argument("--batch", type=int, default=18, help="examples of one device")
-    parser.add_argument("--rate", type=float, help="examples a second of one device, measured")
-    parser.add_argument("--bandwidth", type=float, default=50, help="GB/s of one device's link")
+    parser.add_argument("--batch", type=int, default=18, help="examples per device")
+    parser.add_argument("--rate", type=float, help="measured examples per second of one device")
+    parser.add_argument(
+        "--bandwidth", type=float, default=50, help="bandwidth of a device's link, GB/s"
+    )
     args = parse_arguments(parser, arguments)
     sizes = traffic(args.config, args.overrides)
     print(f"gradients: {sizes['gradients'] / 1e6:.1f} MB")

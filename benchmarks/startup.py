@@ -1,11 +1,11 @@
-"""Seconds from the command to the first batch of a training, in fresh processes.
+"""Measures the seconds from starting a training to its first batch, in new processes.
 
     python -m benchmarks.startup --data data --out startup.json
 
-Each process does what `lts_jax.training.loop.train` does until it has a batch: it imports the same
-modules, opens the dataset, or with `--dataset a+b` several as one, builds the vocabulary, describes
-the run, prints the table of all splits, and reads the first batch. The network is not built, and
-its compilation is not measured.
+Each process repeats the startup of `lts_jax.training.loop.train`: it imports the same modules,
+opens the dataset (with `--dataset a+b`, several joined), builds the vocabulary, describes the run,
+prints the table of all splits, and reads the first batch. Building and compiling the network is not
+measured.
 """
 
 import importlib
@@ -28,7 +28,7 @@ PACKAGES = ("jax", "numpy", "grain", "tensorflow-datasets")
 
 
 def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
-    """Returns the seconds of each part; imports what training imports."""
+    """Returns the seconds of each part, including the imports of training."""
     if no_torch:
         sys.modules["torch"] = None  # type: ignore[assignment]
     clock, parts = time.perf_counter(), {}
@@ -52,7 +52,7 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
     experiment = Experiment(config, one_device())
     done("devices")
     split = experiment.train_split
-    assert len(split.index)  # reads it
+    assert len(split.index)  # loads the index
     done("data set and index")
     assert len(experiment.vocabulary)
     done("vocabulary")
@@ -71,7 +71,7 @@ def first_batch(data: Path, dataset: str, no_torch: bool) -> dict[str, float]:
 
 
 def run_process(argv: Sequence[str]) -> dict[str, float]:
-    """Starts a training in a fresh process, up to its first batch; returns seconds by part."""
+    """Runs the startup in a new process; returns seconds by part."""
     command = [sys.executable, "-m", "benchmarks.startup", *argv, "--child"]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -79,7 +79,9 @@ def run_process(argv: Sequence[str]) -> dict[str, float]:
         lines = []
         for line in child.stdout:
             lines.append(line)
-            if line.startswith("{"):  # the batch is there; the end of the process does not count
+            if line.startswith(
+                "{"
+            ):  # the first batch is ready; the exit of the process is not measured
                 seconds = time.perf_counter() - start
     if child.returncode:
         raise RuntimeError("".join(lines))
@@ -89,7 +91,7 @@ def run_process(argv: Sequence[str]) -> dict[str, float]:
 
 
 def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Starts a training in so many fresh processes, up to its first batch."""
+    """Runs the startup in `repeats` new processes."""
     runs, loads = [], []
     for _ in range(repeats):
         loads.append(machine.load_average())
@@ -104,7 +106,7 @@ def benchmark(argv: Sequence[str], repeats: int) -> dict[str, Any]:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Prints the parts' medians and spread."""
+    """Prints the median and the range of each part."""
     from lts_jax.io.console import format_table
 
     print(f"{result['command']}\n{result['cpu']}, {result['cpu_cores']} cores, {result['date']}")
@@ -127,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--no-torch",
         action="store_true",
-        help="as if torch, which tensorboardX imports and we do not need, were not installed",
+        help="hide torch, which tensorboardX imports if installed",
     )
     parser.add_argument("--child", action="store_true", help=SUPPRESS)
     args = parse_arguments(parser, arguments)

@@ -1,14 +1,14 @@
-"""Makes raw RefCOCO folders of any size from a few photos, to measure builds and reading.
+"""Generates raw RefCOCO folders of any size from a few photos, to benchmark builds and reading.
 
     python -m benchmarks.synthetic_raw --photos DATA/coco_photos --images 20000 \\
       --sentences 142000 --out RAW
     python -m benchmarks.synthetic_raw --photos DATA/coco_photos --splits DATA/splits --out RAW
 
-The files, their fields and the proportions of the splits are RefCOCO's. The second command makes
-RefCOCO, RefCOCO+ and RefCOCOg of the published images in their published splits, with as many refs
-and sentences as these have (`benchmarks.published_splits`). The photos, with their COCO
-annotations, repeat under other ids; the sentences are real, but do not describe them. As pictures
-are told apart by their bytes, each file has its image id in a comment.
+The files, their fields and the proportions of the splits are RefCOCO's. The second command
+generates RefCOCO, RefCOCO+ and RefCOCOg with the published image ids, splits, and numbers of refs
+and sentences (`benchmarks.published_splits`). The photos and their COCO annotations are repeated
+under different ids; the sentences are real, but do not describe them. Images are identified by
+their bytes, so each file contains its image id in a comment.
 """
 
 import itertools
@@ -24,14 +24,14 @@ from benchmarks.arguments import make_parser, parse_arguments
 from benchmarks.published_splits import RawSet, RawSplit, read_sets
 from tfds_refcoco.errors import DataError
 
-# RefCOCO (UNC): the images of each split, and the refs per image of all splits.
+# RefCOCO (UNC): images per split, and refs per image over all splits.
 SPLIT_IMAGES = {"train": 16_994, "val": 1_500, "testA": 750, "testB": 750}
 REFS_PER_IMAGE = 50_000 / 19_994
 TEXT_FILES = ("val.json", "testA.json", "testB.json")
 
 
 class _Photo(NamedTuple):
-    """A photo, its row of `images` and its annotations."""
+    """A photo, its entry in `images` and its annotations."""
 
     jpeg: bytes
     row: dict[str, Any]
@@ -52,19 +52,21 @@ def write_raw(
 
     Args:
       photos: folder of `instances.json` and `images/`, in COCO's layout.
-      expressions: folder of the texts, `TEXT_FILES`.
+      expressions: folder of the text files `TEXT_FILES`.
       out: a folder that does not exist or is empty.
-      images: their number, at least one for each split.
-      sentences: their number, at least three for each image.
-      seed: of the choice of objects and sentences.
+      images: number of images, at least one per split.
+      sentences: number of sentences, at least three per image.
+      seed: seed for choosing objects and sentences.
       split_images: proportions of the splits, train first.
 
     Raises:
       ValueError: the numbers are too small, or no photo has enough objects.
-      FileExistsError: something is in `out`.
+      FileExistsError: `out` is not empty.
     """
     if images < len(SPLIT_IMAGES) or sentences < 3 * images:
-        raise ValueError(f"{images} images with {sentences} sentences: take more of them")
+        raise ValueError(
+            f"{images} images with {sentences} sentences are too few: use more of both"
+        )
     refs, done, splits = round(images * REFS_PER_IMAGE), 0, {}
     for name, count in _splits(images, split_images).items():
         ids = range(done + 1, done + count + 1)
@@ -77,21 +79,21 @@ def write_raw(
 def write_sets(
     photos: Path, expressions: Path, out: Path, sets: Sequence[RawSet], seed: int = 0
 ) -> None:
-    """Writes several sets, whose images are those of `images/train2014/`.
+    """Writes several datasets that share the images in `images/train2014/`.
 
     Args:
-      photos: as for `write_raw`.
-      expressions: as for `write_raw`.
-      out: as for `write_raw`.
-      sets: at most three refs an image; images of one id are one file.
-      seed: as for `write_raw`.
+      photos: see `write_raw`.
+      expressions: see `write_raw`.
+      out: see `write_raw`.
+      sets: datasets with at most three refs per image; equal image ids share one file.
+      seed: see `write_raw`.
 
     Raises:
       ValueError: no photo has enough objects.
-      FileExistsError: something is in `out`.
+      FileExistsError: `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; name another folder")
+        raise FileExistsError(f"{out} is not empty: choose another folder")
     rng = random.Random(seed)
     content = json.loads((photos / "instances.json").read_text(encoding="utf-8"))
     usable = _photos_with_objects(content, photos / "images")
@@ -131,7 +133,7 @@ def write_sets(
 
 
 def _photos_with_objects(content: dict[str, Any], folder: Path) -> list[_Photo]:
-    """Returns the photos that have three objects besides crowds, with all their annotations."""
+    """Returns the photos with at least three non-crowd objects, with all annotations."""
     of_image: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in content["images"]}
     for row in content["annotations"]:
         of_image[row["image_id"]].append(row)
@@ -141,7 +143,7 @@ def _photos_with_objects(content: dict[str, Any], folder: Path) -> list[_Photo]:
         if sum(not a["iscrowd"] for a in of_image[row["id"]]) >= 3
     ]
     if not usable:
-        raise ValueError("no photo has three objects; take other photos")
+        raise ValueError("no photo has three objects: use other photos")
     return usable
 
 
@@ -155,14 +157,14 @@ def _read_texts(folder: Path) -> list[str]:
 
 
 def _splits(images: int, of_split: Mapping[str, int]) -> dict[str, int]:
-    """Returns the number of images of each split, in these proportions, at least one each."""
+    """Returns the number of images per split, in these proportions, at least one each."""
     whole = sum(of_split.values())
     rest = {name: max(1, images * n // whole) for name, n in of_split.items() if name != "train"}
     return {"train": images - sum(rest.values()), **rest}
 
 
 def _share(total: int, start: int, end: int, parts: int) -> int:
-    """Returns the size of the parts `start` to `end`, if `total` is divided into `parts`."""
+    """Returns the size of parts `start` to `end` if `total` is divided into `parts`."""
     return total * end // parts - total * start // parts
 
 
@@ -171,7 +173,7 @@ def _image_name(image_id: int) -> str:
 
 
 def _with_comment(jpeg: bytes, comment: str) -> bytes:
-    """Returns the same picture with a comment after its first segment."""
+    """Returns the image with a comment after its first segment."""
     end = 4 + int.from_bytes(jpeg[4:6], "big")
     text = comment.encode("ascii")
     return jpeg[:end] + b"\xff\xfe" + (2 + len(text)).to_bytes(2, "big") + text + jpeg[end:]
@@ -207,10 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--expressions",
         type=Path,
-        help=f"folder of {', '.join(TEXT_FILES)}; refcoco_unc next to the photos if omitted",
+        help=f"folder of {', '.join(TEXT_FILES)} (default: refcoco_unc next to the photos)",
     )
     parser.add_argument(
-        "--splits", type=Path, help="lists of image ids: makes three sets of the published size"
+        "--splits",
+        type=Path,
+        help="folder of image id lists; generates three datasets of published size",
     )
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--sentences", type=int, default=142_000)

@@ -1,4 +1,4 @@
-"""Alternating timing: what else the machine does slows all measured functions equally."""
+"""Alternating timing, so that other load on the machine affects all functions equally."""
 
 import statistics
 import time
@@ -16,15 +16,15 @@ T = TypeVar("T")
 def alternate(
     ways: Mapping[str, Callable[[], T]], repeats: int
 ) -> tuple[dict[str, T], dict[str, list[float]]]:
-    """Times one call of each function in each round; each round starts with another function.
+    """Times one call of each function in each round; each round starts with a different function.
 
-    A function must return only when its work is done. Each timed call follows an untimed warm-up
-    call, which compiles, and restores the caches and memory that the other functions displaced. On
-    a virtual machine whose host reclaims freed memory, that takes seconds per gigabyte
+    A function must block until its work is done. Each timed call follows an untimed warm-up call,
+    which compiles and restores caches and memory that the other functions displaced. On a virtual
+    machine whose host reclaims freed memory, restoring takes seconds per gigabyte
     (docs/performance.md).
 
     Returns:
-      By name, the result of the last warm-up call, and the seconds of each round.
+      By name, the result of the last warm-up call and the seconds of each round.
     """
     outputs: dict[str, T] = {}
     names = list(ways)
@@ -50,7 +50,7 @@ def matrix_rate(dtype: Any) -> float:
 
 
 def peak_memory() -> int | None:
-    """Returns JAX's peak memory on the device, bytes; None if the device does not report it."""
+    """Returns JAX's peak memory on the device in bytes, or None if it is not reported."""
     stats = jax.devices()[0].memory_stats()
     return stats.get("peak_bytes_in_use") if stats else None
 
@@ -62,15 +62,15 @@ def summarize(
     rate: float,
     devices: int = 1,
 ) -> dict[str, dict[str, Any]]:
-    """Returns each way's median, spread, and sentences and operations per second.
+    """Returns the median, range, and sentences and operations per second of each implementation.
 
     Args:
-      seconds: of each call, by way.
-      sentences: in a call.
-      operations: floating-point operations that our network needs in a call; what another way
-        computes beyond them does not count as work.
-      rate: of one device, from `matrix_rate`.
-      devices: that "ours" runs on; the others run on one.
+      seconds: seconds of each call, by implementation.
+      sentences: sentences per call.
+      operations: floating-point operations of our network per call; additional operations of
+        another implementation do not count.
+      rate: rate of one device, from `matrix_rate`.
+      devices: number of devices of "ours"; the others run on one.
     """
     rows = {}
     for way, times in seconds.items():
@@ -87,7 +87,7 @@ def summarize(
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
-    """Formats what `summarize` returns, with each way's time as a multiple of ours."""
+    """Formats the result of `summarize`, with times relative to ours."""
     base = rows[ours]["median_seconds"]
     return format_table(
         ("way", "median s", "spread", "sentences/s", "GFLOP/s", "of product", "times ours"),

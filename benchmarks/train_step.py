@@ -1,11 +1,11 @@
-"""Speed of a training step, optionally compared with PyTorch.
+"""Measures the speed of a training step, optionally compared with PyTorch.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
       python -m benchmarks.train_step --config configs/refcoco.py --batch 2 --against torch
 
-The batch is already on the device: the step is timed (forward, backward, Adam), not the input,
-which `benchmarks.pipeline` times. The ways alternate in one process. On a GPU set
-XLA_PYTHON_CLIENT_PREALLOCATE=false, or JAX leaves PyTorch no memory.
+The batch is already on the device: only the step is timed (forward, backward, Adam); see
+`benchmarks.pipeline` for the input. The implementations alternate in one process. On a GPU, set
+XLA_PYTHON_CLIENT_PREALLOCATE=false to leave memory for PyTorch.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from lts_jax.distributed.mesh import make_mesh, put_batch
 
 
 def measure(args: argparse.Namespace, config: ConfigDict, batch: int) -> dict[str, Any]:
-    """Times steps with one image and batch size."""
+    """Times steps of one image size and batch size."""
     experiment = SyntheticExperiment(config, make_mesh(shards=config.train.shard_params))
     examples, program = compile_step(experiment, batch)
     operations = flops.count(experiment.train_step, experiment.abstract_state, examples)

@@ -1,4 +1,4 @@
-"""A training in a separate process, with a tiny network on a small `shapes`."""
+"""Runs a training in a separate process, with a tiny network on a small `shapes` dataset."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ TINY = {
 
 
 class Life:
-    """A process of a training, with its output in a file."""
+    """A training process, with its output in a file."""
 
     def __init__(self, command: Sequence[str], log: Path):
         self._log, self._from = log, log.stat().st_size if log.exists() else 0
@@ -39,19 +39,19 @@ class Life:
         return time.monotonic() - self._start
 
     @property
-    def said(self) -> str:
-        """What it has printed."""
+    def output(self) -> str:
+        """Everything that the process has printed."""
         return self._log.read_bytes()[self._from :].decode(errors="replace")
 
     def wait_for(self, text: str) -> bool:
-        """Waits until it prints a text; returns False if it ends before."""
-        while text not in self.said:
+        """Waits until the process prints a text; returns False if it exits first."""
+        while text not in self.output:
             if self.ended_after(0.05):
                 return False
         return True
 
     def ended_after(self, seconds: float) -> bool:
-        """Waits for so long; returns True, early, if the process has ended."""
+        """Waits for `seconds`; returns True early if the process has exited."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -59,7 +59,7 @@ class Life:
         return True
 
     def end(self, number: int | None = None) -> tuple[int, float]:
-        """Sends a signal and waits for the end; returns the exit status and the seconds."""
+        """Sends a signal and waits for the exit; returns the exit status and the seconds."""
         start = time.monotonic()
         if number is not None:
             self._process.send_signal(number)
@@ -72,7 +72,7 @@ class Life:
 
 
 def command(folder: Path, workdir: Path, fields: dict[str, Any]) -> list[str]:
-    """Returns the training's command."""
+    """Returns the command that starts the training."""
     fields = TINY | {"data.dir": folder / "data"} | fields
     return [
         sys.executable,
@@ -87,5 +87,5 @@ def log(workdir: Path) -> Path:
 
 
 def saving(workdir: Path) -> bool:
-    """Whether a checkpoint is being written."""
+    """Returns whether a checkpoint is being written."""
     return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))

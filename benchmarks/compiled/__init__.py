@@ -1,1 +1,1 @@
-"""Compiles for devices that are not attached, and reads the programs that come out."""
+"""Compiles programs for devices that are not attached and analyzes them."""

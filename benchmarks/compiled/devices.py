@@ -1,4 +1,4 @@
-"""What the vendors publish about the devices that `benchmarks.compile_for` compiles for."""
+"""Published specifications of the devices that `benchmarks.compile_for` supports."""
 
 import dataclasses
 from typing import Any
@@ -11,14 +11,15 @@ class Device:
     """A GPU, or a TPU chip.
 
     Attributes:
-      title: its name, for tables.
+      title: name of the device, for tables.
       memory: bytes.
-      bandwidth: of the memory, bytes a second.
-      bfloat16: operations a second of a matrix product, accumulated in float32, without sparsity.
-      float32: the same for float32 operands as JAX multiplies them by default: in TF32 on GPUs, by
-        way of bfloat16 on TPUs.
-      link: bytes a second to other devices, in each direction; 0 if it has no links of its own.
-      source: of these numbers.
+      bandwidth: memory bandwidth, bytes per second.
+      bfloat16: matrix product rate, operations per second, with float32 accumulation and without
+        sparsity.
+      float32: the same for float32 operands with JAX's default precision: TF32 on GPUs, bfloat16 on
+        TPUs.
+      link: bandwidth to other devices in each direction, bytes per second; 0 without links.
+      source: source of these numbers.
     """
 
     title: str
@@ -32,15 +33,15 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class GPU(Device):
-    """A GPU, with what XLA wants to know of one.
+    """A GPU, with the properties that XLA's compiler needs.
 
     Attributes:
       capability: CUDA compute capability.
-      cores: streaming multiprocessors.
-      fpus: float32 units of each.
-      threads: of a multiprocessor, at most.
-      shared: bytes of a multiprocessor's shared memory.
-      l2: bytes of the second-level cache.
+      cores: number of streaming multiprocessors.
+      fpus: float32 units per multiprocessor.
+      threads: maximum threads per multiprocessor.
+      shared: shared memory per multiprocessor, bytes.
+      l2: size of the L2 cache, bytes.
       clock: GHz.
     """
 
@@ -58,10 +59,10 @@ class TPU(Device):
     """A TPU chip.
 
     Attributes:
-      generation: libtpu's name of it.
-      accelerator: Google Cloud's name of a slice, up to the number of cores or chips.
-      flat: whether slices have two dimensions, and not three.
-      megacore: whether libtpu must be told to make one device of a chip's two cores.
+      generation: libtpu's name of the generation.
+      accelerator: Google Cloud's name of a slice, without the number of cores or chips.
+      flat: whether slices have two dimensions instead of three.
+      megacore: whether libtpu must be configured to combine a chip's two cores into one device.
     """
 
     generation: str

@@ -1,8 +1,8 @@
-"""Reads a compiled program's text: its kernels, and the bytes that each reads and writes.
+"""Parses a compiled program: its kernels, and the bytes that each kernel reads and writes.
 
-The text is XLA's scheduled HLO, where every instruction of the entry computation that computes
-something is a kernel. A kernel is taken to read each operand once and to write its result once.
-Operands of which a fusion reads slices alone count as those slices; workspaces do not count.
+The text is XLA's scheduled HLO. Every instruction of the entry computation that computes something
+is a kernel, which is assumed to read each operand once and to write its result once. If a fusion
+reads only slices of an operand, only these count; workspaces do not count.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ class Instruction:
     """A line of a program.
 
     Attributes:
-      name: of its result.
-      shape: the result's type, as text.
+      name: name of the result.
+      shape: type of the result, as text.
       op: the operation.
-      arguments: what stands in its parentheses.
-      rest: attributes, as text.
-      root: whether it is its computation's result.
+      arguments: the text in parentheses.
+      rest: the attributes, as text.
+      root: whether it is the result of its computation.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
-        """Names of the results that it reads."""
+        """Names of the operands."""
         return re.findall(r"%([\w.\-]+)", self.arguments)
 
     def attribute(self, pattern: str) -> str:
-        """Returns the first group of a pattern, "" where it does not occur."""
+        """Returns the first group of a pattern, or "" if it does not match."""
         match = re.search(pattern, self.rest)
         return match[1] if match else ""
 
@@ -65,15 +65,15 @@ Computations = Mapping[str, Mapping[str, Instruction]]
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """What runs at once.
+    """A kernel.
 
     Attributes:
-      kind: of the kernel.
-      name: of the instruction.
-      source: the operation of the JAX program that it comes from.
-      bytes: read and written, in all its calls.
-      calls: of it in a run of the program.
-      travels: bytes that are combined over the devices or sent to others.
+      kind: kind of the kernel.
+      name: name of the instruction.
+      source: the corresponding operation of the JAX program.
+      bytes: bytes read and written by all calls.
+      calls: number of calls in a run of the program.
+      travels: bytes reduced over the devices or sent to other devices.
     """
 
     kind: str
@@ -85,13 +85,13 @@ class Kernel:
 
 
 def kernels(text: str) -> list[Kernel]:
-    """Returns a program's kernels in the order of their execution."""
+    """Returns a program's kernels in execution order."""
     computations, entry = parse(text)
     return list(_kernels(computations, entry, 1))
 
 
 def parse(text: str) -> tuple[Computations, str]:
-    """Returns the instructions of each computation by name, and the name of the entry."""
+    """Returns the instructions of each computation by name, and the name of the entry point."""
     computations: dict[str, dict[str, Instruction]] = {}
     current, entry = "", ""
     for line in text.splitlines():
@@ -122,7 +122,7 @@ def bytes_of(shape: str) -> int:
     """Returns the bytes of a type's arrays in the device's main memory."""
     total = 0
     for kind, sides, layout in _ARRAY.findall(shape):
-        if re.search(r"S\([1-9]", layout):  # a TPU's memory on the chip
+        if re.search(r"S\([1-9]", layout):  # on-chip memory of a TPU
             continue
         bits = _BITS[kind] if kind in _BITS else int(re.findall(r"\d+", kind)[0])
         total += bits * math.prod(int(n) for n in sides.split(",") if n) // 8
@@ -164,9 +164,9 @@ def _kernel(
         written = min(written, _written(fused))
     elif step.op == "custom-call":
         results = _ARRAY.findall(step.shape)
-        if len(results) > 1 and results[-1][0] in ("s8", "u8"):  # its workspace
+        if len(results) > 1 and results[-1][0] in ("s8", "u8"):  # the workspace
             written -= math.prod(int(n) for n in results[-1][1].split(",") if n)
-    elif step.op.endswith("-start"):  # its type repeats the operands
+    elif step.op.endswith("-start"):  # its type includes the operands
         written = max(0, written - sum(read.values()))
     elif step.op == "dynamic-update-slice":  # in place
         written = read[step.operands[1]]
@@ -190,21 +190,23 @@ def _kind(step: Instruction) -> str:
 
 
 def _parts(fused: Mapping[str, Instruction]) -> list[int]:
-    """The bytes that a fusion reads of each of its operands."""
+    """Returns the bytes that a fusion reads of each operand."""
     used: dict[str, list[Instruction]] = {}
     for step in fused.values():
         for name in step.operands:
             used.setdefault(name, []).append(step)
 
     def share(name: str) -> float:
-        """What of a value is read, at most 1."""
+        """Returns the share of a value that is read, at most 1."""
         total, whole = 0.0, _elements(fused[name].shape)
         for user in used.get(name, []):
             if user.op in ("slice", "dynamic-slice") and user.operands[0] == name:
                 total += _elements(user.shape) / max(1, whole)
             elif user.op in ("bitcast", "convert") and not user.root:
                 total += share(user.name)
-            elif user.op != "dynamic-update-slice" or user.operands[0] != name:  # else in place
+            elif (
+                user.op != "dynamic-update-slice" or user.operands[0] != name
+            ):  # otherwise in place
                 return 1
         return min(1, total)
 
@@ -214,7 +216,7 @@ def _parts(fused: Mapping[str, Instruction]) -> list[int]:
 
 
 def _written(fused: Mapping[str, Instruction]) -> int:
-    """The bytes that a fusion writes: of an update in place those of the update."""
+    """Returns the bytes that a fusion writes; an in-place update writes only the update."""
 
     def written(step: Instruction) -> int:
         if step.op == "tuple":

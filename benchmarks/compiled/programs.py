@@ -14,22 +14,23 @@ from lts_jax.distributed.mesh import check_batch_size, make_mesh, over_batch, re
 from lts_jax.steps import inference, scoring
 
 PROGRAMS = ("train", "encode", "score", "predict_image", "predict_text")
-"""A training step; images encoded and sentences scored; an image and a sentence of a prediction."""
+"""A training step; evaluation of images and of sentences; prediction of an image and a sentence."""
 
 WITHOUT_AUTOTUNING = {"xla_gpu_autotune_level": 0}
-"""For GPUs: there is none to time kernels on."""
+"""For GPUs: kernels cannot be timed without one."""
 
 
 def lower(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     """Traces one of `PROGRAMS`.
 
     Args:
-      name: of the program.
-      experiment: on the devices to compile for.
-      batch: sentences on all devices; images too in evaluation. A prediction has one of each.
+      name: name of the program.
+      experiment: an experiment on the devices to compile for.
+      batch: number of sentences on all devices, and of images in evaluation. A prediction has one
+        of each.
 
     Raises:
-      ConfigError: the batch does not divide over the devices.
+      ConfigError: the batch is not divisible by the number of devices.
     """
     if name == "train":
         train = experiment.config.train
@@ -48,14 +49,14 @@ def lower(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
 def _evaluation(name: str, experiment: SyntheticExperiment, batch: int) -> Any:
     mesh, model, data = experiment.mesh, experiment.model, experiment.config.data
     split = over_batch(mesh)
-    state = _placed(experiment.abstract_network, replicated(mesh))
+    state = _with_sharding(experiment.abstract_network, replicated(mesh))
     image = jax.ShapeDtypeStruct(
         (batch, data.image_size, data.image_size, 3), jnp.uint8, sharding=split
     )
     encode = partial(inference.encode, model)
     if name == "encode":
         return _on_mesh(encode, mesh).lower(state, image)
-    features = _placed(jax.eval_shape(encode, state, image), split)
+    features = _with_sharding(jax.eval_shape(encode, state, image), split)
     examples = make_batch(experiment, batch)
     sentences = {k: examples[k] for k in ("tokens", "length")}
     sentences["image"] = examples["length"] * 0
@@ -72,11 +73,11 @@ def _on_mesh(step: Callable[..., Any], mesh: Mesh) -> Any:
     return inference.on_each_device(step, mesh)
 
 
-def _placed(tree: Any, place: NamedSharding) -> Any:
+def _with_sharding(tree: Any, place: NamedSharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
 
 
 def compile_program(lowered: Any, platform: str, flags: Mapping[str, Any]) -> Any:
-    """Compiles, with XLA's `flags` in addition to what the product sets."""
+    """Compiles a program with XLA's `flags` in addition to those set by lts_jax."""
     options = {**(WITHOUT_AUTOTUNING if platform == "cuda" else {}), **flags}
     return lowered.compile(compiler_options=options)

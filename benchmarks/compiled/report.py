@@ -1,4 +1,4 @@
-"""What a compiled program needs: memory, memory traffic and a model of its time."""
+"""Reports a compiled program's memory, memory traffic and modeled time."""
 
 import collections
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ from benchmarks.compiled.hlo import Kernel, kernels
 from lts_jax.io.console import format_table
 
 MIB = 2**20
-LARGEST = 20  # kernels that are listed
+LARGEST = 20  # number of listed kernels
 
 
 def describe(
     program: Any, device: GPU | TPU, batch: int, devices: int, operations: int, dtype: str
 ) -> dict[str, Any]:
-    """Reads a compiled program.
+    """Analyzes a compiled program.
 
     Args:
-      program: as JAX compiles it.
-      device: that it is for.
-      batch: sentences, on all devices.
-      devices: their number.
-      operations: of matrix products and convolutions in one run, on all devices.
-      dtype: of the network.
+      program: the program compiled by JAX.
+      device: the target device.
+      batch: number of sentences on all devices.
+      devices: number of devices.
+      operations: operations of matrix products and convolutions in one run, on all devices.
+      dtype: dtype of the network.
 
     Returns:
-      `memory`, bytes on a device; `traffic`, bytes of one device in one run, by kind of kernel and
-      of the largest ones, and of all kernels for each example; `operations`; and `model`.
+      `memory`, bytes per device; `traffic`, bytes per device and run, by kind of kernel, of the
+      largest kernels, and of all kernels per example; `operations`; and `model`.
     """
-    found = kernels(program.as_text())
+    all_kernels = kernels(program.as_text())
     plan = program.memory_analysis()
     examples = batch / devices
     cost = (program.cost_analysis() or {}) if isinstance(device, TPU) else {}
-    # XLA's own count for TPUs knows their layouts; for GPUs there is none.
-    total = cost.get("bytes accessed") or sum(kernel.bytes for kernel in found)
-    travels = sum(kernel.travels for kernel in found)
+    # On TPUs, XLA's count takes layouts into account; on GPUs, there is none.
+    total = cost.get("bytes accessed") or sum(kernel.bytes for kernel in all_kernels)
+    travels = sum(kernel.travels for kernel in all_kernels)
     return {
         "memory": {
             "arguments": plan.argument_size_in_bytes,
@@ -44,13 +44,16 @@ def describe(
             "temporaries": plan.temp_size_in_bytes,
             "peak": peak(plan),
         },
-        "kernels": {"different": len(found), "calls": sum(kernel.calls for kernel in found)},
+        "kernels": {
+            "different": len(all_kernels),
+            "calls": sum(kernel.calls for kernel in all_kernels),
+        },
         "traffic": {
             "bytes": total,
             "bytes_per_example": total / examples,
             "source": "XLA's cost analysis" if cost else "operands and results of the kernels",
-            "kernels_bytes_per_example": _by_kind(found, examples),
-            "largest": [_row(kernel, examples) for kernel in _largest(found)],
+            "kernels_bytes_per_example": _by_kind(all_kernels, examples),
+            "largest": [_row(kernel, examples) for kernel in _largest(all_kernels)],
             "between_devices": travels,
         },
         "operations": operations,
@@ -60,7 +63,7 @@ def describe(
 
 
 def peak(plan: Any) -> int:
-    """Returns the bytes that a run needs on a device, given XLA's memory analysis."""
+    """Returns the peak bytes per device, from XLA's memory analysis."""
     new_outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
     return int(plan.argument_size_in_bytes + new_outputs + plan.temp_size_in_bytes)
 
@@ -68,26 +71,26 @@ def peak(plan: Any) -> int:
 def model(
     device: Device, traffic: float, operations: float, travels: float, dtype: str
 ) -> dict[str, float]:
-    """A roofline, which is a model and no measurement: the slowest part hides all others."""
+    """Models the time with a roofline: the slowest part hides all others."""
     rate = device.bfloat16 if dtype == "bfloat16" else device.float32
     parts = {
         "memory_seconds": traffic / device.bandwidth,
         "operations_seconds": operations / rate,
-        # Over a ring each byte is sent twice.
+        # In a ring, each byte is sent twice.
         "link_seconds": 2 * travels / device.link if device.link else 0.0,
     }
     return parts | {"seconds": max(parts.values())}
 
 
-def _by_kind(found: Sequence[Kernel], examples: float) -> dict[str, float]:
+def _by_kind(all_kernels: Sequence[Kernel], examples: float) -> dict[str, float]:
     kinds: collections.Counter[str] = collections.Counter()
-    for kernel in found:
+    for kernel in all_kernels:
         kinds[kernel.kind] += kernel.bytes
     return {kind: total / examples for kind, total in kinds.most_common()}
 
 
-def _largest(found: Sequence[Kernel]) -> list[Kernel]:
-    return sorted(found, key=lambda kernel: -kernel.bytes)[:LARGEST]
+def _largest(all_kernels: Sequence[Kernel]) -> list[Kernel]:
+    return sorted(all_kernels, key=lambda kernel: -kernel.bytes)[:LARGEST]
 
 
 def _row(kernel: Kernel, examples: float) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _row(kernel: Kernel, examples: float) -> dict[str, Any]:
 
 
 def table(programs: dict[str, dict[str, Any]]) -> str:
-    """Formats what `describe` returns, by the program's name."""
+    """Formats the results of `describe`, by program name."""
     header = (
         "program", "arguments MiB", "temporaries MiB", "peak MiB", "GFLOP", "MB an example",
         "kernels", "MB between", "modelled ms",
@@ -123,7 +126,7 @@ def table(programs: dict[str, dict[str, Any]]) -> str:
 
 
 def traffic_table(of: dict[str, Any]) -> str:
-    """Formats a program's traffic by kind of kernel, and its largest kernels."""
+    """Formats a program's traffic by kind of kernel and its largest kernels."""
     traffic = of["traffic"]
     kinds = [[k, f"{v / 1e6:.1f}"] for k, v in traffic["kernels_bytes_per_example"].items()]
     largest = [

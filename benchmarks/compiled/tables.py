@@ -1,4 +1,4 @@
-"""Writes `tables.md` about the files that `benchmarks.compile_all` has written so far.
+"""Writes `tables.md` from the results of `benchmarks.compile_all`.
 
 python -m benchmarks.compiled.tables docs/results/compiled
 """
@@ -17,7 +17,7 @@ GPUS = (16, 24, 40, 80, 140)  # GB
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns the results by their files' names, with folder and without ending."""
+    """Returns the results by file name, with the folder and without the suffix."""
     files = sorted(path for path in folder.rglob("*.json"))
     return {
         path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text("utf-8"))
@@ -26,9 +26,9 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def fitting(result: dict[str, Any], memory: float) -> int:
-    """Returns how many sentences fit in a share of a device's memory.
+    """Returns the number of sentences that fit in a share of a device's memory.
 
-    The state is always there; everything else grows with the batch.
+    The size of the state is constant; everything else grows with the batch.
     """
     plan = result["programs"]["train"]["memory"]
     each = plan["temporaries"] * result["devices"] / result["batch"]

@@ -1,4 +1,4 @@
-"""Devices to compile for, without any attached: the compilers are packages."""
+"""Creates devices to compile for without attached hardware; the compilers are pip packages."""
 
 import math
 import os
@@ -11,9 +11,9 @@ from benchmarks.compiled.devices import DEVICES, GPU, TPU
 from lts_jax.errors import ConfigError
 
 SLICES = {1: (1, 1, 1), 4: (2, 2, 1), 8: (2, 4, 1), 16: (4, 4, 1)}
-"""Shapes of TPU slices by their number of chips; a host has at most four of them."""
+"""Shapes of TPU slices by number of chips; a host has at most four chips."""
 
-_CUDA, _CUDNN = (13, 0, 0), (9, 12, 0)  # that jax-cuda13-plugin is built for
+_CUDA, _CUDNN = (13, 0, 0), (9, 12, 0)  # versions that jax-cuda13-plugin is built for
 
 
 def devices_of(name: str, count: int) -> Sequence[jax.Device]:
@@ -21,12 +21,12 @@ def devices_of(name: str, count: int) -> Sequence[jax.Device]:
 
     Args:
       name: a key of `DEVICES`.
-      count: of the GPUs of one host, or of the chips of a slice, a key of `SLICES`.
+      count: number of GPUs of one host, or of chips of a slice, a key of `SLICES`.
 
     Raises:
-      ConfigError: the compiler is not installed, or there is no such slice.
+      ConfigError: the compiler is not installed, or the slice does not exist.
     """
-    jax.config.update("jax_platforms", "cpu")  # else JAX looks for accelerators
+    jax.config.update("jax_platforms", "cpu")  # otherwise JAX looks for accelerators
     device = DEVICES[name]
     if isinstance(device, GPU):
         return _gpus(device, count)
@@ -50,9 +50,9 @@ def _tpus(device: TPU, count: int) -> Sequence[jax.Device]:
         slices = ", ".join(map(str, SLICES))
         raise ConfigError(f"--devices {count}: no such TPU slice; use one of {slices}")
     shape = SLICES[count]
-    cores = 1 if device.flat else 2  # what the names of slices count
+    cores = 1 if device.flat else 2  # slices are named after their number of cores
     os.environ.update(
-        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # its lock is for a chip, and there is none
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # the lock protects a chip, and there is none
         TPU_ACCELERATOR_TYPE=f"{device.accelerator}-{cores * count}",
         TPU_SKIP_MDS_QUERY="1",
         TPU_WORKER_HOSTNAMES="localhost",
@@ -80,7 +80,7 @@ def _line(error: Exception) -> str:
 
 
 def target_config(device: GPU) -> str:
-    """Describes a GPU to XLA: a `GpuTargetConfigProto` as text."""
+    """Returns XLA's description of a GPU: a `GpuTargetConfigProto` as text."""
     (major, minor), cuda = device.capability, ".".join(map(str, _CUDA))
     extension = "ACCELERATED_FEATURES" if major >= 9 else "NONE"
     dnn = "major: {} minor: {} patch: {}".format(*_CUDNN)

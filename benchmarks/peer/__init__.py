@@ -1,1 +1,1 @@
-"""The same network, input pipeline and evaluation in PyTorch, to compare with."""
+"""PyTorch implementations of the network, input pipeline and evaluation, for comparison."""

@@ -48,7 +48,7 @@ class ConvNormAct(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 to half the channels, 3×3 back; Darknet53's blocks add the input, its neck does not."""
+    """1×1 to half the channels, then 3×3 back; with a shortcut in Darknet53, not in the neck."""
 
     def __init__(self, features: int, residual: bool) -> None:
         super().__init__()
@@ -76,11 +76,11 @@ class Darknet53(nn.Module):
             for j in range(blocks):
                 stage.add_module(f"block{j}", Bottleneck(width, residual=True))
             self.stages[f"stage{i}"] = stage
-        # Without a neck this is empty, hence the identity.
+        # Without a neck, this is empty: the identity.
         self.neck = nn.Sequential(*(Bottleneck(width, residual=False) for _ in range(3 * neck)))
 
     def forward(self, image: Tensor) -> ImageFeatures:
-        """The last three stages' outputs, the deepest one through the neck."""
+        """Returns the outputs of the last three stages, the deepest one after the neck."""
         x = self.stem(image)
         taps = []
         for stage in self.stages.values():
@@ -92,9 +92,9 @@ class Darknet53(nn.Module):
 class GRU(nn.Module):
     """One direction of Eq. 1 and 2, `[B, T, E]` → `[B, T, D/2]`, with one bias per gate.
 
-    `nn.GRU` has two biases for the reset and the update gate, which only ever act as their sum:
-    under Adam, their sum moves twice as fast as one bias. `torch.gru` is its kernel; unlike
-    the module, it also goes through `torch.compile`.
+    `nn.GRU` has two biases each for the reset and the update gate, of which only the sum matters:
+    under Adam, the sum changes twice as fast as a single bias. `torch.gru` is the kernel of
+    `nn.GRU`; unlike the module, it works with `torch.compile`.
     """
 
     def __init__(self, features_in: int, features: int) -> None:
@@ -105,18 +105,18 @@ class GRU(nn.Module):
         def draw(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
-        # Rows: reset, update, new. Only "new" has a bias of its own inside the reset gate.
+        # Rows: reset, update, new. Only "new" has a second bias, inside the reset gate.
         self.weight_ih = draw(3 * features, features_in)
         self.weight_hh = draw(3 * features, features)
         self.bias_ih = draw(3 * features)
         self.bias_hn = draw(features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The carry after every step, from a carry of zeros."""
+        """Returns the hidden state after every step, starting from zeros."""
         bias_hh = F.pad(self.bias_hn, (2 * self.features, 0))
         weights = [self.weight_ih, self.weight_hh, self.bias_ih, bias_hh]
         start = x.new_zeros(1, x.shape[0], self.features)
-        # A tiny part of the work, kept out of autocast, which runs cuDNN's GRU in float16 only.
+        # Excluded from autocast, which runs cuDNN's GRU only in float16; its cost is small.
         with torch.autocast(x.device.type, enabled=False):
             return torch.gru(x, start, weights, True, 1, 0.0, self.training, False, True)[0]
 
@@ -134,8 +134,8 @@ class TextEncoder(nn.Module):
         """`[B, T]` ids padded at the end, `[B]` lengths."""
         step = torch.arange(tokens.shape[1], device=tokens.device)
         real = step < lengths[:, None]
-        # Padding comes after the real words in both directions, so that it changes none of them:
-        # the backward GRU reads each sentence's own words reversed. That gather undoes itself.
+        # In both directions, padding follows the words and does not affect them: the backward GRU
+        # reads the reversed words of each sentence. The same gather restores the order.
         mirror = (lengths[:, None] - 1 - step).clamp(min=0)
         ahead = self.forward_gru(self.embed(tokens))
         back = self.backward_gru(self.embed(tokens.gather(1, mirror)))
@@ -145,7 +145,7 @@ class TextEncoder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """F_m3 `[B, C, H/8, W/8]` of image and text (Eq. 5-7); without text, of the image alone."""
+    """F_m3 `[B, C, H/8, W/8]` of image and text (Eq. 5-7), or of the image only."""
 
     def __init__(
         self, image: Sequence[int], text: int, features: int, fuse: bool, coordinates: bool
@@ -172,7 +172,7 @@ class Fusion(nn.Module):
 
     @staticmethod
     def _with_coordinates(x: Tensor) -> Tensor:
-        # The centres of cells, from -1 to 1 at the edges of the map.
+        # Cell centres; the edges of the map are at -1 and 1.
         b, _, h, w = x.shape
         across, down = (torch.linspace(1 / n - 1, 1 - 1 / n, n).to(x) for n in (w, h))
         grid = torch.stack([across.expand(h, w), down[:, None].expand(h, w)])
@@ -180,5 +180,5 @@ class Fusion(nn.Module):
 
     @staticmethod
     def _up(coarse: Tensor, fine: Tensor) -> Tensor:
-        # Upsampling after the 1×1 of Eq. 7, not before, is the same at a quarter of the cost.
+        # Upsampling after the 1×1 of Eq. 7 is equivalent and costs a quarter.
         return torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1)

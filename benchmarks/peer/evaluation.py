@@ -1,8 +1,8 @@
-"""Evaluation in PyTorch: scores a split at the images' original sizes.
+"""Evaluation in PyTorch: scores a split at the original image sizes.
 
-It takes our batches, read and decoded. The network, the mapping to each image's size, and the
-intersections and unions are computed by PyTorch, in channels_last, compiled on a GPU, and under
-autocast if the network is in bfloat16.
+It uses the decoded batches of lts_jax. PyTorch computes the network, the mapping to each image
+size, and the intersections and unions, in channels_last, compiled on a GPU, and under autocast if
+the network uses bfloat16.
 """
 
 import dataclasses
@@ -22,22 +22,22 @@ from lts_jax.state.train_state import TrainState, variables_of
 
 
 class TorchEvaluator:
-    """Scores the same sentences as an `Evaluator`, and encodes the same images.
+    """Scores the same sentences as an `Evaluator` and encodes the same images.
 
     Args:
-      ours: whose network and batches are used.
-      state: with the network's parameters.
-      threshold: pixels of a greater probability are foreground.
+      ours: the evaluator whose network and batches are used.
+      state: state with the network's parameters.
+      threshold: pixels with a greater probability are foreground.
     """
 
     def __init__(self, ours: Evaluator, state: TrainState, threshold: float) -> None:
-        # Batches for one device, however many JAX has.
+        # Batches for one device, regardless of the number of JAX devices.
         self._ours = dataclasses.replace(ours, mesh=make_mesh(jax.devices()[:1]))
         self._threshold = threshold
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.benchmark = True
         if self._device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # JAX's default there
+            torch.set_float32_matmul_precision("high")  # JAX's default on GPUs
         twin: Any = TorchLTS(**fields_of(ours.model), max_words=ours.preprocessing.max_words)
         twin.load_state_dict(to_torch(jax.device_get(variables_of(state)), twin))
         twin = twin.eval().to(self._device).to(memory_format=torch.channels_last)
@@ -96,7 +96,7 @@ class TorchEvaluator:
         return both, prediction.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) - both
 
     def _in_input(self, n: int, source: Any, offset: Any, fitted: Any, size: int) -> Any:
-        """Returns the pixels' positions in the square input, from -1 to 1, and which exist."""
+        """Returns the pixel positions in the square input, from -1 to 1, and which are valid."""
         pixel = torch.arange(n, device=self._device)
         place = (pixel + 0.5) * (fitted / source)[:, None] + offset[:, None]
         return 2 * place / size - 1, pixel < source[:, None]

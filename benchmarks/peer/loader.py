@@ -1,6 +1,6 @@
-"""The input pipeline in PyTorch: a `DataLoader` with the usual code for each sample.
+"""The input pipeline in PyTorch: a `DataLoader` with typical per-sample code.
 
-Images are JPEG files, and each object's mask is an .npy file, as in MCN and later work.
+Images are JPEG files and each object's mask is an .npy file, as in MCN and later work.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 def write_files(split: Split, folder: Path) -> None:
-    """Writes each image of a split, and the mask of each of its refs, to separate files."""
+    """Writes each image of a split and the mask of each ref to separate files."""
     folder.mkdir(parents=True)
     for rows in pipeline.rows_by_image(split):
         number = int(split.index.record[rows[0]])
@@ -40,7 +40,7 @@ def write_files(split: Split, folder: Path) -> None:
 
 
 def list_samples(split: Split, folder: Path, preprocessing: examples.Preprocessing) -> list[Sample]:
-    """Returns the samples of the files that `write_files` wrote, in the order of the index."""
+    """Returns the samples of the files written by `write_files`, in index order."""
     samples = []
     for row, text in enumerate(split.index.text):
         words = preprocessing.sentence(text)
@@ -58,11 +58,11 @@ class Samples(Dataset[dict[str, Any]]):
     """Reads, letterboxes and normalises one sample.
 
     Args:
-      samples: what to read.
+      samples: samples to read.
       size: side of the network's input, pixels.
-      max_words: longer sentences are cut, shorter ones padded with 0.
-      normalize: whether images are float32 `[3, size, size]` in 0 to 1, as usual, or stay uint8
-        `[size, size, 3]`.
+      max_words: longer sentences are truncated, shorter ones padded with 0.
+      normalize: whether to convert images to float32 `[3, size, size]` in [0, 1]; otherwise they
+        are uint8 `[size, size, 3]`.
     """
 
     def __init__(self, samples: list[Sample], size: int, max_words: int, normalize: bool) -> None:
@@ -122,6 +122,6 @@ def batches(dataset: Samples, batch_size: int, workers: int, seed: int) -> Itera
 
 
 def _start_worker(_: int) -> None:
-    # There are as many workers as cores: their own threads would only compete.
+    # There are as many workers as cores: additional threads would compete with them.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,9 +1,8 @@
-"""LTS in PyTorch, to compare the results and the speed of `lts_jax` with.
+"""LTS in PyTorch, for comparing results and speed with `lts_jax`.
 
-It is written from the paper and the README's decisions, and shares no code with `lts_jax`, so that
-a mistake would have to be made twice to go unnoticed. `benchmarks.peer.weights` converts weights
-and gradients. It runs in either memory format, under autocast, and through
-`torch.compile(fullgraph=True)`.
+It follows the paper and the README's decisions and shares no code with `lts_jax`, so that a bug in
+one of them is detected. `benchmarks.peer.weights` converts weights and gradients. It supports both
+memory formats, autocast, and `torch.compile(fullgraph=True)`.
 
 Notation: B batch, H W image size, T words, D text features, C fused features, h w a feature map,
 N = h·w its positions.
@@ -34,8 +33,8 @@ Prior = Literal["probability", "logits"]
 class Outputs(NamedTuple):
     """Logits, at least float32.
 
-    H_mask `[B, rounds, H/8, W/8]`, None without a locator; P_mask `[B, H/4, W/4]`, without a
-    segmenter `[B, H/8, W/8]`.
+    H_mask is `[B, rounds, H/8, W/8]`, or None without a locator. P_mask is `[B, H/4, W/4]`, or
+    `[B, H/8, W/8]` without a segmenter.
     """
 
     heatmap: Tensor | None
@@ -43,7 +42,7 @@ class Outputs(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention: `[B, N, C]` onto `[B, M, C_memory]` → `[B, N, C]`."""
+    """Multi-head attention from `[B, N, C]` to `[B, M, C_memory]` → `[B, N, C]`."""
 
     def __init__(self, features: int, memory: int, heads: int = 4) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A post-norm transformer decoder layer, positions added in each attention."""
+    """A post-norm transformer decoder layer that adds positions in each attention."""
 
     def __init__(self, features: int, memory: int) -> None:
         super().__init__()
@@ -85,8 +84,7 @@ class DecoderLayer(nn.Module):
 def sine_positions(h: int, w: int, features: int, like: Tensor) -> Tensor:
     """DETR's normalized 2-D sine encoding, `[h·w, features]`: y in the first half, then x.
 
-    Float32 constants, whatever the type of `like`; the sines are taken in float64, which costs
-    nothing at h + w positions.
+    The result is float32, independent of the dtype of `like`; the sines are computed in float64.
     """
     half = features // 2
     i = torch.arange(half, device=like.device)
@@ -116,7 +114,7 @@ class Filter(nn.Module):
 
 
 class WordFilter(nn.Module):
-    """One kernel per word, their responses regressed to one map (Table 5)."""
+    """One kernel per word; a regression combines their responses into one map (Table 5)."""
 
     def __init__(self, features: int, text: int, max_words: int) -> None:
         super().__init__()
@@ -125,13 +123,13 @@ class WordFilter(nn.Module):
 
     def forward(self, x: Tensor, text: TextFeatures) -> Tensor:
         """`[B, C, h, w]` and the text → `[B, h, w]`."""
-        # A pad's h_t is zero, and so are its kernel and its response.
+        # h_t of padding is zero, and so are its kernel and response.
         responses = torch.bmm(self.kernel(text.words), x.flatten(2))
         return self.regress(responses.transpose(1, 2)).reshape(-1, *x.shape[2:])
 
 
 class Transformer(nn.Module):
-    """A decoder layer over the positions, f_text its one memory token (Eq. 9)."""
+    """A decoder layer over the positions, with f_text as the only memory token (Eq. 9)."""
 
     def __init__(self, features: int, text: int) -> None:
         super().__init__()
@@ -228,7 +226,7 @@ class TorchLTS(nn.Module):
         return self.text(tokens, lengths)
 
     def refer(self, image: ImageFeatures, text: TextFeatures) -> Outputs:
-        """The rest of the network, for one expression per image (Eq. 5-10)."""
+        """Runs the rest of the network, for one expression per image (Eq. 5-10)."""
         fused = self.fusion(image, text.sentence)
         maps: list[Tensor] = []
         for i in range(self.rounds):
@@ -248,7 +246,7 @@ class TorchLTS(nn.Module):
 
     def _with_prior(self, x: Tensor, logits: Tensor) -> Tensor:
         prior = logits.sigmoid() if self.prior == "probability" else logits
-        # In the features' type: one float32 channel would turn all others into float32.
+        # Cast to the features' dtype: one float32 channel would promote all others to float32.
         return torch.cat([x, prior[:, None].to(x.dtype)], dim=1)
 
 
@@ -256,9 +254,9 @@ def loss(outputs: Outputs, truth4: Tensor, truth8: Tensor, location_weight: floa
     """L = L_seg + λ L_loc (Eq. 11-13): summed over pixels, averaged over batch and rounds.
 
     Args:
-      outputs: of the model.
+      outputs: outputs of the model.
       truth4: {0, 1} at the segmenter's size, `[B, H/4, W/4]`.
-      truth8: {0, 1} at the locator's size, `[B, H/8, W/8]`; also for a mask of that size.
+      truth8: {0, 1} at the locator's size, `[B, H/8, W/8]`; also used for a mask of that size.
       location_weight: λ.
     """
     heatmap, mask = outputs
@@ -271,7 +269,7 @@ def loss(outputs: Outputs, truth4: Tensor, truth8: Tensor, location_weight: floa
 
 
 def _binary_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    # It raises if the shapes differ.
+    # Raises an error if the shapes differ.
     truth = truth.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(logits)
 

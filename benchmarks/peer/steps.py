@@ -1,7 +1,7 @@
 """Training steps and inference of `TorchLTS`, with PyTorch's fastest settings.
 
-On a GPU these are channels_last, cudnn.benchmark, Adam's fused kernels, `torch.compile` in its mode
-"max-autotune", and autocast for bfloat16. On a CPU both memory formats are timed.
+On a GPU, these are channels_last, cudnn.benchmark, fused Adam, `torch.compile` with
+mode="max-autotune", and autocast for bfloat16. On a CPU, both memory formats are timed.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,15 +26,15 @@ def peak_memory() -> int | None:
 
 
 class TorchSteps:
-    """The PyTorch counterpart of a JAX network, run in one way.
+    """The PyTorch counterpart of a JAX network, run with one memory format.
 
     Args:
-      way: of `WAYS`.
-      fields: of the network, as `lts_jax.models.LTS` takes them, without `dtype`.
-      variables: its parameters and statistics.
+      way: one of `WAYS`.
+      fields: fields of `lts_jax.models.LTS`, without `dtype`.
+      variables: parameters and statistics of the network.
       batch: `image` uint8 `[B, H, W, 3]`, `tokens`, `length`, `truth4`, `truth8`.
-      bfloat16: run under autocast.
-      location_weight: of the loss.
+      bfloat16: whether to run under autocast.
+      location_weight: λ of the loss.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TorchSteps:
             return self._run(image, batch["tokens"], batch["length"])
 
     def training(self, steps: int) -> Callable[[], None]:
-        """Returns a function that takes so many training steps, and waits for the device."""
+        """Returns a function that runs `steps` training steps and waits for the device."""
         self._model.train()
         truth4, truth8 = (self._batch[f"truth{k}"].float() for k in (4, 8))
 
@@ -88,7 +88,7 @@ class TorchSteps:
         return run
 
     def inference(self, steps: int) -> Callable[[], None]:
-        """Returns a function that evaluates so many batches, and waits for the device."""
+        """Returns a function that evaluates `steps` batches and waits for the device."""
         self._model.eval()
 
         @torch.inference_mode()

@@ -1,8 +1,8 @@
 """Converts weights, BatchNorm statistics and gradients between `lts_jax.models.LTS` and `TorchLTS`.
 
-One table, read in both directions. Flax stores a convolution as `[kh, kw, in, out]`, a linear
-map and a 1×1 convolution as `[in, out]`, attention as `[in, heads, out / heads]`, and a GRU gate
-by gate; PyTorch stores outputs first, and stacks a GRU's gates.
+One table is used in both directions. Flax stores a convolution as `[kh, kw, in, out]`, a linear
+layer and a 1×1 convolution as `[in, out]`, attention as `[in, heads, out / heads]`, and a GRU gate
+by gate; PyTorch stores outputs first and stacks a GRU's gates.
 """
 
 import re
@@ -31,13 +31,13 @@ _RENAMES = (
 
 
 class Row(NamedTuple):
-    """A PyTorch tensor and the Flax arrays that hold the same numbers.
+    """A PyTorch tensor and the corresponding Flax arrays.
 
     Attributes:
-      name: of the tensor in the state dict.
-      paths: of the arrays, joined by slashes; more than one are stacked along the first axis.
-      shape: of one Flax array.
-      axes: the transposition of one Flax array that brings its numbers into PyTorch's order.
+      name: name of the tensor in the state dict.
+      paths: paths of the arrays, joined by slashes; several are stacked along the first axis.
+      shape: shape of one Flax array.
+      axes: transposition of a Flax array to PyTorch's layout.
     """
 
     name: str
@@ -50,7 +50,7 @@ def to_torch(variables: Mapping[str, Any], model: TorchLTS) -> dict[str, Tensor]
     """Returns a state dict for `model` from `{"params": …, "batch_stats": …}`.
 
     Raises:
-      ValueError: an array is missing, left over, or of another shape.
+      ValueError: an array is missing, unexpected, or of another shape.
     """
     arrays = {k: np.asarray(x) for k, x in flatten_dict(variables, sep="/").items()}
     rows = table(model)
@@ -61,7 +61,7 @@ def to_torch(variables: Mapping[str, Any], model: TorchLTS) -> dict[str, Tensor]
         for path in row.paths:
             _check_shape(path, row.shape, arrays[path].shape)
         parts = [arrays[path].transpose(row.axes) for path in row.paths]
-        # A copy: JAX's arrays are read-only, and an optimizer writes in place.
+        # Copy: JAX arrays are read-only, and the optimizer writes in place.
         state[row.name] = torch.tensor(np.concatenate(parts).reshape(shapes[row.name]))
     return state
 
@@ -73,11 +73,11 @@ def to_flax(
 
     Args:
       tensors: a state dict, or anything with the same keys and shapes, such as gradients.
-      model: the network it belongs to.
-      collections: which to map: ("params",) for gradients.
+      model: the network of the tensors.
+      collections: the collections to convert: ("params",) for gradients.
 
     Raises:
-      ValueError: a tensor is missing, left over, or of another shape.
+      ValueError: a tensor is missing, unexpected, or of another shape.
     """
     rows = [row for row in table(model) if row.paths[0].split("/")[0] in collections]
     _check_names({row.name for row in rows}, {name for name in tensors if not _is_counter(name)})
@@ -101,7 +101,7 @@ def table(model: TorchLTS) -> list[Row]:
 
 
 def _rows(module: nn.Module, prefix: str) -> Iterator[Row]:
-    """The rows of a module and of those inside it; `prefix` is empty or ends with a dot."""
+    """Yields the rows of a module and its submodules; `prefix` is empty or ends with a dot."""
     if isinstance(module, Attention):
         for name in ("query", "key", "value"):
             linear = getattr(module, name)
@@ -176,7 +176,7 @@ def _is_counter(name: str) -> bool:
 def _check_names(expected: set[str], names: set[str]) -> None:
     if expected != names:
         missing, extra = sorted(expected - names), sorted(names - expected)
-        raise ValueError(f"missing: {missing}; left over: {extra}")
+        raise ValueError(f"missing: {missing}; unexpected: {extra}")
 
 
 def _check_shape(name: str, expected: tuple[int, ...], shape: tuple[int, ...]) -> None:

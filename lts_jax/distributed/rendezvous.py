@@ -60,9 +60,9 @@ def _accept_all(port: int, processes: int, deadline: float, wait_s: float) -> No
             except TimeoutError:
                 missing = sorted(set(range(1, processes)) - present.keys())
                 outcome = (
-                    f"{_names(missing)} of {processes} did not connect within {wait_s:.0f} s: start "
-                    "them with the same coordinator and number of processes; if they were started, "
-                    "check their output"
+                    f"{_names(missing)} of {processes} did not connect within {wait_s:.0f} s: "
+                    "start them with the same coordinator and number of processes; if they were "
+                    "started, check their output"
                 )
                 break
             stack.enter_context(connection)

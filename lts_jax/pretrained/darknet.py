@@ -113,9 +113,9 @@ def _read_header(path: Path, header: bytes) -> tuple[str, int, int]:
     major, minor, revision = struct.unpack("<iii", header[:12])
     if major != 0 or minor not in (1, 2) or not 0 <= revision < 100:
         raise ConfigError(
-            f"{path}: bytes 0 to 12 give version {major}.{minor}.{revision}, but Darknet's versions "
-            "are 0.1.0 to 0.2.5. This is not a Darknet file; name a PyTorch file .pth, .pt or "
-            ".safetensors"
+            f"{path}: bytes 0 to 12 give version {major}.{minor}.{revision}, but Darknet's "
+            "versions are 0.1.0 to 0.2.5. This is not a Darknet file; name a PyTorch file .pth, "
+            ".pt or .safetensors"
         )
     wide = minor >= 2
     if wide and len(header) < 20:

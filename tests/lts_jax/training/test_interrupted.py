@@ -39,19 +39,19 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
         *(f"--workdir={workdir}", *as_flags(config)),
     ]
     life = Life(command, log(workdir))
-    assert life.wait_for("step 3/"), life.said
+    assert life.wait_for("step 3/"), life.output
     while not saving(workdir):
-        assert not life.ended_after(0.001), life.said
+        assert not life.ended_after(0.001), life.output
     assert life.end(signal.SIGKILL)[0] == -signal.SIGKILL
 
     life = Life(command, log(workdir))
-    assert life.wait_for("first step in"), life.said
+    assert life.wait_for("first step in"), life.output
     assert life.end(signal.SIGTERM)[0] == 0  # benchmarks/kill_and_resume.py measures how soon
-    assert "the same command goes on" in life.said.splitlines()[-1]
+    assert "the same command goes on" in life.output.splitlines()[-1]
 
     life = Life(command, log(workdir))
-    assert life.end()[0] == 0, life.said
-    assert "resumed from step" in life.said
+    assert life.end()[0] == 0, life.output
+    assert "resumed from step" in life.output
     check_equal(whole_run[0], workdir)
 
 
@@ -88,7 +88,7 @@ def test_stopped_in_an_evaluation_and_in_training(
     check_equal(whole_run[0], tmp_path)
 
 
-def test_told_to_stop_before_it_began(repo_root, tmp_path):
+def test_signal_before_training(repo_root, tmp_path):
     """As soon as there is a handler, long before anything is imported."""
     command = [sys.executable, "-m", "lts_jax.main", "--config=configs/shapes.py"]
     process = subprocess.Popen(

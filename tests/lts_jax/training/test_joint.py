@@ -62,16 +62,16 @@ def lives(joint_config, repo_root, monkeypatch):
 def test_killed_at_random_and_resumed(lives, tmp_path, processes):
     whole, often = tmp_path / "whole", tmp_path / "often"
     for life in lives(whole, processes):
-        assert life.end()[0] == 0, life.said
+        assert life.end()[0] == 0, life.output
     running = lives(often, processes)
-    assert running[0].wait_for("step 3/"), running[0].said
-    assert not running[0].ended_after(random.uniform(0, 1)), running[0].said
+    assert running[0].wait_for("step 3/"), running[0].output
+    assert not running[0].ended_after(random.uniform(0, 1)), running[0].output
     for life in running:
         life.end(signal.SIGKILL)
     running = lives(often, processes)
     for life in running:
-        assert life.end()[0] == 0, life.said
-    assert "resumed from step" in running[0].said
+        assert life.end()[0] == 0, life.output
+    assert "resumed from step" in running[0].output
     found = compare(whole, often)
     assert found.pop("stray_files") == [] and found.pop("evaluation_files") == 3
     assert found.pop("last_step")[0] > 5

@@ -19,7 +19,7 @@ class Process:
     """A training process, whose output is read as it comes."""
 
     def __init__(self, repo_root, *flags):
-        self.said, self._news = "", threading.Condition()
+        self.output, self._news = "", threading.Condition()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lts_jax", "train", *flags],
             cwd=repo_root,
@@ -33,13 +33,13 @@ class Process:
     def _read(self):
         for line in self.process.stdout:
             with self._news:
-                self.said += line
+                self.output += line
                 self._news.notify_all()
 
     def wait_for(self, text):
         with self._news:
-            found = self._news.wait_for(lambda: text in self.said, timeout=600)
-        assert found and self.process.poll() is None, self.said
+            seen = self._news.wait_for(lambda: text in self.output, timeout=600)
+        assert seen and self.process.poll() is None, self.output
 
     def end(self):
         status = self.process.wait(timeout=200)
@@ -62,16 +62,16 @@ def test_both_save_and_end_and_one_resumes(repo_root, tiny_config_factory, tmp_p
         for process in processes:
             process.process.send_signal(signal.SIGTERM)
         statuses = [process.end() for process in processes]
-        assert statuses == [0, 0], [process.said for process in processes]
-        (step,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[0].said)
+        assert statuses == [0, 0], [process.output for process in processes]
+        (step,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[0].output)
         assert int(step) >= 3
         assert (tmp_path / "run" / "checkpoints" / step).is_dir()
         processes.append(Process(repo_root, *flags))
         processes[2].wait_for(f"resumed from step {step} of")
         processes[2].wait_for("first step in")
         processes[2].process.send_signal(signal.SIGTERM)
-        assert processes[2].end() == 0, processes[2].said
-        (later,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[2].said)
+        assert processes[2].end() == 0, processes[2].output
+        (later,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[2].output)
         assert int(later) > int(step)
     finally:
         for process in processes:
