@@ -41,8 +41,8 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "--distributed",
         choices=("off", "auto"),
         default="off",
-        help="auto: join a distributed run that JAX detects on TPU VMs, under SLURM or Open MPI, or "
-        "from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+        help="auto: join a distributed run that JAX detects on TPU VMs, under SLURM or Open MPI, "
+        "or from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
     )
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="join a distributed run: address of process 0"
