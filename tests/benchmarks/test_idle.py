@@ -57,8 +57,8 @@ def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_ro
     fields |= {"data.dir": tmp_path, "data.image_size": 64, "train.batch_size": 8}
     fields["train.sentences_per_image"] = 1
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    found = idle.measure("configs/shapes.py", overrides, first=2, steps=3)
-    (share,) = found["idle_share"].values()
+    result = idle.measure("configs/shapes.py", overrides, first=2, steps=3)
+    (share,) = result["idle_share"].values()
     assert 0 <= share < 1
     with pytest.raises(SystemExit, match="before step 1004"):
         short = ["--config.train.epochs=0.1", "--config.train.drop_epochs=()"]

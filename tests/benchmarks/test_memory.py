@@ -10,9 +10,9 @@ SMALL = "configs/shapes.py"
 def test_what_an_example_keeps(repo_root, monkeypatch):
     """Less in bfloat16, computed again or with a shared image; the state is the same."""
     monkeypatch.chdir(repo_root)
-    found = {name: memory.kept(load_config(SMALL), *kind) for name, kind in memory.KINDS.items()}
-    assert len({of["state"] for of in found.values()}) == 1
-    plain, remat, shared, half, half_remat, half_shared = (of["example"] for of in found.values())
+    kept = {name: memory.kept(load_config(SMALL), *kind) for name, kind in memory.KINDS.items()}
+    assert len({of["state"] for of in kept.values()}) == 1
+    plain, remat, shared, half, half_remat, half_shared = (of["example"] for of in kept.values())
     assert half_remat < min(half, remat) and max(half, remat) < plain
     assert half_shared < min(half, shared) and shared < 0.6 * plain
     assert half == pytest.approx(plain / 2, rel=0.1)

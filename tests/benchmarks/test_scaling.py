@@ -36,12 +36,12 @@ def test_tuples_and_other_kinds():
 
 def test_a_ring():
     """One device sends nothing, two send half of it twice, many all of it twice."""
-    given = {"batch": 10, "rate": 100.0, "reduced": 1000, "bandwidth": 1e3}
-    found = {n: scaling.step_seconds(n, **given) for n in (1, 2, 10**6)}
-    assert found[1] == (0.1, 0)
-    assert found[2] == (0.1, 1.0)
-    assert found[10**6] == pytest.approx((0.1, 2.0), rel=1e-5)
-    rows = scaling.model_rows(**given)
+    fields = {"batch": 10, "rate": 100.0, "reduced": 1000, "bandwidth": 1e3}
+    result = {n: scaling.step_seconds(n, **fields) for n in (1, 2, 10**6)}
+    assert result[1] == (0.1, 0)
+    assert result[2] == (0.1, 1.0)
+    assert result[10**6] == pytest.approx((0.1, 2.0), rel=1e-5)
+    rows = scaling.model_rows(**fields)
     assert rows[0]["efficiency"] == rows[0]["efficiency_overlapped"] == 1
     assert all(a["efficiency"] > b["efficiency"] for a, b in pairwise(rows))
 
@@ -50,5 +50,5 @@ def test_a_ring():
 def test_gradients_are_what_a_step_sums():
     """XLA's program for eight devices, of a small network: the rest are BatchNorm's sums."""
     stages = "--config.model.backbone_stages=(1,0,0,0,0)"
-    found = scaling.traffic("configs/shapes.py", [stages, "--config.data.image_size=64"])
-    assert found["gradients"] < found["reduced"] < 1.02 * found["gradients"]
+    result = scaling.traffic("configs/shapes.py", [stages, "--config.data.image_size=64"])
+    assert result["gradients"] < result["reduced"] < 1.02 * result["gradients"]

@@ -50,9 +50,9 @@ def test_missing_data(repo_root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
-        (["--mode=eval"], "holds no checkpoint"),
+        (["--mode=eval"], "contains no checkpoint"),
         (["--config.data.image_size=100"], "data.image_size=100 must be a multiple of 32"),
         (["--config.train.batch_size=0"], "train.batch_size=0 must be positive"),
         (["--config.eval.splits=('valid',)"], "no split 'valid'"),
@@ -61,11 +61,11 @@ def test_missing_data(repo_root, tmp_path, monkeypatch):
         (["--config.data.dataset=shape"], "expected one of refcoco_unc"),
         (["--config=configs/shape.py"], "configs/shape.py"),
         (["--workdir=README.md"], "README.md"),
-        (["--workdir=gs://b/run"], "--workdir=gs://b/run is no path of this machine"),
-        (["--config.data.dir=gs://b/data"], "data.dir=gs://b/data is no path of this machine"),
+        (["--workdir=gs://b/run"], "--workdir=gs://b/run is not a local path"),
+        (["--config.data.dir=gs://b/data"], "data.dir=gs://b/data is not a local path"),
     ],
 )
-def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch, args, said):
+def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch, args, expected):
     monkeypatch.chdir(repo_root)
     defaults = [
         "--config=configs/shapes.py",
@@ -73,7 +73,7 @@ def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch
         f"--config.data.dir={shapes_dir}",
     ]
     error = error_of(*defaults, *args)
-    assert error.startswith("error: ") and said in error
+    assert error.startswith("error: ") and expected in error
 
 
 @pytest.mark.slow

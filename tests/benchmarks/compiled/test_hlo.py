@@ -64,7 +64,7 @@ ENTRY %main (x: bf16[8,100], y: bf16[8,10], w: bf16[100,10], rows.1: f32[15,4], 
 
 
 @pytest.fixture(scope="module")
-def found():
+def by_name():
     return {kernel.name: kernel for kernel in hlo.kernels(PROGRAM)}
 
 
@@ -78,15 +78,15 @@ def found():
         ("start", "all-reduce-start", 16 + 16, 1),
     ],
 )
-def test_kernel(found, name, kind, bytes_, calls):
-    kernel = found[name]
+def test_kernel(by_name, name, kind, bytes_, calls):
+    kernel = by_name[name]
     assert (kernel.kind, kernel.bytes, kernel.calls) == (kind, bytes_, calls)
     assert kernel.travels == (16 if name == "start" else 0)
 
 
-def test_nothing_else_is_a_kernel(found):
-    assert set(found) == {"sliced", "product", "new", "near", "start"}
-    assert found["sliced"].source == "jit(step)/slice"
+def test_nothing_else_is_a_kernel(by_name):
+    assert set(by_name) == {"sliced", "product", "new", "near", "start"}
+    assert by_name["sliced"].source == "jit(step)/slice"
 
 
 def test_bytes_of_types():

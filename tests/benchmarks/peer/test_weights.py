@@ -36,13 +36,13 @@ def test_every_tensor_is_accounted_for() -> None:
     less = unflatten_dict({k: x for k, x in arrays.items() if k != key})
     with pytest.raises(ValueError, match=f"missing: ..{'/'.join(key)}"):
         to_torch(less, model)
-    with pytest.raises(ValueError, match=r"left over: ..params/one_more"):
+    with pytest.raises(ValueError, match=r"unexpected: ..params/one_more"):
         to_torch(unflatten_dict({**arrays, ("params", "one_more"): np.zeros(1)}), model)
     with pytest.raises(ValueError, match="has shape"):
         to_torch(unflatten_dict({**arrays, key: arrays[key][..., None]}), model)
     with pytest.raises(ValueError, match=r"missing: ..text.embed.weight"):
         to_flax({k: x for k, x in state.items() if k != "text.embed.weight"}, model)
-    with pytest.raises(ValueError, match=r"left over: ..one_more"):
+    with pytest.raises(ValueError, match=r"unexpected: ..one_more"):
         to_flax({**state, "one_more": torch.zeros(1)}, model)
     with pytest.raises(ValueError, match="has shape"):
         to_flax({**state, "text.embed.weight": torch.zeros(1)}, model)

@@ -26,18 +26,18 @@ def lts(repo_root, *arguments, code="from lts_jax.__main__ import main; main()",
 
 
 @pytest.mark.parametrize(
-    ("variable", "said"),
+    ("variable", "message"),
     [
         ("JAX_PLATFORMS=tpu", "error: JAX_PLATFORMS=tpu: JAX finds no such device (Unable to"),
         ("JAX_ENABLE_X64=maybe", "error: invalid truth value 'maybe' for environment 'JAX_ENAB"),
     ],
 )
-def test_a_variable_that_jax_refuses_is_named_in_one_line(repo_root, tmp_path, variable, said):
+def test_a_variable_that_jax_refuses_is_named_in_one_line(repo_root, tmp_path, variable, message):
     name, value = variable.split("=")
     flags = ["--workdir=absent", "--image=a", "--text=x", f"--out={tmp_path}"]
     done = lts(repo_root, "predict", *flags, **{name: value})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unknown backend (set JAX_")])

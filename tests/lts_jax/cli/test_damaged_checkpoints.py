@@ -61,12 +61,12 @@ def test_damaged_items(run, picture, item, tmp_path, capsys):
                 continue  # it is empty: no weights came from files
             file.write_bytes(change(good))
             for arguments in commands(run, picture, tmp_path / "out"):
-                said = error_of(*arguments)
-                assert "cannot be read (see above)" in said, (harm, said)
+                text = error_of(*arguments)
+                assert "can be read (see above)" in text, (harm, text)
                 assert f"checkpoint {run}/checkpoints/7" in capsys.readouterr().err
             # By name it is one line.
-            said = error_of("eval", "--checkpoint", run / "checkpoints" / "7")
-            assert f"checkpoint {run}/checkpoints/7" in said and item in said, (harm, said)
+            text = error_of("eval", "--checkpoint", run / "checkpoints" / "7")
+            assert f"checkpoint {run}/checkpoints/7" in text and item in text, (harm, text)
     finally:
         file.write_bytes(good)
     assert not (tmp_path / "out").exists() and not (run / "eval").exists()
@@ -88,7 +88,7 @@ def without(config, section, field):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "text"),
     [
         (lambda c: {}, "seed: missing from the config"),
         (lambda c: without(c, "model", "rounds"), "model.rounds: missing from the config"),
@@ -96,20 +96,20 @@ def without(config, section, field):
         (lambda c: c | {"model": []}, "model: unknown field"),
         (lambda c: c | {"a.b": 1}, "a.b"),
         (lambda c: changed(c, "eval", threshold="x"), "eval.threshold='x' must be a number"),
-        (lambda c: changed(c, "eval", batch_size=True), "eval.batch_size=True must be a whole"),
+        (lambda c: changed(c, "eval", batch_size=True), "eval.batch_size=True must be an integer"),
         (lambda c: changed(c, "eval", splits=[["val"]]), "eval.splits"),
         (lambda c: changed(c, "eval", splits=["../../x"]), "eval.splits"),
-        (lambda c: changed(c, "data", dir=None), "data.dir=None must be a text"),
+        (lambda c: changed(c, "data", dir=None), "data.dir=None must be a string"),
         (lambda c: changed(c, "model", segmenter_rates=[[1]]), "model.segmenter_rates"),
     ],
 )
-def test_a_config_that_is_none(run, picture, change, said, tmp_path):
+def test_a_config_that_is_none(run, picture, change, text, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "7"
     sign(folder, "config", change(json.loads((folder / "config" / "metadata").read_text())))
     for arguments in commands(tmp_path / "run", picture, tmp_path / "out"):
         message = error_of(*arguments)
-        assert f"{folder}: the checkpoint's config: " in message and said in message, message
+        assert f"{folder}: the checkpoint's config: " in message and text in message, message
 
 
 def test_nothing_is_built_where_a_checkpoint_says(run, tmp_path, capsys):
@@ -138,8 +138,8 @@ def test_links_out_of_a_run(run, tmp_path):
         ("export", tmp_path / "run", "--format", "safetensors"),
         ("figures", "--workdir", tmp_path / "run"),
     ):
-        said = error_of(*arguments)
-        assert f"leads out of {tmp_path}/run, to {tmp_path}/mine" in said, said
+        text = error_of(*arguments)
+        assert f"points outside {tmp_path}/run, to {tmp_path}/mine" in text, text
     assert not list((tmp_path / "mine").iterdir())
 
 
@@ -159,10 +159,10 @@ def test_weights_that_no_training_leaves(run, tmp_path, monkeypatch, value, caps
             writer.save(1, state, batches, described, described["vocabulary"])
             writer.score(1, {"oiou": 0.0})
     arguments = ("export", tmp_path / "run", "--format", "safetensors")
-    assert "cannot be read (see above)" in error_of(*arguments)
-    said = "its network is not finite" if np.isnan(value) else "its network holds numbers above"
-    assert f"checkpoints/1: {said}" in capsys.readouterr().err
-    assert said in error_of("eval", "--checkpoint", tmp_path / "run/checkpoints/1")
+    assert "can be read (see above)" in error_of(*arguments)
+    text = "its network is not finite" if np.isnan(value) else "its network has values above"
+    assert f"checkpoints/1: {text}" in capsys.readouterr().err
+    assert text in error_of("eval", "--checkpoint", tmp_path / "run/checkpoints/1")
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
     arguments = ("--image", tmp_path / "photo.png", "--text", "cup", "--out", tmp_path / "out")
     assert "cannot be read" in error_of("predict", "--workdir", tmp_path / "run", *arguments)

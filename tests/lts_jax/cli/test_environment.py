@@ -50,7 +50,7 @@ def test_a_bare_environment(
         capture_output=True,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and b"Traceback" not in said, said.decode(errors="replace")
-    assert environment == "notebook" or said.isascii()
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 and b"Traceback" not in output, output.decode(errors="replace")
+    assert environment == "notebook" or output.isascii()
     assert not list(folder.iterdir())

@@ -40,12 +40,12 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
     arguments.append("--config.eval.splits=testB,val")  # testB has no image left for the second
     both = [start(repo_root, *arguments, "--num_processes=2", f"--process_id={k}") for k in (1, 0)]
     try:
-        said = [process.communicate(timeout=300)[0] for process in both]
+        outputs = [process.communicate(timeout=300)[0] for process in both]
     finally:
         for process in both:
             process.kill()
-    assert [process.returncode for process in both] == [0, 0], said
-    assert "prec@0.5" in said[1] and "prec@0.5" not in said[0]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert "prec@0.5" in outputs[1] and "prec@0.5" not in outputs[0]
     assert not (trained_run / f"step{step}" / "eval" / "testA").exists()
     for split in ("testB", "val"):
         for name in ("metrics.json", "predictions.json", "analysis.json"):
@@ -73,8 +73,8 @@ def test_another_evaluation_says_the_same(trained_run):
 def test_the_scorer_returns_the_metrics_to_the_last_digit(trained_run, shapes_data):
     for name in ("val", "testA", "testB"):
         folder, split = trained_run / "eval" / name, shapes_data.split(name)
-        found = external.score(split, external.Predictions(folder / "predictions.json"))
-        metrics = results.summarize(split, found)
+        scored = external.score(split, external.Predictions(folder / "predictions.json"))
+        metrics = results.summarize(split, scored)
         written = json.loads((folder / "metrics.json").read_text())
         assert metrics.items() <= written.items()
         assert written.keys() - metrics.keys() == {"threshold", "chosen_on", "other"}
@@ -82,8 +82,8 @@ def test_the_scorer_returns_the_metrics_to_the_last_digit(trained_run, shapes_da
 
 
 def test_one_evaluation_at_a_time(trained_run):
-    said = pytest.raises(ConfigError, match=r"another run is at work in .*eval/val")
-    with only_run_in(trained_run / "eval" / "val"), said:
+    raises = pytest.raises(ConfigError, match=r"another run is using .*eval/val")
+    with only_run_in(trained_run / "eval" / "val"), raises:
         evaluate(None, trained_run)
 
 
@@ -103,19 +103,19 @@ def test_a_killed_evaluation_leaves_no_older_files(trained_run, shapes_data, tmp
 
 
 def test_no_such_checkpoint(trained_run, tmp_path):
-    with pytest.raises(ConfigError, match="no checkpoint of step 99999; there are"):
+    with pytest.raises(ConfigError, match="no checkpoint of step 99999; available steps"):
         evaluate(None, trained_run, 99999)
-    with pytest.raises(ConfigError, match="holds no checkpoint: train first"):
+    with pytest.raises(ConfigError, match="contains no checkpoint: train first"):
         evaluate(None, tmp_path)
-    with pytest.raises(ConfigError, match="give a step's folder"):
+    with pytest.raises(ConfigError, match="must be a step's folder"):
         split_path(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        (["--mode=eval"], "give a --config, or the --workdir"),
-        (["--mode=eval", "--workdir=w", "--checkpoint=w/checkpoints/1"], "give one of them"),
+        (["--mode=eval"], "specify --config, or the --workdir"),
+        (["--mode=eval", "--workdir=w", "--checkpoint=w/checkpoints/1"], "use one of them"),
         (["--workdir=w", "--text=x"], "unrecognized arguments: --text=x"),
         (
             ["--workdir=w", "--mode=predict", "--coordinator=localhost:1"],
@@ -123,24 +123,24 @@ def test_no_such_checkpoint(trained_run, tmp_path):
         ),
         (
             ["--workdir=w", "--mode=eval", "--distributed=auto", "--coordinator=localhost:1"],
-            "give one of them",
+            "use one of them",
         ),
-        (["--workdir=w", "--mode=eval", "--coordinator=localhost"], "give host:port"),
-        (["--workdir=w", "--mode=predict", "--image=a", "--text=x"], "--out: give the folder"),
+        (["--workdir=w", "--mode=eval", "--coordinator=localhost"], "must be host:port"),
+        (["--workdir=w", "--mode=predict", "--image=a", "--text=x"], "--out is required"),
         (["--checkpoint=w/checkpoints/1"], "unrecognized arguments: --checkpoint"),
-        (["--workdir=w", "--config.eval.splits=val"], "--config: name a config"),
-        (["--workdir=w", "--mode=eval", "--num_processes=2"], "need --coordinator"),
-        (["--workdir=w", "--mode=eval", "--process_id=1"], "need --coordinator"),
+        (["--workdir=w", "--config.eval.splits=val"], "--config is required"),
+        (["--workdir=w", "--mode=eval", "--num_processes=2"], "require --coordinator"),
+        (["--workdir=w", "--mode=eval", "--process_id=1"], "require --coordinator"),
     ],
 )
-def test_flags_that_do_not_go_together(flags, said, capsys):
-    assert re.search(said, error_of(flags, capsys))
+def test_flags_that_do_not_go_together(flags, message, capsys):
+    assert re.search(message, error_of(flags, capsys))
 
 
 @pytest.mark.slow
 def test_nobody_says_who_takes_part(repo_root):
     process = start(repo_root, "--workdir=w", "--distributed=auto")
-    assert "Neither a TPU VM nor SLURM" in process.communicate(timeout=300)[0]
+    assert "No TPU VM, SLURM" in process.communicate(timeout=300)[0]
     assert process.returncode == 1
 
 
@@ -152,16 +152,16 @@ def error_of(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("--config.eval.split=val", 'Did you mean "splits"'),
         ("--config.eval.batch_size=many", "batch_size=many"),
         ("--config.eval.batch_size=0", "eval.batch_size=0 must be positive"),
-        ("--config.train.epochs=3", "without --config, fields of data and eval alone"),
-        ("--config.data.image_size=32", "data.image_size: 64 there, 32 now"),
+        ("--config.train.epochs=3", "without --config, only fields of data and eval"),
+        ("--config.data.image_size=32", "data.image_size: 64 in the checkpoint, 32 now"),
         ("--wrokdir=x", "unrecognized arguments: --wrokdir=x"),
     ],
 )
-def test_fields_that_cannot_be_set(trained_run, override, said, capsys):
+def test_fields_that_cannot_be_set(trained_run, override, message, capsys):
     arguments = ["--mode=eval", f"--workdir={trained_run}", "--config.eval.gallery=1", override]
-    assert re.search(said, error_of(arguments, capsys))
+    assert re.search(message, error_of(arguments, capsys))

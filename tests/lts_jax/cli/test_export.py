@@ -27,8 +27,8 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
     for kind in ("safetensors", "onnx"):
         command.main(["export", str(run), "--format", kind])
         folder = run / "export" / kind
-        said = capsys.readouterr()
-        assert f"wrote {folder}: " in said.out and said.err == ""
+        message = capsys.readouterr()
+        assert f"wrote {folder}: " in message.out and message.err == ""
         spec = json.loads((folder / "preprocessing.json").read_text())
         assert (spec["image_size"], spec["max_words"], spec["threshold"]) == (64, 12, 0.25)
         assert spec["best_threshold"] == 0.4
@@ -42,7 +42,7 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
         np.testing.assert_array_equal(tensors[name], value)
     with pytest.raises(SystemExit, match="is not empty"):
         command.main(["export", str(run), "--format", "onnx"])
-    with pytest.raises(SystemExit, match="holds no checkpoint"):
+    with pytest.raises(SystemExit, match="contains no checkpoint"):
         command.main(["export", str(tmp_path / "none"), "--format", "onnx"])
     # The backbone of an exported run is a file of pretrained weights too.
     again = tiny_config_factory()
@@ -60,15 +60,17 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
 @pytest.mark.parametrize(("kind", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
 def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, package):
     """Not after the network was traced, which takes a minute, nor by JAX."""
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda x: None if x == package else found(x))
-    said = rf"--format={kind} needs the package {package}: pip install 'lts_jax\[export\]'"
-    with pytest.raises(SystemExit, match=said):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda x: None if x == package else find_spec(x)
+    )
+    message = rf"--format={kind} needs the package {package}: pip install 'lts_jax\[export\]'"
+    with pytest.raises(SystemExit, match=message):
         command.main(["export", str(tmp_path / "absent"), "--format", kind])
 
 
 @pytest.mark.parametrize(
-    ("out", "said"),
+    ("out", "message"),
     [
         (".", "or holds, the folder that you are in"),
         ("..", "or holds, the folder that you are in"),
@@ -76,11 +78,11 @@ def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, p
         ("file", "is a file"),
     ],
 )
-def test_a_folder_that_is_not_the_exports_own_is_refused(out, said, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_the_exports_own_is_refused(out, message, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
     (tmp_path / "file").write_text("mine")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=f"error: --out=.*{said}"):
+    with pytest.raises(SystemExit, match=f"error: --out=.*{message}"):
         command.main(["export", "run", "--format", "onnx", "--out", out])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]

@@ -32,8 +32,8 @@ def test_a_full_disk(trained_run, tmp_path, request, command, written):
     shutil.copytree(trained_run, run)
     arguments = command.format(run=run).split()
     end = request.getfixturevalue("small_files")
-    said = error_of(*arguments)
-    assert "File too large" in said and str(run) in said and "\n" not in said, said
+    message = error_of(*arguments)
+    assert "File too large" in message and str(run) in message and "\n" not in message, message
     end()
     left = [path for path in run.rglob("*") if "tmp" in path.name or path.name.startswith(".")]
     assert {path.name for path in left} <= {".lock"}

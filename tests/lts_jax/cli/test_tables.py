@@ -25,23 +25,23 @@ def command(repo_root, *args, **env):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (
             ["--table=8"],
-            "error: --table 8 is unknown; the tables are 1, 2, 3, 4, 5, 6, 7, beyond",
+            "error: --table 8 is unknown; available tables: 1, 2, 3, 4, 5, 6, 7, beyond",
         ),
-        (["--config=configs/shapes.py:star"], "give --config configs/shapes.py without :star"),
+        (["--config=configs/shapes.py:star"], "use --config configs/shapes.py"),
         (["--config=configs/shapes.py:stra"], "unknown variant 'stra'"),
         (["--config.seed", "4"], "error: --config.seed cannot be set here"),
         (["--config.train.batch_size", "0"], "error: configs/shapes.py:lts: train.batch_size=0"),
     ],
 )
-def test_bad_arguments_are_one_line(repo_root, tmp_path, args, said):
+def test_bad_arguments_are_one_line(repo_root, tmp_path, args, message):
     defaults = ["--config=configs/shapes.py", "--table=1", f"--workdir={tmp_path}/w"]
     out = command(repo_root, *defaults, *args)
     assert out.returncode == 1
-    assert said in out.stderr
+    assert message in out.stderr
     assert "Traceback" not in out.stderr
     assert not (tmp_path / "w").exists()
 

@@ -8,7 +8,7 @@ from lts_jax.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("x = 1", "the file has no function 'get_config'"),
         ("open('absent')", "[Errno 2] No such file or directory: 'absent'"),
@@ -16,17 +16,17 @@ from lts_jax.errors import ConfigError
         ("def get_config(): return 1", "'int' is what get_config() returns"),
     ],
 )
-def test_a_config_file_that_is_none(tmp_path, text, said):
+def test_a_config_file_that_is_none(tmp_path, text, message):
     load_config("shapes")  # nothing of it is taken for the next file's
     path = tmp_path / "c.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
         load_config(str(path))
-    assert str(error.value) == f"{path}: {said}"
+    assert str(error.value) == f"{path}: {message}"
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"),
+    ("flag", "message"),
     [
         ("train.batchsize=3", 'unknown field batchsize. Did you mean "batch_size" instead of'),
         ("trian.epochs=3", 'unknown field trian. Did you mean "train" instead of "trian"?'),
@@ -34,17 +34,17 @@ def test_a_config_file_that_is_none(tmp_path, text, said):
         ("eval.splits=3", "eval.splits=[3] must be one or more splits"),
     ],
 )
-def test_a_flag_that_fits_no_field(flag, said):
+def test_a_flag_that_fits_no_field(flag, message):
     with pytest.raises(ConfigError) as error:
         load_config("shapes", [f"--config.{flag}"])
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_threshold_is_a_number_or_val(tmp_path):
     """On the command line, in a file, and over a saved config; nothing else is."""
     assert load_config("shapes").eval.threshold == 0.25
-    for given, meant in (("0.4", 0.4), ("0", 0), ("val", "val"), ("'val'", "val")):
-        config = load_config("shapes", [f"--config.eval.threshold={given}"])
+    for text, meant in (("0.4", 0.4), ("0", 0), ("val", "val"), ("'val'", "val")):
+        config = load_config("shapes", [f"--config.eval.threshold={text}"])
         assert config.eval.threshold == meant
         saved = saved_config(plain_config(config))
         assert saved.eval.threshold == meant
@@ -59,14 +59,14 @@ def test_a_threshold_is_a_number_or_val(tmp_path):
         "    return config\n"
     )
     assert load_config(str(tmp_path / "c.py")).eval.threshold == "val"
-    for wrong, said in (
+    for wrong, message in (
         ("best", "eval.threshold='best' must be a number or val"),
         ("1.5", "eval.threshold=1.5 must be a probability"),
         ("(0.2, 0.4)", "eval.threshold=[0.2, 0.4] must be a number or val"),
     ):
         with pytest.raises(ConfigError) as error:
             load_config("shapes", [f"--config.eval.threshold={wrong}"])
-        assert said in str(error.value)
+        assert message in str(error.value)
 
 
 def test_an_empty_value_of_a_list_is_an_empty_list():

@@ -30,31 +30,33 @@ def photo(tmp_path_factory):
 
 
 def test_masks_heatmaps_boxes_and_words(predictor, photo, monkeypatch):
-    (found,) = predictor(photo, "red star")
-    monkeypatch.setattr(predictor, "threshold", float(np.quantile(found.probability, 0.99)))
-    (found,) = predictor(photo, "red star")
-    assert 0 < found.box[2] < 1600
+    (prediction,) = predictor(photo, "red star")
+    monkeypatch.setattr(predictor, "threshold", float(np.quantile(prediction.probability, 0.99)))
+    (prediction,) = predictor(photo, "red star")
+    assert 0 < prediction.box[2] < 1600
     lines = "red star\n\n  the zebra <b> \n" + "red " * 50
     pictures, text = answers.answer(predictor, str(photo), lines)
     names = ["red star", "the zebra <b>", ("red " * 50).strip()]
     assert [caption for _, caption in pictures] == [x for n in names for x in (n, f"heatmap: {n}")]
     terms = [html.unescape(x) for x in re.findall("<dt>(.*?)</dt>", text)]
-    said = [html.unescape(x) for x in re.findall("<dd>(.*?)</dd>", text)]
+    message = [html.unescape(x) for x in re.findall("<dd>(.*?)</dd>", text)]
     assert terms == names and "<b>" not in text
-    assert "never saw: zebra, <b>" in said[1] and "words were not read" in said[2]
-    numbers = re.search(r"left (\d+), top (\d+), (\d+) × (\d+) pixels", said[0]).groups()
-    assert np.abs(np.array(numbers, int) - found.box).max() <= 4  # it is drawn at 1024 × 576
-    assert float(said[0].partition("%")[0]) == pytest.approx(100 * found.mask.mean(), abs=0.5)
+    assert "not in the vocabulary: zebra, <b>" in message[1] and "words were ignored" in message[2]
+    numbers = re.search(r"left (\d+), top (\d+), (\d+) × (\d+) pixels", message[0]).groups()
+    assert np.abs(np.array(numbers, int) - prediction.box).max() <= 4  # it is drawn at 1024 × 576
+    assert float(message[0].partition("%")[0]) == pytest.approx(
+        100 * prediction.mask.mean(), abs=0.5
+    )
     mask, heatmap = (picture for picture, _ in pictures[:2])
     assert mask.size == (1024, 576) and heatmap.size == (1024, 576 + drawing.CAPTION)
     box = (np.asarray(mask) == drawing.TRUTH).all(axis=2)
-    assert box.any(axis=1).sum() > 0.9 * found.box[3] * 1024 / 1600
+    assert box.any(axis=1).sum() > 0.9 * prediction.box[3] * 1024 / 1600
 
 
 def test_an_empty_mask_has_no_box(predictor, photo, monkeypatch):
     monkeypatch.setattr(predictor, "threshold", 1.0)
     _, text = answers.answer(predictor, str(photo), "red star")
-    assert "<dd>0.0% of the picture</dd>" in text
+    assert "<dd>0.0% of the image</dd>" in text
 
 
 def test_one_encoding_for_all_lines(predictor, photo, monkeypatch):
@@ -66,30 +68,30 @@ def test_one_encoding_for_all_lines(predictor, photo, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ("", "Type what to find"),
         (" \n ", "Type what to find"),
         ("?!", "no words"),
-        ("a\n" * 11, "11 sentences: give 10 at most"),
-        ("a" * 2001, "2001 letters: give 2000 at most"),
+        ("a\n" * 11, "11 sentences: type at most 10"),
+        ("a" * 2001, "2001 characters: type at most 2000"),
     ],
 )
-def test_lines_that_cannot_be_answered(predictor, photo, lines, said):
+def test_lines_that_cannot_be_answered(predictor, photo, lines, message):
     pictures, text = answers.answer(predictor, str(photo), lines)
-    assert not pictures and text.startswith('<p role="alert">') and said in text
+    assert not pictures and text.startswith('<p role="alert">') and message in text
 
 
 def test_pictures_that_cannot_be_read(predictor, tmp_path):
-    assert "Drop a picture" in answers.answer(predictor, None, "star")[1]
+    assert "Drop an image" in answers.answer(predictor, None, "star")[1]
     text = tmp_path / "<i>.jpg"
     text.write_text("no picture")
-    said = answers.answer(predictor, str(text), "star")[1]
-    assert said.startswith('<p role="alert">&lt;i&gt;.jpg: not an image')
+    message = answers.answer(predictor, str(text), "star")[1]
+    assert message.startswith('<p role="alert">&lt;i&gt;.jpg: not an image')
     large = tmp_path / "large.png"
     Image.new("1", (8001, 8000)).save(large)
-    said = answers.answer(predictor, str(large), "star")[1]
-    assert "large.png: too large (8001 × 8000 pixels, more than 64,000,000)" in said
+    message = answers.answer(predictor, str(large), "star")[1]
+    assert "large.png: too large (8001 × 8000 pixels, more than 64,000,000)" in message
 
 
 def test_drawn_examples(tmp_path):
@@ -102,14 +104,14 @@ def test_drawn_examples(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("installed", "port", "said"),
+    ("installed", "port", "message"),
     [
-        (False, None, "error: the page needs Gradio: pip install 'lts_jax[demo]'"),
-        (True, None, "error: --port=PORT: cannot be used (Address already in use); name another "),
-        (True, 0, "error: --port=0: must be from 1 to 65535"),
+        (False, None, "error: the demo requires Gradio: pip install 'lts_jax[demo]'"),
+        (True, None, "error: --port=PORT cannot be used (Address already in use): choose another"),
+        (True, 0, "error: --port=0 must be from 1 to 65535"),
     ],
 )
-def test_errors_before_the_network_is_read(monkeypatch, installed, port, said):
+def test_errors_before_the_network_is_read(monkeypatch, installed, port, message):
     find = importlib.util.find_spec
     names = {"gradio": "json" if installed else "absent"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(names.get(name, name)))
@@ -119,4 +121,4 @@ def test_errors_before_the_network_is_read(monkeypatch, installed, port, said):
         port = taken.getsockname()[1] if port is None else port
         with pytest.raises(SystemExit) as stopped:
             command.main(["demo", "--workdir=absent", f"--port={port}"])
-    assert str(stopped.value).startswith(said.replace("PORT", str(port)))
+    assert str(stopped.value).startswith(message.replace("PORT", str(port)))

@@ -38,7 +38,7 @@ def server(trained_run, repo_root, port, tmp_path_factory):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout.readline() == f"http://127.0.0.1:{port} - Ctrl-C ends it\n"
+        assert process.stdout.readline() == f"http://127.0.0.1:{port} - press Ctrl-C to stop\n"
         yield process
         assert any(folder.glob("lts_demo_*"))
         process.terminate()
@@ -79,8 +79,8 @@ def until(condition):
     end = time.monotonic() + 60
     while True:
         try:
-            if found := condition():
-                return found
+            if result := condition():
+                return result
         except WebDriverException:
             pass
         assert time.monotonic() < end, "the page did not change"
@@ -114,9 +114,9 @@ def shown(browser):
 
 
 def test_a_picture_and_two_sentences(browser, photo, port):
-    said = ask(browser, photo, "red star\nzebra").splitlines()
-    assert said[0] == "red star" and said[2] == "zebra"
-    assert "of the picture; box: left" in said[1] and "training never saw: zebra" in said[3]
+    lines = ask(browser, photo, "red star\nzebra").splitlines()
+    assert lines[0] == "red star" and lines[2] == "zebra"
+    assert "of the image; box: left" in lines[1] and "not in the vocabulary: zebra" in lines[3]
     assert shown(browser) == [512] * 4  # two masks, two heatmaps
     urls = requested(browser)
     own = f"http://127.0.0.1:{port}/"

@@ -94,7 +94,7 @@ class Runs:
         if start:
             shutil.copytree(start, workdir)
         config = self.config(n_steps, **fields)
-        said, seen = on_two_processes(
+        outputs, seen = on_two_processes(
             self.repo_root,
             self.folder / f"{name}_seen",
             [
@@ -106,7 +106,7 @@ class Runs:
             environment,
             devices,
         )
-        return workdir, said, seen
+        return workdir, outputs, seen
 
 
 def by_environment(process, port):
@@ -133,9 +133,9 @@ def lines(workdir):
 
 
 def losses_of(workdir):
-    found = [(line["step"], line["train/loss"]) for line in lines(workdir) if "train/loss" in line]
-    assert [step for step, _ in found] == list(range(1, len(found) + 1))
-    return np.array([loss for _, loss in found])
+    losses = [(line["step"], line["train/loss"]) for line in lines(workdir) if "train/loss" in line]
+    assert [step for step, _ in losses] == list(range(1, len(losses) + 1))
+    return np.array([loss for _, loss in losses])
 
 
 def ids_of(seen):
@@ -182,13 +182,13 @@ def test_eight_devices(runs, one):
 
 
 def test_two_processes(runs, one, two_processes):
-    workdir, said, ids = two_processes
+    workdir, outputs, ids = two_processes
     assert ids == ids_of(one[1])
     assert_same(runs, workdir, one)
     orbax = ("Waiting for previous save", "WARNING:absl:Waiting for previous save")  # if slow
-    others = ("[Gloo]", "process 1 of 2: waiting for all at", *orbax)
-    assert "prec@0.5" in said[0]  # one speaks
-    assert [line for line in said[1].splitlines() if not line.startswith(others)] == []
+    others = ("[Gloo]", "process 1 of 2: waiting for the others at", *orbax)
+    assert "prec@0.5" in outputs[0]  # one speaks
+    assert [line for line in outputs[1].splitlines() if not line.startswith(others)] == []
     run = json.loads((workdir / "run.json").read_text())
     assert run["devices"].startswith("2 × ") and run["devices"].endswith(" in 2 processes")
 
@@ -262,11 +262,11 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
     update = jax.jit(optimizer.update)
     expected = []
     for batch in seen[:15]:  # the learning rate drops behind them
-        found = [
+        results = [
             gradients(params, stats, {k: v[i::parts] for k, v in batch.items()})
             for i in range(parts)
         ]
-        (loss, stats), grads = jax.tree.map(lambda *x: sum(x) / parts, *found)
+        (loss, stats), grads = jax.tree.map(lambda *x: sum(x) / parts, *results)
         updates, moments = update(grads, moments)
         params = optax.apply_updates(params, updates)
         expected.append(float(loss))

@@ -14,18 +14,20 @@ def test_a_batch_must_divide_over_devices_and_parts():
     mesh = make_mesh(jax.devices()[:4])
     with pytest.raises(
         ConfigError,
-        match=r"train\.batch_size=18 .* 4 devices × train\.accumulate=3: take 12 or 24",
+        match=r"train\.batch_size=18 .* 4 devices × train\.accumulate=3: set 12 or 24",
     ):
         check_batch_size("train.batch_size", 18, mesh, 3)
     check_batch_size("train.batch_size", 24, mesh, 3)
     with pytest.raises(
-        ConfigError, match=r"4 devices × train\.sentences_per_image=5: take 20 or 40"
+        ConfigError, match=r"4 devices × train\.sentences_per_image=5: set 20 or 40"
     ):
         check_batch_size("train.batch_size", 24, mesh, per_image=5)
 
 
 def test_shards_must_divide_the_devices():
-    with pytest.raises(ConfigError, match=r"shard_params=3 does not divide 8 devices: 1, 2, 4, 8"):
+    with pytest.raises(
+        ConfigError, match=r"shard_params=3 does not divide 8 devices: set one of 1, 2, 4, 8"
+    ):
         make_mesh(shards=3)
 
 

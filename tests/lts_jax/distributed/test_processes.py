@@ -17,16 +17,16 @@ def on_these(repo_root, command):
 
 @pytest.mark.slow
 def test_one_is_heard_by_all(repo_root, tmp_path):
-    status, said = on_these(
+    status, outputs = on_these(
         repo_root, lambda k, port: [__file__, f"localhost:{port}", str(k), str(tmp_path)]
     )
-    assert status == [0, 0], said
-    for text in said:
+    assert status == [0, 0], outputs
+    for text in outputs:
         assert "checkpoint_manager.py" not in text  # its own warnings
-        assert "alike:   seed: 0 in process 0, 1 in process 1" in text
+        assert "different:   seed: 0 in process 0, 1 in process 1" in text
         assert "shared: fine" in text
-        assert "not shared: " in text and "process 1 does not see there what process 0" in text
-        assert "no folder: --workdir /dev/null/x cannot be written (Not a directory)" in text
+        assert "not shared: " in text and "process 1 cannot see the files of process 0" in text
+        assert "no folder: --workdir /dev/null/x is not writable (Not a directory)" in text
         assert "whole: 7" in text
         assert "damaged: checkpoint " in text and "checkpoints/7 cannot be read" in text
     assert sorted(p.name for p in (tmp_path / "same").iterdir()) == ["checkpoints"]
@@ -47,13 +47,13 @@ def test_a_command_that_differs_ends_on_both(repo_root, tiny_config_factory, tmp
             *("--num_processes=2", f"--process_id={k}", differing),
         ]
 
-    status, said = on_these(repo_root, command)
-    assert status == [1, 1], said
+    status, outputs = on_these(repo_root, command)
+    assert status == [1, 1], outputs
     wanted = {
-        "workdir": "error: --workdir /dev/null/x cannot be written",
+        "workdir": "error: --workdir /dev/null/x is not writable",
         "train.learning_rate": "config.train.learning_rate: 0.1 in process 0, 0.2 in process 1",
     }[field]
-    assert all(wanted in text for text in said), said
+    assert all(wanted in text for text in outputs), outputs
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -72,13 +72,13 @@ def child(address, process, folder):
 
     processes.join_processes(address, 2, process)
 
-    def tell(name, act):
+    def report(name, act):
         try:
             print(f"{name}: {act()}", flush=True)
         except ConfigError as error:
             print(f"{name}: " + " ".join(str(error).splitlines()[-2:]), flush=True)
 
-    def alike():
+    def differing():
         try:
             processes.check_same_on_all({"seed": process, "batch": 8})
         except ConfigError as error:
@@ -88,13 +88,13 @@ def child(address, process, folder):
         with processes.in_first_process(only_run_in(path)):
             return "entered"
 
-    tell("alike", alike)
+    report("different", differing)
     same, own = folder / "same", folder / f"own{process}"
     for path in (same, own):
         path.mkdir(exist_ok=True)
-    tell("shared", lambda: processes.check_shared(same) or "fine")
-    tell("not shared", lambda: processes.check_shared(own))
-    tell("no folder", lambda: enter(Path("/dev/null/x")))
+    report("shared", lambda: processes.check_shared(same) or "fine")
+    report("not shared", lambda: processes.check_shared(own))
+    report("no folder", lambda: enter(Path("/dev/null/x")))
 
     mesh = make_mesh(shards=2)
     place = over_shards({"w": jax.ShapeDtypeStruct((512, 2048), jnp.float32)}, mesh)["w"]
@@ -113,14 +113,14 @@ def child(address, process, folder):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
     with Checkpoints(same) as checkpoints:
-        tell("whole", lambda: int(checkpoints.restore_state(7, abstract).step))
+        report("whole", lambda: int(checkpoints.restore_state(7, abstract).step))
     if process == 0:  # what the other one alone reads
         theirs = same / "checkpoints" / "7" / "state" / "ocdbt.process_1" / "d"
         largest = max(theirs.iterdir(), key=lambda path: path.stat().st_size)
         os.truncate(largest, largest.stat().st_size // 2)
     processes.first_message("")
     with Checkpoints(same) as checkpoints:
-        tell("damaged", lambda: checkpoints.restore_state(7, abstract))
+        report("damaged", lambda: checkpoints.restore_state(7, abstract))
 
 
 if __name__ == "__main__":

@@ -41,23 +41,26 @@ def test_all_come_and_leave_the_port_free(port):
 
 
 def test_who_is_missing_is_named(port):
-    said = outcomes(port, (4, 0), (4, 2))
-    assert said == [said[0]] * 2
-    assert said[0].startswith("processes 1, 3 of 4 did not come within 2 s: start them with")
-    (said,) = outcomes(port, (2, 0))
-    assert said.startswith("process 1 of 2 did not come within 2 s: start")
-    (said,) = outcomes(port, (2, 1), wait_s=0.5)
-    assert said.startswith("process 0 of 2 did not come within 0 s: nobody answers at localhost:")
+    messages = outcomes(port, (4, 0), (4, 2))
+    assert messages == [messages[0]] * 2
+    assert messages[0].startswith("processes 1, 3 of 4 did not connect within 2 s: start them with")
+    (messages,) = outcomes(port, (2, 0))
+    assert messages.startswith("process 1 of 2 did not connect within 2 s: start")
+    (messages,) = outcomes(port, (2, 1), wait_s=0.5)
+    assert messages.startswith("process 0 of 2 did not answer at localhost:")
 
 
 def test_they_do_not_agree_on_how_many_they_are(port):
-    said = "process 0 was started with --num_processes=2, another one with --num_processes=3"
-    assert all(x.startswith(said) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
+    messages = "process 0 was started with --num_processes=2, another one with --num_processes=3"
+    assert all(x.startswith(messages) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
 
 
 def test_two_with_one_number(port):
-    said = outcomes(port, (3, 0), (3, 1), (3, 1), wait_s=30.0)
-    assert said == ["two processes were started with --process_id=1"] * 3
+    messages = outcomes(port, (3, 0), (3, 1), (3, 1), wait_s=30.0)
+    assert (
+        messages
+        == ["two processes were started with --process_id=1: give each process its own index"] * 3
+    )
 
 
 def test_a_stranger_does_not_matter(port):
@@ -77,8 +80,8 @@ def test_a_stranger_does_not_matter(port):
 
 def test_a_port_that_is_taken(port):
     with socket.create_server(("", port)):
-        (said,) = outcomes(port, (2, 0))
-    assert f"port {port} cannot be listened at (Address already in use" in said
+        (messages,) = outcomes(port, (2, 0))
+    assert f"cannot listen on port {port} (Address already in use" in messages
 
 
 def by_hand(port):
@@ -86,9 +89,9 @@ def by_hand(port):
 
 
 def by_slurm(port):
-    found = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
-    found |= {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "JAX_COORDINATOR_PORT": str(port)}
-    return ["--distributed=auto"], found
+    variables = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    variables |= {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "JAX_COORDINATOR_PORT": str(port)}
+    return ["--distributed=auto"], variables
 
 
 @pytest.mark.slow
@@ -108,6 +111,6 @@ def test_the_command_ends_in_one_line(repo_root, port, started):
         check=False,
         timeout=120,
     )
-    assert done.stderr.startswith("error: process 1 of 2 did not come within 1 s: ")
+    assert done.stderr.startswith("error: process 1 of 2 did not connect within 1 s: ")
     assert done.stderr.count("\n") == 1
     assert done.returncode == 1

@@ -63,7 +63,7 @@ def test_both_save_and_end_and_one_resumes(repo_root, tiny_config_factory, tmp_p
             process.process.send_signal(signal.SIGTERM)
         statuses = [process.end() for process in processes]
         assert statuses == [0, 0], [process.output for process in processes]
-        (step,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[0].output)
+        (step,) = re.findall(r"stopped at step (\d+) of \d+ and saved", processes[0].output)
         assert int(step) >= 3
         assert (tmp_path / "run" / "checkpoints" / step).is_dir()
         processes.append(Process(repo_root, *flags))
@@ -71,7 +71,7 @@ def test_both_save_and_end_and_one_resumes(repo_root, tiny_config_factory, tmp_p
         processes[2].wait_for("first step in")
         processes[2].process.send_signal(signal.SIGTERM)
         assert processes[2].end() == 0, processes[2].output
-        (later,) = re.findall(r"stopped at step (\d+) of \d+, and saved", processes[2].output)
+        (later,) = re.findall(r"stopped at step (\d+) of \d+ and saved", processes[2].output)
         assert int(later) > int(step)
     finally:
         for process in processes:

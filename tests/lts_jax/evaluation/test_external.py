@@ -183,7 +183,7 @@ def test_a_mask_of_another_format(split, made, tmp_path):
 def test_bad_files(split, made, tmp_path):
     (tmp_path / "half.json").write_text("[{")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    for name, said in {"half": "no whole JSON", "deep": "nested too deeply"}.items():
+    for name, said in {"half": "not a complete JSON", "deep": "nested too deeply"}.items():
         with pytest.raises(DataError, match=said):
             Predictions(tmp_path / f"{name}.json")
     with pytest.raises(DataError, match="missing"):

@@ -112,5 +112,5 @@ def test_predictions_rescored_by_pycocotools(whole_run, shapes_data):
 
 
 def test_nothing_to_evaluate(tiny_config_factory, tmp_path):
-    with pytest.raises(ValueError, match="holds no checkpoint"):
+    with pytest.raises(ValueError, match="contains no checkpoint"):
         evaluate(tiny_config_factory(), tmp_path)

@@ -133,7 +133,9 @@ def test_damaged_folders_are_refused(copied, tmp_path):
     weights = copied / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ConfigError, match=r"model\.safetensors: its SHA-256 is .* get the folder"):
+    with pytest.raises(
+        ConfigError, match=r"model\.safetensors: its SHA-256 is .* download the folder"
+    ):
         load_pretrained(copied, one_device())
     weights.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -176,8 +178,8 @@ def test_the_command_predicts_with_a_folder(hub_folder, tmp_path):
     [entry] = json.loads((tmp_path / "out/predictions.json").read_text())
     assert {"mask", "overlay"} <= set(entry["files"])
     for more, message in (
-        (["--workdir", "runs/a"], "--model goes without --workdir"),
-        (["--config.model.rounds=2"], r"--config\.model\.rounds: .* data and eval alone"),
+        (["--workdir", "runs/a"], "--model cannot be combined with --workdir"),
+        (["--config.model.rounds=2"], r"--config\.model\.rounds: .* only fields of data and eval"),
     ):
         with pytest.raises(SystemExit, match=message):
             command.main([*flags, *more])

@@ -217,7 +217,7 @@ def test_results_are_not_mixed_with_others(tmp_path):
         pass
     with batch.results_folder(tmp_path, overwrite=True) as folder:
         assert {p.name for p in folder.iterdir()} == {".lock", *other}
-        again = pytest.raises(ConfigError, match=r"another run is at work .* take another --out")
+        again = pytest.raises(ConfigError, match=r"another run is using .* choose another --out")
         with again, batch.results_folder(tmp_path, overwrite=False):
             pass
     with batch.results_folder(tmp_path, overwrite=False):  # what is not ours does not matter

@@ -57,7 +57,7 @@ def test_a_damaged_line_costs_itself_alone(tmp_path, capsys):
     path.write_bytes(b"\n".join([*good[:2], bytes(9), b"5", b"[]", *good[3:], b'{"step": \xff']))
     log(tmp_path, 5, []).__exit__()
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4, 5]
-    assert "metrics.jsonl: no metrics in line 3, 4, 5, 8: left out" in capsys.readouterr().err
+    assert "metrics.jsonl: invalid line 3, 4, 5, 8 removed" in capsys.readouterr().err
 
 
 def test_a_planted_link_is_not_written_through(tmp_path):
@@ -70,7 +70,10 @@ def test_a_planted_link_is_not_written_through(tmp_path):
     write_text(run / "report.html", "page")
     assert (run / "report.html").read_text() == "page" and mine.read_text() == "mine"
     (run / ".lock").symlink_to(tmp_path / "new")
-    with pytest.raises(ConfigError, match=r"run/\.lock leads out of .*/run, to"), only_run_in(run):
+    with (
+        pytest.raises(ConfigError, match=r"run/\.lock points outside .*/run, to"),
+        only_run_in(run),
+    ):
         pass
     assert not (tmp_path / "new").exists()
 
@@ -81,7 +84,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with only_run_in(tmp_path):
-        assert f"{tmp_path}: its file system has no locks" in capsys.readouterr().err
+        assert f"{tmp_path}: the file system does not support locks" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
@@ -144,7 +147,7 @@ def test_a_killed_run_frees_its_workdir(repo_root, tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], cwd=repo_root, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == b"in\n"
-    with pytest.raises(ConfigError, match="another run is at work"), only_run_in(tmp_path):
+    with pytest.raises(ConfigError, match="another run is using"), only_run_in(tmp_path):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()

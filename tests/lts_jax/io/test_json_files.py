@@ -28,14 +28,14 @@ def test_a_good_file():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         (b'"name"', b'"nam"', "f: name: missing; fix it"),
-        (b'"\\u00e9"', b"[]", r"f: name: \[\], expected a text; fix it"),
-        (b"\\u00e9", b"\\udc80", "f: name: .*, expected a text, without half of a surrogate"),
-        (b"\\u00e9", b"\xe9", "f: no whole JSON file .*utf-8"),
+        (b'"\\u00e9"', b"[]", r"f: name: \[\], expected a string; fix it"),
+        (b"\\u00e9", b"\\udc80", "f: name: .*, expected a string without unpaired surrogates"),
+        (b"\\u00e9", b"\xe9", "f: not a complete JSON file .*utf-8"),
         (b"[3, 4]", b"[3]", r"f: size: \[3\], expected 2 values"),
-        (b"[3, 4]", b"[3, true]", r"f: size\[1\]: True, expected a whole number, not negative"),
+        (b"[3, 4]", b"[3, true]", r"f: size\[1\]: True, expected a non-negative integer"),
         (b"[3, 4]", b"[3, -1]", r"f: size\[1\]: -1, expected"),
         (b"[3, 4]", b"[3, 4.0]", r"f: size\[1\]: 4\.0, expected"),
         (b"[3, 4]", b"[3, 9223372036854775808]", r"f: size\[1\]: 9223372036854775808, expected"),
@@ -44,13 +44,13 @@ def test_a_good_file():
         (b"1e9", b"1e999", r"f: by_name\.a: inf, expected a finite number"),
         (b"1e9", b"1" + b"0" * 400, r"f: by_name\.a: 1000.*, expected a finite number"),
         (b'"more"', b'"shown"', r"f: shown: \[\], expected true or false"),
-        (b'"more": []', b'"change": 0.5', r"f: change: 0\.5, expected a whole number"),
+        (b'"more": []', b'"change": 0.5', r"f: change: 0\.5, expected an integer"),
         (b"[3, 4]", b"[" * 10**5, "f: nested too deeply; fix it"),
     ],
 )
-def test_an_error_names_the_field(old, new, said):
+def test_an_error_names_the_field(old, new, message):
     assert GOOD.count(old) == 1
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         parse_json(GOOD.replace(old, new), SHAPE, "f", "fix it")
 
 
@@ -65,7 +65,7 @@ def test_a_file_of_a_bounded_size(tmp_path, monkeypatch):
     path = tmp_path / "f.json"
     path.write_bytes(b" " * 100)
     monkeypatch.setattr(json_files, "MOST_BYTES", 99)
-    with pytest.raises(ConfigError, match=r"f\.json: larger than 99 bytes, the most that is read"):
+    with pytest.raises(ConfigError, match=r"f\.json: larger than the maximum of 99 bytes"):
         json_files.read_json(path, whole, "fix it")
 
 

@@ -113,7 +113,7 @@ def test_a_network_with_it_has_its_shapes_and_parameters():
 def test_wrong_fields(tiny_config_factory):
     config = tiny_config_factory()
     config.model.attention_words = True
-    with pytest.raises(ConfigError, match=r"attention_words=True needs layers"):
+    with pytest.raises(ConfigError, match=r"attention_words=True requires attention layers"):
         check_config(config)
     config.model.attention_layers = 1
     check_config(config)

@@ -27,12 +27,12 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
     whole = header + numbers.tobytes()
     refused(b"", "ends at byte 0, inside the header")
     refused(whole[:18], "ends at byte 18, inside the header")
-    refused(struct.pack("<iii", 1, 2, 0) + whole[12:], r"bytes 0 to 12 say version 1\.2\.0")
+    refused(struct.pack("<iii", 1, 2, 0) + whole[12:], r"bytes 0 to 12 give version 1\.2\.0")
     refused(whole[:-1], "not a multiple of 4")
     refused(whole[:-4], "ends at byte .* inside or before the weights of head2")
     refused(whole + b"\0" * 4, "continues after byte")
     refused(whole[: 20 + 4 * 10], r"ends at byte 60, .* weights of stem|mean of stem")
-    for name, value, said in (
+    for name, value, message in (
         ("var", -1.0, "-1.0"),
         ("scale", np.nan, "nan"),
         ("bias", 1e30, "1.0.*e\\+30"),
@@ -40,11 +40,13 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
         changed = {k: {n: v.copy() for n, v in a.items()} for k, a in arrays.items()}
         changed["stage2_down"][name][3] = value
         data = header + yolov3.numbers(changed).tobytes()
-        refused(data, f"byte [0-9]+, in the {name} of stage2_down, holds {said}")
+        refused(data, f"byte [0-9]+, in the {name} of stage2_down, has the invalid value {message}")
     # In what is read past too.
     changed["stage2_down"]["bias"][3] = 0
     changed["head1"]["weights"][0, 0] = np.inf
-    refused(header + yolov3.numbers(changed).tobytes(), "weights of head1, holds inf")
+    refused(
+        header + yolov3.numbers(changed).tobytes(), "weights of head1, has the invalid value inf"
+    )
 
 
 def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_path):
@@ -64,16 +66,16 @@ def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_
         refused(zeros, rf"bytes {20 + 4 * first} to {end}, from the .* to the end, .*incomplete")
     refused(np.zeros_like(numbers), r"bytes 20 to \d+, from the bias of stem to the end, 100%")
     starts = {f"{a.name} of {a.conv.path}": a for a in darknet._arrays(TINY.convs)}
-    for name, value, said in (
-        ("scale of stage2_down", 0, "holds only zeros"),
-        ("scale of stage2_down", 1, r"holds only the number 1\.0"),
-        ("var of neck0_reduce", 1, r"holds only the number 1\.0"),
-        ("weights of stage3_down", 0, "holds only zeros"),
+    for name, value, message in (
+        ("scale of stage2_down", 0, "contains only zeros"),
+        ("scale of stage2_down", 1, r"contains only the number 1\.0"),
+        ("var of neck0_reduce", 1, r"contains only the number 1\.0"),
+        ("weights of stage3_down", 0, "contains only zeros"),
     ):
         array, changed = starts[name], numbers.copy()
         changed[array.start : array.start + array.size] = value
         at = f"bytes {20 + 4 * array.start} to {20 + 4 * (array.start + array.size)}"
-        refused(changed, f"{at}: the array of {name} {said}, which no training leaves")
+        refused(changed, f"{at}: the array of {name} {message}, which training does not produce")
     first = starts["weights of stage5_down"].start + 7
     changed = numbers.copy()
     changed[first : first + 1024] = 0  # a block of a disk in the middle of an array

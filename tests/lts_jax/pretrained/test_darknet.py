@@ -153,7 +153,7 @@ def test_the_command_writes_safetensors(tiny, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("conventions", "said"),
+    ("conventions", "flag"),
     [
         (["darknet"], ""),
         (["timm"], " --config.model.backbone_conventions=timm"),
@@ -165,7 +165,7 @@ def test_the_command_writes_safetensors(tiny, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_the_command_names_the_flags_to_train_with(
-    conventions, said, tiny, tmp_path, monkeypatch, capsys
+    conventions, flag, tiny, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(layout, "Network", lambda neck: TINY._replace(neck=neck))
     path, own = tmp_path / "x.weights", tmp_path / "own.safetensors"
@@ -174,7 +174,7 @@ def test_the_command_names_the_flags_to_train_with(
     network.source["conventions"] = conventions
     monkeypatch.setattr(backbone, "load_backbone", lambda *_: network)
     command.main(["pretrained", "darknet", str(path), "--out", str(own), "--no_neck"])
-    flags = f"--config.model.backbone_weights={own} --config.model.neck=False{said}\n"
+    flags = f"--config.model.backbone_weights={own} --config.model.neck=False{flag}\n"
     assert capsys.readouterr().out.endswith(f"train with {flags}")
 
 
@@ -270,4 +270,4 @@ def test_how_many_held_out_images_there_are(test_data, repo_root):
     page = " ".join((repo_root / "docs/pretrained.md").read_text(encoding="utf-8").split())
     assert "6,549 are the val and test images of RefCOCO and RefCOCO+ (UNC) and of" in page
     assert "| all of these | 10,113 | all | 3,564 |" in page
-    assert "10,113 together" in backbone._LEAK and "3,564 of its images" in backbone._LEAK
+    assert "10,113 in total" in backbone._LEAK and "3,564 images" in backbone._LEAK

@@ -24,7 +24,7 @@ def test_every_form_gives_the_same(tmp_path):
     np.savez_compressed(tmp_path / "v.npz", words=np.array(KNOWN), vectors=VECTORS)
     for path in (text, tmp_path / "one.zip", tmp_path / "many.zip", tmp_path / "v.npz"):
         vectors = read(path)
-        assert vectors.found.tolist() == [True, True, True, False, True], path
+        assert vectors.known.tolist() == [True, True, True, False, True], path
         np.testing.assert_array_equal(vectors.vectors, VECTORS)
         assert vectors.lines == 4 and not vectors.odd and len(vectors.sha256) == 64
     assert read(tmp_path / "many.zip", 300, ("man",)).vectors.shape == (1, 300)
@@ -32,7 +32,7 @@ def test_every_form_gives_the_same(tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
     path = write(tmp_path, b"\xef\xbb\xbf" + TEXT.encode())
-    assert read(path).found.tolist() == [True, True, True, False, True]
+    assert read(path).known.tolist() == [True, True, True, False, True]
 
 
 def test_a_zip_made_by_finder(tmp_path):
@@ -43,7 +43,7 @@ def test_a_zip_made_by_finder(tmp_path):
             entry.write(TEXT.encode())
         archive.writestr("__MACOSX/._glove.50d.txt", b"\0\5\x16\7" + bytes(100))
         archive.writestr("._glove.50d.txt", b"\0\5\x16\7" + bytes(100))
-    assert read(path).found.tolist() == [True, True, True, False, True]
+    assert read(path).known.tolist() == [True, True, True, False, True]
 
 
 def test_what_is_no_such_file_is_not_read_to_its_end(tmp_path):
@@ -80,21 +80,21 @@ def test_odd_lines_are_left_out_and_counted(tmp_path):
         glove.TWICE: 1,
     }
     described = word_vectors.describe_odd_lines(vectors)
-    assert described.startswith("left out of its 112 lines: 2 with too few numbers, ")
+    assert described.startswith("skipped of 112 lines: 2 with too few numbers, ")
     np.testing.assert_array_equal(vectors.vectors, VECTORS)
-    assert not read(path, words=(".", "man")).found[0]  # `. . .` is not `.`
+    assert not read(path, words=(".", "man")).known[0]  # `. . .` is not `.`
 
 
 def test_words_without_a_vector_are_drawn_like_the_others():
     rng = np.random.default_rng(1)
     n, mean, deviation = 4000, rng.normal(0, 1, 8), rng.uniform(0.1, 2, 8)
     values = rng.normal(mean, deviation, (n, 8)).astype(np.float32)
-    found = np.arange(2 * n) % 2 == 0
-    vectors = glove.Vectors(found, values, n, {}, "")
+    known = np.arange(2 * n) % 2 == 0
+    vectors = glove.Vectors(known, values, n, {}, "")
     table = word_vectors.embedding_table(vectors, seed=0)
     assert table.shape == (2 * n + 2, 8) and table.dtype == np.float32
-    np.testing.assert_array_equal(table[2:][found], values)
-    drawn = table[2:][~found]
+    np.testing.assert_array_equal(table[2:][known], values)
+    drawn = table[2:][~known]
     np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.1)
     np.testing.assert_allclose(drawn.std(0), values.std(0), rtol=0.05)
     np.testing.assert_array_equal(table, word_vectors.embedding_table(vectors, seed=0))
@@ -102,18 +102,18 @@ def test_words_without_a_vector_are_drawn_like_the_others():
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.txt", b"", "none of the 5 words"),
         ("a.txt", b"a" * 100_000, r"no line ends within \d+ bytes of byte 0"),
         ("a.txt", "".join(line("x", [0] * 60) for _ in "ab"), r"embed_dim=50 .* byte 0 has 60"),
         ("a.txt", "".join(line("x", [0] * 25) for _ in "ab"), r"embed_dim=50 .* byte 0 has 25"),
-        ("a.npz", b"", "tensor words cannot be read"),
-        ("a.npz", b"PK\x03\x04", "tensor words cannot be read"),
+        ("a.npz", b"", "array words cannot be read"),
+        ("a.npz", b"PK\x03\x04", "array words cannot be read"),
     ],
 )
-def test_no_file_of_vectors(tmp_path, name, data, said):
-    with pytest.raises(ConfigError, match=said) as error:
+def test_no_file_of_vectors(tmp_path, name, data, message):
+    with pytest.raises(ConfigError, match=message) as error:
         read(write(tmp_path, data, name))
     assert str(tmp_path / name) in str(error.value)
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -121,17 +121,17 @@ def test_no_file_of_vectors(tmp_path, name, data, said):
 
 
 def test_arrays_that_are_none(tmp_path):
-    for words, vectors, said in (
-        (np.array(KNOWN, object), VECTORS, "words cannot be read"),
+    for words, vectors, message in (
+        (np.array(KNOWN, object), VECTORS, "array words cannot be read"),
         (np.array(KNOWN), VECTORS[:, :40], r"\[4, 40\], not \[4, 50\]"),
         (np.array(KNOWN[:3]), VECTORS, "3 words and vectors"),
         (np.array(KNOWN), VECTORS.astype(int), "int64"),
     ):
         np.savez(tmp_path / "v.npz", words=words, vectors=vectors)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             read(tmp_path / "v.npz")
     np.savez(tmp_path / "v.npz", vectors=VECTORS)
-    with pytest.raises(ConfigError, match="tensor words cannot be read"):
+    with pytest.raises(ConfigError, match="array words cannot be read"):
         read(tmp_path / "v.npz")
 
 
@@ -151,7 +151,7 @@ def test_memory_is_bounded_by_what_is_kept(tmp_path):
         vectors = read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 4e6 and vectors.found.sum() == 4, (path, peak)
+        assert peak < 4e6 and vectors.known.sum() == 4, (path, peak)
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])
@@ -180,21 +180,21 @@ def test_mutated_files(tmp_path, name):
         try:
             vectors = read(path)
         except ConfigError as error:
-            where = r"byte \d+|tensor (words|vectors)|none of the 5 words"
+            where = r"byte \d+|array (words|vectors)|none of the 5 words"
             assert re.search(where, str(error)), str(error)
             refused += 1
             continue
-        found = [w for w, known in zip(WORDS, vectors.found, strict=True) if known]
+        known = [w for w, has_vector in zip(WORDS, vectors.known, strict=True) if has_vector]
         if name == "v.txt":
             lines = bytes(data).split(b"\n")
-            for word, values in zip(found, vectors.vectors, strict=True):
+            for word, values in zip(known, vectors.vectors, strict=True):
                 of_word = [x.split() for x in lines if x.split()[:1] == [word.encode()]]
                 assert any(
                     len(x) == 51 and np.array_equal(np.array(x[1:], np.float32), values)
                     for x in of_word
                 )
         else:  # what an archive holds has a checksum
-            for word, values in zip(found, vectors.vectors, strict=True):
+            for word, values in zip(known, vectors.vectors, strict=True):
                 np.testing.assert_array_equal(values, VECTORS[KNOWN.index(word)])
     assert refused > (15 if name == "v.txt" else 150)
 

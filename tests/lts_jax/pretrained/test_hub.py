@@ -116,5 +116,5 @@ def test_local_files_and_folders(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
     assert find_file("x", str(tmp_path)) == (tmp_path / "model.safetensors", {})
     assert find_file("x", str(tmp_path / "a.pth")) == (tmp_path / "a.pth", {})
-    with pytest.raises(ConfigError, match=r"x=.*the folder holds no vocab\.txt"):
+    with pytest.raises(ConfigError, match=r"x=.*the folder contains no vocab\.txt"):
         find_file("x", str(tmp_path), ("vocab.txt",))

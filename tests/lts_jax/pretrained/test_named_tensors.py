@@ -216,24 +216,30 @@ def without(state, part):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: without(s, "stages.1.layers.1.pwconv1"), r"no tensor .*1\.layers\.1\.pwconv1"),
+        (
+            lambda s: without(s, "stages.1.layers.1.pwconv1"),
+            r"missing tensor .*1\.layers\.1\.pwconv1",
+        ),
         (lambda s: s | {"encoder.stages.4.x": torch.ones(2)}, r"encoder\.stages\.4\.x belongs to"),
-        (lambda s: {"features.weight": torch.ones(2)}, "not named as in Hugging Face's ConvNeXt"),
+        (
+            lambda s: {"features.weight": torch.ones(2)},
+            "do not have the names of Hugging Face's ConvNeXt",
+        ),
         (
             lambda s: s | {"encoder.stages.0.layers.0.dwconv.bias": torch.ones(9)},
-            r"dwconv\.bias has the shape \[9\].*another size",
+            r"dwconv\.bias has shape \[9\].*another size",
         ),
         (
             lambda s: s | {"encoder.stages.0.layers.0.dwconv.bias": torch.full((8,), torch.nan)},
-            "impossible",
+            "implausible",
         ),
         (
             lambda s: s | {"encoder.stages.1.layers.0.pwconv1.weight": torch.zeros(64, 16)},
-            r"layers\.0\.pwconv1\.weight holds only zeros",
+            r"layers\.0\.pwconv1\.weight contains only zeros",
         ),
         (
             lambda s: s | {"embeddings.layernorm.weight": torch.zeros(8)},
-            r"embeddings\.layernorm\.weight holds only zeros",
+            r"embeddings\.layernorm\.weight contains only zeros",
         ),
         (
             lambda s: s | {"embeddings.layernorm.bias": torch.ones(8, dtype=torch.int32)},

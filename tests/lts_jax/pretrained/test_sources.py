@@ -95,7 +95,9 @@ def test_mmdetections_backbone_alone(tmp_path):
     """As `open-mmlab://darknet53` has it."""
     model = projects.randomized(projects.Mmdetection(WIDTH))
     path = save(model.backbone.state_dict(), tmp_path / "x.pth")
-    with pytest.raises(ConfigError, match=r"mmdetection ends before YOLOv3's neck.*neck=False"):
+    with pytest.raises(
+        ConfigError, match=r"mmdetection does not contain YOLOv3's neck.*neck=False"
+    ):
         load_backbone(path, network("mmdetection"))
     alone = load_backbone(path, network("mmdetection")._replace(neck=False))
     whole = load_backbone(
@@ -122,16 +124,16 @@ def ultralytics():
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "pattern"),
     [
         (ultralytics(), r"model\.0\.conv\.weight, .* Ultralytics' YOLOv3 .*SiLU, eps 1e-3"),
-        ({"module.conv1.weight": torch.rand(4, 3, 3, 3)}, "are of no known Darknet53"),
-        ({"stem.conv1.conv.weight": torch.rand(4, 3, 3, 3)}, "are of no known Darknet53"),
+        ({"module.conv1.weight": torch.rand(4, 3, 3, 3)}, "belong to no known Darknet53"),
+        ({"stem.conv1.conv.weight": torch.rand(4, 3, 3, 3)}, "belong to no known Darknet53"),
     ],
 )
-def test_other_layouts_are_refused_by_name(state, said, suffix, tmp_path):
+def test_other_layouts_are_refused_by_name(state, pattern, suffix, tmp_path):
     path = save(state, tmp_path / f"x{suffix}")
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises(ConfigError, match=pattern) as error:
         load_backbone(path, network("timm"))
     for name in (*MAKE, str(path), "binary .weights"):
         assert name in str(error.value)

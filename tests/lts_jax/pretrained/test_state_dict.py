@@ -66,7 +66,7 @@ BRIDGE, STAGE3 = "bbox_head.convs_bridge.0", "backbone.conv_res_block3"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda s: without(s, "backbone.conv1"), "no known Darknet53"),
         (lambda s: without(s, f"{STAGE3}.res4"), r"res4\.conv1\.conv\.weight is missing"),
@@ -75,7 +75,10 @@ BRIDGE, STAGE3 = "bbox_head.convs_bridge.0", "backbone.conv_res_block3"
         (lambda s: renamed(s, "res1.", "other."), r"res1\.conv1\.conv\.weight is missing"),
         (lambda s: s | {"backbone.conv1.bn.bias": torch.ones(7)}, r"bias is \(7,\)"),
         (lambda s: s | {"backbone.conv1.bn.bias": torch.ones(1, dtype=torch.int64)}, "int64"),
-        (lambda s: s | {"backbone.conv1.bn.running_var": -torch.ones(1)}, r"var holds -1\.0"),
+        (
+            lambda s: s | {"backbone.conv1.bn.running_var": -torch.ones(1)},
+            r"var has the invalid value -1\.0",
+        ),
         (
             lambda s: s | {"backbone.conv1.conv.bias": torch.ones(1)},
             "conv.bias belongs to no layer",
@@ -83,28 +86,28 @@ BRIDGE, STAGE3 = "bbox_head.convs_bridge.0", "backbone.conv_res_block3"
         (lambda s: s | {f"{BRIDGE}.bn.bias": torch.full((32,), torch.nan)}, "nan"),
         (
             lambda s: s | {"head.weight": torch.full((255, 32, 1, 1), torch.inf)},
-            r"head\.weight holds inf at \(0, 0, 0, 0\).*damaged",
+            r"head\.weight has the invalid value inf at \(0, 0, 0, 0\).*damaged",
         ),
         (lambda s: without(s, "neck.detect1.conv5"), r"neck2_reduce needs .*model\.neck=False"),
         (lambda s: {}, "no known Darknet53|no state dict"),
         (
             lambda s: s | {f"{BRIDGE}.bn.weight": torch.zeros(32)},
-            r"bridge\.0\.bn\.weight holds only zeros, which no training leaves",
+            r"bridge\.0\.bn\.weight contains only zeros, which training does not produce",
         ),
         (
             lambda s: s | {f"{STAGE3}.conv.bn.running_var": torch.ones(8)},
-            r"running_var holds only the number 1\.0, which no training leaves",
+            r"running_var contains only the number 1\.0, which training does not produce",
         ),
         (
             lambda s: s | {f"{STAGE3}.conv.conv.weight": torch.zeros(8, 4, 3, 3)},
-            r"conv_res_block3\.conv\.conv\.weight holds only zeros",
+            r"conv_res_block3\.conv\.conv\.weight contains only zeros",
         ),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_another_network_is_refused_by_name(arrays, change, said, suffix, tmp_path):
+def test_another_network_is_refused_by_name(arrays, change, message, suffix, tmp_path):
     path = save(change(state_dict(arrays, by_mmdetection)), tmp_path / f"x{suffix}")
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         load_backbone(path, NETWORK)
     assert str(path) in str(error.value)
 

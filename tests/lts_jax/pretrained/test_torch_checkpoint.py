@@ -46,7 +46,7 @@ def test_code_is_refused_and_not_run(arrays, tmp_path, suffix, place):
         "eval": (state | {"x": Evil(eval, f"__import__('os').mkdir({str(canary)!r})")}, "eval"),
     }[place]
     path = save(value, tmp_path / f"x{suffix}")
-    with pytest.raises(ConfigError, match=rf"refuses this file: .*{name}.*No code") as error:
+    with pytest.raises(ConfigError, match=rf"rejects this file: .*{name}.*No code") as error:
         load_backbone(path, NETWORK)
     assert not canary.exists() and str(path) in str(error.value)
 
@@ -110,7 +110,7 @@ def test_the_line_of_python_in_the_error_saves_the_tensors(tmp_path, arrays, ref
     path = save({"state_dict": state, "trainer": Unknown()}, tmp_path / "x.pth")
     with pytest.raises(ConfigError, match=r"Unknown") as error:
         load_backbone(path, NETWORK)
-    line = re.search(r"other objects too: (torch\.save\(.*, NEW\))", str(error.value))[1]
+    line = re.search(r"other objects, use (torch\.save\(.*, NEW\))", str(error.value))[1]
     new = tmp_path / "new.pth"
     exec(line, {"torch": torch, "FILE": path, "NEW": new})
     assert_equal(load_backbone(new, NETWORK).variables, reference.variables)
@@ -182,7 +182,7 @@ def test_tensors_that_numpy_cannot_hold(tmp_path, suffix):
 @pytest.mark.parametrize("value", [[1], {}, {"model": {"a": 1}}, "text"])
 def test_no_state_dict(tmp_path, suffix, value):
     path = save(value, tmp_path / f"x{suffix}")
-    with pytest.raises(ConfigError, match="holds no state dict"):
+    with pytest.raises(ConfigError, match="contains no state dict"):
         load_tensors(path)
 
 

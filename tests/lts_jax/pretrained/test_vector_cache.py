@@ -23,7 +23,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     assert not reads and second.odd == first.odd == {glove.TOO_FEW: 1}
     assert (second.sha256, second.lines) == (first.sha256, 5)
     np.testing.assert_array_equal(second.vectors, first.vectors)
-    np.testing.assert_array_equal(second.found, first.found)
+    np.testing.assert_array_equal(second.known, first.known)
     word_vectors.cached_vectors(path, WORDS[:2], 50, cache, progress=False)  # another vocabulary
     assert len(reads) == 1
     write(tmp_path, TEXT)  # another file
@@ -31,7 +31,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     assert len(reads) == 2
     for entry in cache.iterdir():
         entry.write_bytes(b"damaged")
-    assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).found.sum() == 4
+    assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).known.sum() == 4
 
 
 def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     path, cache = write(tmp_path, TEXT), tmp_path / "file" / "cache"
     vectors = word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False)
-    assert vectors.found.sum() == 4
+    assert vectors.known.sum() == 4
     assert f"not cached: cannot write {cache}" in caplog.text
 
 
@@ -72,5 +72,5 @@ def test_a_written_vocabulary_keeps_the_files_hash(tmp_path):
         assert word_vectors.describe_vectors(tmp_path / "own.npz", own)["origin"] == source
     for bad in ([1], "x" * 20_000):
         word_vectors.write_vectors(tmp_path / "bad.npz", read(path), WORDS, bad)
-        with pytest.raises(ConfigError, match="tensor source cannot be read"):
+        with pytest.raises(ConfigError, match="array source cannot be read"):
             read(tmp_path / "bad.npz")

@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.txt cannot be read"):
         first_words(tmp_path / "none.txt", 2, 1)
     (tmp_path / "v.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(ConfigError, match=r"v\.npz: its words cannot be read"):
+    with pytest.raises(ConfigError, match=r"v\.npz: cannot read words"):
         first_words(tmp_path / "v.npz", 2, 1)
 
 
@@ -68,7 +68,7 @@ def test_a_damaged_zip_is_named(tmp_path):
 def test_they_follow_those_of_training(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.vector_words = 100
-    with pytest.raises(ConfigError, match=r"data\.vector_words=100 needs model\.word_vectors"):
+    with pytest.raises(ConfigError, match=r"data\.vector_words=100 requires model\.word_vectors"):
         check_config(config)
     config.model.word_vectors = str(write(tmp_path, "txt"))
     check_config(config)

@@ -35,7 +35,13 @@ def squeezed(page):
 def test_it_holds_everything_and_asks_for_nothing(page, trained_run):
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "default-src 'none'" in page
-    for title in ("Training loss", "Precision", "oIoU by threshold", "Rivals", "Failures"):
+    for title in (
+        "Training loss",
+        "Precision",
+        "oIoU by threshold",
+        "Objects of the same category",
+        "Failures",
+    ):
         assert f"<h3>{title}</h3>" in page
     metrics = json.loads((trained_run / "eval" / "testA" / "metrics.json").read_text())
     for name, part in (("0.25", metrics), ("0.4, best on val", metrics["other"])):
@@ -74,8 +80,8 @@ def test_break_downs_at_both_thresholds(page, trained_run):
         numbers = f"{100 * first['miou']:.1f} / {100 * second['miou']:.1f}"
         row = rf"<th>{re.escape(first['group'])}<small>val</small></th>.*>{numbers}</td>"
         assert re.search(row, page)
-    assert "Before the slash at 0.25, after it at 0.4, best on val." in page
-    assert "As the data set records it. mIoU at 0.25 with" in page
+    assert "In percent: at 0.25 / at 0.4, best on val." in page
+    assert "As recorded in the dataset. mIoU at 0.25 with" in page
 
 
 def test_a_sentence_cannot_end_the_script(trained_run, tmp_path):
@@ -94,8 +100,8 @@ def test_metrics_of_sentences_without_a_target(trained_run, tmp_path):
     shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
     assert "N-acc" not in make_report(run, "lts", most=3)
     file = run / "eval" / "val" / "metrics.json"
-    found = json.loads(file.read_text()) | dict.fromkeys(GENERALIZED, 0.4321)
-    file.write_text(json.dumps(found | {"t_acc": None}))
+    metrics = json.loads(file.read_text()) | dict.fromkeys(GENERALIZED, 0.4321)
+    file.write_text(json.dumps(metrics | {"t_acc": None}))
     page = make_report(run, "lts", most=3)
     assert all(f"<th>{label}</th>" in page for label in GENERALIZED.values())
     assert page.count(">43.21<") == len(GENERALIZED) - 1
@@ -122,7 +128,7 @@ def test_missing_evaluations(tmp_path, trained_run):
     run = tmp_path / "run"
     shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
     (run / "eval" / "val" / "analysis.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"analysis\.json: no whole JSON"):
+    with pytest.raises(ConfigError, match=r"analysis\.json: not a complete JSON"):
         make_report(run, "lts", 10)
     entries = json.loads((run / "eval" / "val" / "predictions.json").read_text())
     (run / "eval" / "val" / "predictions.json").write_text(json.dumps(entries[1:]))
@@ -159,9 +165,9 @@ def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):
     (run / "eval" / "testB").mkdir()
     (run / "eval" / "testB" / ".lock").touch()  # killed before it wrote; testA was not begun
     page = make_report(run, "lts", most=3)
-    said = "not in the report: the evaluation of testA, testB is not complete"
-    assert f"WARNING: {said}" in capsys.readouterr().err
-    assert "<b>Without testA, testB</b>, whose evaluation is missing or was interrupted" in page
+    message = "testA, testB omitted from the report: the evaluation is incomplete"
+    assert f"WARNING: {message}" in capsys.readouterr().err
+    assert "<b>Omitted: testA, testB.</b> The evaluation is missing or was interrupted." in page
     (run / "eval" / "val" / "run.json").unlink()
     with pytest.raises(ConfigError, match="the evaluation of testB, val was interrupted; lts eval"):
         make_report(run, "lts", most=3)
@@ -174,8 +180,8 @@ def test_splits_of_different_checkpoints_are_named(trained_run, tmp_path, capsys
     file = run / "eval" / "val" / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"step": 9}))
     make_report(run, "lts", most=3)
-    said = "evaluated with different checkpoints: val at step 9, testA at step 7"
-    assert said in capsys.readouterr().err
+    message = "evaluated with different checkpoints: val at step 9, testA at step 7"
+    assert message in capsys.readouterr().err
 
 
 def test_figures(trained_run, shapes_dir, tmp_path):

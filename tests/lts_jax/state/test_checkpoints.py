@@ -53,7 +53,7 @@ def test_a_workdir_that_is_not_utf8_is_refused(tmp_path, read):
     """TensorStore cannot name it, which would only be seen when everything is trained."""
     workdir = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     (workdir / "checkpoints").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"bytes that are not UTF-8.*rename it"):
+    with pytest.raises(ConfigError, match=r"bytes that are not UTF-8.*rename the folder"):
         read(workdir)
     assert not list((workdir / "checkpoints").iterdir())
 
@@ -71,7 +71,9 @@ def test_nothing_that_is_not_finite_is_saved(saved):
 def test_a_run_that_was_stopped_before_its_evaluation_has_no_best(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, make_state(3), make_iterator(), RUN, ["a"])
-        with pytest.raises(ConfigError, match=r"that was evaluated: train on, .* there are 3"):
+        with pytest.raises(
+            ConfigError, match=r"that was evaluated: resume training, .* available steps: 3"
+        ):
             checkpoints.choose(None)
         assert checkpoints.choose(3) == 3
 
@@ -83,7 +85,7 @@ def fails_and_recovers(workdir, why, make_room):
         checkpoints.save(6, large_state(6), make_iterator(), RUN, ["a"])
     assert f"{workdir}/checkpoints: a checkpoint could not be written: " in str(error.value)
     assert why in str(error.value)
-    assert "the same command goes on" in str(error.value)
+    assert "rerun the same command to resume" in str(error.value)
     make_room()
     with Checkpoints(workdir, clean=True) as checkpoints:
         assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
@@ -150,6 +152,6 @@ def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
                 path.unlink()
 
         monkeypatch.setattr(checkpoints._writer, "wait_until_finished", lose)
-        with pytest.raises(SaveError, match=r"was written and cannot be read back: checkpoint"):
+        with pytest.raises(SaveError, match=r"was written but cannot be read back: checkpoint"):
             checkpoints.save(1, make_state(1), make_iterator(), RUN, ["a"])
         monkeypatch.undo()

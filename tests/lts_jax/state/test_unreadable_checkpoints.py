@@ -76,10 +76,10 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, ca
     harm(saved / "checkpoints" / "5")
     with Checkpoints(saved, clean=True) as checkpoints:
         assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (4, 4)
-        said = capsys.readouterr().err
-        assert f"WARNING: checkpoint {saved}/checkpoints/5" in said
+        message = capsys.readouterr().err
+        assert f"WARNING: checkpoint {saved}/checkpoints/5" in message
         aside = saved / "checkpoints_unreadable" / "5"
-        assert f"going on from step 4; step 5 was moved to {aside}" in said and aside.is_dir()
+        assert f"resuming from step 4; step 5 was moved to {aside}" in message and aside.is_dir()
         assert (checkpoints.latest_step, checkpoints.best_step) == (4, 2)
         # The steps come again, and are saved under the same name.
         checkpoints.save(5, make_state(5), make_iterator(), RUN, ["a"])
@@ -89,9 +89,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, ca
 
 def arrays(folder):
     """The files of a large array's numbers; what is small lies elsewhere."""
-    found = [p for p in (folder / "state").rglob("*") if p.is_file() and p.stat().st_size > 2**20]
-    assert found
-    return found
+    paths = [p for p in (folder / "state").rglob("*") if p.is_file() and p.stat().st_size > 2**20]
+    assert paths
+    return paths
 
 
 def empty(path):
@@ -115,19 +115,19 @@ def test_a_damaged_array(tmp_path, harm, capsys):
         read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
         chosen, network = read_chosen(checkpoints, None, read)
         assert (chosen, int(network.step)) == (1, 1)
-        assert "taking step 1, the next best" in capsys.readouterr().err
+        assert "using step 1, the next best" in capsys.readouterr().err
         with pytest.raises(UnreadableCheckpointError, match="checkpoints/2 "):
             read_chosen(checkpoints, 2, read)
         with pytest.raises(UnreadableCheckpointError, match="checkpoints/2"):
             checkpoints.read_variables(2)
         assert checkpoints.read_variables(1)["params"]["w"].shape == (700_000,)
     with Checkpoints(tmp_path, clean=True) as checkpoints:
-        found = read_newest(
+        restored = read_newest(
             checkpoints, lambda step: checkpoints.restore_state(step, large_state(0))
         )
-        assert found[0] == int(found[1].step) == 1
-        said = capsys.readouterr().err
-        assert f"WARNING: checkpoint {tmp_path}/checkpoints/2" in said and "\n[" not in said
+        assert restored[0] == int(restored[1].step) == 1
+        message = capsys.readouterr().err
+        assert f"WARNING: checkpoint {tmp_path}/checkpoints/2" in message and "\n[" not in message
 
 
 def test_where_the_only_one_that_was_evaluated_is_damaged(tmp_path):
@@ -139,7 +139,9 @@ def test_where_the_only_one_that_was_evaluated_is_damaged(tmp_path):
         truncate(path)
     with Checkpoints(tmp_path) as checkpoints:
         read = functools.partial(checkpoints.restore_network, abstract_state=large_state(0))
-        with pytest.raises(ConfigError, match=r"cannot be read .* --checkpoint; there are 1, 2"):
+        with pytest.raises(
+            ConfigError, match=r"can be read .* --checkpoint; available steps: 1, 2"
+        ):
             read_chosen(checkpoints, None, read)
 
 
@@ -175,9 +177,11 @@ def test_weights_that_no_training_leaves(tmp_path, monkeypatch, part, value, cap
                 checkpoints.save(step, state, make_iterator(), RUN, ["a"])
                 checkpoints.score(step, {"oiou": oiou})
     with CheckpointReader(tmp_path) as checkpoints:
-        said = "is not finite" if not np.isfinite(value) else r"holds numbers above 1e\+09"
+        message = "is not finite" if not np.isfinite(value) else r"has values above 1e\+09"
         assert read_chosen(checkpoints, None, checkpoints.read_variables)[0] == 1
-        with pytest.raises(UnreadableCheckpointError, match=f"checkpoints/2: its network {said}"):
+        with pytest.raises(
+            UnreadableCheckpointError, match=f"checkpoints/2: its network {message}"
+        ):
             read_chosen(checkpoints, 2, checkpoints.read_variables)
 
 
@@ -187,7 +191,10 @@ def test_a_score_that_is_none_chooses_nothing(saved, metric, capsys):
     path.write_text(f'{{"oiou": {metric}}}')
     with CheckpointReader(saved) as checkpoints:
         assert not checkpoints.scored(5) and checkpoints.best_step == 2
-    assert "5/metrics/metrics cannot be read, and counts as not" in capsys.readouterr().err
+    assert (
+        "5/metrics/metrics cannot be read; treating the checkpoint as not"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_network_of_a_bounded_size(saved, monkeypatch):
@@ -197,5 +204,5 @@ def test_a_network_of_a_bounded_size(saved, monkeypatch):
             checkpoints.read_variables,
             functools.partial(checkpoints.restore_network, abstract_state=make_state(0)),
         ):
-            with pytest.raises(UnreadableCheckpointError, match="of 7 numbers; at most 6 are read"):
+            with pytest.raises(UnreadableCheckpointError, match="has 7 numbers; the maximum is 6"):
                 read(5)

@@ -27,16 +27,16 @@ def test_the_newest_losses_are_returned():
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [(losses(np.nan), "loss is nan"), (losses(1.0, np.inf), "gradient_norm is inf")],
 )
-def test_a_step_that_nobody_fetched_is_found(bad, said):
+def test_a_step_that_nobody_fetched_is_found(bad, message):
     watched = guard(saved=2)
     for step in range(1, 8):
         watched.add(step, bad if step in (4, 6) else losses(1.0))
     with pytest.raises(NonFiniteLossError) as error:
         watched.check()
-    assert f"{said} at step 4; the last good checkpoint is step 2" in str(error.value)
+    assert f"{message} at step 4; the last good checkpoint is step 2" in str(error.value)
     assert str(error.value).endswith("sent_ids of the batch: 40 41")
 
 

@@ -131,14 +131,14 @@ def fill(config, words, sentences=()):
 
 
 def test_a_missing_file_is_named_with_its_field(tiny_config_factory, tmp_path):
-    for section, field, said in (
+    for section, field, output in (
         ("model", "backbone_weights", r"model\.backbone_weights: .*none cannot be read"),
         ("model", "word_vectors", "none cannot be read"),
-        ("train", "start_from", "none holds no checkpoint"),
+        ("train", "start_from", "none contains no checkpoint"),
     ):
         config = tiny_config_factory()
         config[section][field] = str(tmp_path / "none")
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=output):
             fill(config, ["a"])
     before, after, sources = fill(tiny_config_factory(), ["a"])
     assert sources == {}
@@ -159,9 +159,9 @@ def test_start_from_a_run_whose_best_checkpoint_is_damaged(tmp_path, capsys):
     (tmp_path / "checkpoints" / "2" / "vocabulary" / "metadata").write_text('["b"]')
     step, saved, theirs = initialization._read_run(tmp_path)
     assert (step, saved["vocabulary"], theirs["params/w"].tolist()) == (1, ["a"], [1.0] * 3)
-    said = capsys.readouterr().err
-    assert "checkpoints/2 is damaged: its vocabulary has another checksum" in said
-    assert "taking step 1, the next best" in said
+    output = capsys.readouterr().err
+    assert "checkpoints/2 is damaged: the checksum of its vocabulary is wrong" in output
+    assert "using step 1, the next best" in output
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     config.model.segmenter_features = 12
     config.model.rounds = 2
     before, ours, sources = fill(config, words, ["red elephant"])
-    said = "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
     theirs = variables(source)
     for path, value in ours.items():
         if "/embed/" in path:
@@ -193,17 +193,17 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
         np.testing.assert_array_equal(ours[table][words.index(word) + 2], row)
     elephant = (folder / "glove.txt").read_text().splitlines()[3].split()
     np.testing.assert_array_equal(ours[table][2], np.array(elephant[1:], np.float32))
-    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.split()}
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
     assert rows["backbone"] == ["110", "0", "0"]  # 22 convolutions of 5 arrays
     assert rows["text"][1:] == ["0", "0"] and rows["locator"] == ["1", "0", "6"]
-    assert f"words: {len(words) - 2} loaded, 2 new" in said
-    assert "  new params/locator/round1/kernel/kernel, random" in said
-    assert "  skipped params/segmenter/mask/kernel" in said
+    assert f"words: {len(words) - 2} loaded, 2 new" in output
+    assert "  new params/locator/round1/kernel/kernel, random" in output
+    assert "  skipped params/segmenter/mask/kernel" in output
     weights = sources["start_from"]
     assert weights["workdir"] == str(source) and weights["new_words"] == 2
     assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # it goes along
     # A progress bar may stand before it.
-    assert re.search(r"(^|\r)WARNING: .* is the stock YOLOv3", said, re.MULTILINE)
+    assert re.search(r"(^|\r)WARNING: .* is the stock YOLOv3", output, re.MULTILINE)
     assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
 
 
@@ -219,8 +219,8 @@ def test_weights_that_need_other_conventions_are_refused(tiny_config_factory, tm
         "std": (1, 1, 1),
     }
     config.model.backbone_conventions = "timm"
-    said = r"w: .*_conventions=timm says .*: set --config\.model\.backbone_conventions=darknet$"
-    with pytest.raises(ConfigError, match=rf"model\.backbone_weights={tmp_path}/{said}"):
+    output = r"w: .*_conventions=timm .*: set --config\.model\.backbone_conventions=darknet$"
+    with pytest.raises(ConfigError, match=rf"model\.backbone_weights={tmp_path}/{output}"):
         fill(config, ["a"])
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_does_not_tell_its_conventions_is_a_warning(
     config.model.backbone_weights = str(tmp_path / "x.pth")
     config.model.backbone_conventions = "ultralytics_2020"
     fill(config, ["a"])
-    assert "darknet or ultralytics_2020 it was trained with: taken are ultralytics_2020's" in (
+    assert "darknet or ultralytics_2020 it was trained with: using ultralytics_2020" in (
         capsys.readouterr().err
     )
 
@@ -285,9 +285,9 @@ def test_the_command_says_how_many_words_have_a_vector(
     data = [f"--config.data.dir={shapes_dir}"]
     out = folder / "own.npz"
     command.main(["pretrained", *arguments, *data, "--config.model.embed_dim=8", "--out", str(out)])
-    said = capsys.readouterr().out
-    assert re.search(r"train: vectors for 3 of \d+ types \(.*%\) and \d+ of [\d,]+ tokens", said)
-    assert "1 with too few numbers" in said
+    output = capsys.readouterr().out
+    assert re.search(r"train: vectors for 3 of \d+ types \(.*%\) and \d+ of [\d,]+ tokens", output)
+    assert "1 with too few numbers" in output
     with np.load(out) as saved:
         assert set(saved["words"]) == {"the", "circle", "red"}
     assert [path.name for path in folder.glob(".*")] == []

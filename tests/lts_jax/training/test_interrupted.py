@@ -21,11 +21,11 @@ pytestmark = pytest.mark.slow
 
 
 def check_equal(whole, workdir):
-    found = compare(whole, workdir)
-    assert found.pop("stray_files") == []
-    assert found.pop("last_step")[0] > 5
-    assert found.pop("evaluation_files") == 9
-    assert all(found.values()), found
+    comparison = compare(whole, workdir)
+    assert comparison.pop("stray_files") == []
+    assert comparison.pop("last_step")[0] > 5
+    assert comparison.pop("evaluation_files") == 9
+    assert all(comparison.values()), comparison
 
 
 def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monkeypatch, repo_root):
@@ -47,7 +47,7 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
     life = Life(command, log(workdir))
     assert life.wait_for("first step in"), life.output
     assert life.end(signal.SIGTERM)[0] == 0  # benchmarks/kill_and_resume.py measures how soon
-    assert "the same command goes on" in life.output.splitlines()[-1]
+    assert "rerun the same command to resume" in life.output.splitlines()[-1]
 
     life = Life(command, log(workdir))
     assert life.end()[0] == 0, life.output
@@ -78,7 +78,7 @@ def test_stopped_in_an_evaluation_and_in_training(
     stop = Stop()
     stop.signal = signal.SIGTERM
     capsys.readouterr()
-    with pytest.raises(Stopped, match=rf"stopped at step {step + 1} of \d+, and saved"):
+    with pytest.raises(Stopped, match=rf"stopped at step {step + 1} of \d+ and saved"):
         loop.train(config, tmp_path, stop)
     # The evaluation came first.
     assert re.search(

@@ -72,10 +72,10 @@ def test_killed_at_random_and_resumed(lives, tmp_path, processes):
     for life in running:
         assert life.end()[0] == 0, life.output
     assert "resumed from step" in running[0].output
-    found = compare(whole, often)
-    assert found.pop("stray_files") == [] and found.pop("evaluation_files") == 3
-    assert found.pop("last_step")[0] > 5
-    assert all(found.values()), found
+    comparison = compare(whole, often)
+    assert comparison.pop("stray_files") == [] and comparison.pop("evaluation_files") == 3
+    assert comparison.pop("last_step")[0] > 5
+    assert all(comparison.values()), comparison
 
     run = json.loads((often / "run.json").read_text())
     assert run["data"]["sets"]["shapes"]["dropped_images"] == 4

@@ -109,7 +109,7 @@ def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path,
     before = (workdir / "metrics.jsonl").read_text()
     assert loop.train_and_evaluate(tiny_config_factory(), workdir) == results
     assert (workdir / "metrics.jsonl").read_text() == before
-    assert f"{workdir} is trained: step" in capsys.readouterr().out
+    assert f"{workdir} is already trained: step" in capsys.readouterr().out
     assert evaluate(tiny_config_factory(), workdir) == results
 
 
@@ -151,8 +151,8 @@ def test_a_clock_that_goes_backwards(whole_run, tiny_config_factory, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: start - 10 * next(calls))
         loop.train_and_evaluate(tiny_config_factory(), tmp_path)
-    found = kill_and_resume.compare(whole_run[0], tmp_path)
-    assert found.pop("stray_files") == [] and all(found.values()), found
+    comparison = kill_and_resume.compare(whole_run[0], tmp_path)
+    assert comparison.pop("stray_files") == [] and all(comparison.values()), comparison
 
 
 @pytest.mark.slow

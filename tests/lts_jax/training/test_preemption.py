@@ -35,13 +35,13 @@ def python(repo_root, code):
 def test_a_process_ends_at_once_unless_it_has_something_to_save(repo_root, tmp_path):
     saving = f"stop.evaluating(lambda: not os.path.exists({str(tmp_path / 'saved')!r}));"
     cases = [  # what it does, the signals, the status, what it says
-        (BUSY, [signal.SIGTERM], 0, "nothing left to save; the same command goes on"),
+        (BUSY, [signal.SIGTERM], 0, "nothing left to save; rerun the same command to resume"),
         (BUSY, [signal.SIGINT], 130, "nothing left to save"),
         (f"stop.training(); {BUSY}", [signal.SIGTERM, signal.SIGTERM], 143, "SIGTERM: saving"),
         (saving + BUSY, [signal.SIGTERM], 0, "SIGTERM: saving"),
     ]
     processes = [python(repo_root, START + code) for code, *_ in cases]
-    for process, (_, signals, status, said) in zip(processes, cases, strict=True):
+    for process, (_, signals, status, message) in zip(processes, cases, strict=True):
         assert process.stdout.readline() == "go\n"
         for number in signals:
             process.send_signal(number)
@@ -51,7 +51,7 @@ def test_a_process_ends_at_once_unless_it_has_something_to_save(repo_root, tmp_p
             (tmp_path / "saved").touch()
         out, _ = process.communicate(timeout=20)
         assert process.returncode == status
-        assert said in out
+        assert message in out
 
 
 def test_it_saves_by_time_and_stops_when_told(monkeypatch):
@@ -73,9 +73,9 @@ def test_it_saves_by_time_and_stops_when_told(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [0, 1])
-def test_processes_stop_and_save_behind_the_same_step(repo_root, told):
-    """One of two is told to stop, and only the first one's clock asks for checkpoints."""
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_processes_stop_and_save_behind_the_same_step(repo_root, signalled):
+    """One of two is signalled to stop, and only the first one's clock asks for checkpoints."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -83,7 +83,7 @@ def test_processes_stop_and_save_behind_the_same_step(repo_root, told):
 import os, signal, sys, time
 import jax
 from lts_jax.training import preemption
-me, told = int(sys.argv[1]), int(sys.argv[2])
+me, signalled = int(sys.argv[1]), int(sys.argv[2])
 jax.config.update("jax_enable_preemption_service", False)
 jax.distributed.initialize("localhost:{port}", 2, me)
 preemption.AGREE_S = 0.05
@@ -93,7 +93,7 @@ stop.training()
 pace = preemption.Pace(stop, 0.002 if me == 0 else 0)
 for step in range(1, 10000):
     time.sleep(0.01)
-    if step == 40 and me == told:
+    if step == 40 and me == signalled:
         os.kill(os.getpid(), signal.SIGTERM)
     turn = pace.after(step)
     if turn.save:
@@ -105,7 +105,7 @@ print("stop", step, flush=True)
 """
     command = [sys.executable, "-c", code.replace("{port}", str(port))]
     processes = [
-        subprocess.Popen([*command, str(me), str(told)], cwd=repo_root, stdout=subprocess.PIPE)
+        subprocess.Popen([*command, str(me), str(signalled)], cwd=repo_root, stdout=subprocess.PIPE)
         for me in (0, 1)
     ]
     first, second = (p.communicate(timeout=120)[0].decode() for p in processes)

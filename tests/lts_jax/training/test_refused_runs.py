@@ -31,10 +31,10 @@ def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
     config.train.epochs = 2.0  # may change
     with pytest.raises(ValueError) as error:
         loop.train_and_evaluate(config, workdir)
-    assert "train.learning_rate: 0.001 there, 0.5 now" in str(error.value)
-    assert "model.fused_features: 16 there, 24 now" in str(error.value)
+    assert "train.learning_rate: 0.001 in the checkpoint, 0.5 now" in str(error.value)
+    assert "model.fused_features: 16 in the checkpoint, 24 now" in str(error.value)
     assert "epochs" not in str(error.value)
-    with pytest.raises(ValueError, match=r"model\.fused_features: 16 there, 24 now"):
+    with pytest.raises(ValueError, match=r"model\.fused_features: 16 in the checkpoint, 24 now"):
         evaluate(config, workdir)
 
 
@@ -61,7 +61,7 @@ def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     config.eval.splits = ("val",)
     with pytest.raises(ValueError, match="was trained on other data") as error:
         loop.train_and_evaluate(config, workdir)
-    assert re.search(r"\n  sha256: \w{64} there, \w{64} now\n", str(error.value))
+    assert re.search(r"\n  sha256: \w{64} in the checkpoint, \w{64} now\n", str(error.value))
 
 
 def test_two_runs_in_one_workdir_are_refused(tiny_config_factory, tmp_path):
@@ -77,7 +77,7 @@ def test_a_run_is_not_made_shorter(whole_run, tiny_config_factory):
     workdir, _ = whole_run
     config = tiny_config_factory()
     config.train.epochs = 0.3
-    with pytest.raises(ConfigError, match=r"was trained for \d+ steps, and train\.epochs=0\.3"):
+    with pytest.raises(ConfigError, match=r"was trained for \d+ steps, but train\.epochs=0\.3"):
         loop.train(config, workdir)
 
 
@@ -97,17 +97,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     config.train.epochs = 2.0
     with pytest.raises(NonFiniteLossError) as error:
         loop.train_and_evaluate(config, tmp_path)
-    found = re.search(r"is (nan|inf) at step (\d+); .* another --workdir", str(error.value))
+    match = re.search(r"is (nan|inf) at step (\d+); .* another --workdir", str(error.value))
     split = shapes_data.split("train")
     if per_image == 1:
-        rows = list(itertools.islice(order(split), n * int(found[2])))[-n:]
+        rows = list(itertools.islice(order(split), n * int(match[2])))[-n:]
     else:
         index = split.index
         groups = TrainingOrder(index.ref_id, 0, "sentences", index.record, per_image)
-        rows = [groups[n * (int(found[2]) - 1) + i] for i in range(n)]
+        rows = [groups[n * (int(match[2]) - 1) + i] for i in range(n)]
     ids = split.index.sent_id[rows]
     assert str(error.value).endswith(f"sent_ids of the batch: {' '.join(map(str, ids))}")
-    bad = batches[int(found[2]) - 1]
+    bad = batches[int(match[2]) - 1]
     assert len(bad["image"]) == 8 and bad["sent_id"].tolist() == ids.tolist()
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     for path in saved:  # what was saved before is whole and finite
@@ -126,7 +126,7 @@ def order(split):
 def test_a_path_that_orbax_cannot_read_is_refused_at_the_start(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.dir = str(tmp_path / "data")
-    with pytest.raises(ConfigError, match=r"run\[1\]: Orbax cannot read .* with \[ \]: take"):
+    with pytest.raises(ConfigError, match=r"run\[1\]: Orbax cannot read .* with \[ \]: rename"):
         loop.train_and_evaluate(config, tmp_path / "run[1]")
     assert not list(tmp_path.iterdir())
 

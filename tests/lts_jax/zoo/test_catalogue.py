@@ -36,7 +36,7 @@ def test_the_list_and_a_card(capsys):
     assert "photos" in listed and "MB" in listed
     command.main(["models", "photos"])
     assert "Limits" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="no network 'photo'; there are photos"):
+    with pytest.raises(SystemExit, match="unknown network 'photo'; available: photos"):
         command.main(["models", "photo"])
 
 
