@@ -44,15 +44,15 @@ def test_who_is_missing_is_named(port):
     messages = outcomes(port, (4, 0), (4, 2))
     assert messages == [messages[0]] * 2
     assert messages[0].startswith("processes 1, 3 of 4 did not connect within 2 s: start them with")
-    (messages,) = outcomes(port, (2, 0))
-    assert messages.startswith("process 1 of 2 did not connect within 2 s: start")
-    (messages,) = outcomes(port, (2, 1), wait_s=0.5)
-    assert messages.startswith("process 0 of 2 did not answer at localhost:")
+    (message,) = outcomes(port, (2, 0))
+    assert message.startswith("process 1 of 2 did not connect within 2 s: start")
+    (message,) = outcomes(port, (2, 1), wait_s=0.5)
+    assert message.startswith("process 0 of 2 did not answer at localhost:")
 
 
 def test_they_do_not_agree_on_how_many_they_are(port):
-    messages = "process 0 was started with --num_processes=2, another one with --num_processes=3"
-    assert all(x.startswith(messages) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
+    message = "process 0 was started with --num_processes=2, another one with --num_processes=3"
+    assert all(x.startswith(message) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
 
 
 def test_two_with_one_number(port):
@@ -80,7 +80,7 @@ def test_a_stranger_does_not_matter(port):
 
 def test_a_port_that_is_taken(port):
     with socket.create_server(("", port)):
-        (messages,) = outcomes(port, (2, 0))
+        (message,) = outcomes(port, (2, 0))
     assert f"cannot listen on port {port} (Address already in use" in messages
 
 

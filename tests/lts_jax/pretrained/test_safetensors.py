@@ -60,6 +60,6 @@ def test_a_pytorch_file_without_pytorch(start, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "x.pth"
     path.write_bytes(start)
-    message = r"pip install 'lts_jax\[torch\]'.*Darknet53 once with `lts pretrained darknet .*x\.pth --out"
+    message = r"pip install 'lts_jax\[torch\]'.* once with `lts pretrained darknet .*x\.pth --out"
     with pytest.raises(ConfigError, match=message):
         load_backbone(path, NETWORK)
