@@ -1,4 +1,4 @@
-"""What `benchmarks/accelerator.sh` is made of, and a dry run of it."""
+"""The parts of `benchmarks/accelerator.sh`, and a dry run."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_attached_device(kind, name, monkeypatch):
 
 
 def test_batch_by_what_was_compiled(tmp_path, monkeypatch):
-    """By `--fit` if it ran for this device, else by the memory of an example on one like it."""
+    """Uses the result of `--fit` for this device, else the memory per example of a similar one."""
     monkeypatch.setattr(accelerator, "COMPILED", tmp_path)
     monkeypatch.setattr(accelerator, "attached", lambda: "a100")
     assert accelerator.largest_batch("bfloat16") == 16  # nothing is known
@@ -63,7 +63,7 @@ def test_every_job_is_written_to_a_file_of_its_own():
     jobs = list(compile_all.jobs())
     files = [job.file for job in jobs]
     once = {job.file: job.arguments for job in jobs}
-    # The first ones are of a table that comes later, too.
+    # The first jobs also belong to a later table.
     assert all(once[job.file] == job.arguments for job in jobs)
     assert {"variants/h100/star.json", "variants/v5ex4/lts.json"} < set(files)
 

@@ -1,4 +1,4 @@
-"""Programs for devices that are not there; the compilers are extras."""
+"""Compiling for devices that are not attached; the compilers are optional extras."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from tests.lts_jax.helpers.tiny import TINY
 
 @pytest.mark.parametrize("slope", [1.0, 3.7, 40.0])
 def test_largest_batch(slope):
-    """As a search of every batch, within 2 %, from a few compilations; too little fits nothing."""
+    """Agrees within 2 % with an exhaustive search, with few compilations; may be 0."""
     for base, noise in ((0, 0), (500, 30), (10**6, 0)):
 
         def peak(n, base=base, noise=noise):
@@ -53,7 +53,7 @@ def test_peak_and_model():
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_published_numbers(name):
-    """In the units that they are meant in: bytes, bytes and operations a second."""
+    """Checks the units: bytes, bytes per second and operations per second."""
     device = DEVICES[name]
     assert 8 * 2**30 < device.memory < 200 * 2**30
     assert 5e11 < device.bandwidth < 1e13 and 5e13 < device.float32 <= device.bfloat16 < 2e15
@@ -70,9 +70,9 @@ def test_a_slice_that_there_is_not():
     ("device", "compiler"), [("h100", "jax_plugins.xla_cuda13"), ("v5e", "libtpu")]
 )
 def test_the_tiny_network(device, compiler, tmp_path, repo_root):
-    """All programs, in a process of its own: a compiler changes what JAX finds."""
+    """Compiles all programs in a separate process, because a compiler affects JAX's devices."""
     if not has(compiler):
-        pytest.skip(f"needs {compiler}, of the extras compile-gpu and compile-tpu")
+        pytest.skip(f"requires {compiler}, from the extra compile-gpu or compile-tpu")
     out = tmp_path / "out.json"
     fields = {f"model.{k}": v for k, v in TINY.items()} | {"data.image_size": 64}
     command = [sys.executable, "-m", "benchmarks.compile_for", f"--device={device}", "--batch=8"]

@@ -1,4 +1,4 @@
-"""The benchmark of EfficientNet-Lite0 as an encoder, on small images."""
+"""The benchmark of the EfficientNet-Lite0 encoder, on small images."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The benchmark of evaluation, on a small generated set and a tiny network."""
+"""The benchmark of evaluation, on a small generated dataset with a tiny network."""
 
 import importlib.util
 
@@ -10,7 +10,7 @@ from lts_jax.configs import shapes
 from tests.lts_jax.helpers.tiny import TINY
 from tfds_refcoco.shapes import generate
 
-pytestmark = pytest.mark.slow  # one evaluation, by four ways
+pytestmark = pytest.mark.slow  # one evaluation with four variants
 
 
 @pytest.fixture(scope="module")

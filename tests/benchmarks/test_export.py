@@ -1,4 +1,4 @@
-"""The benchmark of exported networks, with a tiny one."""
+"""The benchmark of exported networks, with a tiny network."""
 
 import json
 

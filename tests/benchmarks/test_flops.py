@@ -1,4 +1,4 @@
-"""The count against XLA's own analysis of the compiled program, and against numbers by hand."""
+"""Compares the count with XLA's analysis of the compiled program and with manual counts."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def test_the_gradients_of_a_convolution_too():
     x = jnp.ones((2, 8, 12, 4))
     params = conv.init(jax.random.key(0), x)
 
-    def gradients(params, x):  # of a linear function: the outputs themselves are not needed
+    def gradients(params, x):  # of a linear function: the outputs are not needed
         return jax.grad(lambda p, x: conv.apply(p, x).sum(), argnums=(0, 1))(params, x)
 
     assert flops.count(gradients, params, x) >= 2 * flops.count(conv.apply, params, x)
@@ -50,15 +50,17 @@ def test_products_loops_and_remat_by_hand():
 
 
 def test_darknet53_is_the_published_network():
-    """18.7 billion operations at 256 × 256 (Redmon and Farhadi, 2018, Table 2), padding included.
+    """18.7 billion operations at 256 × 256 (Redmon and Farhadi, 2018, Table 2), with padding.
 
-    At 16 times the side, padding is next to nothing, and the operations are 256 times as many.
+    At 16 times the side, padding is negligible and there are 256 times as many operations.
     """
     model = Darknet53(neck=False)
     image = jax.ShapeDtypeStruct((1, 4096, 4096, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     counted = flops.count(lambda v, x: model.apply(v, x, train=False), variables, image)
-    assert counted / 256 == pytest.approx(18.7e9, rel=0.015)  # theirs has a classifier
+    assert counted / 256 == pytest.approx(
+        18.7e9, rel=0.015
+    )  # the published number includes a classifier
 
 
 @pytest.mark.slow
@@ -75,4 +77,4 @@ def test_the_whole_network_is_what_xla_says_but_for_single_operations():
 
     counted = flops.count(forward, state, image, tokens, length)
     analysis = of_xla(forward, state, image, tokens, length)
-    assert counted < analysis < 1.2 * counted  # a tiny network: the rest is a larger part
+    assert counted < analysis < 1.2 * counted  # in a tiny network, the rest is a larger share

@@ -31,7 +31,7 @@ def test_a_pause_is_seen(tmp_path):
 
 
 def test_time_counts_from_the_mark(tmp_path):
-    """The same pause before the mark is none."""
+    """The same pause does not count before the mark."""
     product = jax.jit(lambda x: jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ x), x))
     x = jnp.ones((512, 512))
     product(x).block_until_ready()
@@ -48,7 +48,7 @@ def test_time_counts_from_the_mark(tmp_path):
 
 @pytest.mark.slow
 def test_a_training_is_traced_and_stopped(tmp_path, capsys, monkeypatch, repo_root):
-    """The loop itself runs, and ends behind the traced steps."""
+    """The training loop runs and stops after the traced steps."""
     monkeypatch.chdir(repo_root)
     scenes = {"train": 8, "val": 1, "testA": 1, "testB": 1}
     generate(tmp_path / "raw", scenes=scenes, progress=False)

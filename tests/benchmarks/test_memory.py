@@ -8,7 +8,7 @@ SMALL = "configs/shapes.py"
 
 @pytest.mark.slow
 def test_what_an_example_keeps(repo_root, monkeypatch):
-    """Less in bfloat16, computed again or with a shared image; the state is the same."""
+    """bfloat16, rematerialization and shared images reduce activations, but not the state."""
     monkeypatch.chdir(repo_root)
     kept = {name: memory.kept(load_config(SMALL), *kind) for name, kind in memory.KINDS.items()}
     assert len({of["state"] for of in kept.values()}) == 1

@@ -1,4 +1,4 @@
-"""The benchmarks of the network run, and what they say adds up."""
+"""The network benchmarks run and their results are consistent."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_a_step_is_three_times_an_image_forward(tmp_path):
         benchmark.main([*ARGUMENTS, "--size=64", "--batch=8", f"--out={out}"])
         (point,) = json.loads(out.read_text())["points"]
         counted[benchmark] = point["operations_per_sentence"]
-    # Less than thrice: the pixels need no gradient.
+    # Less than three times: the pixels need no gradient.
     assert 2.5 < counted[train_step] / counted[inference] < 3
 
 

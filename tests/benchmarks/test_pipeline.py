@@ -1,4 +1,4 @@
-"""The benchmarks of reading and of start-up, on a small generated set."""
+"""The benchmarks of the input pipeline and startup, on a small generated dataset."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def data(tmp_path_factory):
 
 
 def test_the_peer_reads_the_same_sentences(data, tmp_path):
-    pytest.importorskip("torch", reason="torch is the peer")
+    pytest.importorskip("torch", reason="compares with PyTorch")
     from benchmarks.peer import loader
 
     args = argparse.Namespace(data=data, dataset="shapes")
@@ -40,21 +40,21 @@ def test_the_peer_reads_the_same_sentences(data, tmp_path):
         for name in ("image", "tokens", "length"):
             np.testing.assert_array_equal(theirs[name], ours[name])
         for name in ("truth4", "truth8"):
-            # They sample a mask that was resized before.
+            # PyTorch's loader samples a mask that was already resized.
             assert (theirs[name].numpy() == ours[name]).mean() > 0.97
         image = usual[row]["image"].numpy()
         np.testing.assert_allclose(image.transpose(1, 2, 0), ours["image"] / 255, atol=1e-6)
 
 
-def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
+def test_speeds_are_compared_and_printed(data, tmp_path, monkeypatch, capsys):
     def run_process(way, arguments):
         args = argparse.Namespace(data=data, dataset="shapes", batch_size=4, workers=2)
         if way == "memory":
             return pipeline.memory_of_epochs(args)
         return pipeline.time_batches(pipeline.open_batches(pipeline.OURS, args), 1, 2)
 
-    pytest.importorskip("torch", reason="torch is the peer")
-    monkeypatch.setattr(pipeline, "run_process", run_process)  # else each would be a process
+    pytest.importorskip("torch", reason="compares with PyTorch")
+    monkeypatch.setattr(pipeline, "run_process", run_process)  # avoid one process per measurement
     out = tmp_path / "result.json"
     arguments = ["--data", str(data), "--dataset", "shapes", "--against", "torch"]
     arguments += ["--work", str(tmp_path / "peer"), "--repeats", "2", "--out", str(out)]
@@ -67,7 +67,7 @@ def test_speeds_are_compared_and_told(data, tmp_path, monkeypatch, capsys):
 
 
 def test_a_joint_training_beside_each_set(data, tmp_path, monkeypatch, capsys):
-    """The start up to a batch of two sets is real, the other times are not."""
+    """The startup of two datasets is measured; the other times are simulated."""
     add_custom(tmp_path / "data", data, {"train": range(2), "val": [3]}, sentences=2)
     parts = startup.first_batch(tmp_path / "data", "shapes+custom", no_torch=False)
     assert list(parts)[-1] == "first batch" and min(parts.values()) >= 0

@@ -11,7 +11,7 @@ from lts_jax.distributed.mesh import BATCH, make_mesh
 
 @pytest.mark.eight_devices
 def test_bytes_of_a_compiled_program():
-    """Two arrays that are summed over the devices, whatever else travels not at all."""
+    """Counts two arrays that are summed over the devices, and nothing else."""
     mesh = make_mesh(jax.devices()[:8])
 
     @jax.jit
@@ -35,7 +35,7 @@ def test_tuples_and_other_kinds():
 
 
 def test_a_ring():
-    """One device sends nothing, two send half of it twice, many all of it twice."""
+    """One device sends nothing, two send half of the bytes twice, many all bytes twice."""
     fields = {"batch": 10, "rate": 100.0, "reduced": 1000, "bandwidth": 1e3}
     result = {n: scaling.step_seconds(n, **fields) for n in (1, 2, 10**6)}
     assert result[1] == (0.1, 0)
@@ -48,7 +48,7 @@ def test_a_ring():
 
 @pytest.mark.eight_devices
 def test_gradients_are_what_a_step_sums():
-    """XLA's program for eight devices, of a small network: the rest are BatchNorm's sums."""
+    """XLA's program for eight devices: the remaining bytes are BatchNorm's sums."""
     stages = "--config.model.backbone_stages=(1,0,0,0,0)"
     result = scaling.traffic("configs/shapes.py", [stages, "--config.data.image_size=64"])
     assert result["gradients"] < result["reduced"] < 1.02 * result["gradients"]

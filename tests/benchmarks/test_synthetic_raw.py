@@ -1,4 +1,4 @@
-"""The synthetic raw set, read by the builder's own strict reader."""
+"""The synthetic raw dataset can be read by the builder's strict reader."""
 
 import json
 import pickle
@@ -37,7 +37,7 @@ def test_every_split_reads_as_refcoco(raw, test_data):
     assert {len(image.objects) for image in images} == {2, 3}
     texts = "".join((test_data / "refcoco_unc" / f).read_text() for f in synthetic_raw.TEXT_FILES)
     assert all(json.dumps(s.sent) in texts for s in sentences)
-    # The picture is the one that its annotations were drawn on.
+    # The image matches its annotations.
     photos = json.loads((test_data / "coco_photos" / "instances.json").read_text())
     by_shape = {json.dumps(row["segmentation"]): row["image_id"] for row in photos["annotations"]}
     names = {row["id"]: row["file_name"] for row in photos["images"]}
@@ -72,7 +72,7 @@ def test_a_folder_in_use_is_refused(raw, test_data, capsys):
 
 
 def test_the_published_sets_leave_out_what_each_other_holds_out(test_data, tmp_path):
-    """Some images of the published lists, trained on or held out by two sets, as three sets."""
+    """Uses some images of the published lists that two datasets train on or hold out."""
     if not (test_data / "splits").is_dir():
         pytest.skip(f"no {test_data / 'splits'}")
     sets = read_sets(test_data / "splits")

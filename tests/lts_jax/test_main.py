@@ -1,4 +1,4 @@
-"""The command as a user types it."""
+"""`python -m lts_jax.main` from the command line."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def test_a_misspelt_field_names_its_neighbours(repo_root, tmp_path):
 
 
 def error_of(*args):
-    """The message that the command ends with, in this process."""
+    """Returns the error message of the command, run in this process."""
     with pytest.raises(SystemExit) as stopped:
         main.main(args)
     return str(stopped.value)
@@ -78,10 +78,10 @@ def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_configs_travel_with_the_package(repo_root, tmp_path):
-    """In another folder a name and a path work, and reach the data that is missing there."""
+    """In another folder, a config's name and path work, up to the missing data."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for name in ("lts_jax", "tfds_refcoco"):  # the packages alone, as an installation has them
+    for name in ("lts_jax", "tfds_refcoco"):  # only the packages, as in an installation
         (folder / name).symlink_to(repo_root / name)
     for config in ("refcoco:transformer", repo_root / "configs" / "refcocog.py"):
         out = run(repo_root, f"--config={config}", cwd=tmp_path, PYTHONPATH=str(folder))

@@ -1,4 +1,4 @@
-"""Bytes of kernels, of programs small enough to count by hand."""
+"""Bytes of kernels in a program small enough to count by hand."""
 
 import pytest
 
@@ -71,10 +71,10 @@ def by_name():
 @pytest.mark.parametrize(
     ("name", "kind", "bytes_", "calls"),
     [
-        ("sliced", "fusion, input", 3 * 160, 1),  # of x no more than its slice
-        ("product", "matrix product, cuBLAS", 1600 + 2000 + 160, 1),  # and no workspace
-        ("new", "fusion, loop", 15 * (16 + 16 + 4), 15),  # an update in place
-        ("near", "copy", 1600, 1),  # to the chip's own memory
+        ("sliced", "fusion, input", 3 * 160, 1),  # only the slice of x
+        ("product", "matrix product, cuBLAS", 1600 + 2000 + 160, 1),  # without the workspace
+        ("new", "fusion, loop", 15 * (16 + 16 + 4), 15),  # an in-place update
+        ("near", "copy", 1600, 1),  # to on-chip memory
         ("start", "all-reduce-start", 16 + 16, 1),
     ],
 )

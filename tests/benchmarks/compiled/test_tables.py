@@ -21,5 +21,5 @@ def test_tables(tmp_path):
     text = (tmp_path / "tables.md").read_text()
     assert "| train/h100 | H100 SXM | 64 | 16,384 | 1 | 1,500 | 0 | 32.0 | 2,000 |" in text
     assert "| variants/star | H100 SXM | 64 | out of memory |" in text
-    # 0.9 · 16 GiB, less a GiB, at a quarter of a GiB each.
+    # 0.9 · 16 GiB minus 1 GiB for the state, at 0.25 GiB per sentence.
     assert "| lts | 256 | 53 |" in text

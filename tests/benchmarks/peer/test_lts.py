@@ -1,4 +1,4 @@
-"""The JAX network against its PyTorch twin: values, gradients, statistics and Adam steps."""
+"""Compares the JAX network with PyTorch: outputs, gradients, statistics and Adam steps."""
 
 import contextlib
 from collections.abc import Iterator
@@ -40,24 +40,24 @@ from tests.lts_jax.helpers.twins import (
     torch_inputs,
 )
 
-# More than there are parameters.
+# Larger than the number of parameters.
 VECTOR = 2**19
 
-# These gradients are zero. A softmax stays as it is when all scores of a query shift, as a key's
-# bias shifts them; over the one token of the cross-attention it is 1, whatever the scores.
+# These gradients are zero. A key bias shifts all scores of a query, which does not change the
+# softmax; over the single token of the cross-attention, the softmax is always 1.
 ZERO_GRADIENTS = ("self_attention/key/bias", "cross_attention/query/", "cross_attention/key/")
 
 
 @cache
 def results(name: str) -> tuple[Result, Result]:
-    """JAX's and PyTorch's, in float32."""
+    """Returns the results of JAX and PyTorch in float32."""
     rest = flax_rest(name, jnp.float32)
     ours = run_flax(name, make_variables(name), rest, make_batch(), evaluate=True)
     return ours, run_torch(name, make_batch())
 
 
 def assert_close(ours: dict[str, Any], reference: dict[str, Any], tolerance: float) -> None:
-    """Every array within a relative error, all of them reported where one is not."""
+    """Checks every array within a relative error; reports all arrays on failure."""
     assert ours.keys() == reference.keys()
     errors = {k: relative_error(ours[k], reference[k]) for k in ours}
     assert not {k: e for k, e in errors.items() if not e <= tolerance}
@@ -86,7 +86,7 @@ def test_loss(name: str) -> None:
 def test_gradients(name: str) -> None:
     ours, reference = results(name)
     assert_close(nonzero(ours.gradients), nonzero(reference.gradients), 1e-3)
-    # What is left of them is rounding, of the size of float32's beside the network's largest.
+    # Only rounding errors remain, relative to the network's largest gradients.
     scale = max(np.abs(x).max() for x in reference.gradients.values())
     for path in ours.gradients.keys() - nonzero(ours.gradients).keys():
         for gradient in (ours.gradients[path], reference.gradients[path]):
@@ -100,7 +100,7 @@ def test_batch_norm_statistics(name: str) -> None:
 
 
 def two_steps(name: str, double: bool) -> tuple[dict[str, np.ndarray], ...]:
-    """JAX's and PyTorch's parameters after two steps, and before them, in float64 or float32."""
+    """Returns JAX's and PyTorch's parameters after and before two steps."""
     # XLA's float64 convolutions are slow.
     batch = make_batch(32, 64) if double else make_batch()
     dtype = np.float64 if double else np.float32
@@ -108,7 +108,7 @@ def two_steps(name: str, double: bool) -> tuple[dict[str, np.ndarray], ...]:
     start = flat({"params": variables["params"]})
     ends = np.cumsum([x.size for x in start.values()])
 
-    # Adam is elementwise. On one vector as long for all variants, it is compiled once.
+    # Adam is elementwise. On a vector of fixed length for all variants, it compiles only once.
     def join(arrays: dict[str, np.ndarray]) -> jax.Array:
         vector = np.concatenate([arrays[k].ravel() for k in start])
         return jnp.asarray(np.pad(vector, (0, VECTOR - vector.size)))
@@ -140,13 +140,13 @@ def two_steps(name: str, double: bool) -> tuple[dict[str, np.ndarray], ...]:
 
 @contextlib.contextmanager
 def double_precision() -> Iterator[None]:
-    """The network's outputs and softmax are float32 by name. Here they are float64, too."""
+    """Replaces float32, which the network uses for outputs and softmax, with float64."""
     with jax.enable_x64(True), mock.patch.object(jnp, "float32", jnp.float64):
         yield
 
 
-# With logits for a prior, of which the paper has no variant, a few entries of the gradient are so
-# small that their sign is rounding, and Adam steps by the sign. In float64, below, they agree.
+# With logits as the prior, which no variant of the paper uses, the sign of a few tiny gradients is
+# rounding error, and Adam's step depends on the sign. In float64, below, they agree.
 @pytest.mark.slow
 @each_of(set(SAME.values()) - {"prior_logits"}, quick=("lts",))
 def test_parameters_after_two_adam_steps(name: str) -> None:
@@ -157,7 +157,7 @@ def test_parameters_after_two_adam_steps(name: str) -> None:
 @pytest.mark.slow
 @all_variants
 def test_how_far_two_adam_steps_move_the_parameters(name: str) -> None:
-    """In float64: Adam divides each gradient by its own size, and would blow up rounding errors."""
+    """Uses float64, because Adam amplifies rounding differences."""
     ours, reference, start = two_steps(name, double=True)
     ours, reference = ({k: x - start[k] for k, x in ends.items()} for ends in (ours, reference))
     assert_close(nonzero(ours), nonzero(reference), 1e-6)
@@ -167,7 +167,7 @@ def test_how_far_two_adam_steps_move_the_parameters(name: str) -> None:
 
 @pytest.mark.slow
 def test_one_call_without_neck() -> None:
-    # The tests above call the parts.
+    # The tests above call the parts separately.
     def strip(tree: Any) -> Any:
         backbone = {k: x for k, x in tree["backbone"].items() if "neck" not in k}
         return {**tree, "backbone": backbone}

@@ -1,4 +1,4 @@
-"""The PyTorch twin by itself: its GRU, `torch.compile`, autocast and memory formats."""
+"""The PyTorch implementation: its GRU, `torch.compile`, autocast and memory formats."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_compiles_without_a_break(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_gru_compiles_with_its_gradients() -> None:
-    # The one part that the compiler takes apart itself.
+    # The only part that the compiler decomposes.
     _, tokens, lengths = make_inputs()
     encoder = TextEncoder(VOCAB, 5, 4)
     parameters = list(encoder.parameters())
@@ -86,7 +86,7 @@ def test_the_gru_compiles_with_its_gradients() -> None:
 def test_bfloat16_and_channels_last(name: str) -> None:
     model, inputs = make_model(name).train(), make_inputs()
     with torch.no_grad():
-        # Until BatchNorm's statistics are those of the batch.
+        # Run until BatchNorm's statistics are those of the batch.
         for _ in range(20):
             model(*inputs)
         reference = model.eval()(*inputs)

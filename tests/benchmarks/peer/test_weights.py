@@ -1,4 +1,4 @@
-"""The map of weights: exact in both directions, nothing missing and nothing left over."""
+"""The conversion of weights is exact in both directions and complete."""
 
 from functools import cache, partial
 from typing import Any
@@ -50,7 +50,7 @@ def test_every_tensor_is_accounted_for() -> None:
 
 @cache
 def full_size(name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Flax's shapes, those in the table, and the number of PyTorch's parameters."""
+    """Returns Flax's shapes, the table's shapes, and the number of PyTorch parameters."""
     model = LTS(vocab_size=10000, **ALL[name].model)
     image, tokens = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 15), jnp.int32)
     init = partial(model.init, train=False)

@@ -1,4 +1,4 @@
-"""The variants of the network that are compared with PyTorch."""
+"""The network variants that are compared with PyTorch."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ QUICK = ("lts", "transformer")
 
 
 def each_of(names: set[str], quick: Collection[str] = QUICK) -> pytest.MarkDecorator:
-    """Runs a test for each variant; those not in `quick` are slow tests."""
+    """Parametrizes a test by variant; variants not in `quick` are slow tests."""
     slow = {name: pytest.param(name, marks=pytest.mark.slow) for name in names.difference(quick)}
     return pytest.mark.parametrize("name", [slow.get(name, name) for name in sorted(names)])
 

@@ -1,4 +1,4 @@
-"""The command in environments that others have made."""
+"""The command in unusual environments."""
 
 import os
 import subprocess
@@ -73,7 +73,7 @@ def test_a_backend_of_a_notebook_is_not_loaded(trained_run, tmp_path, monkeypatc
 
 
 def test_a_user_without_a_home(monkeypatch, tmp_path):
-    """As in a container that runs under a number that it has no user for."""
+    """As in a container with a user id that has no user entry."""
 
     def home():
         raise RuntimeError("Could not determine home directory.")

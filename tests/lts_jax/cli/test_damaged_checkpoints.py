@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, damaged or chosen by somebody who means no good."""
+"""Damaged or malicious metadata of checkpoints."""
 
 import json
 import shutil
@@ -58,13 +58,13 @@ def test_damaged_items(run, picture, item, tmp_path, capsys):
     try:
         for harm, change in JSON.items():
             if item == "weights" and harm in NEED_A_FIELD:
-                continue  # it is empty: no weights came from files
+                continue  # it is empty, because no weights were loaded from files
             file.write_bytes(change(good))
             for arguments in commands(run, picture, tmp_path / "out"):
                 text = error_of(*arguments)
                 assert "can be read (see above)" in text, (harm, text)
                 assert f"checkpoint {run}/checkpoints/7" in capsys.readouterr().err
-            # By name it is one line.
+            # With --checkpoint, the error is one line.
             text = error_of("eval", "--checkpoint", run / "checkpoints" / "7")
             assert f"checkpoint {run}/checkpoints/7" in text and item in text, (harm, text)
     finally:
@@ -73,7 +73,7 @@ def test_damaged_items(run, picture, item, tmp_path, capsys):
 
 
 def sign(folder, item, content):
-    """Writes an item of a checkpoint, and its checksum."""
+    """Writes an item of a checkpoint and its checksum."""
     (folder / item / "metadata").write_text(json.dumps(content))
     file = folder / "checksums" / "metadata"
     file.write_text(json.dumps(json.loads(file.read_text()) | {item: json_checksum(content)}))
@@ -113,7 +113,7 @@ def test_a_config_that_is_none(run, picture, change, text, tmp_path):
 
 
 def test_nothing_is_built_where_a_checkpoint_says(run, tmp_path, capsys):
-    """Its raw folder may be a good one: nobody asked for it."""
+    """The checkpoint's raw folder is valid, but no build was requested."""
     shutil.copytree(run, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "7"
     config = json.loads((folder / "config" / "metadata").read_text())
@@ -122,7 +122,7 @@ def test_nothing_is_built_where_a_checkpoint_says(run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="shapes is not built") as end:
         command.main(["eval", "--workdir", str(tmp_path / "run")])
     assert "python -m tfds_refcoco build --dataset shapes" in end.value.code
-    # Nor for a config that the user names: only training builds.
+    # A config named by the user does not start a build either: only training builds.
     with pytest.raises(SystemExit, match="shapes is not built"):
         command.main(["eval", "--workdir", str(tmp_path / "run"), f"--config.data.dir={made}"])
     assert not (tmp_path / "made").exists()

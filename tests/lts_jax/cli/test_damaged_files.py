@@ -1,4 +1,4 @@
-"""Every file of a run, damaged in many ways: each command that reads it ends with one line."""
+"""Every command that reads a damaged file of a run reports it in one line."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def run(trained_run, tmp_path_factory):
 
 
 def harmed(file, harms):
-    """Damages a file in one way after another; restores it at the end."""
+    """Yields a file with each kind of damage; restores it at the end."""
     good = file.read_bytes()
     try:
         for name, harm in harms.items():
@@ -118,7 +118,7 @@ def npz(**arrays):
 
 
 def claim(data, shape):
-    """A file whose heatmaps claim another shape than they have."""
+    """Returns a file whose heatmaps have a wrong shape in the header."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():
@@ -167,7 +167,7 @@ def test_heatmaps(run, name, tmp_path):
 
 
 def test_heatmaps_of_a_bounded_size(run, monkeypatch):
-    """A hostile config may claim as much as the file does."""
+    """A malicious config may request the same size as the file."""
     monkeypatch.setattr(array_files, "MOST_BYTES", 1000)
     message = error_of("report", run)
     assert (

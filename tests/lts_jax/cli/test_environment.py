@@ -1,4 +1,4 @@
-"""Commands whose environment has next to nothing, or what a notebook sets, in a folder to read."""
+"""Commands with a minimal or a notebook's environment, in a read-only folder."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Evaluation as a user starts it: of any checkpoint, on one process and on two."""
+"""`lts eval` of any checkpoint, on one and on two processes."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
     (step,) = (int(p.name) for p in (trained_run / "checkpoints").iterdir() if p.name.isdecimal())
     checkpoint = trained_run / "checkpoints" / str(step)
     arguments = [f"--checkpoint={checkpoint}", f"--coordinator=localhost:{port}"]
-    arguments.append("--config.eval.splits=testB,val")  # testB has no image left for the second
+    arguments.append("--config.eval.splits=testB,val")  # testB has no image for the second process
     both = [start(repo_root, *arguments, "--num_processes=2", f"--process_id={k}") for k in (1, 0)]
     try:
         outputs = [process.communicate(timeout=300)[0] for process in both]
@@ -52,7 +52,7 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
             one = trained_run / "eval" / split / name
             two = trained_run / f"step{step}" / "eval" / split / name
             ours, reference = json.loads(two.read_text()), json.loads(one.read_text())
-            # Batches of another shape round differently: a pixel may pass one of the 19 thresholds.
+            # Other batch shapes round differently: a pixel may cross one of the 19 thresholds.
             if name == "analysis.json":
                 curve, expected = (x.pop("threshold_curve") for x in (ours, reference))
                 assert curve.keys() == expected.keys()
@@ -145,7 +145,7 @@ def test_nobody_says_who_takes_part(repo_root):
 
 
 def error_of(arguments, capsys):
-    """What the command says when it refuses its arguments."""
+    """Returns the error message of the command."""
     with pytest.raises(SystemExit) as stopped:
         main.main(arguments)
     return f"{stopped.value.code}\n{capsys.readouterr().err}"

@@ -1,4 +1,4 @@
-"""The command that exports a run."""
+"""`lts export`."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
         command.main(["export", str(run), "--format", "onnx"])
     with pytest.raises(SystemExit, match="contains no checkpoint"):
         command.main(["export", str(tmp_path / "none"), "--format", "onnx"])
-    # The backbone of an exported run is a file of pretrained weights too.
+    # The export can also be used as pretrained backbone weights.
     again = tiny_config_factory()
     again.train.epochs = 0.1
     again.train.drop_epochs = ()
@@ -59,7 +59,7 @@ def test_the_command_exports_a_run(trained_run, tiny_config_factory, tmp_path, c
 
 @pytest.mark.parametrize(("kind", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
 def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, package):
-    """Not after the network was traced, which takes a minute, nor by JAX."""
+    """The error is raised before the network is traced, which takes a minute."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda x: None if x == package else find_spec(x)

@@ -1,4 +1,4 @@
-"""A disk that is full while a command writes: one line, and nothing half written is believed."""
+"""If the disk is full, a command prints one line and leaves no incomplete files."""
 
 import resource
 import shutil
@@ -10,7 +10,7 @@ from tests.lts_jax.helpers.damage import error_of
 
 @pytest.fixture
 def small_files():
-    """Files may have a few hundred bytes, until the function that it gives is called."""
+    """Limits files to a few hundred bytes until the returned function is called."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -38,4 +38,6 @@ def test_a_full_disk(trained_run, tmp_path, request, command, written):
     left = [path for path in run.rglob("*") if "tmp" in path.name or path.name.startswith(".")]
     assert {path.name for path in left} <= {".lock"}
     if written.endswith("run.json"):
-        assert not (run / written).exists()  # written last: the old one would speak of new files
+        assert not (
+            run / written
+        ).exists()  # written last: an old one would not match the new files

@@ -1,4 +1,4 @@
-"""The tables' command as a user types it, in a process of its own."""
+"""`lts tables` in a separate process."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_the_runs_end_with_the_command(repo_root, tmp_path, sent):
         [sys.executable, "-c", LONG_RUNS, str(tmp_path)],
         cwd=repo_root,
         stderr=subprocess.PIPE,
-        # Python takes SIGINT for Ctrl-C only where it is not ignored from the start.
+        # Python raises KeyboardInterrupt only if SIGINT was not ignored at startup.
         preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (sent, signal.SIGINT)],
     )
     logs = [tmp_path / str(i) / "log.txt" for i in range(2)]

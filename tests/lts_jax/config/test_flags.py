@@ -1,4 +1,4 @@
-"""What a wrong config file or flag says."""
+"""Error messages for wrong config files and flags."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from lts_jax.errors import ConfigError
     ],
 )
 def test_a_config_file_that_is_none(tmp_path, text, message):
-    load_config("shapes")  # nothing of it is taken for the next file's
+    load_config("shapes")  # must not affect the next file
     path = tmp_path / "c.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
@@ -41,7 +41,7 @@ def test_a_flag_that_fits_no_field(flag, message):
 
 
 def test_a_threshold_is_a_number_or_val(tmp_path):
-    """On the command line, in a file, and over a saved config; nothing else is."""
+    """On the command line, in a file, and as an override of a saved config."""
     assert load_config("shapes").eval.threshold == 0.25
     for text, meant in (("0.4", 0.4), ("0", 0), ("val", "val"), ("'val'", "val")):
         config = load_config("shapes", [f"--config.eval.threshold={text}"])

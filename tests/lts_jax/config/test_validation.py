@@ -77,7 +77,7 @@ def test_a_senseless_value_is_named(section, field, value, message):
 
 
 def test_every_number_has_a_bound():
-    """Also a field that is added later: a slip of the keyboard must not take all memory."""
+    """Includes fields that are added later: a typo must not exhaust the memory."""
     for name, field in default.FIELDS.items():
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert not all(check.accepts(10**10) for check in field.checks), name
@@ -96,7 +96,7 @@ def test_every_number_has_a_bound():
     ],
 )
 def test_a_value_of_another_type(field, value, message):
-    """`--config.…` refuses them by itself; a file of somebody's run may hold any."""
+    """`--config.…` rejects them itself, but a run's file may contain any type."""
     saved = plain_config(default.get_config())
     *sections, name = field.split(".")
     saved[sections[0]][name] = value
@@ -211,7 +211,7 @@ def test_fields_that_are_not_known():
 
 
 def smallest_norm(config):
-    """Values per channel that the BatchNorm with the fewest sees in a part of a batch."""
+    """Returns the minimum number of values per channel of a BatchNorm in a microbatch."""
     train, seen = config.train, []
     sentences = train.batch_size // train.accumulate
     side, words = config.data.image_size, config.data.max_words

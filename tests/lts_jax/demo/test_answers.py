@@ -1,4 +1,4 @@
-"""What the page says and shows."""
+"""The results of the demo page."""
 
 import html
 import importlib.util
@@ -43,7 +43,7 @@ def test_masks_heatmaps_boxes_and_words(predictor, photo, monkeypatch):
     assert terms == names and "<b>" not in text
     assert "not in the vocabulary: zebra, <b>" in message[1] and "words were ignored" in message[2]
     numbers = re.search(r"left (\d+), top (\d+), (\d+) × (\d+) pixels", message[0]).groups()
-    assert np.abs(np.array(numbers, int) - prediction.box).max() <= 4  # it is drawn at 1024 × 576
+    assert np.abs(np.array(numbers, int) - prediction.box).max() <= 4  # predicted at 1024 × 576
     assert float(message[0].partition("%")[0]) == pytest.approx(
         100 * prediction.mask.mean(), abs=0.5
     )

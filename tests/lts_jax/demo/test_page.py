@@ -1,4 +1,4 @@
-"""The page of a tiny run in a real browser, where there is one."""
+"""The demo page of a tiny run in a real browser, if one is installed."""
 
 import os
 import socket
@@ -27,8 +27,8 @@ def port():
 
 @pytest.fixture(scope="module")
 def server(trained_run, repo_root, port, tmp_path_factory):
-    """The command; TMPDIR is a folder of its own, which is empty again when it has ended."""
-    pytest.importorskip("gradio", reason="needs pip install 'lts_jax[demo]'")
+    """Starts the command with a separate TMPDIR, which must be empty after it exits."""
+    pytest.importorskip("gradio", reason="requires pip install 'lts_jax[demo]'")
     folder = tmp_path_factory.mktemp("uploads")
     command = [sys.executable, "-m", "lts_jax", "demo", f"--workdir={trained_run}"]
     with subprocess.Popen(
@@ -73,7 +73,7 @@ def find(browser, selector):
 
 
 def until(condition):
-    """Waits for what a browser draws when it likes to."""
+    """Waits for a condition in the browser."""
     from selenium.common.exceptions import WebDriverException
 
     end = time.monotonic() + 60
@@ -88,7 +88,7 @@ def until(condition):
 
 
 def ask(browser, file, lines):
-    """Drops a file, types, clicks; returns what the page says."""
+    """Drops a file, types the lines and clicks; returns the result text."""
     find(browser, "#picture input[type=file]").send_keys(str(file))
     until(lambda: find(browser, "#picture img"))
     find(browser, "#lines textarea").clear()
@@ -97,7 +97,7 @@ def ask(browser, file, lines):
 
 
 def click(browser):
-    """Asks for another answer than that which is shown, and returns it."""
+    """Clicks and returns the result text once it has changed."""
     script = "return document.querySelector('#answers :is(dl, [role=alert])')?.innerText ?? ''"
     before = browser.execute_script(script)
     find(browser, "#find").click()
@@ -105,7 +105,7 @@ def click(browser):
 
 
 def shown(browser):
-    """Widths of the pictures of the gallery, once all are loaded."""
+    """Returns the widths of the gallery's images once all are loaded."""
     script = (
         "const all = [...document.querySelectorAll('#masks img')];"
         "return all.every(i => i.complete && i.naturalWidth) && all.map(i => i.naturalWidth)"
@@ -122,7 +122,7 @@ def test_a_picture_and_two_sentences(browser, photo, port):
     own = f"http://127.0.0.1:{port}/"
     assert own in urls and not [url for url in urls if not url.startswith(own)]
     assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-    # Captions end in an ellipsis; what is for screen readers alone is clipped.
+    # Captions end in an ellipsis; text for screen readers is clipped.
     wider = WIDER.replace(
         "e.outerHTML)", "e.outerHTML).filter(e => !/caption-label|sr-only/.test(e))"
     )
@@ -151,7 +151,7 @@ def test_what_is_no_picture(browser, tmp_path, photo):
 
 
 def test_a_large_photo_two_users_and_many_requests(server, port, photo, tmp_path):
-    """Of 50 megapixels; at once about one picture; and memory does not grow with them."""
+    """A photo of 50 megapixels and concurrent requests do not increase the memory."""
     client = pytest.importorskip("gradio_client")
     users = [
         client.Client(f"http://127.0.0.1:{port}", verbose=False, download_files=tmp_path / name)

@@ -1,10 +1,10 @@
-"""The same run on one device, on many, on two processes, in parts of batches, and split up.
+"""The same run on one device, many devices, two processes, with microbatches, and sharded.
 
-Sums are taken in another order, so that float32 differs in its last digits. Of half a million
-activations a step, one or another then lies on the other side of LeakyReLU's kink, where the
-gradient jumps; Adam makes whole steps of that, and at 1e-3 the losses are apart by up to 3e-3 after
-20 steps. With a smooth activation in its place they are not, by 2e-6 at most: nothing else makes
-runs differ. Hence the small learning rate here, at which a jump is a small one.
+The order of sums differs, so that float32 results differ in the last digits. Of half a million
+activations per step, a few fall on the other side of LeakyReLU's kink, where the gradient is
+discontinuous. Adam amplifies these rounding differences: with a learning rate of 1e-3, losses
+differ by up to 3e-3 after 20 steps. With a smooth activation, they differ by at most 2e-6, so there
+is no other cause. Therefore these tests use a small learning rate.
 """
 
 import functools
@@ -31,13 +31,15 @@ from tests.lts_jax.helpers.recorded import as_flags, on_two_processes, record
 
 STEPS, MIDDLE = 20, 10
 CURVE = {"threshold": [0.25], "oiou": [-1.0]}
-NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0) | {"threshold_curve": CURVE}  # never the best
+NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0) | {
+    "threshold_curve": CURVE
+}  # never selected as best
 
 pytestmark = pytest.mark.eight_devices
 
 
 class Runs:
-    """Makes runs; each is a workdir, and the batches that it saw."""
+    """Creates runs; each consists of a workdir and its batches."""
 
     def __init__(self, folder, make_config, repo_root):
         self.folder, self.make_config, self.repo_root = folder, make_config, repo_root
@@ -63,7 +65,7 @@ class Runs:
         return config
 
     def train(self, name, n_devices, n_steps=STEPS, start=None, **fields):
-        """Trains on some of the simulated devices, going on from a copy of another workdir."""
+        """Trains on some of the simulated devices, resuming from a copy of workdir `start`."""
         workdir, seen = self.folder / name, []
         if start:
             shutil.copytree(start, workdir)
@@ -72,7 +74,7 @@ class Runs:
             record(patch.setattr, seen)
             patch.setattr(jax, "devices", lambda: devices)
             patch.setattr(jax, "local_devices", lambda: devices)
-            patch.setattr(Evaluator, "scores", lambda *_: NOT_EVALUATED)  # not what is tested
+            patch.setattr(Evaluator, "scores", lambda *_: NOT_EVALUATED)  # not tested here
             loop.train(self.config(n_steps, **fields), workdir)
         return workdir, seen
 
@@ -82,14 +84,14 @@ class Runs:
         return jax.device_get(state.params)
 
     def moved(self, workdir):
-        """How far a run of all steps has moved each parameter, in one vector."""
+        """Returns the change of each parameter over the run, as one vector."""
         with Checkpoints(workdir) as checkpoints:
             params = checkpoints.read_variables(STEPS)["params"]
         both = jax.tree.map(lambda new, old: np.ravel(new - old), params, self.first_params)
         return np.concatenate(jax.tree.leaves(both))
 
     def command(self, name, environment, devices=1, start=None, n_steps=STEPS, **fields):
-        """The same by the command on two processes, with its evaluations."""
+        """Trains with the command on two processes, including evaluations."""
         workdir = self.folder / name
         if start:
             shutil.copytree(start, workdir)
@@ -149,14 +151,14 @@ def runs(tmp_path_factory, tiny_config_factory, repo_root):
 
 @pytest.fixture(scope="module")
 def one(runs):
-    """On one device: losses, and the batches."""
+    """The run on one device: losses and batches."""
     workdir, seen = runs.train("one", 1)
     assert len(seen) == STEPS and len(set(map(str, ids_of(seen)))) == STEPS
     return losses_of(workdir), seen
 
 
 def assert_same(runs, workdir, one):
-    """Losses by step, and in the end how far and where the parameters have moved."""
+    """Compares the losses by step and the final changes of the parameters."""
     np.testing.assert_allclose(losses_of(workdir), one[0], rtol=1e-4)
     ours, theirs = runs.moved(workdir), runs.moved(runs.folder / "one")
     assert np.linalg.norm(theirs) > STEPS / 2 * 1e-5 * len(theirs) ** 0.5
@@ -187,14 +189,14 @@ def test_two_processes(runs, one, two_processes):
     assert_same(runs, workdir, one)
     orbax = ("Waiting for previous save", "WARNING:absl:Waiting for previous save")  # if slow
     others = ("[Gloo]", "process 1 of 2: waiting for the others at", *orbax)
-    assert "prec@0.5" in outputs[0]  # one speaks
+    assert "prec@0.5" in outputs[0]  # only one process prints
     assert [line for line in outputs[1].splitlines() if not line.startswith(others)] == []
     run = json.loads((workdir / "run.json").read_text())
     assert run["devices"].startswith("2 × ") and run["devices"].endswith(" in 2 processes")
 
 
 def test_two_processes_evaluate_as_one(runs, two_processes):
-    """While training, and in the end: the best checkpoint is one of those evaluated then."""
+    """Compares evaluations during training with the final one of the best checkpoint."""
     workdir, _, _ = two_processes
     files = {}
     for name in ("metrics", "predictions", "analysis"):
@@ -210,7 +212,7 @@ def test_state_split_over_devices(runs, one):
     workdir, seen = runs.train("split", 8, shard_params=2)
     assert ids_of(seen) == ids_of(one[1])
     assert_same(runs, workdir, one)
-    # What it has saved is whole, and comes back in one piece or in pieces.
+    # The checkpoint is complete and can be restored with or without sharding.
     config = runs.config()
     with Checkpoints(workdir) as checkpoints:
         copied, split = (
@@ -227,12 +229,12 @@ def test_state_split_over_devices(runs, one):
 
 
 def device_bytes(state):
-    """On the first device."""
+    """Returns the bytes on the first device."""
     return sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
 
 
 def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
-    """Against gradients taken part by part and averaged outside of any compiled step."""
+    """Compares with gradients per microbatch, averaged outside the compiled step."""
     parts, weight = 4, runs.config().train.location_weight
     workdir, seen = runs.train("accumulated", 2, accumulate=parts)
     assert ids_of(seen) == ids_of(one[1])
@@ -261,7 +263,7 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
 
     update = jax.jit(optimizer.update)
     expected = []
-    for batch in seen[:15]:  # the learning rate drops behind them
+    for batch in seen[:15]:  # the learning rate drops after them
         results = [
             gradients(params, stats, {k: v[i::parts] for k, v in batch.items()})
             for i in range(parts)
@@ -271,7 +273,7 @@ def test_accumulation_on_two_devices_is_a_plain_loop_over_parts(runs, one):
         params = optax.apply_updates(params, updates)
         expected.append(float(loss))
     np.testing.assert_allclose(losses_of(workdir)[:15], expected, rtol=1e-4)
-    # BatchNorm by parts makes it another run than the whole batch.
+    # BatchNorm over microbatches makes this run differ from one with full batches.
     assert not np.allclose(expected, one[0][:15], rtol=1e-4)
 
 
@@ -283,7 +285,7 @@ def test_begun_on_eight_devices_resumed_on_fewer(runs, one, begun_on_eight, n_de
 
 
 def test_begun_on_eight_devices_resumed_on_two_processes_split_over_both(runs, one, begun_on_eight):
-    """Found by SLURM's environment; each array in four pieces, two in each process."""
+    """Joined through SLURM's environment; each array has four shards, two per process."""
     workdir, _, ids = runs.command(
         "split_over_both", by_slurm, devices=2, start=begun_on_eight, shard_params=4
     )

@@ -1,4 +1,4 @@
-"""What one of several processes meets, all of them end with, and none waits for another."""
+"""An error in one process is raised on all processes, so that none waits for another."""
 
 import os
 import sys
@@ -10,19 +10,19 @@ from tests.lts_jax.helpers.recorded import as_flags, on_both
 
 
 def on_these(repo_root, command):
-    """Waits far less than JAX would for a process that is missing."""
+    """Runs processes with a timeout far below JAX's."""
     flags = {"PYTHONPATH": f"{repo_root}:{Path(__file__).parent}"}
     return on_both(repo_root, command, lambda *_: flags, timeout=90)
 
 
 @pytest.mark.slow
-def test_one_is_heard_by_all(repo_root, tmp_path):
+def test_errors_reach_all_processes(repo_root, tmp_path):
     status, outputs = on_these(
         repo_root, lambda k, port: [__file__, f"localhost:{port}", str(k), str(tmp_path)]
     )
     assert status == [0, 0], outputs
     for text in outputs:
-        assert "checkpoint_manager.py" not in text  # its own warnings
+        assert "checkpoint_manager.py" not in text  # Orbax's warnings
         assert "different:   seed: 0 in process 0, 1 in process 1" in text
         assert "shared: fine" in text
         assert "not shared: " in text and "process 1 cannot see the files of process 0" in text
@@ -58,7 +58,7 @@ def test_a_command_that_differs_ends_on_both(repo_root, tiny_config_factory, tmp
 
 
 def child(address, process, folder):
-    """Meets one after another what goes wrong, and goes on."""
+    """Triggers the errors one after another and continues."""
     import grain
     import jax
     import jax.numpy as jnp
@@ -114,7 +114,7 @@ def child(address, process, folder):
     )
     with Checkpoints(same) as checkpoints:
         report("whole", lambda: int(checkpoints.restore_state(7, abstract).step))
-    if process == 0:  # what the other one alone reads
+    if process == 0:  # only the other process reads these
         theirs = same / "checkpoints" / "7" / "state" / "ocdbt.process_1" / "d"
         largest = max(theirs.iterdir(), key=lambda path: path.stat().st_size)
         os.truncate(largest, largest.stat().st_size // 2)

@@ -1,4 +1,4 @@
-"""Who is there when a run on several processes starts, and who is not."""
+"""Missing and conflicting processes at the start of a distributed run."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def port():
 
 
 def outcomes(port, *calls, wait_s=2.0):
-    """What `meet(processes, process)` says in a thread each; "" where all have come."""
+    """Calls `meet(processes, process)` in threads; returns the errors, "" if there is none."""
 
     def one(call):
         try:
@@ -37,7 +37,7 @@ def outcomes(port, *calls, wait_s=2.0):
 def test_all_come_and_leave_the_port_free(port):
     assert outcomes(port, (3, 2), (3, 0), (3, 1), wait_s=30.0) == [""] * 3
     assert outcomes(port, (2, 0), (2, 1), wait_s=30.0) == [""] * 2
-    meet("nowhere:1", 1, 0, 0.0)  # alone
+    meet("nowhere:1", 1, 0, 0.0)  # a single process
 
 
 def test_who_is_missing_is_named(port):
@@ -81,7 +81,7 @@ def test_a_stranger_does_not_matter(port):
 def test_a_port_that_is_taken(port):
     with socket.create_server(("", port)):
         (message,) = outcomes(port, (2, 0))
-    assert f"cannot listen on port {port} (Address already in use" in messages
+    assert f"cannot listen on port {port} (Address already in use" in message
 
 
 def by_hand(port):

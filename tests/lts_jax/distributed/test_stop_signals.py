@@ -1,4 +1,4 @@
-"""A training on two processes that are both told to end, as when a job is preempted."""
+"""Training on two processes that both receive SIGTERM, as when a job is preempted."""
 
 import re
 import signal
@@ -12,11 +12,11 @@ import pytest
 from tests.lts_jax.helpers.recorded import as_flags
 from tests.lts_jax.helpers.tiny import leave_little
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # two compilations by each
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # each process compiles twice
 
 
 class Process:
-    """A training process, whose output is read as it comes."""
+    """A training process whose output is read while it runs."""
 
     def __init__(self, repo_root, *flags):
         self.output, self._news = "", threading.Condition()

@@ -1,4 +1,4 @@
-"""The colours of heatmaps: none at zero, even steps, and distinct by their brightness alone."""
+"""Heatmap colours are transparent at zero and have evenly increasing lightness."""
 
 import cv2
 import matplotlib as mpl
@@ -12,7 +12,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 def lightness(rgb):
-    """CIELAB's L*, from 0 to 100, of each sixteenth of 256 colours."""
+    """Returns CIELAB's L*, from 0 to 100, of every sixteenth of 256 colours."""
     return cv2.cvtColor((rgb[::15] / 255).astype(np.float32)[None], cv2.COLOR_RGB2LAB)[0, :, 0]
 
 
@@ -22,7 +22,7 @@ def test_the_colours_are_matplotlibs():
 
 
 def test_they_get_brighter_in_even_steps():
-    """In jet the highest values were darker than those in the middle."""
+    """Unlike jet, whose highest values are darker than those in the middle."""
     jet = 255 * mpl.colormaps["jet"](np.linspace(0, 1, 256))[:, :3]
     steps, of_jet = (np.diff(lightness(rgb.astype(float))) for rgb in (colours.table()[:, :3], jet))
     assert steps.min() > 2 and steps.std() < 0.25 * steps.mean()
@@ -37,7 +37,7 @@ def test_zero_is_the_gray_picture_and_more_is_more_colour():
     away = [np.abs(d.astype(int) - drawn[0]).mean() for d in drawn]
     assert (np.diff(away[:5]) > 0).all()
     spread = [np.ptp(d.astype(int), axis=(0, 1)).max() for d in drawn]
-    assert spread[-1] < 0.2 * spread[0]  # little of the picture shows where the map is certain
+    assert spread[-1] < 0.2 * spread[0]  # the image is hardly visible where the map is high
     np.testing.assert_array_equal(colours.overlay(IMAGE, np.full((8, 8), 7.0)), drawn[-1])
     np.testing.assert_array_equal(colours.overlay(IMAGE, np.full((8, 8), -7.0)), drawn[0])
 

@@ -72,7 +72,7 @@ def test_long_sentences_stay_in_their_column():
 
 @pytest.mark.parametrize("letters", ["ab ", "a", "杯", "a\n", "e\u0301"])
 def test_drawing_takes_as_long_as_a_picture_is_wide(letters):
-    """300,000 letters are cut as quickly as 300, and to what fits."""
+    """300,000 letters are shortened to fit as quickly as 300."""
     start = time.monotonic()
     shown, font = drawing._fit(letters * 100_000, "   (IoU 0.50)", 15, 800)
     assert time.monotonic() - start < 3
@@ -87,7 +87,7 @@ def test_a_mask_is_kept_and_the_rest_faded():
     out = drawing.overlay_mask(shown.image, shown.truth, (1, 2, 3))
     assert out.shape == shown.image.shape and out.dtype == np.uint8
     np.testing.assert_array_equal(out[15, 25], shown.image[15, 25])  # inside
-    assert out[0, 0].min() >= 165  # outside: at most 35 % of the picture is left
+    assert out[0, 0].min() >= 165  # outside: at most 35 % of the image is left
     assert (out == (1, 2, 3)).all(axis=-1).any()  # the outline
 
 
@@ -115,4 +115,4 @@ def test_a_heatmap_has_its_colours_explained():
     assert sheet.shape == (50 + drawing.CAPTION, 240, 3)
     np.testing.assert_array_equal(sheet[:50], colours.overlay(image, heatmap))
     assert (np.ptp(sheet[50:].astype(int), axis=-1) > 100).any()  # the bar
-    drawing.draw_heatmap(image[:, :9], heatmap[:, :9])  # no room for it
+    drawing.draw_heatmap(image[:, :9], heatmap[:, :9])  # too narrow for the bar

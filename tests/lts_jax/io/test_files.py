@@ -40,7 +40,7 @@ def log(workdir, start, steps):
 def test_each_step_once_however_often_it_is_killed(tmp_path, rest):
     for start, steps in ((0, range(1, 6)), (3, range(4, 8)), (3, range(4, 10)), (8, (9, 10))):
         log(tmp_path, start, [start, *steps] if start else steps)
-        # Killed: never closed, and with a line half written.
+        # Killed: not closed, with an incomplete last line.
         with (tmp_path / "metrics.jsonl").open("a") as file:
             file.write(rest)
         files = list((tmp_path / "tensorboard").iterdir())  # named by the second
@@ -61,7 +61,7 @@ def test_a_damaged_line_costs_itself_alone(tmp_path, capsys):
 
 
 def test_a_planted_link_is_not_written_through(tmp_path):
-    """Somebody's folder may hold one under the name of a temporary file, or of the lock."""
+    """A folder may contain a link with the name of a temporary file or of the lock."""
     mine, run = tmp_path / "mine", tmp_path / "run"
     mine.write_text("mine")
     run.mkdir()
@@ -97,7 +97,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
 
 
 def test_two_writers_do_not_meet(tmp_path):
-    """Not even with the longest name that a file system takes."""
+    """Also with the longest file name."""
     path = tmp_path / ("é" * 125 + ".json")
     with whole_file(path) as first, whole_file(path) as second:
         assert first != second

@@ -1,4 +1,4 @@
-"""Random weights that all formats of the backbone are written from."""
+"""Random backbone weights, which the tests write in all formats."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def arrays():
 
 @pytest.fixture(scope="session")
 def reference(arrays, tmp_path_factory) -> Backbone:
-    """The same, read from a Darknet file."""
+    """The same weights, read from a Darknet file."""
     path = tmp_path_factory.mktemp("reference") / "w"
     write_darknet(path, yolov3.numbers(arrays))
     return load_backbone(path, NETWORK)

@@ -1,4 +1,4 @@
-"""BERT's files: what is not as Hugging Face has it is read all the same, or refused in one line."""
+"""BERT files that deviate from Hugging Face's format are read or rejected in one line."""
 
 import pytest
 
@@ -35,5 +35,5 @@ def test_a_config_nested_too_deep_is_refused(tmp_path):
 
 def test_a_config_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "config.json").write_text("\ufeff{}")
-    with pytest.raises(ConfigError, match="KeyError"):  # it is JSON, though of no BERT
+    with pytest.raises(ConfigError, match="KeyError"):  # valid JSON, but not a BERT config
         load_bert(str(tmp_path), refcoco.get_config().model, {})

@@ -1,4 +1,4 @@
-"""Darknet files that are cut, changed or filled up are refused with their place."""
+"""Truncated, changed or padded Darknet files are rejected with the position of the damage."""
 
 import re
 import struct
@@ -41,7 +41,7 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
         changed["stage2_down"][name][3] = value
         data = header + yolov3.numbers(changed).tobytes()
         refused(data, f"byte [0-9]+, in the {name} of stage2_down, has the invalid value {message}")
-    # In what is read past too.
+    # Also in layers that are skipped.
     changed["stage2_down"]["bias"][3] = 0
     changed["head1"]["weights"][0, 0] = np.inf
     refused(
@@ -50,7 +50,7 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
 
 
 def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_path):
-    """As of a download that was interrupted, or that lacks a part."""
+    """As after an incomplete download."""
     _, numbers = tiny
     path = tmp_path / "bad"
 
@@ -78,20 +78,20 @@ def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_
         refused(changed, f"{at}: the array of {name} {message}, which training does not produce")
     first = starts["weights of stage5_down"].start + 7
     changed = numbers.copy()
-    changed[first : first + 1024] = 0  # a block of a disk in the middle of an array
+    changed[first : first + 1024] = 0  # a disk block in the middle of an array
     refused(
         changed, f"bytes {20 + 4 * first} to {20 + 4 * (first + 1024)}, in the weights of stage5_"
     )
     changed = numbers.copy()
     changed[first : first + 99] = 0
-    for name in ("bias of stem", "mean of stem"):  # as of a first layer without an offset
+    for name in ("bias of stem", "mean of stem"):  # as in a first layer without an offset
         changed[starts[name].start : starts[name].start + TINY.width] = 0
     write_darknet(path, changed)
     read_darknet(path, TINY)
 
 
 def test_mutated_files(tmp_path):
-    """Each is refused with its place, or read as exactly the numbers that it holds."""
+    """Each file is rejected with a position, or read with exactly the numbers it contains."""
     network = yolov3.MINI
     write_darknet(tmp_path / "whole", yolov3.numbers(yolov3.draw(yolov3.all_convs(network, 18))))
     whole = (tmp_path / "whole").read_bytes()
@@ -121,7 +121,7 @@ def test_mutated_files(tmp_path):
             assert re.search(r"bytes? \d+|\d+ bytes", str(error)), str(error)
             refused += 1
             continue
-        # The format has no checksum: a changed finite number is read, and only that one differs.
+        # The format has no checksum: a changed finite number is read and only this one differs.
         assert len(data) == len(whole)
         changed = np.frombuffer(bytes(data[20:]), "<f4") != np.frombuffer(whole[20:], "<f4")
         differing = sum(

@@ -45,11 +45,11 @@ def ours(network, variables, image):
 
 @pytest.mark.slow
 def test_full_size_taps_equal_opencvs_and_torchs(tmp_path):
-    """No channel is nearly dead: see `test_nearly_dead_channels`."""
+    """All variances are large; see `test_nearly_dead_channels` for small ones."""
     arrays = yolov3.draw(yolov3.all_convs(FULL), low=1.0, high=4.0)
     path = tmp_path / "yolov3.weights"
     write_darknet(path, yolov3.numbers(arrays), 32_013_312)
-    assert path.stat().st_size == 248_007_048  # of the published yolov3.weights
+    assert path.stat().st_size == 248_007_048  # size of the published yolov3.weights
     backbone = load_backbone(path, FULL)
     rng = np.random.default_rng(1)
     images = [
@@ -99,9 +99,9 @@ def assert_equal(ours, expected):
 
 
 def test_nearly_dead_channels(tmp_path):
-    """Darknet's GPU code adds 1e-5 to a variance, as we and torch do; OpenCV adds 1e-6.
+    """Darknet's GPU code, torch and this project add 1e-5 to a variance; OpenCV adds 1e-6.
 
-    Where variances are small that shows, so OpenCV is given a file that makes up for it.
+    This matters for small variances, so OpenCV reads a file that compensates for it.
     """
     arrays = yolov3.draw(yolov3.all_convs(TINY), low=0.01)
     path = tmp_path / "tiny.weights"
@@ -123,7 +123,7 @@ def test_nearly_dead_channels(tmp_path):
 
 
 def test_opencvs_epsilon_shows_where_variances_are_usual(tmp_path):
-    """Weights are as small as decay makes them, and variances those of what reaches them."""
+    """Weights are small, as with weight decay, and variances are those of the inputs."""
     arrays = yolov3.draw(yolov3.all_convs(TINY), low=0.05, high=0.5)
     variances = np.concatenate([x["var"] for x in arrays.values() if "var" in x])
     assert 0.01 < np.median(variances) < 0.1
@@ -132,7 +132,7 @@ def test_opencvs_epsilon_shows_where_variances_are_usual(tmp_path):
     image = np.random.default_rng(1).uniform(0, 1, (1, 64, 96, 3)).astype(np.float32)
     expected = opencv(path, TINY, image, tmp_path / "tiny.cfg")
     variables = load_backbone(path, TINY).variables
-    # The same as an epsilon of 1e-6, without compiling another network.
+    # Equivalent to an epsilon of 1e-6, without compiling another network.
     shifted = jax.tree.map_with_path(
         lambda at, x: x + np.float32(1e-6 - 1e-5) if at[-1].key == "var" else x, variables
     )
@@ -182,12 +182,12 @@ def count(arrays, convs):
     return sum(x.size for of_conv in list(arrays.values())[:convs] for x in of_conv.values())
 
 
-BODY = 16  # of the tiny network; the neck has six more
+BODY = 16  # convolutions of the tiny network; the neck has six more
 
 
 @pytest.mark.parametrize("convs", [BODY, BODY + 1, BODY + 6, BODY + 7, BODY + 22, BODY + 23])
 def test_truncated_forms(tiny, tmp_path, convs):
-    """darknet53.conv.74, a cut after the neck, and everything between and after."""
+    """darknet53.conv.74, a file that ends after the neck, and all ends between and after."""
     arrays, numbers = tiny
     path = tmp_path / "cut"
     write_darknet(path, numbers[: count(arrays, convs)])
@@ -238,11 +238,11 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
     write_darknet(path, numbers, 32_013_312)
     stock = load_backbone(path, TINY)
     assert re.search("is the stock YOLOv3, .* val and test images", stock.source["warning"])
-    save_backbone(tmp_path / "own.safetensors", stock)  # the warning stays with the weights
+    save_backbone(tmp_path / "own.safetensors", stock)  # the warning is saved with the weights
     own = load_backbone(tmp_path / "own.safetensors", TINY)
     assert own.source["warning"] == stock.source["warning"]
     assert own.source["origin"] == stock.source
-    # So it does through a run that started from another run, and was exported.
+    # It is also preserved by a run that started from another run and by an export.
     record = {"step": 7, "weights": {"start_from": {"weights": {"backbone_weights": own.source}}}}
     record["conventions"] = ["darknet"]
     save_backbone(tmp_path / "run.safetensors", own._replace(source=record))
@@ -256,7 +256,7 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
 
 
 def test_how_many_held_out_images_there_are(test_data, repo_root):
-    """The numbers of the warning, the documentation and `check`."""
+    """Checks the numbers in the warning, the documentation and `check`."""
 
     def ids(name):
         return set((test_data / "splits" / f"{name}.txt").read_text().split())
@@ -264,7 +264,7 @@ def test_how_many_held_out_images_there_are(test_data, repo_root):
     everything = ids("val_test_union")
     refcoco = set().union(*(ids(f"refcoco_unc_{name}") for name in ("val", "testA", "testB")))
     assert (len(everything), len(refcoco)) == (10_113, 3_000) and refcoco <= everything
-    # RefCOCOg's two divisions have the same images: what UMD does not train on, UMD holds out.
+    # RefCOCOg's two splits have the same images: UMD holds out all images outside its train.
     umd_too = refcoco | (everything - ids("refcocog_umd_train"))
     assert len(umd_too) == 6_549 and len(everything - umd_too) == 3_564
     page = " ".join((repo_root / "docs/pretrained.md").read_text(encoding="utf-8").split())

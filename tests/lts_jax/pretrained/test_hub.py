@@ -1,4 +1,4 @@
-"""Files of Hugging Face's hub, from a stand-in on this machine; one line for each fault."""
+"""Files from the Hugging Face Hub, served by a local fake; each error is one line."""
 
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ CONTENT = b"tensors"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Knows owner/good, which has a pytorch_model.bin alone; owner/gone is no repository."""
+    """Serves owner/good, which has only a pytorch_model.bin; owner/gone does not exist."""
 
     def do_HEAD(self):
         self.answer()
@@ -47,7 +47,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
-    pytest.importorskip("huggingface_hub.constants")  # which the package does not import by itself
+    pytest.importorskip("huggingface_hub.constants")  # not imported by the package itself
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -73,12 +73,14 @@ def hub(tmp_path, monkeypatch):
 
 def test_a_file_is_downloaded_once_and_its_commit_recorded(hub, capfd):
     located = find_file("model.backbone_weights", "hf://owner/good")
-    assert capfd.readouterr().err == ""  # no bar, whose control characters would be escaped
+    assert (
+        capfd.readouterr().err == ""
+    )  # no progress bar, whose control characters would be escaped
     assert located.path.read_bytes() == CONTENT
     assert located.path.name == "pytorch_model.bin"
     assert located.record == {"repository": "owner/good", "revision": COMMIT}
     assert find_file("x", f"hf://owner/good@{COMMIT}") == located
-    hub.shutdown()  # a commit never changes: the cache answers
+    hub.shutdown()  # commits never change, so the cache is used
     hub.server_close()
     assert find_file("x", f"hf://owner/good@{COMMIT}", ("pytorch_model.bin",)) == located
 
@@ -104,7 +106,7 @@ def test_a_missing_file_of_a_repository(hub):
 
 
 def test_no_network(hub, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between its attempts
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between retries
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ConfigError, match="the hub cannot be reached") as error:

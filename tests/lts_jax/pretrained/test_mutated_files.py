@@ -38,7 +38,7 @@ def mutate(data, i, rng):
     elif kind == 3:
         at, n = rng.integers(len(data)), int(rng.integers(1, 64))
         data[at : at + (n if rng.integers(2) else 0)] = rng.bytes(n if rng.integers(2) else 1)
-    else:  # the last part, where a zip archive has its directory
+    else:  # the end of the file, which contains the directory of a zip archive
         at = len(data) - 1 - rng.integers(min(len(data), 6000))
         data[at] = rng.integers(256)
     return bytes(data)
@@ -48,7 +48,7 @@ def mutate(data, i, rng):
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_mutated_files(suffix, count, tmp_path):
-    """Each is refused with its name, or read as torch and safetensors themselves read it."""
+    """Each file is rejected by name, or read exactly as by torch and safetensors."""
     arrays = yolov3.draw(SMALL.convs)
     naming = functools.partial(by_number, network=SMALL)
     state = state_dict(arrays, naming, SMALL)
@@ -73,7 +73,7 @@ def test_mutated_files(suffix, count, tmp_path):
         got = flatten_dict(variables, sep="/")
         if all(np.array_equal(got[k], v) for k, v in expected.items()):
             continue
-        assert suffix != ".pth"  # it has checksums
+        assert suffix != ".pth"  # the archive has checksums
         theirs = (
             safetensors.load(data)
             if suffix == ".safetensors"

@@ -1,4 +1,4 @@
-"""Backbones and BERT from published files: features equal to the projects' own networks'."""
+"""Backbones and BERT from published files have the same features as the original networks."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lts_jax.models.bert import BertEncoder
 from lts_jax.pretrained.named_tensors import load_network
 from tests.lts_jax.helpers.oracles import relative_error, to_nhwc
 
-torch = pytest.importorskip("torch", reason="the projects' networks are PyTorch's")
+torch = pytest.importorskip("torch", reason="the original networks require PyTorch")
 transformers = pytest.importorskip("transformers")
 safetensors = pytest.importorskip("safetensors.torch")
 from tests.lts_jax.helpers import torch_networks
@@ -36,7 +36,7 @@ def shapes_of(model, *inputs):
 
 
 def save(model, path):
-    """As on the hub: `save_pretrained` gives the tensors the names of published files."""
+    """Saves with `save_pretrained`, which uses the tensor names of published files."""
     model.save_pretrained(path)
     return path / "model.safetensors"
 
@@ -62,7 +62,7 @@ def test_features_equal_transformers(name, tmp_path):
     assert source["new"] == [] and source["format"] == "safetensors"
     if name.endswith("dilated"):
         torch_networks.dilate(theirs)
-    # 7 and 12 do not divide the maps: padded windows; the last map is smaller than a window.
+    # The maps are not divisible by 7 and 12, so windows are padded; the last map is smaller.
     check_features(model, flat, theirs, picture(224, 288))
 
 
@@ -80,7 +80,7 @@ def test_parameter_counts_equal_transformers(name):
     with torch.device("meta"):
         network = torch_networks.make(name)
         theirs = torch_networks.count(network)
-    if name.startswith("swin"):  # the norm before a classifier, which no tap passes
+    if name.startswith("swin"):  # the norm before the classifier, which no tap uses
         theirs -= torch_networks.count(network.swin.layernorm)
     model = BACKBONES[name].make(dtype=jnp.float32)
     shapes = shapes_of(model, jnp.zeros((1, 64, 64, 3)))
@@ -102,7 +102,7 @@ def test_efficientnet_with_its_real_weights(height, width):
     assert ours == torch_networks.count(theirs) - head
     image = picture(height, width)
     with torch.no_grad():
-        x = torch_networks.normalized(image, 127 / 255, 128 / 255)  # TensorFlow's
+        x = torch_networks.normalized(image, 127 / 255, 128 / 255)  # TensorFlow's normalization
         x = theirs._swish(theirs._bn0(theirs._conv_stem(x)))
         outputs = []
         for block in theirs._blocks:
@@ -158,7 +158,7 @@ def test_bert_equals_transformers(wrapped, tmp_path):
         intermediate_size=40,
         max_position_embeddings=16,
     )
-    if wrapped:  # as bert-base-uncased, whose LayerNorms have TensorFlow's names besides
+    if wrapped:  # like bert-base-uncased, whose LayerNorms also have TensorFlow's names
         whole = torch_networks.randomized(transformers.BertForMaskedLM(config))
         state = {
             k.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
@@ -193,7 +193,7 @@ def tiny_convnext(tmp_path, change=lambda state: state):
 
 
 def test_a_classifiers_file(tmp_path):
-    """With a prefix, without norms of the taps; what is skipped is counted."""
+    """With a prefix and without norms of the taps; skipped tensors are counted."""
 
     def change(state):
         kept = {k: v for k, v in state.items() if "hidden_states_norms" not in k}
@@ -263,7 +263,7 @@ def test_missing_and_damaged_files(tmp_path):
 
 
 def test_tables_of_zeros_are_accepted(tmp_path):
-    """Of a BERT that knows one segment, and of Swin's relative positions."""
+    """For a BERT with one segment, and for Swin's relative positions."""
     config = transformers.BertConfig(
         vocab_size=50,
         hidden_size=24,

@@ -1,4 +1,4 @@
-"""Files of this project, and what is read without PyTorch."""
+"""Files of this project, and files that are read without PyTorch."""
 
 import sys
 

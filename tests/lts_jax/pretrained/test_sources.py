@@ -1,4 +1,4 @@
-"""Backbones as other projects save them: features equal to their own networks' in PyTorch."""
+"""Backbones saved by other projects have the same features as the original networks."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from lts_jax.pretrained.layout import Network
 from lts_jax.pretrained.sources import SOURCES
 from tests.lts_jax.helpers.oracles import relative_error, to_nhwc
 
-torch = pytest.importorskip("torch", reason="the projects' networks are PyTorch's")
+torch = pytest.importorskip("torch", reason="the original networks require PyTorch")
 safetensors = pytest.importorskip("safetensors.torch")
 from tests.lts_jax.helpers import torch_darknet53 as projects
 
@@ -63,15 +63,15 @@ def test_features_equal_the_projects_own(name, image, tmp_path):
         result = features(backbone.variables, network(name), needed[0], image)
         for ours, expected in zip(result, theirs, strict=True):
             assert relative_error(ours, to_nhwc(expected)) <= 1e-4
-    if name == "timm":  # what was wrong before: as Darknet's it is another network
+    if name == "timm":  # with Darknet's conventions, it would be another network
         wrong = features(backbone.variables, network(name), "darknet", image)
         assert relative_error(wrong.stride32, to_nhwc(theirs[2])) > 0.5
 
 
 def test_epsilon_of_ultralytics_2020(image, tmp_path):
-    """The names do not tell which of its two epsilons a file needs: the config does."""
+    """The config selects the epsilon, because both versions have the same tensor names."""
     names = ("Conv2d", "BatchNorm2d")
-    # With small variances, where it shows.
+    # The epsilon matters for small variances.
     model = projects.randomized(projects.ModuleList(WIDTH, names, eps=1e-4), gain=0.05)
     with torch.no_grad():
         theirs = model(torch.tensor(image.transpose(0, 3, 1, 2)))
@@ -92,7 +92,7 @@ def test_a_prefix_is_taken_off(tmp_path):
 
 
 def test_mmdetections_backbone_alone(tmp_path):
-    """As `open-mmlab://darknet53` has it."""
+    """Reads files like `open-mmlab://darknet53`."""
     model = projects.randomized(projects.Mmdetection(WIDTH))
     path = save(model.backbone.state_dict(), tmp_path / "x.pth")
     with pytest.raises(
@@ -140,7 +140,7 @@ def test_other_layouts_are_refused_by_name(state, pattern, suffix, tmp_path):
 
 
 def test_relatives_of_timms_darknet53_are_refused(tmp_path):
-    """CSPDarknet53 has the same names, and more; sedarknet has attention in a block."""
+    """CSPDarknet53 has additional tensors; sedarknet has attention in its blocks."""
     state = projects.randomized(projects.Timm(WIDTH)).state_dict()
     for extra in ("stages.0.conv_exp.conv.weight", "stages.1.blocks.0.attn.fc1.weight"):
         path = save(state | {extra: torch.rand(2, 2, 1, 1)}, tmp_path / "x.pth")
@@ -158,7 +158,7 @@ def test_the_config_lists_the_conventions():
 
 
 def test_numbers_of_the_cfg_file():
-    """Of the published sizes: 52 convolutions and 23 shortcuts come before the neck."""
+    """At the published sizes, 52 convolutions and 23 shortcuts precede the neck."""
     source = next(s for s in SOURCES if s.leaves == ("Conv2d", "BatchNorm2d"))
     modules = source.modules(Network())
     assert modules["stage1_block0/ConvNormAct_0"][0] == "module_list.2.Conv2d"

@@ -1,4 +1,4 @@
-"""The state dicts of several projects give the same backbone; other networks are refused."""
+"""State dicts of several projects give the same backbone; other networks are rejected."""
 
 import jax
 import numpy as np

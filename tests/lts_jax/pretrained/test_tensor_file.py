@@ -1,4 +1,4 @@
-"""Files of tensors of any project."""
+"""Tensor files of any project."""
 
 import sys
 

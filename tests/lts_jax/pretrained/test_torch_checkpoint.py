@@ -1,4 +1,4 @@
-"""Files of `torch.save` that are refused: with code, damaged, or of a strange form."""
+"""`torch.save` files that are rejected: with code, damaged, or in an unusual format."""
 
 import argparse
 import os
@@ -63,7 +63,7 @@ def a_checkpoint_of_mmdetection(state):
 
 
 class HistoryBuffer:
-    """As mmengine's, which keeps its methods by name."""
+    """Like mmengine's, which stores its methods by name."""
 
     def __init__(self):
         self.methods = {"mean": HistoryBuffer.mean}
@@ -93,7 +93,7 @@ def test_other_objects_beside_the_tensors(make, suffix, arrays, reference, tmp_p
 
 @FORMATS
 def test_ignored_objects_do_nothing(tmp_path, suffix, monkeypatch):
-    """Not even where the file asks a known package for something that it has."""
+    """Even if the file refers to an existing object of a known package."""
     called = []
     for name in ("loadtxt", "save"):
         monkeypatch.setattr(np, name, lambda *args: called.append(args))
@@ -143,7 +143,7 @@ def test_truncated_files(arrays, tmp_path, suffix, cut):
 
 
 def test_a_changed_number_is_noticed_by_its_checksum(arrays, tmp_path):
-    """PyTorch itself would load it."""
+    """PyTorch itself would load the file."""
     path = save(state_dict(arrays, by_mmdetection), tmp_path / "x.pth")
     data = path.read_bytes()
     number = arrays["stage3_down"]["weights"].tobytes()[:64]
@@ -165,7 +165,7 @@ def test_compressed_files_are_not_unpacked(tmp_path):
 @FORMATS
 def test_tensors_that_numpy_cannot_hold(tmp_path, suffix):
     tensors = {
-        "huge": torch.zeros(1).expand(2**40),  # takes no byte in the file
+        "huge": torch.zeros(1).expand(2**40),  # uses no space in the file
         "sparse": torch.eye(2).to_sparse(),
         "fine": torch.ones(2, dtype=torch.complex64).conj(),
     }

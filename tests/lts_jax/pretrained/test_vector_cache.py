@@ -1,4 +1,4 @@
-"""Word vectors that were read once: the cache, and files of a vocabulary's own."""
+"""The cache of word vectors, and files with a vocabulary's vectors."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
 
 
 def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
-    """Neither writes to the other's temporary file."""
+    """Each writes to a separate temporary file."""
     path, cache, names = write(tmp_path, TEXT), tmp_path / "cache", []
     replace = type(path).replace
 
@@ -63,7 +63,7 @@ def test_a_written_vocabulary_keeps_the_files_hash(tmp_path):
     path = write(tmp_path, TEXT)
     source = word_vectors.describe_vectors(path, read(path))
     word_vectors.write_vectors(tmp_path / "own.npz", read(path), WORDS, source)
-    for _ in range(2):  # the second time out of the cache
+    for _ in range(2):  # the second time from the cache
         own = word_vectors.cached_vectors(
             tmp_path / "own.npz", WORDS, 50, tmp_path / "cache", progress=False
         )

@@ -1,4 +1,4 @@
-"""State dicts of Darknet53 as several PyTorch projects name their tensors, written by hand."""
+"""State dicts of Darknet53 with the tensor names of several PyTorch projects."""
 
 import re
 from collections import OrderedDict
@@ -16,7 +16,7 @@ NORM = {"bias": "bias", "scale": "weight", "mean": "running_mean", "var": "runni
 
 
 def by_number(path, network=NETWORK):
-    """As ultralytics/yolov3 until 2020: numbers of the cfg file, shortcuts included."""
+    """Names of ultralytics/yolov3 until 2020: layer numbers of the cfg file."""
     before = [conv.path for conv in network.convs]
     before = before[: before.index(path)]
     at = len(before) + sum(other.endswith("ConvNormAct_1") for other in before)
@@ -24,12 +24,12 @@ def by_number(path, network=NETWORK):
 
 
 def parts(path):
-    """The stem, a stage's down, a block of a stage and its convolution, or the neck."""
+    """Splits a path into stage, block and convolution."""
     return re.findall(r"stem|down|block|reduce|expand|\d+", path)
 
 
 def by_list(path):
-    """As SimREC: lists in lists, here of modules without names."""
+    """Names of SimREC: nested lists, here with unnamed modules."""
     match parts(path):
         case ["stem"]:
             at = "module_list.0"
@@ -76,7 +76,7 @@ def state_dict(arrays, names, network=NETWORK):
 
 
 def save(state, path):
-    """Writes .safetensors, .pth, or, as .pt, the format that PyTorch wrote before 1.6."""
+    """Writes .safetensors, .pth, or, for .pt, the format used before PyTorch 1.6."""
     if path.suffix == ".safetensors":
         safetensors.save_file(dict(state), path)
     else:

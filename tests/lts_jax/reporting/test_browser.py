@@ -1,4 +1,4 @@
-"""The report of a tiny run in a real browser, where there is one."""
+"""The report of a tiny run in a real browser, if one is installed."""
 
 import time
 
@@ -44,14 +44,14 @@ def browser(started, file):
 
 
 def show(browser, file, view="", size=WIDE):
-    """Opens the page anew."""
+    """Reloads the page."""
     resize(browser, size)
     browser.get("about:blank")
     browser.get(file.as_uri() + view)
 
 
 def drawn(browser):
-    """The sentences of the page that is shown."""
+    """Returns the sentences of the current page."""
     end = time.monotonic() + 20
     while browser.execute_script("return document.body.dataset.drawn") != "yes":
         assert time.monotonic() < end, "the gallery was not drawn"
@@ -80,7 +80,7 @@ def test_it_asks_for_nothing(browser, file):
 def test_pages_words_and_order(browser, sentences):
     texts = [s["text"] for s in sentences]
     assert drawn(browser) == texts[:12]
-    for turn in ("#next", "#next2"):  # the pager above, and the one below
+    for turn in ("#next", "#next2"):  # the pagers above and below
         find(browser, turn).click()
     assert drawn(browser) == texts[24:36]
     pages = -(-len(texts) // 12)
@@ -113,7 +113,7 @@ def test_failures_kinds_and_thresholds(browser, file, sentences, page):
             find(browser, f"#failure option[value='{name}']").click()
             wanted = [s["text"] for s in sentences if s["failures"][at] == number]
             assert drawn(browser) == wanted[:12]
-            # The address leads to the same view.
+            # The URL opens the same view.
             address = find(browser, "#link").get_attribute("href")
             assert address == browser.execute_script("return location.href")
         find(browser, "#failure option[value='']").click()
@@ -125,7 +125,7 @@ def test_failures_kinds_and_thresholds(browser, file, sentences, page):
     before = drawn(browser)
     show(browser, file, shown.partition("#")[1] + shown.partition("#")[2])
     assert drawn(browser) == before and find(browser, "#at").get_attribute("value") == "1"
-    # A number of the table of failures.
+    # A link in the table of failures.
     link = find(browser, "a[href='#split=testA&at=1&failure=any']")
     count = link.text
     link.click()
@@ -166,7 +166,7 @@ def test_a_picture_is_enlarged(browser, file, sentences):
 
 
 def test_masks_and_heatmaps_are_what_they_are_elsewhere(browser, page):
-    """A decoded mask has as many pixels as pycocotools says; zero is gray, and colours ours."""
+    """Decoded masks agree with pycocotools, and heatmap colours with `lts_jax.io.colours`."""
     drawn(browser)
     data = gallery(page)
     columns = {name: i for i, name in enumerate(COLUMNS)}
@@ -198,7 +198,7 @@ def test_masks_and_heatmaps_are_what_they_are_elsewhere(browser, page):
 
 
 def test_nothing_scrolls_sideways_on_a_telephone(browser, file):
-    """Neither the page nor a part of it, with everything unfolded; nor the enlarged sentence."""
+    """Checks the page and its parts with everything unfolded, and the enlarged sentence."""
     show(browser, file, size=PHONE)
     drawn(browser)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")

@@ -1,4 +1,4 @@
-"""Charts of names that are mathematics, foreign, or long to matplotlib."""
+"""Charts with names that contain math text, foreign scripts or many characters."""
 
 import warnings
 

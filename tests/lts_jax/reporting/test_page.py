@@ -108,7 +108,7 @@ def test_metrics_of_sentences_without_a_target(trained_run, tmp_path):
 
 
 def test_a_dollar_is_no_mathematics(tmp_path, monkeypatch):
-    """Nor do a user's own settings of matplotlib change a chart."""
+    """The user's matplotlib settings do not affect charts either."""
     group = {"miou": 0.5, "intervals": {"miou": (0.4, 0.6)}, "sentences": 3}
     name, splits = "5$ or $\\frac{", {"a$_{$": {}, "b": {}}
     by_split = {split: {name: group} for split in splits}
@@ -148,7 +148,7 @@ def test_a_second_mask_of_another_size(trained_run, tmp_path):
 
 
 def test_files_of_two_evaluations(trained_run, tmp_path):
-    """One of them at two thresholds, the other one not."""
+    """One evaluation has two thresholds, the other has one."""
     run = tmp_path / "run"
     shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
     for name in ("analysis.json", "metrics.json"):
@@ -163,7 +163,7 @@ def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(trained_run / "eval" / "val", run / "eval" / "val")
     (run / "eval" / "testB").mkdir()
-    (run / "eval" / "testB" / ".lock").touch()  # killed before it wrote; testA was not begun
+    (run / "eval" / "testB" / ".lock").touch()  # killed before writing; testA was not started
     page = make_report(run, "lts", most=3)
     message = "testA, testB omitted from the report: the evaluation is incomplete"
     assert f"WARNING: {message}" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A folder with checkpoints, to be read and damaged."""
+"""A folder with checkpoints to read and damage."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.lts_jax.helpers.small_states import RUN, make_iterator, make_state
 
 @pytest.fixture
 def saved(tmp_path):
-    """Five checkpoints, the second of them the best."""
+    """Five checkpoints; the second is the best."""
     iterator = make_iterator()
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in enumerate([0.1, 0.9, 0.3, 0.2, 0.5], start=1):

@@ -50,7 +50,7 @@ def test_an_empty_workdir_has_none(tmp_path):
 
 @pytest.mark.parametrize("read", [Checkpoints, CheckpointReader])
 def test_a_workdir_that_is_not_utf8_is_refused(tmp_path, read):
-    """TensorStore cannot name it, which would only be seen when everything is trained."""
+    """TensorStore cannot open such paths, which would otherwise only fail after training."""
     workdir = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     (workdir / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"bytes that are not UTF-8.*rename the folder"):
@@ -79,7 +79,7 @@ def test_a_run_that_was_stopped_before_its_evaluation_has_no_best(tmp_path):
 
 
 def fails_and_recovers(workdir, why, make_room):
-    """The save of step 6 fails; the next start goes on from 5, and leaves nothing of it."""
+    """Saving step 6 fails; the next start resumes from 5 and removes the incomplete save."""
     checkpoints = Checkpoints(workdir, clean=True)
     with pytest.raises(SaveError) as error, checkpoints:
         checkpoints.save(6, large_state(6), make_iterator(), RUN, ["a"])
@@ -108,7 +108,7 @@ def test_a_full_disk(saved, tmp_path_factory):
 
 
 def test_a_file_that_may_not_grow(saved):
-    """As a full disk, where nothing can be mounted."""
+    """Simulates a full disk if no file system can be mounted."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
@@ -128,7 +128,7 @@ def test_absurd_numbers_are_not_saved(saved):
 
 @pytest.mark.parametrize("name", ["run[1]", "a]b", "x*", "y?", "back\\slash", os.fsdecode(b"\xe9")])
 def test_a_path_that_orbax_cannot_read(tmp_path, name):
-    """Orbax only warns, when everything is trained."""
+    """Orbax only warns, after training."""
     for make in (Checkpoints, CheckpointReader):
         with pytest.raises(ConfigError, match="Orbax cannot read checkpoints from a path with"):
             make(tmp_path / name / "run")
@@ -137,7 +137,7 @@ def test_a_path_that_orbax_cannot_read(tmp_path, name):
 
 def test_other_paths_are_read(tmp_path):
     workdir = tmp_path / "a b{c}%20|é\u4e2d:;&$!~@#+,()<>'\"^`=" / "run"
-    with Checkpoints(workdir) as checkpoints:  # which reads the first one back
+    with Checkpoints(workdir) as checkpoints:  # reads the first checkpoint back
         checkpoints.save(1, make_state(1), make_iterator(), RUN, ["a"])
         assert int(checkpoints.restore_state(1, make_state(0)).step) == 1
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, or hold what no training leaves, are named and passed over."""
+"""Damaged or implausible checkpoints are reported and skipped."""
 
 import functools
 import os
@@ -81,14 +81,14 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, harm, ca
         aside = saved / "checkpoints_unreadable" / "5"
         assert f"resuming from step 4; step 5 was moved to {aside}" in message and aside.is_dir()
         assert (checkpoints.latest_step, checkpoints.best_step) == (4, 2)
-        # The steps come again, and are saved under the same name.
+        # The steps are repeated and saved under the same name.
         checkpoints.save(5, make_state(5), make_iterator(), RUN, ["a"])
     with Checkpoints(saved) as checkpoints:
         assert read_newest(checkpoints, lambda step: restore(checkpoints, step)) == (5, 5)
 
 
 def arrays(folder):
-    """The files of a large array's numbers; what is small lies elsewhere."""
+    """Returns the files of a large array; small arrays are stored elsewhere."""
     paths = [p for p in (folder / "state").rglob("*") if p.is_file() and p.stat().st_size > 2**20]
     assert paths
     return paths
@@ -104,7 +104,7 @@ def fill_with_zeros(path):
 
 @pytest.mark.parametrize("harm", [truncate, empty, fill_with_zeros, flip, os.unlink])
 def test_a_damaged_array(tmp_path, harm, capsys):
-    """A run resumes from the checkpoint before, and an evaluation takes the next best."""
+    """A run resumes from the previous checkpoint, and an evaluation uses the next best."""
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in ((1, 0.3), (2, 0.4)):
             checkpoints.save(step, large_state(step), make_iterator(), RUN, ["a"])
@@ -165,7 +165,7 @@ def test_where_none_can_be_read_all_stay(saved):
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30, -2e9])
 @pytest.mark.parametrize("part", ["params", "batch_stats"])
 def test_weights_that_no_training_leaves(tmp_path, monkeypatch, part, value, capsys):
-    """The next best is taken, as where it is damaged; by name they are refused."""
+    """The next best checkpoint is used; requesting the implausible one is an error."""
     real = fingerprint
     unseen = lambda tree: real(tree)._replace(finite=True, plausible=True)  # noqa: E731
     harmed = make_state(2).replace(**{part: {"w": jnp.array([1.0, value])}})

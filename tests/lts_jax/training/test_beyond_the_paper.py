@@ -1,4 +1,4 @@
-"""Networks of other parts train, resume, evaluate, predict, export and reload."""
+"""Networks with other parts train, resume, evaluate, predict, export and reload."""
 
 import sys
 
@@ -146,7 +146,7 @@ def frozen_stays(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_bert", "pointrend"])
 def test_a_resumed_run_is_the_same(name, make_config, tmp_path):
-    """What is drawn depends on the seed and the step; the average is in the checkpoint."""
+    """Random numbers depend on the seed and the step; the average is in the checkpoint."""
     config = make_config(COMBINATIONS[name] | {"train.decay_power": 0.0})
     train(config, tmp_path / "whole")
     config.train.epochs = 0.04

@@ -1,4 +1,4 @@
-"""Cached features of a frozen backbone: the same training, without its images."""
+"""Cached features of a frozen backbone give the same training without reading images."""
 
 import jax
 import numpy as np
@@ -91,7 +91,7 @@ def test_what_is_stored_is_what_was_given(tmp_path):
     rng = np.random.default_rng(0)
     taps = [rng.normal(0, 1, (5, 4, 4, 3)), rng.normal(0, 1, (5, 2, 2, 7))]
     batches = [[tap[i : i + 2] for tap in taps] for i in (0, 2)]
-    batches.append([tap[[4, 4]] for tap in taps])  # filled up
+    batches.append([tap[[4, 4]] for tap in taps])  # padded
     write_features(tmp_path / "a", 5, batches, "float32")
     files = FeatureFiles(tmp_path / "a")
     assert len(files) == 5
@@ -99,7 +99,7 @@ def test_what_is_stored_is_what_was_given(tmp_path):
         np.testing.assert_array_equal(stored, tap[[3, 0, 4]].astype(np.float32))
     with pytest.raises(ConfigError, match="not finite in float16: take float32"):
         write_features(tmp_path / "b", 2, [[np.full((2, 1, 1, 1), 1e5)]], "float16")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # nothing is left of it
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the incomplete folder was removed
     (tmp_path / "a" / "tap1.npy").write_bytes((tmp_path / "a" / "tap0.npy").read_bytes())
     with pytest.raises(ConfigError, match="remove the folder"):
         FeatureFiles(tmp_path / "a")

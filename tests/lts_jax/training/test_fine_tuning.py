@@ -1,4 +1,4 @@
-"""What stands still and what moves how far, with the real train step."""
+"""Frozen parts and learning rates by part, with the real training step."""
 
 import jax
 import numpy as np
@@ -65,7 +65,7 @@ def test_a_frozen_backbone_is_the_same_to_the_bit_after_20_steps():
     assert np.signbit(before.params["backbone"]["stem"]["norm"]["bias"]).all()
     assert bits(after.params["backbone"]) == bits(before.params["backbone"])
     assert bits(after.batch_stats["backbone"]) == bits(before.batch_stats["backbone"])
-    # Everything else has moved, its statistics too.
+    # Everything else has changed, including its statistics.
     for part in after.params.keys() - {"backbone"}:
         assert all(
             (a != b).any()
@@ -76,7 +76,7 @@ def test_a_frozen_backbone_is_the_same_to_the_bit_after_20_steps():
             )
         ), part
     assert bits(after.batch_stats["fusion"]) != bits(before.batch_stats["fusion"])
-    # No moments are kept for what never moves.
+    # The optimizer stores no moments for frozen parameters.
     kept = sum(x.size for x in jax.tree.leaves(after.opt_state))
     moving = sum(
         x.size for k, v in after.params.items() if k != "backbone" for x in jax.tree.leaves(v)
@@ -97,7 +97,7 @@ def norms(updates):
 
 @pytest.mark.slow
 def test_learning_rates_by_part():
-    """The norms of the second of two updates, by the same gradients of the network's shapes."""
+    """Compares the norms of the second of two updates with the same gradients."""
     multipliers = dict(zip(PARTS, (0.1, 0.0, 0.5, 1.0, 2.0, 3.0), strict=True))
     schedule = optax.piecewise_constant_schedule(1e-3, {1: 0.1})
     rng = np.random.default_rng(0)
@@ -110,7 +110,9 @@ def test_learning_rates_by_part():
             updates, state = optimizer.update(gradients, state, gradients)
         by_part.append(norms(updates))
     plain, scaled = by_part
-    sizes = {part: value / 1e-4 for part, value in plain.items()}  # of ones: Adam's, undamped
+    sizes = {
+        part: value / 1e-4 for part, value in plain.items()
+    }  # Adam's updates for gradients of ones
     assert all(size > 1 for size in sizes.values())
     for part, factor in multipliers.items():
         assert scaled[part] == pytest.approx(factor * plain[part], rel=1e-5), part

@@ -1,4 +1,4 @@
-"""Runs that start from files and from other runs, through the real loop."""
+"""Runs that start from pretrained files and from other runs, with the real training loop."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def variables(workdir):
 
 @pytest.fixture(scope="module")
 def pretrained_run(tmp_path_factory, tiny_config_factory):
-    """A run with a backbone out of a Darknet file, frozen, and with vectors for some words."""
+    """A run with a frozen backbone from a Darknet file and vectors for some words."""
     folder = tmp_path_factory.mktemp("files")
     arrays = yolov3.draw(yolov3.all_convs(NETWORK), high=1.0)
     write_darknet(folder / "yolov3.weights", yolov3.numbers(arrays), 32_013_312)
@@ -101,7 +101,7 @@ def test_where_they_are_from_is_in_the_runs_metadata(pretrained_run, tiny_config
         assert "stock YOLOv3" in backbone["warning"] and backbone["convolutions"] == 39
         assert 0 < vectors["tokens_with_vector"] < vectors["tokens"]
         assert vectors["odd_lines"] == {"too few numbers": 1}
-    # The files are needed no more, neither to evaluate nor to go on.
+    # The files are no longer needed, neither for evaluation nor to resume.
     moved = folder / "moved"
     (folder / "yolov3.weights").rename(moved)
     try:
@@ -117,7 +117,7 @@ def test_where_they_are_from_is_in_the_runs_metadata(pretrained_run, tiny_config
 
 
 def fill(config, words, sentences=()):
-    """Of a state that nothing had to be compiled for; returns its arrays and the sources."""
+    """Fills a state that requires no compilation; returns its arrays and the sources."""
     vocabulary = Vocabulary(words)
     model = Experiment(config, make_mesh(), words).model
     size = config.data.image_size
@@ -147,7 +147,7 @@ def test_a_missing_file_is_named_with_its_field(tiny_config_factory, tmp_path):
 
 
 def test_start_from_a_run_whose_best_checkpoint_is_damaged(tmp_path, capsys):
-    """As in an evaluation, the next best is taken, and the user told."""
+    """As in an evaluation, the next best checkpoint is used, with a warning."""
     run = {"config": {}, "data": {}, "weights": {}}
     with Checkpoints(tmp_path) as checkpoints:
         for step, oiou in ((1, 0.3), (2, 0.9)):
@@ -174,7 +174,7 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     words = ["elephant", "unheard", *reversed(their_words[::2])]
     config = tiny_config_factory()
     config.train.start_from = str(source)
-    config.model.word_vectors = str(folder / "glove.txt")  # for the words that are new
+    config.model.word_vectors = str(folder / "glove.txt")  # for the new words
     config.data.image_size = 96
     config.model.segmenter_features = 12
     config.model.rounds = 2
@@ -201,8 +201,8 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     assert "  skipped params/segmenter/mask/kernel" in output
     weights = sources["start_from"]
     assert weights["workdir"] == str(source) and weights["new_words"] == 2
-    assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # it goes along
-    # A progress bar may stand before it.
+    assert "stock" in weights["weights"]["backbone_weights"]["warning"]  # the warning is preserved
+    # A progress bar may precede it.
     assert re.search(r"(^|\r)WARNING: .* is the stock YOLOv3", output, re.MULTILINE)
     assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
 
@@ -261,7 +261,7 @@ def test_rows_follow_their_words():
     np.testing.assert_array_equal(table[[0, 1, 2, 4]], [[0, -1], [-2, -3], [-6, -7], [-4, -5]])
     np.testing.assert_array_equal(table[3], [6, 7])
     assert (transfer.new_words, transfer.skipped, transfer.new) == (1, ["params/x/y"], [])
-    np.testing.assert_array_equal(ours["params/text/embed/embedding"][0], [0, 1])  # not changed
+    np.testing.assert_array_equal(ours["params/text/embed/embedding"][0], [0, 1])  # unchanged
 
 
 @pytest.mark.slow

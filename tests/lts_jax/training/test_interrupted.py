@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and told to stop become what they would have become."""
+"""Killed and stopped runs have the same result as uninterrupted runs."""
 
 import re
 import signal
@@ -28,7 +28,7 @@ def check_equal(whole, workdir):
     assert all(comparison.values()), comparison
 
 
-def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monkeypatch, repo_root):
+def test_killed_and_stopped(whole_run, tiny_config_factory, tmp_path, monkeypatch, repo_root):
     monkeypatch.chdir(repo_root)
     config = tiny_config_factory()
     config.data.threads = 1
@@ -46,7 +46,7 @@ def test_killed_and_told_to_stop(whole_run, tiny_config_factory, tmp_path, monke
 
     life = Life(command, log(workdir))
     assert life.wait_for("first step in"), life.output
-    assert life.end(signal.SIGTERM)[0] == 0  # benchmarks/kill_and_resume.py measures how soon
+    assert life.end(signal.SIGTERM)[0] == 0  # benchmarks/kill_and_resume.py measures the delay
     assert "rerun the same command to resume" in life.output.splitlines()[-1]
 
     life = Life(command, log(workdir))
@@ -72,7 +72,7 @@ def test_stopped_in_an_evaluation_and_in_training(
     monkeypatch.setattr(Evaluator, "scores", scores)
     with pytest.raises(KeyboardInterrupt):
         loop.train(config, tmp_path)
-    with Checkpoints(tmp_path) as checkpoints:  # what was trained is there
+    with Checkpoints(tmp_path) as checkpoints:  # the last step was saved
         step = checkpoints.latest_step
         assert not checkpoints.scored(step)
     stop = Stop()
@@ -80,7 +80,7 @@ def test_stopped_in_an_evaluation_and_in_training(
     capsys.readouterr()
     with pytest.raises(Stopped, match=rf"stopped at step {step + 1} of \d+ and saved"):
         loop.train(config, tmp_path, stop)
-    # The evaluation came first.
+    # The evaluation is repeated first.
     assert re.search(
         rf"resumed from step {step} of \d+\nstep {step}  val:", capsys.readouterr().out
     )
@@ -89,7 +89,7 @@ def test_stopped_in_an_evaluation_and_in_training(
 
 
 def test_signal_before_training(repo_root, tmp_path):
-    """As soon as there is a handler, long before anything is imported."""
+    """Sends the signal as soon as there is a handler, before the slow imports."""
     command = [sys.executable, "-m", "lts_jax.main", "--config=configs/shapes.py"]
     process = subprocess.Popen(
         [*command, f"--workdir={tmp_path}/run"], cwd=repo_root, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Training on several sets: killed at random, on one and on two processes, and going on."""
+"""Joint training that is killed at random and resumed, on one and on two processes."""
 
 import json
 import random
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def joint_config(shapes_dir, tiny_config_factory, tmp_path_factory):
-    """`shapes`, and a custom set that holds four of its pictures out and trains on others."""
+    """`shapes`, and a custom dataset that holds out four of its images and trains on others."""
     out = tmp_path_factory.mktemp("joint") / "data"
     add_custom(out, shapes_dir, {"train": range(8), "val": range(20, 24)}, sentences=3)
     config = leave_little(tiny_config_factory())

@@ -1,4 +1,4 @@
-"""Whole runs: a tiny network on a small generated set, through the real loop."""
+"""Complete runs of a tiny network on a small generated dataset, with the real loop."""
 
 import itertools
 import json
@@ -30,14 +30,14 @@ def metrics_lines(workdir):
 
 
 def final_params(workdir):
-    """The arrays of the latest checkpoint, read by Orbax alone."""
+    """Returns the arrays of the latest checkpoint, read with plain Orbax."""
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     state = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
     return step, jax.tree.leaves(state)
 
 
 def events(path):
-    """Tag, picture and text of each event of a file of TensorBoard."""
+    """Yields tag, image and text of each event in a TensorBoard file."""
     data, place = path.read_bytes(), 0
     while place < len(data):
         (length,) = struct.unpack_from("<Q", data, place)
@@ -75,10 +75,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     whole, results = whole_run
     config = tiny_config_factory()
     short = tiny_config_factory()
-    short.train.epochs = 0.25  # ends at a step that the whole run evaluates too
+    short.train.epochs = 0.25  # ends at a step that the full run also evaluates
     loop.train_and_evaluate(short, tmp_path)
     stopped = max(line["step"] for line in metrics_lines(tmp_path))
-    # What a killed process may have logged after its last checkpoint, and half a line.
+    # Lines logged after the last checkpoint of a killed process, the last one incomplete.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": stopped + 1, "train/loss": -1.0}) + '\n{"step": ')
     capsys.readouterr()
@@ -115,7 +115,7 @@ def test_a_finished_run_only_evaluates(whole_run, tiny_config_factory, tmp_path,
 
 @pytest.mark.slow
 def test_the_best_checkpoint_is_evaluated(whole_run, tiny_config_factory, tmp_path, capsys):
-    """A worse checkpoint after the best one does not matter."""
+    """A later, worse checkpoint is ignored."""
     whole, results = whole_run
     shutil.copytree(whole, tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
@@ -169,9 +169,7 @@ def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, c
     assert saved == results["val"]
     evaluated = [line for line in metrics_lines(tmp_path) if "val/oiou" in line]
     assert evaluated and all("val/pointing" not in line for line in evaluated)
-    table = capsys.readouterr().out.splitlines()[
-        -6:
-    ]  # scores, and their intervals, at two thresholds
+    table = capsys.readouterr().out.splitlines()[-6:]  # scores and intervals at two thresholds
     for head, *rows in (table[:3], table[3:]):
         names = head.removeprefix("95 %").removeprefix("%").split()
         for row in rows:
@@ -208,7 +206,7 @@ def test_real_files_train_and_are_scored_at_their_own_sizes(mini_refcoco, tmp_pa
     assert len({p["sent_id"] for p in predictions}) == 96
     for prediction in predictions:
         assert prediction["segmentation"]["size"] == sizes[prediction["image_id"]]
-    # Another evaluation, of the raw polygons, says the same of every sentence.
+    # An independent evaluation of the raw polygons gives the same result for every sentence.
     annotations = {entry["id"]: entry for entry in instances["annotations"]}
     sums = independent.check_run(tmp_path / "run", "val+testA+testB", annotations=annotations)
     assert sums["sentences"] == 96 and sums["pointing differs"] == 0

@@ -1,4 +1,4 @@
-"""From a tool's files to a trained and evaluated network."""
+"""From annotation files to a trained and evaluated network."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.tfds_refcoco.importers.conftest import Workshop
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", GOLDEN)
 def test_what_is_imported_trains_and_evaluates(kind, tmp_path, tiny_config_factory):
-    """The golden set of each format: imported, built, ten steps, and its val."""
+    """Imports and builds each format's golden dataset, trains ten steps, and evaluates val."""
     workshop = Workshop(tmp_path)
     assert workshop.run(*GOLDEN[kind](workshop)) == 0
     tfds_refcoco.build("custom", tmp_path / "data", workshop.out, progress=False)

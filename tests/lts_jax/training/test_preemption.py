@@ -1,4 +1,4 @@
-"""Signals to real processes."""
+"""Signals sent to real processes."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ START = (
     "import os, time; from lts_jax.io.console import configure_logging; configure_logging();"
     "from lts_jax.training.preemption import Stop; stop = Stop(); stop.listen();"
 )
-# In C for minutes, as a compilation is: Python runs no handler meanwhile.
+# Runs C code for minutes, like a compilation, during which Python runs no handler.
 BUSY = "print('go', flush=True); import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
 
@@ -27,14 +27,14 @@ def python(repo_root, code):
         cwd=repo_root,
         stdout=subprocess.PIPE,
         text=True,
-        # A signal that is ignored from the start stays so, as Ctrl-C does in the background.
+        # Signals that are ignored at startup stay ignored, like Ctrl-C in background jobs.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def test_a_process_ends_at_once_unless_it_has_something_to_save(repo_root, tmp_path):
     saving = f"stop.evaluating(lambda: not os.path.exists({str(tmp_path / 'saved')!r}));"
-    cases = [  # what it does, the signals, the status, what it says
+    cases = [  # code, signals, exit status, message
         (BUSY, [signal.SIGTERM], 0, "nothing left to save; rerun the same command to resume"),
         (BUSY, [signal.SIGINT], 130, "nothing left to save"),
         (f"stop.training(); {BUSY}", [signal.SIGTERM, signal.SIGTERM], 143, "SIGTERM: saving"),
@@ -54,7 +54,7 @@ def test_a_process_ends_at_once_unless_it_has_something_to_save(repo_root, tmp_p
         assert message in out
 
 
-def test_it_saves_by_time_and_stops_when_told(monkeypatch):
+def test_it_saves_by_time_and_stops_on_request(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(preemption.time, "monotonic", lambda: clock.now)
     stop = Stop()
@@ -74,8 +74,8 @@ def test_it_saves_by_time_and_stops_when_told(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signalled", [0, 1])
-def test_processes_stop_and_save_behind_the_same_step(repo_root, signalled):
-    """One of two is signalled to stop, and only the first one's clock asks for checkpoints."""
+def test_processes_stop_and_save_after_the_same_step(repo_root, signalled):
+    """One of two processes receives a signal; only the first one saves by time."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Runs that are refused at the start, or stopped, with a message that says why."""
+"""Runs that are rejected at the start or stopped with an error message."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
     ("field", "value"), [("hide_sentence", True), ("resize", "squash"), ("max_words", 3)]
 )
 def test_evaluation_keeps_the_runs_inputs(whole_run, tiny_config_factory, field, value):
-    """Else a control run's results could be overwritten by others under its name."""
+    """Otherwise the results of a control run could be overwritten."""
     workdir, _ = whole_run
     config = tiny_config_factory()
     config.data[field] = value
@@ -68,7 +68,7 @@ def test_two_runs_in_one_workdir_are_refused(tiny_config_factory, tmp_path):
     with only_run_in(tmp_path), pytest.raises(ConfigError, match=f"another run .* {tmp_path}"):
         loop.train(tiny_config_factory(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    with only_run_in(tmp_path):  # free again
+    with only_run_in(tmp_path):  # the lock was released
         pass
 
 
@@ -110,14 +110,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     bad = batches[int(match[2]) - 1]
     assert len(bad["image"]) == 8 and bad["sent_id"].tolist() == ids.tolist()
     saved = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
-    for path in saved:  # what was saved before is whole and finite
+    for path in saved:  # earlier checkpoints are complete and finite
         state = ocp.StandardCheckpointer().restore(path / "state")
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
 
 
 def order(split):
-    """The rows in the order of training, as its definition says."""
+    """Yields the rows in training order, according to its definition."""
     for epoch in itertools.count():
         drawn = np.random.PCG64([0, epoch]).random_raw(len(split.index.sent_id))
         yield from np.argsort(drawn, kind="stable")

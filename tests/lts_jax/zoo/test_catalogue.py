@@ -1,4 +1,4 @@
-"""The networks that come with the package."""
+"""The networks included in the package."""
 
 import hashlib
 
@@ -24,7 +24,7 @@ def test_every_network_is_whole_and_small(name):
     assert card.startswith("---\n")
     for word in ("licen", "Limits", "CC BY 4.0", "real sentences"):
         assert word in card, word
-    assert "State here" not in card  # left to its author by the export
+    assert "State here" not in card  # a placeholder that the export leaves to the author
     trained = load_pretrained(name, one_device())
     assert trained.experiment.vocabulary.count_read(["a"] * 99, trained.config["data"]["max_words"])
 
@@ -42,7 +42,7 @@ def test_the_list_and_a_card(capsys):
 
 @pytest.mark.slow
 def test_photos_finds_a_drawn_disc_by_its_side():
-    """No photo, but the simplest picture: what it finds depends on what is asked."""
+    """On a simple rendered image, the prediction depends on the sentence."""
     y, x = np.mgrid[:240, :320]
     image = np.full((240, 320, 3), 235, np.uint8)
     for column in (80, 240):
