@@ -250,7 +250,7 @@ def test_stock_weights_are_warned_about(tiny, tmp_path):
     assert of_run["warning"] == stock.source["warning"]
     assert_equal(own.variables, stock.variables)
     write_darknet(path, numbers, 30_720_000)
-    assert "make sure" in load_backbone(path, TINY).source["warning"]
+    assert "Make sure" in load_backbone(path, TINY).source["warning"]
     write_darknet(path, numbers[: count(yolov3.draw(yolov3.all_convs(TINY)), BODY + 6)], 0)
     assert "warning" not in load_backbone(path, TINY).source
 

@@ -23,7 +23,7 @@ def test_every_naming_gives_the_same_network(arrays, reference, names, suffix, t
     path = save(state_dict(arrays, names), tmp_path / f"x{suffix}")
     backbone = load_backbone(path, NETWORK)
     assert_equal(backbone.variables, reference.variables)
-    assert backbone.source["heads"] == 255 and "make sure" in backbone.source["warning"]
+    assert backbone.source["heads"] == 255 and "Make sure" in backbone.source["warning"]
     assert backbone.source["skipped"] == 2
     assert len(backbone.source["sha256"]) == 64 and backbone.source["file"] == str(path)
 
