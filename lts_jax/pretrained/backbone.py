@@ -219,7 +219,7 @@ def _warning(source: dict[str, Any]) -> str | None:
     if source.get("heads") == _COCO_OUTPUTS:
         return (
             f"{source['file']} has the heads of a detector of COCO's 80 classes. The stock YOLOv3 "
-            f"was {_LEAK}. Make sure that this file was not trained on the images that you evaluate "
-            "on."
+            f"was {_LEAK}. Make sure that this file was not trained on the images that you "
+            "evaluate on."
         )
     return None

@@ -59,7 +59,7 @@ def test_batch_by_what_was_compiled(tmp_path, monkeypatch):
     assert accelerator.largest_batch("bfloat16") == 16
 
 
-def test_every_job_is_written_to_a_file_of_its_own():
+def test_every_job_writes_a_separate_file():
     jobs = list(compile_all.jobs())
     files = [job.file for job in jobs]
     once = {job.file: job.arguments for job in jobs}

@@ -60,7 +60,7 @@ def test_published_numbers(name):
     assert device.source
 
 
-def test_a_slice_that_there_is_not():
+def test_unknown_slice():
     with pytest.raises(ConfigError, match="--devices 3: no such TPU slice; use one of 1, 4, 8"):
         topology.devices_of("v5e", 3)
 

@@ -20,7 +20,7 @@ def of_xla(function, *args):
 
 @pytest.mark.parametrize("dilation", [1, 2, 6])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_is_what_xla_says(stride, dilation):
+def test_convolution_agrees_with_xla(stride, dilation):
     conv = nn.Conv(5, (3, 3), stride, padding=dilation, kernel_dilation=dilation, use_bias=False)
     x = jnp.ones((2, 9, 12, 4))
     params = conv.init(jax.random.key(0), x)
@@ -64,7 +64,7 @@ def test_darknet53_is_the_published_network():
 
 
 @pytest.mark.slow
-def test_the_whole_network_is_what_xla_says_but_for_single_operations():
+def test_network_agrees_with_xla_except_for_elementwise_operations():
     model = LTS(vocab_size=9, **TINY)
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, 64, 5))

@@ -66,7 +66,7 @@ def test_speeds_are_compared_and_printed(data, tmp_path, monkeypatch, capsys):
     assert "times faster" in capsys.readouterr().out
 
 
-def test_a_joint_training_beside_each_set(data, tmp_path, monkeypatch, capsys):
+def test_joint_training_compared_with_each_set(data, tmp_path, monkeypatch, capsys):
     """The startup of two datasets is measured; the other times are simulated."""
     add_custom(tmp_path / "data", data, {"train": range(2), "val": [3]}, sentences=2)
     parts = startup.first_batch(tmp_path / "data", "shapes+custom", no_torch=False)

@@ -65,7 +65,7 @@ def test_refs_have_the_fields_of_the_real_ones(raw, mini_refcoco):
         assert ref["file_name"] == f"COCO_train2014_{ref['image_id']:012d}_{ref['ann_id']}.jpg"
 
 
-def test_a_folder_in_use_is_refused(raw, test_data, capsys):
+def test_non_empty_folder_is_rejected(raw, test_data, capsys):
     photos = str(test_data / "coco_photos")
     assert synthetic_raw.main(["--photos", photos, "--out", str(raw)]) == 1
     assert "not empty" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from tests.lts_jax.helpers.twins import ALL, flat, make_torch, make_variables
 
 
 @all_variants
-def test_weights_make_the_round_trip(name: str) -> None:
+def test_weights_round_trip(name: str) -> None:
     variables, model = make_variables(name), make_torch(name)
     back, start = flat(to_flax(model.state_dict(), model)), flat(variables)
     assert back.keys() == start.keys()

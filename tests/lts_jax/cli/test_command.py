@@ -41,7 +41,7 @@ def test_a_variable_that_jax_refuses_is_named_in_one_line(repo_root, tmp_path, v
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unknown backend (set JAX_")])
-def test_a_device_that_is_not_there(monkeypatch, error):
+def test_missing_device(monkeypatch, error):
     def devices():
         raise error
 

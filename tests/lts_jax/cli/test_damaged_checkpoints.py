@@ -103,7 +103,7 @@ def without(config, section, field):
         (lambda c: changed(c, "model", segmenter_rates=[[1]]), "model.segmenter_rates"),
     ],
 )
-def test_a_config_that_is_none(run, picture, change, text, tmp_path):
+def test_invalid_config_in_checkpoint(run, picture, change, text, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "7"
     sign(folder, "config", change(json.loads((folder / "config" / "metadata").read_text())))
@@ -112,7 +112,7 @@ def test_a_config_that_is_none(run, picture, change, text, tmp_path):
         assert f"{folder}: the checkpoint's config: " in message and text in message, message
 
 
-def test_nothing_is_built_where_a_checkpoint_says(run, tmp_path, capsys):
+def test_evaluation_does_not_build_datasets(run, tmp_path, capsys):
     """The checkpoint's raw folder is valid, but no build was requested."""
     shutil.copytree(run, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "7"
@@ -144,7 +144,7 @@ def test_links_out_of_a_run(run, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e30])
-def test_weights_that_no_training_leaves(run, tmp_path, monkeypatch, value, capsys):
+def test_implausible_weights(run, tmp_path, monkeypatch, value, capsys):
     with checkpoint_reader.CheckpointReader(run) as reader:
         described, variables = reader.read_run(7), reader.read_variables(7)
     params = jax.tree.map(lambda p: np.full_like(p, value), variables["params"])

@@ -62,7 +62,7 @@ def test_two_processes_give_what_one_gives(repo_root, trained_run, shapes_dir):
 
 
 @pytest.mark.slow
-def test_another_evaluation_says_the_same(trained_run):
+def test_repeated_evaluation_is_identical(trained_run):
     sums = [independent.check_run(trained_run, name) for name in ("val", "testA", "testB")]
     total = {k: sum(s[k] for s in sums) for k in sums[0]}
     assert total["sentences"] == 66 and total["pointing differs"] == 0
@@ -133,12 +133,12 @@ def test_no_such_checkpoint(trained_run, tmp_path):
         (["--workdir=w", "--mode=eval", "--process_id=1"], "require --coordinator"),
     ],
 )
-def test_flags_that_do_not_go_together(flags, message, capsys):
+def test_incompatible_flags(flags, message, capsys):
     assert re.search(message, error_of(flags, capsys))
 
 
 @pytest.mark.slow
-def test_nobody_says_who_takes_part(repo_root):
+def test_no_distributed_environment(repo_root):
     process = start(repo_root, "--workdir=w", "--distributed=auto")
     assert "No TPU VM, SLURM" in process.communicate(timeout=300)[0]
     assert process.returncode == 1

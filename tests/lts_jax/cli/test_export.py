@@ -78,7 +78,7 @@ def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, p
         ("file", "is a file"),
     ],
 )
-def test_a_folder_that_is_not_the_exports_own_is_refused(out, message, tmp_path, monkeypatch):
+def test_foreign_output_folder_is_rejected(out, message, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
     (tmp_path / "file").write_text("mine")

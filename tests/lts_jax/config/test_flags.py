@@ -16,7 +16,7 @@ from lts_jax.errors import ConfigError
         ("def get_config(): return 1", "'int' is what get_config() returns"),
     ],
 )
-def test_a_config_file_that_is_none(tmp_path, text, message):
+def test_invalid_config_file(tmp_path, text, message):
     load_config("shapes")  # must not affect the next file
     path = tmp_path / "c.py"
     path.write_text(text)
@@ -34,7 +34,7 @@ def test_a_config_file_that_is_none(tmp_path, text, message):
         ("eval.splits=3", "eval.splits=[3] must be one or more splits"),
     ],
 )
-def test_a_flag_that_fits_no_field(flag, message):
+def test_unknown_field_or_invalid_value_of_a_flag(flag, message):
     with pytest.raises(ConfigError) as error:
         load_config("shapes", [f"--config.{flag}"])
     assert message in str(error.value) and "\n" not in str(error.value)

@@ -68,7 +68,7 @@ from tests.lts_jax.helpers.tiny import TINY
         ("eval", "every_epochs", 0.0, r"eval\.every_epochs=0\.0 must be positive"),
     ],
 )
-def test_a_senseless_value_is_named(section, field, value, message):
+def test_invalid_value_is_named(section, field, value, message):
     config = default.get_config()
     check_config(config)
     config.update_from_flattened_dict({f"{section}.{field}": value})
@@ -125,7 +125,7 @@ def variant(name, **changes):
         ("cmpc", {"train.location_weight": 0.1}, r"location_weight=0\.1: without the segmenter"),
     ],
 )
-def test_parts_that_do_not_go_together(name, changes, message):
+def test_incompatible_parts(name, changes, message):
     check_config(variant(name))
     with pytest.raises(ConfigError, match=message):
         check_config(variant(name, **changes))
@@ -158,7 +158,7 @@ def test_several_data_sets(changes, message):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_is_none(seed):
+def test_invalid_seed(seed):
     config = default.get_config()
     config.seed = seed
     with pytest.raises(ConfigError, match=f"seed={seed} must lie between"):
@@ -244,7 +244,7 @@ def smallest_norm(config):
         ("fusion", 3, 3, 1, 64, None),
     ],
 )
-def test_a_batch_norm_of_one_value_is_refused(name, batch, parts, per_image, size, message):
+def test_batch_norm_over_one_value_is_rejected(name, batch, parts, per_image, size, message):
     config = variant(name)
     config.model.update(TINY)
     config.data.image_size = size

@@ -141,7 +141,7 @@ def test_an_example(browser):
     assert click(browser).splitlines()[::2] == lines
 
 
-def test_what_is_no_picture(browser, tmp_path, photo):
+def test_file_that_is_not_an_image(browser, tmp_path, photo):
     text = tmp_path / "notes.jpg"
     text.write_text("no picture")
     assert ask(browser, text, "star").startswith("notes.jpg: not an image that can be read")
@@ -177,7 +177,7 @@ def test_a_large_photo_two_users_and_many_requests(server, port, photo, tmp_path
     assert process.memory_info().rss - before < 50e6
 
 
-def test_no_other_machine_reaches_it(server, port):
+def test_page_is_not_reachable_from_other_machines(server, port):
     addresses = {
         c.laddr.ip
         for c in psutil.Process(server.pid).net_connections("inet")

@@ -31,7 +31,7 @@ def test_shards_must_divide_the_devices():
         make_mesh(shards=3)
 
 
-def test_where_arrays_lie():
+def test_sharding_of_arrays():
     mesh = make_mesh(shards=4)
     assert dict(mesh.shape) == {"data": 2, "shard": 4}
     shapes = {

@@ -34,13 +34,13 @@ def outcomes(port, *calls, wait_s=2.0):
         return list(pool.map(one, calls))
 
 
-def test_all_come_and_leave_the_port_free(port):
+def test_all_connect_and_release_the_port(port):
     assert outcomes(port, (3, 2), (3, 0), (3, 1), wait_s=30.0) == [""] * 3
     assert outcomes(port, (2, 0), (2, 1), wait_s=30.0) == [""] * 2
     meet("nowhere:1", 1, 0, 0.0)  # a single process
 
 
-def test_who_is_missing_is_named(port):
+def test_missing_processes_are_named(port):
     messages = outcomes(port, (4, 0), (4, 2))
     assert messages == [messages[0]] * 2
     assert messages[0].startswith("processes 1, 3 of 4 did not connect within 2 s: start them with")
@@ -50,7 +50,7 @@ def test_who_is_missing_is_named(port):
     assert message.startswith("process 0 of 2 did not answer at localhost:")
 
 
-def test_they_do_not_agree_on_how_many_they_are(port):
+def test_conflicting_numbers_of_processes(port):
     message = "process 0 was started with --num_processes=2, another one with --num_processes=3"
     assert all(x.startswith(message) for x in outcomes(port, (2, 0), (3, 2), wait_s=30.0))
 
@@ -63,7 +63,7 @@ def test_two_with_one_number(port):
     )
 
 
-def test_a_stranger_does_not_matter(port):
+def test_unrelated_connections_are_ignored(port):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(outcomes, port, (2, 0), wait_s=30.0)
         for text in (b"GET / HTTP/1.1\n", b"[1]\n", b"[[1], 2]\n"):

@@ -41,7 +41,7 @@ def test_each_round_has_a_panel():
     np.testing.assert_array_equal(second[below, 3 * panel :], first[below, right])
 
 
-def test_maps_stand_beside_image_and_heatmaps():
+def test_maps_are_drawn_next_to_image_and_heatmaps():
     shown = example(30, 40)
     of = Range("added", -1, 1, signed=True)
     maps = {f"word {i}": (np.full((30, 40), v, np.float32), of) for i, v in enumerate((-1, 1))}

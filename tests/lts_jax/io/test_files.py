@@ -121,7 +121,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_the_umask_decides_who_reads_a_file(tmp_path, umask, mode):
+def test_file_permissions_follow_the_umask(tmp_path, umask, mode):
     writers = {
         "a.json": lambda path: write_json(path, {}),
         "a.npz": lambda path: write_arrays(path, {"x": np.zeros(2)}),

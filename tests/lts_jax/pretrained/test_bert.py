@@ -21,13 +21,13 @@ def test_a_vocabulary_from_any_editor(start, end, tmp_path):
     ("pieces", "message"),
     [(PIECES[:3], r"\[SEP\] missing"), ([*PIECES, "b"], "listed twice")],
 )
-def test_a_vocabulary_of_another_network_is_refused(pieces, message, tmp_path):
+def test_vocabulary_of_another_network_is_rejected(pieces, message, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
     with pytest.raises(ConfigError, match=rf"model\.text_weights={tmp_path}: .*{message}"):
         read_word_pieces(str(tmp_path))
 
 
-def test_a_config_nested_too_deep_is_refused(tmp_path):
+def test_deeply_nested_config_is_rejected(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(ConfigError, match=r"config\.json is not the config of a BERT"):
         load_bert(str(tmp_path), refcoco.get_config().model, {})

@@ -14,7 +14,7 @@ from tests.lts_jax.helpers import yolov3
 from tests.lts_jax.helpers.yolov3 import TINY
 
 
-def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
+def test_invalid_files_are_rejected_with_their_position(tiny, tmp_path):
     arrays, numbers = tiny
     path = tmp_path / "bad"
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_is_refused_with_its_place(tiny, tmp_path):
     )
 
 
-def test_numbers_that_no_training_leaves_are_refused_with_their_bytes(tiny, tmp_path):
+def test_implausible_numbers_are_rejected_with_their_bytes(tiny, tmp_path):
     """As after an incomplete download."""
     _, numbers = tiny
     path = tmp_path / "bad"

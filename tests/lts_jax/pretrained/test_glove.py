@@ -46,7 +46,7 @@ def test_a_zip_made_by_finder(tmp_path):
     assert read(path).known.tolist() == [True, True, True, False, True]
 
 
-def test_what_is_no_such_file_is_not_read_to_its_end(tmp_path):
+def test_other_files_are_rejected_early(tmp_path):
     path = tmp_path / "newlines.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("glove.txt", b"\n" * (5 << 20))
@@ -57,7 +57,7 @@ def test_what_is_no_such_file_is_not_read_to_its_end(tmp_path):
         read(lines)
 
 
-def test_odd_lines_are_left_out_and_counted(tmp_path):
+def test_invalid_lines_are_skipped_and_counted(tmp_path):
     numbers = TEXT.splitlines()[0].partition(" ")[2]
     filler = "".join(line(f"word{i}", VECTORS[0]) for i in range(100))
     odd = [
@@ -120,7 +120,7 @@ def test_no_file_of_vectors(tmp_path, name, data, message):
         read(tmp_path / "missing.txt")
 
 
-def test_arrays_that_are_none(tmp_path):
+def test_invalid_arrays(tmp_path):
     for words, vectors, message in (
         (np.array(KNOWN, object), VECTORS, "array words cannot be read"),
         (np.array(KNOWN), VECTORS[:, :40], r"\[4, 40\], not \[4, 50\]"),

@@ -93,7 +93,7 @@ def test_a_file_is_downloaded_once_and_its_commit_recorded(hub, capfd):
         ("hf://good", "must be hf://owner/name or"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(hub, reference, message):
+def test_missing_files_are_reported_in_one_line(hub, reference, message):
     with pytest.raises(ConfigError, match=message) as error:
         find_file("model.backbone_weights", reference)
     assert str(error.value).startswith(f"model.backbone_weights={reference}")

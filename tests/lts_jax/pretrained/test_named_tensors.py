@@ -247,7 +247,7 @@ def without(state, part):
         ),
     ],
 )
-def test_wrong_files_are_refused_in_one_line(change, message, tmp_path):
+def test_wrong_files_are_rejected_in_one_line(change, message, tmp_path):
     path = tiny_convnext(tmp_path, change)
     with pytest.raises(ConfigError, match=message) as error:
         load(path, "convnext_tiny", NARROW["convnext"])

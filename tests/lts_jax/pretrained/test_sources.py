@@ -82,7 +82,7 @@ def test_epsilon_of_ultralytics_2020(image, tmp_path):
         assert (relative_error(result.stride32, to_nhwc(theirs[2])) <= 1e-4) == near
 
 
-def test_a_prefix_is_taken_off(tmp_path):
+def test_prefix_is_removed(tmp_path):
     plain = projects.randomized(projects.Simrec(WIDTH)).state_dict()
     for prefix in ("module.", "visual_encoder.", "module.model."):
         state = {f"{prefix}{k}": v for k, v in plain.items()}
@@ -131,7 +131,7 @@ def ultralytics():
         ({"stem.conv1.conv.weight": torch.rand(4, 3, 3, 3)}, "belong to no known Darknet53"),
     ],
 )
-def test_other_layouts_are_refused_by_name(state, pattern, suffix, tmp_path):
+def test_other_layouts_are_rejected_by_name(state, pattern, suffix, tmp_path):
     path = save(state, tmp_path / f"x{suffix}")
     with pytest.raises(ConfigError, match=pattern) as error:
         load_backbone(path, network("timm"))
@@ -139,7 +139,7 @@ def test_other_layouts_are_refused_by_name(state, pattern, suffix, tmp_path):
         assert name in str(error.value)
 
 
-def test_relatives_of_timms_darknet53_are_refused(tmp_path):
+def test_relatives_of_timms_darknet53_are_rejected(tmp_path):
     """CSPDarknet53 has additional tensors; sedarknet has attention in its blocks."""
     state = projects.randomized(projects.Timm(WIDTH)).state_dict()
     for extra in ("stages.0.conv_exp.conv.weight", "stages.1.blocks.0.attn.fc1.weight"):

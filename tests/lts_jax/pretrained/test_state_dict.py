@@ -105,7 +105,7 @@ BRIDGE, STAGE3 = "bbox_head.convs_bridge.0", "backbone.conv_res_block3"
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_another_network_is_refused_by_name(arrays, change, message, suffix, tmp_path):
+def test_another_network_is_rejected_by_name(arrays, change, message, suffix, tmp_path):
     path = save(change(state_dict(arrays, by_mmdetection)), tmp_path / f"x{suffix}")
     with pytest.raises(ConfigError, match=message) as error:
         load_backbone(path, NETWORK)

@@ -37,7 +37,7 @@ class Evil:
 
 @FORMATS
 @pytest.mark.parametrize("place", ["top", "value", "eval"])
-def test_code_is_refused_and_not_run(arrays, tmp_path, suffix, place):
+def test_code_is_rejected_and_not_run(arrays, tmp_path, suffix, place):
     canary = tmp_path / "canary"
     state = state_dict(arrays, by_mmdetection)
     value, name = {
@@ -78,7 +78,7 @@ HistoryBuffer.__module__ = "mmengine.logging.history_buffer"
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 @pytest.mark.parametrize("make", [a_checkpoint_of_timm, a_checkpoint_of_mmdetection])
-def test_other_objects_beside_the_tensors(make, suffix, arrays, reference, tmp_path, monkeypatch):
+def test_objects_other_than_tensors(make, suffix, arrays, reference, tmp_path, monkeypatch):
     module = types.ModuleType("mmengine.logging.history_buffer")
     module.HistoryBuffer = HistoryBuffer
     with monkeypatch.context() as patch:
@@ -121,7 +121,7 @@ class Unknown:
 
 
 @FORMATS
-def test_a_whole_model_says_how_to_save_it(tmp_path, suffix):
+def test_pickled_model_error_explains_how_to_save_it(tmp_path, suffix):
     path = save({"model": torch.nn.Conv2d(3, 1, 3), "epoch": 3}, tmp_path / f"model{suffix}")
     message = (
         r"torch\.nn.*Conv2d.*torch\.save\(model\.state_dict\(\), FILE\).*"

@@ -34,7 +34,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path, monkeypatch):
     assert word_vectors.cached_vectors(path, WORDS, 50, cache, progress=False).known.sum() == 4
 
 
-def test_two_processes_may_fill_the_cache_at_once(tmp_path, monkeypatch):
+def test_two_processes_can_fill_the_cache_concurrently(tmp_path, monkeypatch):
     """Each writes to a separate temporary file."""
     path, cache, names = write(tmp_path, TEXT), tmp_path / "cache", []
     replace = type(path).replace

@@ -70,7 +70,7 @@ def press(browser, key):
     return drawn(browser)
 
 
-def test_it_asks_for_nothing(browser, file):
+def test_page_sends_no_requests(browser, file):
     drawn(browser)
     urls = requested(browser)
     assert file.as_uri() in urls and not [u for u in urls if not u.startswith("file:")]

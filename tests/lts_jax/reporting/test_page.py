@@ -32,7 +32,7 @@ def squeezed(page):
     return re.sub(r"<small>\d+ sentences[^<]*</small>", "", page)
 
 
-def test_it_holds_everything_and_asks_for_nothing(page, trained_run):
+def test_page_is_self_contained(page, trained_run):
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "default-src 'none'" in page
     for title in (
@@ -107,7 +107,7 @@ def test_metrics_of_sentences_without_a_target(trained_run, tmp_path):
     assert page.count(">43.21<") == len(GENERALIZED) - 1
 
 
-def test_a_dollar_is_no_mathematics(tmp_path, monkeypatch):
+def test_dollar_is_not_math_text(tmp_path, monkeypatch):
     """The user's matplotlib settings do not affect charts either."""
     group = {"miou": 0.5, "intervals": {"miou": (0.4, 0.6)}, "sentences": 3}
     name, splits = "5$ or $\\frac{", {"a$_{$": {}, "b": {}}

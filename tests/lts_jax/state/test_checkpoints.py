@@ -43,13 +43,13 @@ def test_everything_comes_back(saved):
     assert next(iterator) == 5
 
 
-def test_an_empty_workdir_has_none(tmp_path):
+def test_empty_workdir_has_no_checkpoints(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step is None and checkpoints.best_step is None
 
 
 @pytest.mark.parametrize("read", [Checkpoints, CheckpointReader])
-def test_a_workdir_that_is_not_utf8_is_refused(tmp_path, read):
+def test_workdir_that_is_not_utf8_is_rejected(tmp_path, read):
     """TensorStore cannot open such paths, which would otherwise only fail after training."""
     workdir = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     (workdir / "checkpoints").mkdir(parents=True)

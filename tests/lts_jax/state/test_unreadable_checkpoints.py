@@ -164,7 +164,7 @@ def test_where_none_can_be_read_all_stay(saved):
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30, -2e9])
 @pytest.mark.parametrize("part", ["params", "batch_stats"])
-def test_weights_that_no_training_leaves(tmp_path, monkeypatch, part, value, capsys):
+def test_implausible_weights(tmp_path, monkeypatch, part, value, capsys):
     """The next best checkpoint is used; requesting the implausible one is an error."""
     real = fingerprint
     unseen = lambda tree: real(tree)._replace(finite=True, plausible=True)  # noqa: E731
@@ -186,7 +186,7 @@ def test_weights_that_no_training_leaves(tmp_path, monkeypatch, part, value, cap
 
 
 @pytest.mark.parametrize("metric", ["NaN", "1e999", '"0.9"', "[0.9]", "true"])
-def test_a_score_that_is_none_chooses_nothing(saved, metric, capsys):
+def test_invalid_score_is_ignored(saved, metric, capsys):
     path = saved / "checkpoints" / "5" / "metrics" / "metrics"
     path.write_text(f'{{"oiou": {metric}}}')
     with CheckpointReader(saved) as checkpoints:

@@ -30,7 +30,7 @@ def test_the_newest_losses_are_returned():
     ("bad", "message"),
     [(losses(np.nan), "loss is nan"), (losses(1.0, np.inf), "gradient_norm is inf")],
 )
-def test_a_step_that_nobody_fetched_is_found(bad, message):
+def test_divergence_between_fetches_is_detected(bad, message):
     watched = guard(saved=2)
     for step in range(1, 8):
         watched.add(step, bad if step in (4, 6) else losses(1.0))
@@ -49,7 +49,7 @@ def tree():
     }
 
 
-def test_the_checksum_is_what_it_says():
+def test_checksum_follows_its_definition():
     expected = 0
     for i, x in enumerate(jax.tree.leaves(tree())):
         words = x.reshape(-1)

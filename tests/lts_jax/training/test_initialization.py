@@ -207,7 +207,7 @@ def test_start_from_a_run_of_another_vocabulary_resolution_and_shape(
     assert "params/locator/mix1/conv/kernel" in weights["new"] and weights["skipped"]
 
 
-def test_weights_that_need_other_conventions_are_refused(tiny_config_factory, tmp_path):
+def test_weights_that_need_other_conventions_are_rejected(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     write_darknet(tmp_path / "w", yolov3.numbers(yolov3.draw(yolov3.all_convs(NETWORK))))
     config.model.backbone_weights = str(tmp_path / "w")
@@ -224,9 +224,7 @@ def test_weights_that_need_other_conventions_are_refused(tiny_config_factory, tm
         fill(config, ["a"])
 
 
-def test_a_file_that_does_not_tell_its_conventions_is_a_warning(
-    tiny_config_factory, tmp_path, capsys
-):
+def test_unknown_conventions_are_a_warning(tiny_config_factory, tmp_path, capsys):
     pytest.importorskip("torch", reason="torch writes the file")
     from tests.lts_jax.pretrained.torch_models import by_number, save, state_dict
 
@@ -276,7 +274,7 @@ def test_a_checkpoint_without_its_weights_record_is_unreadable(pretrained_run, t
 
 
 @pytest.mark.slow
-def test_the_command_says_how_many_words_have_a_vector(
+def test_command_prints_how_many_words_have_a_vector(
     pretrained_run, shapes_dir, repo_root, monkeypatch, capsys
 ):
     _, _, _, folder = pretrained_run

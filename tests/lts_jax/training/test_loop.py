@@ -178,7 +178,7 @@ def test_without_a_locator_there_is_no_pointing(tiny_config_factory, tmp_path, c
 
 
 @pytest.mark.slow
-def test_run_json_says_how_to_repeat_it(whole_run, tiny_config_factory):
+def test_run_json_records_how_to_repeat_it(whole_run, tiny_config_factory):
     run = json.loads((whole_run[0] / "run.json").read_text())
     assert run["config"] == plain_config(tiny_config_factory())
     assert run["data"]["images"] == 24 and len(run["data"]["sha256"]) == 64

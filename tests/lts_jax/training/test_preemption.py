@@ -32,7 +32,7 @@ def python(repo_root, code):
     )
 
 
-def test_a_process_ends_at_once_unless_it_has_something_to_save(repo_root, tmp_path):
+def test_process_exits_immediately_unless_it_must_save(repo_root, tmp_path):
     saving = f"stop.evaluating(lambda: not os.path.exists({str(tmp_path / 'saved')!r}));"
     cases = [  # code, signals, exit status, message
         (BUSY, [signal.SIGTERM], 0, "nothing left to save; rerun the same command to resume"),

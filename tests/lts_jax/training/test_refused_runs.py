@@ -23,7 +23,7 @@ from tfds_refcoco.shapes import generate
 
 
 @pytest.mark.slow
-def test_another_config_is_refused_by_field(whole_run, tiny_config_factory):
+def test_another_config_is_rejected_by_field(whole_run, tiny_config_factory):
     workdir, _ = whole_run
     config = tiny_config_factory()
     config.train.learning_rate = 0.5
@@ -52,7 +52,7 @@ def test_evaluation_keeps_the_runs_inputs(whole_run, tiny_config_factory, field,
 
 
 @pytest.mark.slow
-def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
+def test_other_data_is_rejected(whole_run, tiny_config_factory, tmp_path):
     workdir, _ = whole_run
     generate(tmp_path / "raw", scenes={"train": 24, "val": 6}, seed=1, progress=False)
     tfds_refcoco.build("shapes", tmp_path, tmp_path / "raw", progress=False)
@@ -64,7 +64,7 @@ def test_other_data_is_refused(whole_run, tiny_config_factory, tmp_path):
     assert re.search(r"\n  sha256: \w{64} in the checkpoint, \w{64} now\n", str(error.value))
 
 
-def test_two_runs_in_one_workdir_are_refused(tiny_config_factory, tmp_path):
+def test_two_runs_in_one_workdir_are_rejected(tiny_config_factory, tmp_path):
     with only_run_in(tmp_path), pytest.raises(ConfigError, match=f"another run .* {tmp_path}"):
         loop.train(tiny_config_factory(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
@@ -123,7 +123,7 @@ def order(split):
         yield from np.argsort(drawn, kind="stable")
 
 
-def test_a_path_that_orbax_cannot_read_is_refused_at_the_start(tiny_config_factory, tmp_path):
+def test_path_that_orbax_cannot_read_is_rejected_at_the_start(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.dir = str(tmp_path / "data")
     with pytest.raises(ConfigError, match=r"run\[1\]: Orbax cannot read .* with \[ \]: rename"):
@@ -131,7 +131,7 @@ def test_a_path_that_orbax_cannot_read_is_refused_at_the_start(tiny_config_facto
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training_of_empty_masks_alone_is_refused(tiny_config_factory, tmp_path, capsys):
+def test_training_on_only_empty_masks_is_rejected(tiny_config_factory, tmp_path, capsys):
     raw = tmp_path / "raw"
     raw.mkdir()
     images = []
@@ -157,7 +157,7 @@ def test_a_training_of_empty_masks_alone_is_refused(tiny_config_factory, tmp_pat
     assert "eval.best_split val: all masks are empty" in capsys.readouterr().err
 
 
-def test_missing_data_says_where_and_how(tiny_config_factory, tmp_path):
+def test_missing_data_error_names_path_and_command(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     config.data.dataset = "refcoco_unc"
     config.data.dir = str(tmp_path / "nowhere")

@@ -13,7 +13,7 @@ from lts_jax.zoo import catalogue
 
 
 @pytest.mark.parametrize("name", catalogue.names())
-def test_every_network_is_whole_and_small(name):
+def test_every_network_is_complete_and_small(name):
     folder = catalogue.folder(name)
     described = catalogue.describe(folder)
     weights = (folder / catalogue.WEIGHTS).read_bytes()
