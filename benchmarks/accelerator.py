@@ -30,7 +30,7 @@ from lts_jax.io.console import format_table
 from lts_jax.io.files import write_json
 
 COMPILED = Path(__file__).parent.parent / "docs" / "results" / "compiled"
-SHARE = 0.9  # of the memory
+SHARE = 0.9  # share of the memory
 KINDS = {
     "H100": "h100",
     "H200": "h200",

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.compiled.devices import DEVICES, GIB, TPU
 from lts_jax.io.files import write_text
 
-SHARE = 0.9  # of the memory
+SHARE = 0.9  # share of the memory
 GPUS = (16, 24, 40, 80, 140)  # GB
 
 

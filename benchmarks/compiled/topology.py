@@ -48,7 +48,7 @@ def _gpus(device: GPU, count: int) -> Sequence[jax.Device]:
 def _tpus(device: TPU, count: int) -> Sequence[jax.Device]:
     if count not in SLICES:
         slices = ", ".join(map(str, SLICES))
-        raise ConfigError(f"--devices {count}: no such TPU slice; use one of {slices}")
+        raise ConfigError(f"--devices {count} is not the size of a TPU slice; use one of {slices}")
     shape = SLICES[count]
     cores = 1 if device.flat else 2  # slices are named after their number of cores
     os.environ.update(

@@ -20,7 +20,7 @@ class ImageFeatures(NamedTuple):
 
 
 class TextFeatures(NamedTuple):
-    """The words' h_t `[B, T, D]`, zero at pads, and the sentence's f_text `[B, D]`."""
+    """The words' h_t `[B, T, D]`, zero for padding, and the sentence's f_text `[B, D]`."""
 
     words: Tensor
     sentence: Tensor
@@ -122,7 +122,7 @@ class GRU(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Embedding and bidirectional GRU (Eq. 1-4) over the real words only."""
+    """Embedding and bidirectional GRU (Eq. 1-4) over the words only, without padding."""
 
     def __init__(self, vocab_size: int, embed_dim: int, features: int) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> M
     device_grid = mesh_utils.create_device_mesh(
         (n // shards, shards), list(devices), allow_split_physical_axes=True
     )
-    # Explicit axes, the default, make nn.Embed raise.
+    # nn.Embed raises an error with explicit axes, the default.
     return Mesh(device_grid, ("data", "shard"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 

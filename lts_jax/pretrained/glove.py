@@ -24,7 +24,7 @@ from tfds_refcoco.console import printable, progress_stream
 _MAX_LINE = 1 << 16  # bytes; the longest line of the published files has fewer than 5,000
 _ROWS = 4096  # rows of an .npz in memory at a time
 _MAX_NAME = 4096  # bytes per word in an .npz
-_LARGEST = 1e4  # an upper bound for the coordinates of a word vector
+_LARGEST = 1e4  # upper bound for the coordinates of a word vector
 _ODD_SHARE = 0.1  # a file with a larger share of invalid lines is rejected
 _ENOUGH = 100_000  # lines between checks, to reject a file before reading all of it
 

@@ -106,8 +106,8 @@ def _explain(at: Sequence[str]) -> str:
     if len(at) < 2:
         return f"Pixels above {at[0]} are foreground." if at[0] else ""
     return (
-        f"Pixels above a threshold are foreground: {at[0]}, and {at[1]}. The best threshold "
-        "maximizes oIoU on the split that selects the best checkpoint, and on no other split."
+        f"Pixels above a threshold are foreground: {at[0]}, and {at[1]}. The best threshold was "
+        "selected during training by oIoU, on the splits of eval.best_split only."
     )
 
 

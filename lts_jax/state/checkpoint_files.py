@@ -34,7 +34,7 @@ _SHAPES = {
         {"network": natural, "optimizer": natural} | dict.fromkeys(("iterator", *DESCRIBED), text)
     ),
 }
-_PATTERN = re.compile(r"[*?\[\]\\]")  # Orbax and TensorStore read these as patterns in a path
+_PATTERN = re.compile(r"[*?\[\]\\]")  # Orbax and TensorStore interpret these as patterns
 
 
 def item_options() -> dict[str, Any]:

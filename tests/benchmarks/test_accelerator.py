@@ -43,7 +43,7 @@ def test_batch_by_what_was_compiled(tmp_path, monkeypatch):
     """Uses the result of `--fit` for this device, else the memory per example of a similar one."""
     monkeypatch.setattr(accelerator, "COMPILED", tmp_path)
     monkeypatch.setattr(accelerator, "attached", lambda: "a100")
-    assert accelerator.largest_batch("bfloat16") == 16  # nothing is known
+    assert accelerator.largest_batch("bfloat16") == 16  # no compiled results
     memory = {"arguments": 10**9, "temporaries": 64 * 10**8}
     train = {"memory": memory, "traffic": {"bytes_per_example": 2.03904e9}, "operations": 64}
     compiled = {"device": "h100", "devices": 1, "batch": 64, "programs": {"train": train}}

@@ -61,7 +61,9 @@ def test_published_numbers(name):
 
 
 def test_unknown_slice():
-    with pytest.raises(ConfigError, match="--devices 3: no such TPU slice; use one of 1, 4, 8"):
+    with pytest.raises(
+        ConfigError, match="--devices 3 is not the size of a TPU slice; use one of 1, 4, 8"
+    ):
         topology.devices_of("v5e", 3)
 
 

@@ -46,7 +46,7 @@ def test_the_losses_are_those_of_the_images(
     batches = cached.train_batches(features)
     some = [next(batches) for _ in range(2)]
     monkeypatch.undo()
-    assert not reads  # no image is read again
+    assert not reads  # images are not read again
     losses = []
     for experiment, chosen in ((plain, plain.train_batches()), (cached, iter(some))):
         state = draw_state(experiment.abstract_state)
