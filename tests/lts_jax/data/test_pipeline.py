@@ -131,9 +131,9 @@ def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
 
 
 def test_a_batch_that_does_not_divide_over_the_hosts_is_an_error(train):
-    with pytest.raises(ConfigError, match=r"batch_size=4 .* 3 hosts: take 3 or 6"):
+    with pytest.raises(ConfigError, match=r"batch_size=4 .* 3 hosts: set 3 or 6"):
         loader(train, host=1, hosts=3)
-    with pytest.raises(ConfigError, match=r"2 hosts × train.sentences_per_image=4: take 8 or 16"):
+    with pytest.raises(ConfigError, match=r"2 hosts × train.sentences_per_image=4: set 8 or 16"):
         loader(train, batch_size=12, host=1, hosts=2, per_image=4)
 
 

@@ -114,7 +114,7 @@ def test_old_and_new_evaluations_do_not_mix(fake, tmp_path):
 def test_another_config_is_refused_by_field(fake, tmp_path):
     make(tmp_path)
     before = (tmp_path / "table4.md").read_text()
-    with pytest.raises(ConfigError, match=r"lts/seed0 .*\n  train.batch_size: 32 there, 8 now"):
+    with pytest.raises(ConfigError, match=r"lts/seed0 .*\n  train.batch_size: 32 in the checkpoint, 8 now"):
         make(tmp_path, overrides=["--config.train.batch_size=8"])
     assert len(fake.started) == 2
     assert (tmp_path / "table4.md").read_text() == before
@@ -126,7 +126,7 @@ def test_another_config_is_refused_once_there_is_a_checkpoint(fake, tmp_path, fo
     (workdir / folder).mkdir(parents=True)
     config = plain_config(load_config(f"{CONFIG}:lts", ["--config.model.rounds=2"]))
     (workdir / "run.json").write_text(json.dumps({"config": config}))
-    said = pytest.raises(ConfigError, match=r"model.rounds: 2 there, 1 now")
+    said = pytest.raises(ConfigError, match=r"model.rounds: 2 in the checkpoint, 1 now")
     with said if refused else contextlib.nullcontext():
         make(tmp_path, table=1)
     assert bool(fake.started) != refused

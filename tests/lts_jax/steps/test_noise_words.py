@@ -44,5 +44,5 @@ def test_it_is_not_for_word_pieces(tiny_config_factory):
     config.train.noise_words = 1
     check_config(config)
     config.model.text = "bert"
-    with pytest.raises(ConfigError, match=r"train\.noise_words=1 needs model\.text=gru"):
+    with pytest.raises(ConfigError, match=r"train\.noise_words=1 requires model\.text=gru"):
         check_config(config)

@@ -80,9 +80,9 @@ def test_eight_devices_equal_one():
 @pytest.mark.eight_devices
 def test_batch_size_must_divide_over_the_devices():
     mesh = make_mesh()
-    with pytest.raises(ValueError, match=r"train\.batch_size=18 .* 8 devices: take 16 or 24"):
+    with pytest.raises(ValueError, match=r"train\.batch_size=18 .* 8 devices: set 16 or 24"):
         check_batch_size("train.batch_size", 18, mesh)
-    with pytest.raises(ValueError, match=r"take 8$"):
+    with pytest.raises(ValueError, match=r"set 8$"):
         check_batch_size("train.batch_size", 3, mesh)
     check_batch_size("train.batch_size", 16, mesh)
 
