@@ -114,7 +114,9 @@ def test_old_and_new_evaluations_do_not_mix(fake, tmp_path):
 def test_another_config_is_refused_by_field(fake, tmp_path):
     make(tmp_path)
     before = (tmp_path / "table4.md").read_text()
-    with pytest.raises(ConfigError, match=r"lts/seed0 .*\n  train.batch_size: 32 in the checkpoint, 8 now"):
+    with pytest.raises(
+        ConfigError, match=r"lts/seed0 .*\n  train.batch_size: 32 in the checkpoint, 8 now"
+    ):
         make(tmp_path, overrides=["--config.train.batch_size=8"])
     assert len(fake.started) == 2
     assert (tmp_path / "table4.md").read_text() == before
