@@ -121,6 +121,8 @@ def variant(name, **changes):
         ("lts", {"model.locate": "filters"}, "none of filter, word_filter, transformer, none"),
         ("lts", {"model.exchange_rounds": 2}, r"exchange_rounds=2 is of model\.network=cmpc, not"),
         ("cmpc", {"model.rounds": 2}, r"model\.rounds=2 is of model\.network=lts, not of cmpc"),
+        ("cmpc_seg", {"model.refine": "pointrend"}, "refine=pointrend is of model.network=lts"),
+        ("cmpc_seg", {"train.location_loss": "softmax"}, "location_loss=softmax is of model"),
         ("cmpc", {"model.backbone": "resnet101"}, "needs features of one size: resnet50_dilated,"),
         ("cmpc", {"train.location_weight": 0.1}, r"location_weight=0\.1: without the segmenter"),
     ],

@@ -67,7 +67,7 @@ def test_the_parts_are_put_together_in_order(variables, outputs):
         types = reference.word_types(words, fusion["types"])
         levels = [
             reference.level(np.asarray(tap)[b // 2].astype(np.float64), words, types, fusion[name])
-            for tap, name in zip(taps, ("level3", "level4", "level5"), strict=True)
+            for tap, name in zip(taps[:3], ("level3", "level4", "level5"), strict=True)
         ]
         for i, x in enumerate(levels):
             score = reference.conv3x3(x, fusion[f"score{i + 3}"])
