@@ -1,10 +1,11 @@
 """`lts_jax.models.attention` as ONNX nodes."""
 
+from typing import Any
+
 import numpy as np
 
 from lts_jax.export import onnx_layers as layers
 from lts_jax.export.onnx_graph import Graph
-from lts_jax.models import LTS
 from lts_jax.models.attention import EPSILON
 from lts_jax.models.transformer import sine_position_encoding
 
@@ -27,7 +28,7 @@ def padding_bias(graph: Graph, valid: str) -> str:
 
 
 def cell_attention(
-    graph: Graph, x: str, side: int, words: tuple[str, int], valid: str, model: LTS
+    graph: Graph, x: str, side: int, words: tuple[str, int], valid: str, model: Any
 ) -> str:
     """`[B, C, H, W]` to the same shape.
 

@@ -1,13 +1,14 @@
 """`lts_jax.models.pointrend` as ONNX nodes; features are `[B, C, H, W]`."""
 
+from typing import Any
+
 import numpy as np
 
 from lts_jax.export.onnx_graph import Graph
-from lts_jax.models import LTS
 from lts_jax.models.pointrend import LAYERS
 
 
-def pointrend(graph: Graph, mask: str, features: str, image: str, model: LTS, size: int) -> str:
+def pointrend(graph: Graph, mask: str, features: str, image: str, model: Any, size: int) -> str:
     """The logits of the refined mask, `[B, 1, S, S]`.
 
     Args:
