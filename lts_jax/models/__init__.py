@@ -6,7 +6,7 @@ Notation: B batch, H W image size, T words, D features.
 from lts_jax.models.cmpc.network import CMPC
 from lts_jax.models.inspection import refer_with_maps
 from lts_jax.models.lts import LTS
-from lts_jax.models.network import Network, Outputs, PreparedImage
+from lts_jax.models.network import Network, Outputs, PixelsAndFeatures, PreparedImage
 from lts_jax.models.segmenter import Segmenter
 
 NETWORKS: dict[str, type[Network]] = {"lts": LTS, "cmpc": CMPC}
@@ -18,6 +18,7 @@ __all__ = [
     "NETWORKS",
     "Network",
     "Outputs",
+    "PixelsAndFeatures",
     "PreparedImage",
     "Segmenter",
     "refer_with_maps",

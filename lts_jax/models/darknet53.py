@@ -44,15 +44,11 @@ CONVENTIONS = {
 
 
 class ImageFeatures(NamedTuple):
-    """The three taps: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1).
-
-    And the image itself, where something else than the backbone needs it.
-    """
+    """The three taps: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1)."""
 
     stride8: Float[Array, "b h8 w8 c8"]
     stride16: Float[Array, "b h16 w16 c16"]
     stride32: Float[Array, "b h32 w32 c32"]
-    pixels: Float[Array, "b h w 3"] | None = None
 
 
 class Residual(nn.Module):

@@ -37,7 +37,7 @@ class Fusion(nn.Module):
     def of_image(self, image: ImageFeatures, *, train: bool) -> ImageFeatures:
         """What no sentence changes: each tap behind its 1×1 convolution."""
         if self.coordinates:
-            image = ImageFeatures(*map(with_coordinates, image[:3]))
+            image = ImageFeatures(*map(with_coordinates, image))
         return ImageFeatures(
             self.image8(image.stride8, train=train),
             self.image16(image.stride16, train=train),

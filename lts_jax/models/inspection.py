@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.network import Network, Outputs, PreparedImage
+from lts_jax.models.network import Encoded, Network, Outputs, PreparedImage
 from lts_jax.models.text_encoder import TextFeatures
 
 
 def refer_with_maps(
-    model: Network, variables: Any, image: ImageFeatures | PreparedImage, text: TextFeatures
+    model: Network, variables: Any, image: Encoded | PreparedImage, text: TextFeatures
 ) -> tuple[Outputs, dict[str, jax.Array]]:
     """Does what `refer` does, and returns every map that the locator made on the way.
 

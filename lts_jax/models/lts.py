@@ -13,7 +13,15 @@ from lts_jax.models.fusion import Fusion
 from lts_jax.models.layers import for_sentences, rematerialized
 from lts_jax.models.locator import LOCATORS, Locate, Locator, Prior, as_prior
 from lts_jax.models.losses import total_loss
-from lts_jax.models.network import LocationLoss, Loss, Network, Outputs, PreparedImage
+from lts_jax.models.network import (
+    Encoded,
+    LocationLoss,
+    Loss,
+    Network,
+    Outputs,
+    PixelsAndFeatures,
+    PreparedImage,
+)
 from lts_jax.models.pointrend import PointRend
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
@@ -86,24 +94,31 @@ class LTS(Network):
                 self.segmenter_features, self.refine_points, dtype=self.dtype
             )
 
-    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
+    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> Encoded:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
-        features = super().encode_image(image, train=train)
-        return features if self.refine == "none" else features._replace(pixels=image)
+        features: ImageFeatures = self.backbone(image, train=train)
+        return features if self.refine == "none" else PixelsAndFeatures(image, features)
 
-    def prepare(self, image: ImageFeatures) -> PreparedImage:
+    def prepare(self, image: Encoded) -> PreparedImage:
         """In evaluation, computes once for an image what `refer` would for each sentence."""
+        image, detail = self._detail(image, train=False)
         taps = self.fusion.of_image(image, train=False)
         known = self.segmenter.of_image(taps.stride8) if self.segment else {}
-        return PreparedImage(taps, known, self._detail(image, train=False))
+        return PreparedImage(taps, known, detail)
 
-    def _detail(self, image: ImageFeatures, *, train: bool) -> Float[Array, "b h2 w2 d"] | None:
-        if image.pixels is None:
-            return None
-        return self.pointrend.of_image(image.pixels, train=train)
+    def _detail(
+        self, image: Encoded, *, train: bool
+    ) -> tuple[ImageFeatures, Float[Array, "b h2 w2 d"] | None]:
+        if not isinstance(image, PixelsAndFeatures):
+            return image, None
+        return image.taps, self.pointrend.of_image(image.pixels, train=train)
 
     def refer(
-        self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
+        self,
+        image: Encoded | PreparedImage,
+        text: TextFeatures,
+        *,
+        train: bool,
     ) -> Outputs:
         """Fuses, locates and segments: one mask for each of B sentences.
 
@@ -117,8 +132,8 @@ class LTS(Network):
             features = self.fusion(image.taps, text.sentence, train=train, known=True)
             known, detail = image.known, image.detail
         else:
-            features, known = run(self.fusion, image, text.sentence, train=train), {}
-            detail = self._detail(image, train=train)
+            taps, detail = self._detail(image, train=train)
+            features, known = run(self.fusion, taps, text.sentence, train=train), {}
         if self.attention_layers:
             coarse = for_sentences(features.coarse, text.sentence.shape[0])
             coarse = run(self.attention, coarse, text, train=train)

@@ -42,6 +42,17 @@ class Outputs(NamedTuple):
         return jnp.stack(each).all(axis=0)
 
 
+class PixelsAndFeatures(NamedTuple):
+    """An encoded image, and the image itself, which PointRend reads, too."""
+
+    pixels: Float[Array, "b h w 3"]
+    taps: ImageFeatures
+
+
+Encoded = ImageFeatures | PixelsAndFeatures
+"""An encoded image."""
+
+
 class PreparedImage(NamedTuple):
     """An encoded image, and what else of it no sentence changes."""
 
@@ -102,13 +113,11 @@ class Network(nn.Module):
 
     # ---- What a subclass implements
 
-    def prepare(self, image: ImageFeatures) -> PreparedImage:
+    def prepare(self, image: Encoded) -> PreparedImage:
         """In evaluation, computes once for an image what `refer` would for each sentence."""
         raise NotImplementedError
 
-    def refer(
-        self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
-    ) -> Outputs:
+    def refer(self, image: Encoded | PreparedImage, text: TextFeatures, *, train: bool) -> Outputs:
         """Makes one mask for each of B sentences.
 
         Args:
@@ -189,7 +198,7 @@ class Network(nn.Module):
             remat=self.remat,
         )
 
-    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> ImageFeatures:
+    def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> Encoded:
         """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
         features: ImageFeatures = self.backbone(image, train=train)
         return features

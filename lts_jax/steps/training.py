@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 from lts_jax.distributed.mesh import BATCH, over_batch, over_shards, replicated
 from lts_jax.models import Network, Outputs
 from lts_jax.models.darknet53 import ImageFeatures
-from lts_jax.models.network import LocationLoss
+from lts_jax.models.network import Encoded, LocationLoss
 from lts_jax.state.train_state import TrainState
 from lts_jax.steps.averaging import trained_params
 from lts_jax.steps.inference import Batch, to_float
@@ -112,7 +112,7 @@ def loss_fn(
     return loss, (updates["batch_stats"], by_name)
 
 
-def _encode(model: Network, image: Any, settings: StepSettings) -> ImageFeatures:
+def _encode(model: Network, image: Any, settings: StepSettings) -> Encoded:
     """Encodes images, or takes features of a frozen backbone that were computed before."""
     if isinstance(image, tuple):
         return ImageFeatures(*(tap.astype(model.dtype) for tap in image))

@@ -130,6 +130,6 @@ def _encode(model: Network, state: TrainState, images: jax.Array) -> Any:
     """Encodes uint8 images `[K, S, S, 3]` as in a training step with a frozen backbone."""
 
     def run(model: Network) -> Any:
-        return model.encode_image(to_float(images), train=False)[:3]  # without the image itself
+        return model.encode_image(to_float(images), train=False)
 
     return nn.apply(run, model)(variables_of(state))

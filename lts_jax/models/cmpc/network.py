@@ -15,7 +15,14 @@ from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.layers import Dtype, rematerialized
 from lts_jax.models.locator import Prior, as_prior
 from lts_jax.models.losses import dice_loss, segmentation_loss
-from lts_jax.models.network import LocationLoss, Loss, Network, Outputs, PreparedImage
+from lts_jax.models.network import (
+    Encoded,
+    LocationLoss,
+    Loss,
+    Network,
+    Outputs,
+    PreparedImage,
+)
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
 
@@ -163,13 +170,12 @@ class CMPC(Network):
         text = super().encode_text(tokens, lengths, train=train)
         return text._replace(words=unit(text.words))
 
-    def prepare(self, image: ImageFeatures) -> PreparedImage:
+    def prepare(self, image: Encoded) -> PreparedImage:
         """In evaluation, computes once for an image what `refer` would for each sentence."""
+        assert isinstance(image, ImageFeatures)
         return PreparedImage(self.fusion.of_image(image), {})
 
-    def refer(
-        self, image: ImageFeatures | PreparedImage, text: TextFeatures, *, train: bool
-    ) -> Outputs:
+    def refer(self, image: Encoded | PreparedImage, text: TextFeatures, *, train: bool) -> Outputs:
         """Comprehends, exchanges, and segments if it has a segmenter.
 
         Args:
