@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lts_jax.models.darknet53 import ImageFeatures
 from lts_jax.models.network import Encoded, Network, Outputs, PreparedImage
 from lts_jax.models.text_encoder import TextFeatures
 

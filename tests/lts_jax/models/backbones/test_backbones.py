@@ -34,7 +34,7 @@ def test_taps(name):
     taps, _ = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), x, train=False), image
     )
-    for tap, stride in zip(taps[:3], strides, strict=True):
+    for tap, stride in zip(taps, strides, strict=True):
         assert tap.shape[:3] == (2, 96 // stride, 64 // stride)
     with pytest.raises(ValueError, match=r"multiples of 32.*40"):
         jax.eval_shape(
@@ -56,7 +56,7 @@ def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
             taps, _ = model.apply(
                 variables | {"params": params}, image, train=True, mutable=["batch_stats"]
             )
-            return sum(jnp.square(tap).mean() for tap in taps[:3])
+            return sum(jnp.square(tap).mean() for tap in taps)
 
         return jax.jit(jax.grad(loss))(variables["params"])
 
