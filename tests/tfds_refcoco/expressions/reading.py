@@ -36,7 +36,8 @@ RANKS = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3}
 BIG = "bigger|biggest|larger|largest|big|large"
 SMALL = "smaller|smallest|littlest|tiniest|small|little"
 RELATIONS = {
-    "with": "with the|with an|with a|with|who has an|who has a|who has the|that has the|that has",
+    "with": "with the|with an|with a|with|who has an|who has a|who has the|who has"
+    "|that has the|that has",
     "left": "to the left of the|left of the|left of|on the left of the",
     "right": "to the right of the|right of the|right of|on the right of the",
     "above": "above the|above|higher up than the",
