@@ -166,5 +166,5 @@ def test_implausible_weights(run, tmp_path, monkeypatch, value, capsys):
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
     arguments = ("--image", tmp_path / "photo.png", "--text", "cup", "--out", tmp_path / "out")
     assert "can be read" in error_of("predict", "--workdir", tmp_path / "run", *arguments)
-    with pytest.raises(ConfigError, match=r"train\.start_from=.*run: .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"train\.start_from=.*run: .*can be read"):
         initialization._read_run(tmp_path / "run")

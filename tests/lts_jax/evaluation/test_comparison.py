@@ -95,7 +95,7 @@ def test_other_sentences_and_unscored_ones(tmp_path):
         comparison.read_run(tmp_path / "p.json", "val")
     whole = json.loads((tmp_path / "a" / "eval" / "val" / "predictions.json").read_text())
     for name, value, said in (
-        ("sent_id", "0", r"p\.json\[0\]: sent_id: '0', expected a whole number"),
+        ("sent_id", "0", r"p\.json\[0\]: sent_id: '0', expected an integer"),
         ("union", None, r"p\.json\[0\]: union: None"),
         ("sent_id", 0, r"p\.json\[1\]: sent_id 0 is there twice"),
     ):

@@ -135,7 +135,7 @@ def change(entries, kind):
         ("missing", "no prediction for 1 of the"),
         ("strange", "1 sent_ids are not in testB"),
         ("twice", "is there twice"),
-        ("size", r"\[3, 3\] is not"),
+        ("size", r"got \[3, 3\]"),
         ("length", "the runs cover 4 pixels"),
         ("no id", "sent_id: expected a whole number"),
         ("no mask", "segmentation: expected COCO's RLE"),
