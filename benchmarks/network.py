@@ -79,7 +79,12 @@ def fields_of(model: Network) -> dict[str, Any]:
         raise ValueError("PyTorch implements only model.backbone_conventions=darknet")
     if (model.image_encoder, model.text_encoder) != ("darknet53", "gru"):
         raise ValueError("PyTorch implements only model.backbone=darknet53 and model.text=gru")
-    others = ("parent", "name", "dtype", "remat", "backbone_conventions", "drop_path", "dropout")
+    if model.refine != "none" or model.attention_layers:
+        raise ValueError("PyTorch implements neither model.refine nor model.attention_layers")
+    others = (
+        *("parent", "name", "dtype", "remat", "backbone_conventions", "drop_path", "dropout"),
+        *("refine", "refine_points", "attention_layers", "attention_words"),
+    )
     names = [field.name for field in dataclasses.fields(LTS) if field.name not in others]
     names = [n for n in names if not n.startswith("bert_") and not n.endswith("_encoder")]
     return {name: getattr(model, name) for name in names}

@@ -211,7 +211,9 @@ def test_features_that_are_kept_are_of_unchanged_images(tiny_config_factory, nam
     config.train[name] = config.train.mask_words = 0.5
     check_config(config)
     config.train.freeze, config.train.cache_features = "backbone", "float32"
-    with pytest.raises(ConfigError, match=rf"cache_features=float32 with train\.{name}=0\.5: features"):
+    with pytest.raises(
+        ConfigError, match=rf"cache_features=float32 with train\.{name}=0\.5: features"
+    ):
         check_config(config)
     config.train[name] = 0.0
     check_config(config)

@@ -31,9 +31,8 @@ from tests.lts_jax.helpers.recorded import as_flags, on_two_processes, record
 
 STEPS, MIDDLE = 20, 10
 CURVE = {"threshold": [0.25], "oiou": [-1.0]}
-NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0) | {
-    "threshold_curve": CURVE
-}  # never selected as best
+# Never selected as best.
+NOT_EVALUATED = dict.fromkeys(METRIC_NAMES, -1.0) | {"threshold_curve": CURVE}
 
 pytestmark = pytest.mark.eight_devices
 
