@@ -1,10 +1,9 @@
 """The same run on one device, many devices, two processes, with microbatches, and sharded.
 
-The order of sums differs, so that float32 results differ in the last digits. Of half a million
-activations per step, a few fall on the other side of LeakyReLU's kink, where the gradient is
-discontinuous. Adam amplifies these rounding differences: with a learning rate of 1e-3, losses
-differ by up to 3e-3 after 20 steps. With a smooth activation, they differ by at most 2e-6, so there
-is no other cause. Therefore these tests use a small learning rate.
+The order of sums differs, so float32 results differ in the last digits. A few of half a million
+activations per step fall on the other side of LeakyReLU's kink, and Adam amplifies the differences:
+with a learning rate of 1e-3, losses differ by up to 3e-3 after 20 steps; with a smooth activation
+by at most 2e-6. Therefore these tests use a small learning rate.
 """
 
 import functools
