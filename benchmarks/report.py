@@ -113,8 +113,10 @@ def evaluate(split: Any, folder: Path) -> None:
     area = index.area.astype(np.int32)
     points, hit = np.zeros((n, 2), np.int32), rng.random(n) < 0.8
 
-    def make(k: int, threshold: Threshold, other: results.Found | None = None) -> results.Found:
-        return results.Found(
+    def make(
+        k: int, threshold: Threshold, other: results.SplitResults | None = None
+    ) -> results.SplitResults:
+        return results.SplitResults(
             intersection=numbers[k, 0],
             union=numbers[k, 1],
             area=area,

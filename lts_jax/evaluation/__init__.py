@@ -1,1 +1,1 @@
-"""Scores of a trained network, its files, and what is computed from them."""
+"""Evaluation of trained networks: metrics, result files and statistics."""

@@ -1,4 +1,4 @@
-"""Metrics of groups of sentences: by length, words, the object's size, its rivals, its category."""
+"""Metrics by sentence length, words, object size, same-category objects, category and kind."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7), (8, 10), (11, None))  # words
-SMALL, MEDIUM = 32**2, 96**2  # pixels, as COCO has them: small is below the first
-RIVALS = 5  # so many objects of a category and more are one group
+SMALL, MEDIUM = 32**2, 96**2  # pixels, COCO's limits: small < 32², medium < 96²
+RIVALS = 5  # the last group has this many objects of the category, or more
 DRAWS = 1000
-_NONE = "no target"  # gRefCOCO has such sentences; their mIoU is the share of empty predictions
+_NONE = "no target"  # in gRefCOCO; the mIoU of this group is the share of empty predictions
 
 _LOCATION = """left right top bottom upper lower middle center centre front back far near nearest
 closest furthest farthest corner side edge end background foreground above below first second third
@@ -32,36 +32,38 @@ WORDS: Mapping[str, frozenset[str]] = {
 }
 
 KINDS = ("length", "size", "words", "same_category", "category", "kind")
-"""How sentences are grouped."""
+"""The groupings."""
 
 
 class Facts(NamedTuple):
-    """What sentences are about, in the order of the split's index."""
+    """Attributes of N sentences, in the order of the split's index."""
 
-    area: np.ndarray  # int [N], pixels of the truth
-    category: np.ndarray  # str [N], of the first target, "" where there is none
+    area: np.ndarray  # int [N], pixels of the ground truth
+    category: np.ndarray  # str [N], of the first target; "" without a target
     same_category: np.ndarray  # int [N], objects of that category in the image
-    kind: np.ndarray  # str [N], what the set calls expressions of their kind, or ""
+    kind: np.ndarray  # str [N], the kind recorded by the dataset, or ""
 
 
 def facts(split: Split) -> Facts:
-    """Reads what the break-downs need of every sentence."""
+    """Returns the attributes of the sentences of a split."""
     index = split.index
     return Facts(index.area, np.array(index.category), index.same_category, np.array(index.kind))
 
 
-def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list[dict[str, Any]]]:
-    """Computes the metrics of every group that has a sentence.
+def break_down(
+    texts: list[str], sentence_facts: Facts, scores: Scores
+) -> dict[str, list[dict[str, Any]]]:
+    """Computes the metrics of every non-empty group.
 
     Args:
       texts: the sentences.
-      found: what they are about.
-      scores: what they scored.
+      sentence_facts: their attributes.
+      scores: their scores.
 
     Returns:
-      By each of `KINDS` a list of `group`, `sentences`, `images`, the metrics and their 95 %
-      `intervals`. A sentence is in one group of a kind, but for "words" and "kind": there it is in
-      as many as it has words for, or in "none of these"; see `lts_jax.evaluation.kinds`.
+      For each of `KINDS` a list of `group`, `sentences`, `images`, the metrics and their 95 %
+      `intervals`. A sentence is in exactly one group, except for "words" and "kind": there it is
+      in each group that matches, or in "none of these"; see `lts_jax.evaluation.kinds`.
     """
     words = [tokenize(text) for text in texts]
     length = np.array([max(1, len(of_one)) for of_one in words])
@@ -71,28 +73,31 @@ def break_down(texts: list[str], found: Facts, scores: Scores) -> dict[str, list
             for low, high in LENGTHS
         },
         "size": {
-            _NONE: found.area == 0,
-            "small": (found.area > 0) & (found.area < SMALL),
-            "medium": (found.area >= SMALL) & (found.area < MEDIUM),
-            "large": found.area >= MEDIUM,
+            _NONE: sentence_facts.area == 0,
+            "small": (sentence_facts.area > 0) & (sentence_facts.area < SMALL),
+            "medium": (sentence_facts.area >= SMALL) & (sentence_facts.area < MEDIUM),
+            "large": sentence_facts.area >= MEDIUM,
         },
         "words": {
             kind: np.array([not known.isdisjoint(of_one) for of_one in words])
             for kind, known in WORDS.items()
         },
         "same_category": {
-            _NONE: found.same_category == 0,
+            _NONE: sentence_facts.same_category == 0,
             **{
                 str(k) if k < RIVALS else f"{k} and more": (
-                    found.same_category == k if k < RIVALS else found.same_category >= k
+                    sentence_facts.same_category == k
+                    if k < RIVALS
+                    else sentence_facts.same_category >= k
                 )
                 for k in range(1, RIVALS + 1)
             },
         },
         "category": {
-            name or _NONE: found.category == name for name in np.unique(found.category).tolist()
+            name or _NONE: sentence_facts.category == name
+            for name in np.unique(sentence_facts.category).tolist()
         },
-        "kind": kinds.groups(texts, found.kind.tolist()),
+        "kind": kinds.groups(texts, sentence_facts.kind.tolist()),
     }
     groups["words"][kinds.NONE] = ~np.any(list(groups["words"].values()), axis=0)
     result = {

@@ -1,7 +1,7 @@
 """Compares two runs on the same sentences.
 
-A run is a workdir that was evaluated, a folder that `lts score --out` wrote, or a
-predictions.json of either.
+A run is an evaluated workdir, a folder written by `lts score --out`, or a predictions.json from
+either.
 """
 
 from pathlib import Path
@@ -20,20 +20,20 @@ _COLUMNS = ("A", "B", "B - A", "95 % interval", "p")
 
 
 class ScoredRun(NamedTuple):
-    """A run's scored sentences.
+    """The scored sentences of a run.
 
     Attributes:
-      sentences: entries of predictions.json, by sent_id.
-      summary: what metrics.json beside it says of the thresholds; {} if it is not there.
+      sentences: entries of predictions.json, sorted by sent_id.
+      summary: the thresholds in metrics.json of the same folder; {} if that file does not exist.
     """
 
     sentences: list[dict[str, Any]]
     summary: dict[str, Any]
 
     def at(self) -> dict[str, tuple[str, list[dict[str, Any]]]]:
-        """Returns name and sentences of each threshold by its role, see `results.by_role`.
+        """Returns name and sentences of each threshold by role; see `results.by_role`.
 
-        An unknown threshold is compared with any.
+        An unknown threshold has all roles.
         """
         if not self.summary:
             return dict.fromkeys(("number", "val"), ("", self.sentences))
@@ -48,9 +48,10 @@ def read_run(path: Path, split: str) -> ScoredRun:
     """Reads the scored sentences of a run.
 
     Raises:
-      ConfigError: there are none, they were not scored, or a number is none or there twice.
+      ConfigError: predictions.json is missing, has no scores, or has an invalid or repeated
+        sent_id; or the evaluation was interrupted.
     """
-    # Of several data sets a split has its set's name, which a run on that set alone lacks.
+    # With several datasets, split names are prefixed by the dataset; a run on one has no prefix.
     names = [split, *([split.rpartition("/")[2]] if "/" in split else [])]
     tried = [path / "eval" / name / "predictions.json" for name in names]
     tried.append(path / "predictions.json")
@@ -58,48 +59,59 @@ def read_run(path: Path, split: str) -> ScoredRun:
     root = path / "eval"
     others = sorted(p.parent.relative_to(root).as_posix() for p in root.rglob("run.json"))
     if not file.exists() and others:
-        raise ConfigError(f"{path} has no evaluation of {split}; --split takes {', '.join(others)}")
+        raise ConfigError(
+            f"{path} has no evaluation of {split}; set --split to one of: {', '.join(others)}"
+        )
     if file in tried[:-1] and not file.with_name("run.json").exists():
         raise ConfigError(f"{file.parent}: the evaluation was interrupted; {schema.AGAIN}")
-    fix = "no scored predictions: lts eval and lts score --out DIR make them"
+    fix = "no scored predictions: create them with lts eval or lts score --out DIR"
     entries: list[dict[str, Any]] = read_json(file, schema.SCORED, fix)
     ids = set()
     for number, entry in enumerate(entries):
         if entry["sent_id"] in ids:
-            raise ConfigError(f"{file}[{number}]: sent_id {entry['sent_id']} is there twice")
+            raise ConfigError(
+                f"{file}[{number}]: sent_id {entry['sent_id']} is repeated; keep one entry per "
+                "sent_id"
+            )
         ids.add(entry["sent_id"])
     beside, summary = file.with_name("metrics.json"), {}
     if file.name == "predictions.json" and beside.exists():
         read = read_json(beside, schema.METRICS, schema.AGAIN)
         summary = {k: read[k] for k in ("threshold", "chosen_on", "other") if k in read}
         if ("other" in summary) != ("other" in entries[0]):
-            raise ConfigError(f"{file}: not of metrics.json beside it; {schema.AGAIN}")
+            raise ConfigError(f"{file} does not match metrics.json in this folder; {schema.AGAIN}")
     return ScoredRun(sorted(entries, key=lambda entry: entry["sent_id"]), summary)
 
 
 def compare(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
-    """Compares two runs, sentence by sentence.
+    """Compares two runs on the same sentences.
 
-    Both are compared at the thresholds of their configs, and at those that are best on val.
+    The runs are compared at the thresholds of their configs and at those chosen on val.
 
     Args:
-      a: of `read_run`.
-      b: the same sentences.
+      a: from `read_run`.
+      b: from `read_run`, with the same sentences.
 
     Returns:
-      `sentences`, `images`, `thresholds`: a list of what `_compare` returns, of one or two
-      thresholds of each run.
+      `sentences`, `images`, and `thresholds`: the results of `_compare` at one or two thresholds.
 
     Raises:
-      ConfigError: the sentences are not the same.
+      ConfigError: the runs have different sentences.
     """
     ids_a, ids_b = (
         [(e["sent_id"], e["image_id"], e["sentence"]) for e in x.sentences] for x in (a, b)
     )
     if ids_a != ids_b:
         only = sorted({e[0] for e in ids_a} ^ {e[0] for e in ids_b})
-        why = f"{len(only)} are in one of them, as {only[:5]}" if only else "their texts differ"
-        raise ConfigError(f"the runs were not scored on the same sentences: {why}")
+        why = (
+            f"{len(only)} sentences are in only one run, for example sent_id {only[:5]}"
+            if only
+            else "their texts or image ids differ"
+        )
+        raise ConfigError(
+            f"the runs were not scored on the same sentences: {why}; evaluate both on the same "
+            "split of the same data"
+        )
     at_a, at_b = a.at(), b.at()
     pairs = [(at_a[role], at_b[role]) for role in at_a if role in at_b]
     compared = [_compare(*pair) for i, pair in enumerate(pairs) if pair not in pairs[:i]]
@@ -113,12 +125,12 @@ def compare(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
 def _compare(
     a: tuple[str, list[dict[str, Any]]], b: tuple[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Compares two runs at a threshold of each.
+    """Compares two runs at one threshold each.
 
     Returns:
-      `a` and `b`, the names of the thresholds, "" if unknown; `metrics` as
-      `lts_jax.evaluation.bootstrap.differences` gives them, `better`, `kinds`: the same metrics by
-      the kind of expression, and `sentence_by_sentence`, the largest difference of the IoU first.
+      `a` and `b`, the names of the thresholds, "" if unknown; `metrics` from
+      `lts_jax.evaluation.bootstrap.differences`; `kinds`, the same metrics by kind of expression;
+      `better`, counts of sentences; and `sentence_by_sentence`, largest IoU difference first.
     """
     scores_a, scores_b = _scores(a[1]), _scores(b[1])
     iou_a, iou_b = (metrics.iou(s.intersection, s.union) for s in (scores_a, scores_b))
@@ -144,7 +156,7 @@ def _compare(
 def _by_kind(
     a: list[dict[str, Any]], b: list[dict[str, Any]], scores_a: Scores, scores_b: Scores
 ) -> list[dict[str, Any]]:
-    """Compares the groups of `lts_jax.evaluation.kinds`; one of the runs may not know the kinds."""
+    """Compares the groups of `lts_jax.evaluation.kinds`; kinds may be recorded in one run only."""
     texts = [entry["sentence"] for entry in a]
     recorded = [of_a.get("kind") or of_b.get("kind", "") for of_a, of_b in zip(a, b, strict=True)]
     return [
@@ -173,14 +185,17 @@ def _scores(entries: list[dict[str, Any]]) -> Scores:
     return Scores(image_id, intersection, union, pointing, area, boxes)
 
 
-def print_comparison(found: dict[str, Any], examples: int) -> None:
-    """Prints the metrics, and the sentences that differ most in either direction."""
-    print(f"{found['sentences']} sentences of {found['images']} images, drawn by image")
-    for part in found["thresholds"]:
+def print_comparison(comparison: dict[str, Any], examples: int) -> None:
+    """Prints the metrics and the sentences with the largest IoU differences in each direction."""
+    print(
+        f"{comparison['sentences']} sentences of {comparison['images']} images, "
+        "bootstrap over images"
+    )
+    for part in comparison["thresholds"]:
         a, b = (part[run] or "an unknown threshold" for run in ("a", "b"))
         print(f"\nA at {a}, B at {b}")
         _print_metrics(part)
-    _print_examples(found["thresholds"][0], examples)
+    _print_examples(comparison["thresholds"][0], examples)
 
 
 def _print_metrics(part: dict[str, Any]) -> None:
@@ -196,7 +211,7 @@ def _print_metrics(part: dict[str, Any]) -> None:
 
 
 def _cells(values: dict[str, Any] | None) -> list[str]:
-    """A metric of both runs with their difference; dashes where there is none."""
+    """Formats a metric of both runs and its difference; dashes if undefined."""
     if values is None:
         return ["-"] * len(_COLUMNS)
     low, high = values["interval"]
@@ -212,7 +227,7 @@ def _print_examples(part: dict[str, Any], examples: int) -> None:
         ]
         if not differing or not examples:
             continue
-        print(f"\nwhere {name} is better by most:")
+        print(f"\nlargest gains of {name}:")
         lines = [
             [e["sentence"], str(e["sent_id"]), str(e["image_id"])]
             + [f"{e[k]:.3f}" for k in ("iou_a", "iou_b")]

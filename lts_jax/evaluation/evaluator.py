@@ -1,4 +1,4 @@
-"""Scores a network on a split, at the images' own sizes."""
+"""Scores a network on a split, at the original image sizes."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from lts_jax.distributed import processes
 from lts_jax.distributed.mesh import put_batch
 from lts_jax.errors import NonFiniteOutputError
 from lts_jax.evaluation import locator_maps, metrics, results
-from lts_jax.evaluation.results import Found
+from lts_jax.evaluation.results import SplitResults
 from lts_jax.experiment.experiment import Experiment
 from lts_jax.experiment.thresholds import Threshold, Thresholds
 from lts_jax.io import drawing
@@ -32,23 +32,23 @@ from tfds_refcoco.records.split import Split
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """One split with the compiled steps that score it: each image is read and encoded once.
+    """A split with the compiled steps that score it. Each image is read and encoded once.
 
-    Several processes share the images, and put together what they found.
+    With several processes, each scores a part of the images, and all gather the results.
 
     Attributes:
       model: the network.
       split: the sentences.
-      preprocessing: how they become examples.
+      preprocessing: makes examples from them.
       encode_step: from `lts_jax.steps.inference.compile_encode_step`.
       score_step: from `lts_jax.steps.scoring.compile_score_step`.
       picture_step: the same, with `pictures`.
-      groups: rows of the index that share one encoding of their image.
-      batch_size: images per encoding step and sentences per scoring step of each device, where
-        images are no larger than 640 × 640; fewer where they are.
-      mesh: the devices, of this process alone.
-      threads: that read and decode.
-      thresholds: by which the steps predict masks; `other` is for `picture_step` alone.
+      groups: rows of the index that share the encoding of their image.
+      batch_size: images per encoding step and sentences per scoring step of each device, for
+        images up to 640 × 640; smaller for larger images.
+      mesh: the devices of this process.
+      threads: number of reader threads.
+      thresholds: of the predicted masks; only `picture_step` uses `other`.
     """
 
     model: Network
@@ -65,7 +65,7 @@ class Evaluator:
 
     @classmethod
     def from_experiment(cls, experiment: Experiment, split: Split) -> "Evaluator":
-        """Sets a split up for scoring with the compiled steps of a run."""
+        """Creates the evaluator of a split from an experiment."""
         return cls(
             experiment.model,
             split,
@@ -81,28 +81,28 @@ class Evaluator:
         )
 
     def scores(self, state: TrainState) -> dict[str, Any]:
-        """Computes the metrics, the numbers of `sentences` and `images`, and `threshold_curve`."""
-        found = self.find(state, pictures=False)
-        return results.summarize(self.split, found) | {"threshold_curve": found.curve}
+        """Returns the metrics, the counts `sentences` and `images`, and `threshold_curve`."""
+        scored = self.find(state, pictures=False)
+        return results.summarize(self.split, scored) | {"threshold_curve": scored.curve}
 
     def report(self, state: TrainState, out_dir: Path, gallery: int) -> dict[str, Any]:
         """Computes the metrics; writes the files of `lts_jax.evaluation.results` and gallery.png.
 
-        Where the locator is more than one kernel, also maps.png: what it did beside its heatmaps.
-        Of several processes the first one writes.
+        For word filters and transformers, also writes maps.png with the locator's internal maps.
+        Only the first process writes.
 
         Args:
-          state: with the parameters to score.
-          out_dir: folder of the files, made where missing.
-          gallery: number of sentences to draw, spread evenly over the split.
+          state: contains the parameters.
+          out_dir: output folder; created if missing.
+          gallery: number of sentences to draw, evenly spaced over the split.
         """
-        found = self.find(state, pictures=True)
+        scored = self.find(state, pictures=True)
         if jax.process_index() > 0:
-            return results.summarize(self.split, found)
-        scores = results.write(self.split, found, out_dir)
-        n = len(found.counts)
+            return results.summarize(self.split, scored)
+        scores = results.write(self.split, scored, out_dir)
+        n = len(scored.counts)
         rows = sorted(set(np.linspace(0, n - 1, min(gallery, n)).astype(int).tolist()))
-        examples = [self._example(row, found) for row in rows]
+        examples = [self._example(row, scored) for row in rows]
         if examples:
             write_picture(out_dir / "gallery.png", drawing.draw_gallery(examples))
         if examples and self.model.shows_maps:
@@ -112,8 +112,12 @@ class Evaluator:
             write_picture(out_dir / "maps.png", drawing.draw_maps(examples, maps))
         return scores
 
-    def find(self, state: TrainState, *, pictures: bool) -> Found:
-        """Scores every sentence, of all processes; `pictures` adds what files need.
+    def find(self, state: TrainState, *, pictures: bool) -> SplitResults:
+        """Scores every sentence and gathers the results of all processes.
+
+        Args:
+          state: contains the parameters.
+          pictures: whether to return masks, heatmaps and the second threshold, too.
 
         Raises:
           NonFiniteOutputError: the network's outputs are not finite.
@@ -123,7 +127,7 @@ class Evaluator:
         arrays: dict[str, np.ndarray] = {}
         counts: dict[str, dict[int, str]] = {"": {}, OTHER: {}}
         for rows, out in self._outputs(state, pictures):
-            real = rows >= 0  # not those that fill the batch up
+            real = rows >= 0  # -1 marks padding
             np.add.at(seen, rows[real], 1)
             for prefix, of_threshold in counts.items():
                 packed = out.pop(f"{prefix}prediction", None)
@@ -136,11 +140,13 @@ class Evaluator:
                 arrays[name][rows[real]] = values[real]
         arrays, counts = self._together(arrays | {"seen": seen}, counts)
         if not (arrays["seen"] == 1).all():
-            raise RuntimeError("evaluation lost or repeated a sentence")
+            raise RuntimeError(
+                "a sentence was scored more than once or not at all; report this bug"
+            )
         _check_finite(self.split, arrays["finite"], str(np.dtype(self.model.dtype)))
 
-        def found(threshold: Threshold, prefix: str, other: Found | None) -> Found:
-            return Found(
+        def at(threshold: Threshold, prefix: str, other: SplitResults | None) -> SplitResults:
+            return SplitResults(
                 arrays[f"{prefix}intersection"],
                 arrays[f"{prefix}union"],
                 arrays["area"],
@@ -156,14 +162,13 @@ class Evaluator:
 
         used, other = self.thresholds
         with_other = other is not None and f"{OTHER}union" in arrays
-        return found(used, "", found(other, OTHER, None) if other and with_other else None)
+        return at(used, "", at(other, OTHER, None) if other and with_other else None)
 
     def batches(self) -> Iterator[pipeline.EvalGroup]:
-        """Yields this process's images and their sentences, the smaller canvases first.
+        """Yields this process's images and their sentences, the smallest canvases first.
 
-        The images that a device encodes together, and their batches, are the same whatever the
-        number of devices and processes: where in a batch a sentence stands, and beside which ones,
-        may change the last digit of what the network says.
+        A device's batches do not depend on the number of devices and processes. Floating-point
+        results may depend on a sentence's position in its batch and on the rest of the batch.
         """
         index, devices = self.split.index, self.mesh.size
         for bucket in buckets.buckets(self.groups, index.height, index.width):
@@ -186,10 +191,10 @@ class Evaluator:
     def _outputs(
         self, state: TrainState, pictures: bool
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yields rows and what `lts_jax.steps.scoring.score` says of them.
+        """Yields rows and their outputs of `lts_jax.steps.scoring.score`.
 
-        A batch is fetched after the next one is dispatched, so that the device never waits for the
-        host, and no more than two batches' results are held.
+        A batch is fetched after the next one is dispatched. The device therefore does not wait for
+        the host, and the results of at most two batches are in memory.
         """
         step = self.picture_step if pictures else self.score_step
         before: tuple[np.ndarray, dict[str, jax.Array]] | None = None
@@ -212,7 +217,7 @@ class Evaluator:
     def _together(
         self, arrays: dict[str, np.ndarray], counts: dict[str, dict[int, str]]
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[int, str]]]:
-        """Puts together what the processes found: each row is zero in all but one of them."""
+        """Combines the results of all processes: each row is nonzero in only one of them."""
         if jax.process_count() == 1:
             return arrays, counts
         gathered = {}
@@ -221,40 +226,40 @@ class Evaluator:
             gathered[prefix] = {int(row): text for part in parts for row, text in json.loads(part)}
         return processes.sum_over_processes(arrays), gathered
 
-    def _example(self, row: int, found: Found) -> drawing.Example:
-        """Reads the image and the truth once more: few sentences are drawn."""
+    def _example(self, row: int, scored: SplitResults) -> drawing.Example:
+        """Makes a picture's data; reads the image and the ground truth again."""
         index = self.split.index
         record = self.split.record(int(index.record[row]))
         h, w = int(index.height[row]), int(index.width[row])
-        maps = () if found.heatmap is None else found.heatmap[row] / np.float32(255)
+        maps = () if scored.heatmap is None else scored.heatmap[row] / np.float32(255)
         titles = ["heatmap"] if len(maps) == 1 else [f"round {i + 1}" for i in range(len(maps))]
         return drawing.Example(
             image=image_ops.decode_image(record["image"]),
             sentence=index.text[row],
-            iou=float(metrics.iou(found.intersection[row], found.union[row])),
+            iou=float(metrics.iou(scored.intersection[row], scored.union[row])),
             heatmaps={
                 t: locator_maps.at_original_size(self.split, self.preprocessing, row, m)
                 for t, m in zip(titles, maps, strict=True)
             },
-            prediction=masks.decode(found.counts[row].encode(), h, w) > 0,
+            prediction=masks.decode(scored.counts[row].encode(), h, w) > 0,
             truth=read_mask(record, int(index.sentence[row]), h, w) > 0,
         )
 
 
 def _check_finite(split: Split, finite: np.ndarray, dtype: str) -> None:
-    """Raises NonFiniteOutputError where masks would be made of NaN."""
+    """Raises NonFiniteOutputError if an output is not finite."""
     if finite.all():
         return
     ids = split.index.sent_id[~finite]
     raise NonFiniteOutputError(
         f"the network's outputs are not finite for {len(ids)} of {len(finite)} sentences of "
-        f"{'+'.join(split.names)}, as sent_id {ids[0]} (model.dtype={dtype}): the training has "
-        "diverged, or the weights are damaged; take another --checkpoint"
+        f"{'+'.join(split.names)}, for example sent_id {ids[0]} (model.dtype={dtype}): training "
+        "diverged or the weights are damaged; select another checkpoint with --checkpoint"
     )
 
 
 def _curve(counts: np.ndarray) -> dict[str, list[float]]:
-    """oIoU and mIoU by threshold, of intersections and unions `[N, 2, thresholds]`."""
+    """Computes oIoU and mIoU per threshold from intersections and unions `[N, 2, thresholds]`."""
     intersection, union = counts[:, 0], counts[:, 1]
     total = np.maximum(union.sum(axis=0, dtype=np.int64), 1)
     return {

@@ -1,9 +1,9 @@
-"""Scores anybody's predictions; runs no network and needs no JAX.
+"""Scores predictions of any model; does not require JAX.
 
 Predictions are a JSON list of `{"sent_id": 17, "segmentation": {"size": [h, w], "counts": RLE}}`
-(COCO's RLE, compressed or not), or a folder of masks `<sent_id>.png` at the images' own sizes, in
-which 0 is background and one other value foreground. A list may also hold a `point`
-`[column, row]` for each sentence, to be scored by pointing.
+(COCO's RLE, compressed or uncompressed), or a folder of masks `<sent_id>.png` at the original image
+sizes, with 0 for the background and one other value for the foreground. The JSON entries may also
+contain a `point` `[column, row]` each, for the pointing metric.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ from tfds_refcoco import DataError, masks
 from tfds_refcoco.records.reader import sentence_mask
 from tfds_refcoco.records.split import Split
 
-_MANY = 5  # ids and predictions listed in an error
+_MANY = 5  # most ids and predictions listed in an error
 
 
 class Predictions:
-    """What somebody predicts, by sent_id."""
+    """Predicted masks and points by sent_id."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,77 +32,82 @@ class Predictions:
         if path.is_dir():
             for file in sorted(path.glob("*.png")):
                 if not file.stem.isdecimal():
-                    raise DataError(f"{file}: expected <sent_id>.png, as 17.png.")
+                    raise DataError(f"{file}: expected a file name <sent_id>.png, such as 17.png.")
                 self._add(int(file.stem), file, str(file))
             return
         try:
-            entries = read_json(path, list_of(anything), "lts score --help describes the format")
+            entries = read_json(path, list_of(anything), "see lts score --help for the format")
         except ConfigError as error:
             raise DataError(f"{error}.") from error
         for number, entry in enumerate(entries):
             where = f"{path}[{number}]"
             if not isinstance(entry, dict) or type(entry.get("sent_id")) is not int:
-                raise DataError(f"{where}: sent_id: expected a whole number.")
+                raise DataError(f"{where}: sent_id: expected an integer.")
             if not isinstance(entry.get("segmentation"), dict):
                 raise DataError(f"{where}: segmentation: expected COCO's RLE.")
             self._add(entry["sent_id"], entry["segmentation"], where)
             if (point := entry.get("point")) is not None:
                 if not (isinstance(point, list) and [type(x) for x in point] == [int, int]):
-                    raise DataError(f"{where}: point: expected [column, row], whole numbers.")
+                    raise DataError(f"{where}: point: expected two integers [column, row].")
                 self.points[entry["sent_id"]] = point[0], point[1]
 
     def _add(self, sent_id: int, mask: Any, where: str) -> None:
         if sent_id in self._masks:
-            raise DataError(f"{where}: sent_id {sent_id} is there twice.")
+            raise DataError(f"{where}: sent_id {sent_id} is repeated; keep one prediction for it.")
         self._masks[sent_id] = mask
 
     def check(self, wanted: np.ndarray, split: str) -> None:
-        """Raises DataError where these are not the sentences of the split."""
-        known, given = set(wanted.tolist()), set(self._masks)
-        if missing := sorted(known - given):
+        """Raises DataError if the sent_ids are not those of the split."""
+        known, predicted = set(wanted.tolist()), set(self._masks)
+        if missing := sorted(known - predicted):
             raise DataError(
                 f"{self.path}: no prediction for {len(missing)} of the {len(known)} sentences of "
-                f"{split}, as {missing[:_MANY]}; give an empty mask where nothing was found."
+                f"{split}, for example sent_id {missing[:_MANY]}; provide one mask per sentence, "
+                "empty if nothing is predicted."
             )
-        if strange := sorted(given - known):
+        if strange := sorted(predicted - known):
             raise DataError(
-                f"{self.path}: {len(strange)} sent_ids are not in {split}, as {strange[:_MANY]}; "
-                "is this another split or data set?"
+                f"{self.path}: {len(strange)} sent_ids are not in {split}, for example "
+                f"{strange[:_MANY]}; check --split and --dataset."
             )
         if self.points and len(self.points) < len(known):
-            raise DataError(f"{self.path}: point: {len(self.points)} of {len(known)} have one.")
+            raise DataError(
+                f"{self.path}: point: only {len(self.points)} of {len(known)} sentences have one; "
+                "provide a point for all sentences or for none."
+            )
 
     def mask(self, sent_id: int, height: int, width: int) -> np.ndarray:
-        """Decodes a prediction, bool `[height, width]`."""
+        """Decodes a predicted mask, bool `[height, width]`."""
         mask = self._masks[sent_id]
         where = f"{self.path}: sent_id {sent_id}"
         try:
             if isinstance(mask, dict):
                 counts = masks.from_segmentation(mask, height, width)
                 return masks.decode(counts, height, width) > 0
-            with Image.open(mask, formats=("PNG",)) as picture:  # no other, whatever its name
+            with Image.open(mask, formats=("PNG",)) as picture:  # ignores the file name
                 pixels = np.asarray(picture)
-        except Exception as error:  # decoders raise what they like
+        except Exception as error:  # decoders raise many types
             raise DataError(f"{where}: {error}") from error
         if pixels.shape != (height, width):
             raise DataError(
-                f"{where}: shape {list(pixels.shape)}, expected one channel of {[height, width]}."
+                f"{where}: {mask.name} has shape {list(pixels.shape)}, expected one channel of "
+                f"{[height, width]}."
             )
         if ((pixels != 0) & (pixels != pixels.max())).any():
             values = np.unique(pixels)
             shown = ", ".join(map(str, values[:_MANY])) + (", …" if len(values) > _MANY else "")
             raise DataError(
-                f"{where}: {mask.name} holds the values {shown}; expected a mask of 0 and one "
-                "other value. Of probabilities, write the pixels above a threshold."
+                f"{where}: {mask.name} contains the values {shown}; expected 0 and one other "
+                "value. Binarize probabilities with a threshold."
             )
         return pixels > 0
 
 
-def score(split: Split, predictions: Predictions) -> results.Found:
-    """Compares every sentence's mask with the truth.
+def score(split: Split, predictions: Predictions) -> results.SplitResults:
+    """Compares each predicted mask with the ground truth.
 
     Raises:
-      DataError: a prediction is missing, too many, malformed or of another size.
+      DataError: a prediction is missing, unexpected, malformed or of the wrong size.
     """
     index = split.index
     predictions.check(index.sent_id, "+".join(split.names))
@@ -135,7 +140,7 @@ def score(split: Split, predictions: Predictions) -> results.Found:
         raise DataError(f"{len(faults)} of {n} predictions cannot be scored:\n  {some}")
     pointed = bool(predictions.points)
     points = np.array([predictions.points[int(i)] for i in index.sent_id]) if pointed else None
-    return results.Found(
+    return results.SplitResults(
         intersection,
         union,
         area,

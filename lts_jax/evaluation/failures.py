@@ -1,9 +1,9 @@
-"""Why a mask failed: two candidates joined, the wrong object, a crumbled mask, or none at all.
+"""Kinds of failures: two candidates joined, the wrong object, a crumbled mask, or an empty mask.
 
 A sentence is a failure if its mask has an IoU of 0.5 or less, so that it does not count for
-prec@0.5. Which kind of failure it is goes by two numbers: how much of the target the mask covers,
-and how much lies outside of it, as a share of the target too. No other object's mask is needed, so
-that the kinds are known for any data set and anybody's predictions.
+prec@0.5. The kind depends on two areas, each relative to the target's: the target pixels that the
+mask covers, and the mask pixels outside the target. The masks of other objects are not needed, so
+the kinds are available for any dataset and any predictions.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ JOINED, WRONG, CRUMBLED, NOTHING, NO_TARGET = KINDS = (
     "no target",
 )
 MEANINGS: Mapping[str, str] = {
-    JOINED: "The mask covers much of the target, and as much beside it: another candidate too.",
-    WRONG: "Most of the mask lies beside the target, of which it covers little.",
-    CRUMBLED: "The right place, as most of the mask lies on the target, but too little of it.",
+    JOINED: "The mask covers much of the target and as much outside it, such as another candidate.",
+    WRONG: "Most of the mask is outside the target, and it covers little of the target.",
+    CRUMBLED: "Most of the mask is on the target, but it covers too little of the target.",
     NOTHING: "The mask is empty.",
     NO_TARGET: "The sentence has no target, and the mask is not empty.",
 }
 
 
 def kinds(intersection: np.ndarray, union: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Returns the kind of each failure, one of `KINDS`, str `[N]`; "" of what is no failure.
+    """Returns the kind of each failure, one of `KINDS`, str `[N]`; "" for no failure.
 
     Args:
       intersection: integer `[N]`, pixels.
       union: integer `[N]`, pixels.
-      area: integer `[N]`, pixels of the truth, 0 for a sentence without a target.
+      area: integer `[N]`, pixels of the ground truth, 0 for a sentence without a target.
     """
     outside = union - area
     conditions = {
@@ -47,10 +47,10 @@ def kinds(intersection: np.ndarray, union: np.ndarray, area: np.ndarray) -> np.n
         JOINED: (intersection >= MUCH * area) & (outside >= MUCH * area),
         CRUMBLED: intersection >= outside,
     }
-    found: np.ndarray = np.select(list(conditions.values()), list(conditions), WRONG)
-    return found
+    failed: np.ndarray = np.select(list(conditions.values()), list(conditions), WRONG)
+    return failed
 
 
-def count(found: np.ndarray) -> dict[str, int]:
+def count(failed: np.ndarray) -> dict[str, int]:
     """Counts the failures of each kind."""
-    return {name: int((found == name).sum()) for name in KINDS}
+    return {name: int((failed == name).sum()) for name in KINDS}

@@ -1,4 +1,4 @@
-"""Groups of sentences by the kind of expression: as the data set records it, or by their words."""
+"""Groups sentences by kind of expression: as recorded by the dataset, or from their words."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _SIDES = {
     "bottom": "bottommost|bottom most|lowest|lower|bottom",
     "middle": "middle|center|centre|central",
 }
-_RELATIONS = {  # in this order: what is found is not read again
+_RELATIONS = {  # in this order: matched words are not matched again
     "left of": "left of",
     "right of": "right of",
     "in front of": "in front of|front of",
@@ -51,20 +51,20 @@ _COLOURS = (
 
 
 def by_words(sentence: str) -> list[str]:
-    """Returns the kinds of a sentence by its words, such as ["ordinal: second", "colour"].
+    """Returns the kinds of a sentence from its words, such as ["ordinal: second", "colour"].
 
-    They are named as generated expressions record theirs. A sentence has as many as it has words
-    for, or none. What belongs to a relation, a corner or a count is no side: "left of the tree",
-    "top left", "second from the left".
+    The names are those of generated expressions. A sentence has any number of kinds. A word that
+    is part of a relation, corner or ordinal is not a side: "left of the tree", "top left", "second
+    from the left".
     """
     rest = " ".join(tokenize(sentence))
-    found = []
+    kinds = []
 
     def take(kind: str, pattern: str) -> bool:
         nonlocal rest
         rest, number = re.subn(rf"\b(?:{pattern})(?!\w)", "|", rest)
         if number:
-            found.append(kind)
+            kinds.append(kind)
         return bool(number)
 
     for word, pattern in _RELATIONS.items():
@@ -81,7 +81,7 @@ def by_words(sentence: str) -> list[str]:
     for word, pattern in _SIZES.items():
         take(f"size: {word}", pattern)
     take("colour", _COLOURS)
-    return found
+    return kinds
 
 
 def groups(texts: Sequence[str], recorded: Sequence[str]) -> dict[str, np.ndarray]:
@@ -89,22 +89,23 @@ def groups(texts: Sequence[str], recorded: Sequence[str]) -> dict[str, np.ndarra
 
     Args:
       texts: the sentences.
-      recorded: what the data set calls the kind of each, "" where it does not say.
+      recorded: the kind of each sentence in the dataset, or "".
 
     Returns:
-      By kind a mask bool `[N]`: of the kinds that are recorded, or, if none is, of those by words
-      and of `NONE`. A kind with words is there in all, "relation", and by word, "relation: on".
+      A mask bool `[N]` for each kind: for the recorded kinds, or if none is recorded, for the kinds
+      from the words and `NONE`. A kind with a word, such as "relation: on", also counts for the
+      general kind, "relation".
     """
     known = any(recorded)
     kinds = [[kind] if kind else [] for kind in recorded] if known else list(map(by_words, texts))
-    found: dict[str, np.ndarray] = {}
+    rows_by_kind: dict[str, np.ndarray] = {}
     for row, of_row in enumerate(kinds):
         names = {name for kind in of_row for name in (kind_name(kind), kind)}
         for name in names or (set() if known else {NONE}):
-            found.setdefault(name, np.zeros(len(texts), bool))[row] = True
-    return {name: found[name] for name in in_order(found)}
+            rows_by_kind.setdefault(name, np.zeros(len(texts), bool))[row] = True
+    return {name: rows_by_kind[name] for name in in_order(rows_by_kind)}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts kinds: each before its words, and `NONE` last."""
+    """Sorts kinds: a general kind before its kinds with a word, and `NONE` last."""
     return sorted(names, key=lambda name: (name == NONE, kind_name(name), name))

@@ -1,4 +1,4 @@
-"""What a locator did on the way to its heatmaps, for `lts_jax.io.drawing.draw_maps`."""
+"""Intermediate maps of a locator, for `lts_jax.io.drawing.draw_maps`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,12 +25,12 @@ def of_sentences(
     preprocessing: Preprocessing,
     rows: Sequence[int],
 ) -> list[dict[str, ValuesInRange]]:
-    """Runs the network once more on some rows of the split's index.
+    """Runs the network again on some rows of the split's index.
 
     Returns:
-      For each row its maps at the image's own size, by title, all in one range: of a word filter
-      what each word adds to the logit of the heatmap, beside its mean over the image; of a
-      transformer the attention of the heatmap's largest cell, over the mean.
+      For each row, the maps by title, at the original image size and in a common range. For a word
+      filter, the contribution of each word to the heatmap's logit, minus its mean over the image.
+      For a transformer, the attention of the heatmap's maximum, divided by the mean.
     """
     records = [split.record(int(split.index.record[row])) for row in rows]
     images = np.stack([preprocessing.image(record)[0] for record in records])
@@ -43,7 +43,7 @@ def of_sentences(
         )
         return refer_with_maps(model, variables, features, text)[1]
 
-    features, found = jax.jit(partial(encode, model))(state, images), []
+    features, result = jax.jit(partial(encode, model))(state, images), []
     for i, row in enumerate(rows):  # one at a time: attention is large
         words = tokenize(split.index.text[row])
         sentence = preprocessing.sentence(words)
@@ -62,62 +62,62 @@ def of_sentences(
             title: at_original_size(split, preprocessing, row, values)
             for title, values in attention(of_row).items()
         }
-        found.append(in_one_range(added, looked))
-    return found
+        result.append(in_one_range(added, looked))
+    return result
 
 
 def by_word(
     maps: Mapping[str, np.ndarray], words: Sequence[str], locator: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Returns what each word of a word filter adds to the logit of the heatmap.
+    """Returns the contribution of each word of a word filter to the heatmap's logit.
 
     Args:
-      maps: of one sentence, of `lts_jax.models.refer_with_maps`, without the batch's axis.
+      maps: of one sentence, from `lts_jax.models.refer_with_maps`, without the batch axis.
       words: of the sentence.
-      locator: parameters of the locator, whose regression weighs the responses.
+      locator: parameters of the locator; its regression weights the responses.
 
     Returns:
-      Float `[G, G]` by title; in a round they and the regression's bias sum to the logit.
+      Float `[G, G]` by title. In each round, the maps and the regression's bias sum to the logit.
     """
-    found = {}
+    result = {}
     for name, responses in maps.items():
         of_round, kind = name.split("/")
         if kind == "words":  # rounds of parameters are counted from 0
             parameters = locator[f"round{int(of_round.removeprefix('round')) - 1}"]
             weights = np.asarray(parameters["regress"]["kernel"])[:, 0]
             for i, word in enumerate(words):
-                found[f"{of_round}, word {i + 1}: {word}"] = weights[i] * responses[i]
-    return found
+                result[f"{of_round}, word {i + 1}: {word}"] = weights[i] * responses[i]
+    return result
 
 
 def attention(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns where the heatmap's largest cell looked, by head and round of a transformer.
+    """Returns the attention of the heatmap's maximum, by head and round of a transformer.
 
     Args:
       maps: as for `by_word`.
 
     Returns:
-      Float `[G, G]` by title, 1 where the cell looks as much as at all on average.
+      Float `[G, G]` by title, divided by the mean attention.
     """
-    found = {}
+    result = {}
     for name, values in maps.items():
         of_round, kind = name.split("/")
         if kind == "self_attention":
             heatmap = maps[f"{of_round}/heatmap"]
             for head, weights in enumerate(values):
                 looked = weights[int(heatmap.argmax())].reshape(heatmap.shape)
-                found[f"{of_round}, head {head + 1}, from the peak"] = looked * looked.size
-    return found
+                result[f"{of_round}, head {head + 1}, from the peak"] = looked * looked.size
+    return result
 
 
 def in_one_range(
     added: Mapping[str, np.ndarray], looked: Mapping[str, np.ndarray]
 ) -> dict[str, ValuesInRange]:
-    """Gives all maps of a sentence one range, so that their colours can be compared.
+    """Assigns a common range to all maps of a sentence, so that their colours are comparable.
 
     Args:
-      added: by words; their means, which point nowhere, are left out.
-      looked: attention; what is below its mean has no colour.
+      added: contributions of words; their means over the image are subtracted.
+      looked: attention maps; values below the mean have no colour.
     """
     added = {title: values - values.mean() for title, values in added.items()}
     most = max((float(np.abs(values).max()) for values in added.values()), default=0.0)
@@ -132,7 +132,7 @@ def in_one_range(
 def at_original_size(
     split: Split, preprocessing: Preprocessing, row: int, values: np.ndarray
 ) -> np.ndarray:
-    """Maps `[G, G]` over the network's input to `[h, w]` over the row's image."""
+    """Resamples a map `[G, G]` of the network's input to the row's image, `[h, w]`."""
     h, w = int(split.index.height[row]), int(split.index.width[row])
     size = preprocessing.image_size
     placement = image_ops.place(h, w, size, preprocessing.resize)

@@ -1,11 +1,11 @@
-"""The field's metrics from per-sentence intersections and unions, in pixels of the originals."""
+"""Segmentation metrics from intersections and unions per sentence, in original image pixels."""
 
 import numpy as np
 
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
-BOX_ACCURACY = "acc@0.5"  # of referring expression comprehension, by the masks' boxes
+BOX_ACCURACY = "acc@0.5"  # of referring expression comprehension, from the masks' boxes
 METRIC_NAMES = ("oiou", "miou", *(f"prec@{x}" for x in PRECISION_AT), "pointing", BOX_ACCURACY)
-# Of gRefCOCO, where a split has sentences without a target; by the names that its authors print.
+# Of gRefCOCO, for splits that have sentences without a target; the values are the authors' names.
 GENERALIZED = {"giou": "gIoU", "ciou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"} | {
     f"pr@{x}": f"Pr@{x}" for x in PRECISION_AT
 }
@@ -15,14 +15,14 @@ Metrics = dict[str, float | None]
 
 
 def iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Intersection over union per sentence, float64 `[N]`; 1 where both masks are empty."""
+    """Returns the intersection over union per sentence, float64 `[N]`; 1 if both are empty."""
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Returns the box of a mask bool `[h, w]`: first and last column and row, the last exclusive.
+    """Returns the bounding box of a mask bool `[h, w]`.
 
-    As `x0, y0, x1, y1`; all 0 if the mask is empty.
+    The box is `x0, y0, x1, y1` in pixels, `x1` and `y1` exclusive; all 0 if the mask is empty.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -31,11 +31,11 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def box_iou(boxes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Intersection over union of two boxes per sentence, float64 `[N]`; NaN without a target.
+    """Returns the IoU of two boxes per sentence, float64 `[N]`; NaN without a target.
 
     Args:
-      boxes: integer `[N, 2, 4]`, of the prediction and of the truth, as `box` returns them.
-      area: integer `[N]`, pixels of the truth, 0 for a sentence without a target.
+      boxes: integer `[N, 2, 4]`, of the prediction and the ground truth, as `box` returns them.
+      area: integer `[N]`, pixels of the ground truth, 0 for a sentence without a target.
     """
     low = np.maximum(boxes[:, 0, :2], boxes[:, 1, :2])
     high = np.minimum(boxes[:, 0, 2:], boxes[:, 1, 2:])
@@ -55,21 +55,26 @@ def summarize(
     Args:
       intersection: integer `[N]`, pixels.
       union: integer `[N]`, pixels.
-      pointing: bool or float `[N]`, whether the heatmap's maximum falls inside the truth, NaN
-        where a sentence has no target; or None where the network makes no heatmap.
-      boxes: float `[N]`, as `box_iou` returns it; or None where boxes are unknown.
+      pointing: bool or float `[N]`, whether the heatmap's maximum is inside the ground truth, NaN
+        for a sentence without a target; None if the network has no heatmap.
+      boxes: float `[N]`, as `box_iou` returns it; None if boxes are unknown.
 
     Returns:
-      `oiou` ΣI/ΣU, `miou` the mean of I/U, `prec@X` the share of sentences with an IoU strictly
-      greater than X, sentences without a target included, and `pointing` the share of hits
-      (Section 4.3: 81.74 % on RefCOCO val), or None. `acc@0.5` is the share of sentences with a
-      target whose masks' boxes have an IoU of 0.5 or more, or None. All others are floats.
+      `oiou` ΣI/ΣU; `miou` the mean of I/U; `prec@X` the share of sentences, including those without
+      a target, with an IoU strictly greater than X; `pointing` the share of hits (Section 4.3:
+      81.74 % on RefCOCO val); and `acc@0.5` the share of sentences with a target whose boxes have
+      an IoU of 0.5 or more. `pointing` and `acc@0.5` may be None.
+
+    Raises:
+      ValueError: the shapes differ, or there are no sentences.
     """
-    given = [x.shape for x in (intersection, union, pointing, boxes) if x is not None]
-    if len(set(given)) > 1 or intersection.ndim != 1:
-        raise ValueError(f"one value a sentence: {', '.join(map(str, given))}")
+    shapes = [x.shape for x in (intersection, union, pointing, boxes) if x is not None]
+    if len(set(shapes)) > 1 or intersection.ndim != 1:
+        raise ValueError(
+            f"expected arrays of one shape [N], got shapes {', '.join(map(str, shapes))}"
+        )
     if not len(intersection):
-        raise ValueError("metrics of no sentence at all are undefined")
+        raise ValueError("no sentences: metrics require at least one")
     each = iou(intersection, union)
     total = int(union.sum(dtype=np.int64))
     hits = None if pointing is None else pointing[~np.isnan(pointing.astype(float))]
@@ -86,19 +91,19 @@ def summarize(
 def summarize_generalized(intersection: np.ndarray, union: np.ndarray, area: np.ndarray) -> Metrics:
     """Computes the metrics of gRefCOCO (Liu et al., GRES, CVPR 2023) over N ≥ 1 sentences.
 
-    A sentence without a target is right if, and only if, the predicted mask is empty; TP, FN, FP
-    and TN below count "no target" as the positive answer.
+    A sentence without a target is correct if and only if the predicted mask is empty. For TP, FN,
+    FP and TN below, "no target" is the positive class.
 
     Args:
       intersection: integer `[N]`, pixels.
       union: integer `[N]`, pixels.
-      area: integer `[N]`, pixels of the truth, 0 for a sentence without a target.
+      area: integer `[N]`, pixels of the ground truth, 0 for a sentence without a target.
 
     Returns:
-      `giou` the mean IoU, which is 1 for a right "no target"; `ciou` ΣI/ΣU; `n_acc` TP/(TP+FN),
-      the share of sentences without a target that get an empty mask; `t_acc` TN/(TN+FP), the share
-      of the others that get a mask; `pr@X` the share of sentences *with* a target whose IoU is X
-      or more, as in the authors' evaluator. None where there is no such sentence.
+      `giou` the mean IoU, which is 1 for a correct "no target"; `ciou` ΣI/ΣU; `n_acc` TP/(TP+FN),
+      the share of sentences without a target that have an empty mask; `t_acc` TN/(TN+FP), the share
+      of the others that have a nonempty mask; `pr@X` the share of sentences *with* a target whose
+      IoU is X or more, as in the authors' evaluator. None if there is no such sentence.
     """
     of_all = summarize(intersection, union, None)
     target, empty = area > 0, union - area + intersection == 0
@@ -117,5 +122,5 @@ def summarize_generalized(intersection: np.ndarray, union: np.ndarray, area: np.
 
 
 def hits(hit: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Pointing float64 `[N]` as `summarize` takes it: NaN where the truth's `area` is 0."""
+    """Returns `pointing` for `summarize`, float64 `[N]`: NaN where the target's `area` is 0."""
     return np.where(area > 0, hit, np.nan)

@@ -1,4 +1,4 @@
-"""What an evaluation has found of every sentence, and its files."""
+"""The results of an evaluation, and the files that contain them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -20,25 +20,25 @@ _COUNTS = ("sentences", "images")
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """Scores in the order of a split's index, N sentences.
+class SplitResults:
+    """Results for the N sentences of a split, in the order of its index.
 
     Attributes:
-      intersection: int32 `[N]`, pixels, as all below.
-      union: int32 `[N]`.
-      area: int32 `[N]`, of the truth.
+      intersection: int32 `[N]`, pixels.
+      union: int32 `[N]`, pixels.
+      area: int32 `[N]`, pixels of the ground truth.
       counts: COCO's compressed RLE of each predicted mask.
-      point: int32 `[N, 2]`, column and row under the heatmap's maximum, -1 outside the image; None
-        without a heatmap.
-      hit: bool `[N]`, whether the point lies in the truth; None without a heatmap.
+      point: int32 `[N, 2]`, column and row of the heatmap's maximum in pixels, -1 outside the
+        image; None without a heatmap.
+      hit: bool `[N]`, whether the point is inside the ground truth; None without a heatmap.
       heatmap: uint8 `[N, rounds, G, G]`, probabilities times 255 over the network's square input;
         None without a heatmap.
-      curve: float by name: `threshold`, and `oiou` and `miou` when binarised there; None where
-        only masks are known.
-      boxes: int32 `[N, 2, 4]`, of the predicted mask and of the truth, see
+      curve: lists of `threshold`, and `oiou` and `miou` of the masks at these thresholds; None if
+        the probabilities are unknown.
+      boxes: int32 `[N, 2, 4]`, of the predicted mask and the ground truth, see
         `lts_jax.evaluation.metrics.box`; None if unknown.
-      threshold: by which the masks were made; None if unknown.
-      other: the same sentences at a second threshold, or None.
+      threshold: of the masks; None if unknown.
+      other: the results at a second threshold, or None.
     """
 
     intersection: np.ndarray
@@ -51,40 +51,40 @@ class Found:
     curve: Mapping[str, list[float]] | None = None
     boxes: np.ndarray | None = None
     threshold: Threshold | None = None
-    other: "Found | None" = None
+    other: "SplitResults | None" = None
 
     def scores(self, split: Split) -> bootstrap.Scores:
-        """What the statistics take."""
+        """Returns the scores for metrics and statistics."""
         pointing = None if self.hit is None else metrics.hits(self.hit, self.area)
         image_id = split.index.image_id
         boxes = None if self.boxes is None else metrics.box_iou(self.boxes, self.area)
         return bootstrap.Scores(image_id, self.intersection, self.union, pointing, self.area, boxes)
 
 
-def summarize(split: Split, found: Found) -> dict[str, Any]:
-    """What metrics.json holds: the metrics, the numbers of `sentences` and `images`, the threshold.
+def summarize(split: Split, scored: SplitResults) -> dict[str, Any]:
+    """Returns the content of metrics.json: metrics, `sentences`, `images`, and the threshold.
 
-    `other` has metrics and threshold of a second one, if there is one.
+    `other` contains metrics and threshold of the second threshold, if there is one.
     """
-    summary: dict[str, Any] = dict(found.scores(split).summarize())
+    summary: dict[str, Any] = dict(scored.scores(split).summarize())
     summary |= {"sentences": len(split.index.sent_id), "images": split.counts.images}
-    if found.threshold is not None:
-        summary |= thresholds.describe(found.threshold)
-    if found.other is not None and found.other.threshold is not None:
-        metrics = dict(found.other.scores(split).summarize())
-        summary["other"] = metrics | thresholds.describe(found.other.threshold)
+    if scored.threshold is not None:
+        summary |= thresholds.describe(scored.threshold)
+    if scored.other is not None and scored.other.threshold is not None:
+        metrics = dict(scored.other.scores(split).summarize())
+        summary["other"] = metrics | thresholds.describe(scored.other.threshold)
     return summary
 
 
 def by_role(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Returns the parts of a file that are of one threshold each.
+    """Returns the parts of a file by the role of their threshold.
 
     Args:
-      summary: what metrics.json holds, or a mapping whose `other` is of the second threshold.
+      summary: content of metrics.json, or another mapping with `other` for the second threshold.
 
     Returns:
-      As "number" what is at the number in the config, and as "val" what is at the threshold that
-      is best on val, the same if that is the number; one of them if the other is unknown.
+      "number" for the threshold in the config, and "val" for the best threshold on val. Both are
+      the same part if the thresholds are equal. A role is missing if its threshold is unknown.
     """
     parts = [summary, *([summary["other"]] if "other" in summary else [])]
     roles = {"val" if part.get("chosen_on") else "number": part for part in parts}
@@ -94,30 +94,30 @@ def by_role(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def unique_roles(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """As `by_role`, without "val" where both are the same part."""
+    """Returns `by_role` without "val" if both roles are the same part."""
     roles = by_role(summary)
     same = len(roles) == 2 and roles["number"] is roles["val"]
     return {"number": roles["number"]} if same else roles
 
 
-def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
+def write(split: Split, scored: SplitResults, out_dir: Path) -> dict[str, Any]:
     """Writes metrics.json, analysis.json, predictions.json and heatmaps.npz; returns the metrics.
 
-    analysis.json has 95 % intervals, break-downs and counts of failures, of each threshold, and
-    curves; heatmaps.npz has `sent_id` int64 `[N]` and `heatmap` as in `Found`, and is missing where
-    there are none.
+    analysis.json contains curves and, for each threshold, 95 % intervals, breakdowns and failure
+    counts. heatmaps.npz contains `sent_id` int64 `[N]` and `heatmap` as in `SplitResults`; without
+    heatmaps it is not written.
     """
     index = split.index
-    summary = summarize(split, found)
+    summary = summarize(split, scored)
     analysis: dict[str, Any] = {
         "draws": bootstrap.DRAWS,
         "kinds_recorded": any(index.kind),
-        **_analyse(split, found),
-        "threshold_curve": found.curve,
+        **_analyse(split, scored),
+        "threshold_curve": scored.curve,
     }
-    if found.other is not None:
-        analysis["other"] = _analyse(split, found.other)
-    masks_used, masks_other = _masks(split, found), found.other and _masks(split, found.other)
+    if scored.other is not None:
+        analysis["other"] = _analyse(split, scored.other)
+    masks_used, masks_other = _masks(split, scored), scored.other and _masks(split, scored.other)
     predictions = [
         {
             "sent_id": int(index.sent_id[row]),
@@ -125,32 +125,32 @@ def write(split: Split, found: Found, out_dir: Path) -> dict[str, Any]:
             "image_id": int(index.image_id[row]),
             "sentence": index.text[row],
             "kind": index.kind[row],
-            "area": int(found.area[row]),
-            **_pointing(found, row),
+            "area": int(scored.area[row]),
+            **_pointing(scored, row),
             **masks_used[row],
             **({"other": masks_other[row]} if masks_other else {}),
         }
         for row in range(len(index.sent_id))
     ]
-    # run.json, written last, and heatmaps, which not every network has, would speak of older files.
+    # An older run.json would mark unfinished results as complete; older heatmaps may not match.
     for name in ("run.json", "heatmaps.npz"):
         (out_dir / name).unlink(missing_ok=True)
     write_json(out_dir / "metrics.json", summary)
     write_json(out_dir / "analysis.json", analysis)
     write_json(out_dir / "predictions.json", predictions)
-    if found.heatmap is not None:
-        arrays = {"sent_id": index.sent_id, "heatmap": found.heatmap}
+    if scored.heatmap is not None:
+        arrays = {"sent_id": index.sent_id, "heatmap": scored.heatmap}
         write_arrays(out_dir / "heatmaps.npz", arrays)
     return summary
 
 
-def _analyse(split: Split, found: Found) -> dict[str, Any]:
-    """What analysis.json has for each threshold."""
-    scores = found.scores(split)
-    described = {} if found.threshold is None else thresholds.describe(found.threshold)
-    iou = metrics.iou(found.intersection, found.union)
+def _analyse(split: Split, scored: SplitResults) -> dict[str, Any]:
+    """Returns the part of analysis.json for one threshold."""
+    scores = scored.scores(split)
+    described = {} if scored.threshold is None else thresholds.describe(scored.threshold)
+    iou = metrics.iou(scored.intersection, scored.union)
     at = np.linspace(0, 1, 51).round(2).tolist()
-    failed = failures.kinds(found.intersection, found.union, found.area)
+    failed = failures.kinds(scored.intersection, scored.union, scored.area)
     return described | {
         "intervals": bootstrap.intervals(scores),
         "failures": failures.count(failed),
@@ -159,31 +159,31 @@ def _analyse(split: Split, found: Found) -> dict[str, Any]:
     }
 
 
-def _masks(split: Split, found: Found) -> list[dict[str, Any]]:
-    """The mask of each sentence, and what it scores."""
+def _masks(split: Split, scored: SplitResults) -> list[dict[str, Any]]:
+    """Returns the mask of each sentence and its scores."""
     index = split.index
     columns: dict[str, list[Any]] = {
-        "iou": metrics.iou(found.intersection, found.union).tolist(),
-        "intersection": found.intersection.tolist(),
-        "union": found.union.tolist(),
-        "failure": failures.kinds(found.intersection, found.union, found.area).tolist(),
+        "iou": metrics.iou(scored.intersection, scored.union).tolist(),
+        "intersection": scored.intersection.tolist(),
+        "union": scored.union.tolist(),
+        "failure": failures.kinds(scored.intersection, scored.union, scored.area).tolist(),
     }
-    if found.boxes is not None:  # None where there is no target
-        of_boxes = metrics.box_iou(found.boxes, found.area)
+    if scored.boxes is not None:  # without a target, box_iou is None
+        of_boxes = metrics.box_iou(scored.boxes, scored.area)
         columns["box_iou"] = [None if np.isnan(x) else x for x in of_boxes.tolist()]
     columns["segmentation"] = [
         {"size": [int(h), int(w)], "counts": counts}
-        for h, w, counts in zip(index.height, index.width, found.counts, strict=True)
+        for h, w, counts in zip(index.height, index.width, scored.counts, strict=True)
     ]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _pointing(found: Found, row: int) -> dict[str, Any]:
-    """Where the heatmap points, and whether that hits; None where there is nothing to hit."""
-    if found.point is None or found.hit is None:
+def _pointing(scored: SplitResults, row: int) -> dict[str, Any]:
+    """Returns the heatmap's `point` and `hit`; `hit` is None without a target."""
+    if scored.point is None or scored.hit is None:
         return {}
-    hit = bool(found.hit[row]) if found.area[row] else None
-    return {"point": found.point[row].tolist(), "hit": hit}
+    hit = bool(scored.hit[row]) if scored.area[row] else None
+    return {"point": scored.point[row].tolist(), "hit": hit}
 
 
 def decode(segmentation: Mapping[str, Any]) -> np.ndarray:
@@ -193,10 +193,10 @@ def decode(segmentation: Mapping[str, Any]) -> np.ndarray:
 
 
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints the metrics of each split as a table, in percent; a dash where there is none.
+    """Prints the metrics of each split as a table, in percent; a dash if undefined.
 
-    A split has a row for each threshold. Splits that have sentences without a target get a second
-    table, of gRefCOCO's metrics.
+    A split has a row for each threshold. A second table has gRefCOCO's metrics for splits that have
+    sentences without a target.
     """
     rows = {
         where: {**part, **{key: summary[key] for key in _COUNTS}}
@@ -207,10 +207,10 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def print_intervals(analyses: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints the metrics' 95 % intervals of each split, in percent; a dash where there is none.
+    """Prints the 95 % intervals of the metrics of each split, in percent; a dash if undefined.
 
     Args:
-      analyses: by split what analysis.json holds.
+      analyses: content of analysis.json by split.
     """
     rows = {
         where: part["intervals"]
@@ -243,6 +243,6 @@ def _print_tables(
 
 
 def _named(split: str, summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The parts of a split's file by the names of split and threshold."""
+    """Returns the parts of a split's file by split and threshold, as named in tables."""
     parts = {name_of(part): part for part in unique_roles(summary).values()}
     return {f"{split} at {name}" if name else split: part for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""Evaluates a trained run on its splits."""
+"""Evaluates checkpoints of a run."""
 
 import contextlib
 import logging
@@ -26,26 +26,30 @@ Results = dict[str, dict[str, Any]]
 
 
 def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) -> Results:
-    """Evaluates a checkpoint of the workdir on `config.eval.splits`, and prints the table.
+    """Evaluates a checkpoint on `config.eval.splits` and prints the results as tables.
 
-    Writes what `Evaluator.report` does, and run.json, to `eval/<split>/` of the workdir, or of
-    `step<N>/` in it where a step was asked for. Several processes share the work.
+    Writes the files of `Evaluator.report` and run.json to `<workdir>/eval/<split>/`, or to
+    `<workdir>/step<N>/eval/<split>/` if `step` is set. Several processes share the work.
 
     Args:
-      config: what to evaluate and how; None is the checkpoint's own.
+      config: of the evaluation; None uses the checkpoint's config.
       workdir: of the run.
-      step: of the checkpoint; where None the best one that can be read.
+      step: of the checkpoint; None selects the best readable one.
+
+    Returns:
+      The metrics by split, as in metrics.json.
 
     Raises:
-      ConfigError: the workdir holds no such checkpoint, the config describes another network, or
-        another evaluation writes there.
-      tfds_refcoco.DataError: the data is missing or bad.
+      ConfigError: the workdir has no such checkpoint, the config describes another network, or
+        another evaluation is writing to the same folder.
+      tfds_refcoco.DataError: the data is missing or invalid.
     """
     trained = restore(workdir, make_mesh(jax.local_devices()), step, config)
     experiment = trained.experiment
     settings = experiment.config.eval
     splits = {name: experiment.dataset.split(name) for name in settings.splits}
-    which = f"the best on {trained.config['eval']['best_split']}" if step is None else "as asked"
+    best_split = trained.config["eval"]["best_split"]
+    which = f"the best on {best_split}" if step is None else "selected with --checkpoint"
     first = jax.process_index() == 0
     if first:
         logger.info("evaluating step %d, %s", trained.step, which)
@@ -55,8 +59,8 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
         check_inside(workdir, out_dir)
         run = experiment.describe(split, trained.weights)
         run |= {"step": trained.step, "trained_on": trained.data}
-        found = {"step": trained.step, "best_threshold": experiment.best_threshold}
-        check_same_on_all(found | shared_values(run))
+        restored = {"step": trained.step, "best_threshold": experiment.best_threshold}
+        check_same_on_all(restored | shared_values(run))
         with only_run_of_all_in(out_dir):
             evaluator = Evaluator.from_experiment(experiment, split)
             results[name] = evaluator.report(trained.state, out_dir, settings.gallery)
@@ -74,7 +78,7 @@ def evaluate(config: ConfigDict | None, workdir: Path, step: int | None = None) 
 
 @contextlib.contextmanager
 def only_run_of_all_in(folder: Path) -> Iterator[None]:
-    """Locks a folder that all processes see; see `lts_jax.io.files.only_run_in`."""
+    """Locks a folder that all processes share; see `lts_jax.io.files.only_run_in`."""
     with in_first_process(only_run_in(folder)):
         check_shared(folder)
         yield

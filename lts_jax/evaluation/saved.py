@@ -1,4 +1,4 @@
-"""Reads what an evaluation has written, with the images and the truth beside it; no network."""
+"""Reads the files of an evaluation with the images and the ground truth; runs no network."""
 
 import dataclasses
 from functools import cached_property
@@ -19,7 +19,7 @@ from tfds_refcoco.records.split import Split
 
 
 class Sentence:
-    """One sentence, everything at the image's own size."""
+    """One evaluated sentence, at the original image size."""
 
     def __init__(self, evaluated: "Evaluated", row: int) -> None:
         self._evaluated, self.row = evaluated, row
@@ -30,18 +30,18 @@ class Sentence:
         self.height, self.width = self.entry["segmentation"]["size"]
 
     def image(self) -> np.ndarray:
-        """Uint8 `[h, w, 3]`, RGB."""
+        """Returns the image, uint8 `[h, w, 3]`, RGB."""
         return image_ops.decode_image(self._record["image"])
 
     def at(self, role: str) -> dict[str, Any]:
-        """The mask and what it scored at a threshold, see `lts_jax.evaluation.results.by_role`."""
+        """Returns the mask and its scores at the threshold of a role; see `results.by_role`."""
         summary = self._evaluated.metrics
         is_used = results.by_role(summary)[role] is summary
-        found: dict[str, Any] = self.entry if is_used else self.entry["other"]
-        return found
+        part: dict[str, Any] = self.entry if is_used else self.entry["other"]
+        return part
 
     def prediction(self, role: str | None = None) -> np.ndarray:
-        """Bool `[h, w]`, at the threshold that was used or at that of a role."""
+        """Returns the predicted mask, bool `[h, w]`, at the first threshold or that of a role."""
         part = self.entry if role is None else self.at(role)
         where = f"{self._evaluated.folder / 'predictions.json'}[{self.row}]"
         try:
@@ -49,16 +49,19 @@ class Sentence:
         except DataError as error:
             raise ConfigError(f"{where}: segmentation: {error} {schema.AGAIN}") from error
         if mask.shape != (self.height, self.width):
-            raise ConfigError(f"{where}: other.segmentation: of another size; {schema.AGAIN}")
+            raise ConfigError(
+                f"{where}: other.segmentation: size {list(mask.shape)}, expected "
+                f"{[self.height, self.width]}; {schema.AGAIN}"
+            )
         return mask
 
     def truth(self) -> np.ndarray:
-        """Bool `[h, w]`."""
+        """Returns the ground truth, bool `[h, w]`."""
         position = int(self._evaluated.split.index.sentence[self.row])
         return masks.decode(sentence_mask(self._record, position), self.height, self.width) > 0
 
     def heatmaps(self, height: int, width: int) -> list[np.ndarray]:
-        """Float32 `[height, width]` in [0, 1] over the image, of each round; none without any."""
+        """Returns the heatmap of each round, float32 `[height, width]` in [0, 1]; may be empty."""
         maps = self._evaluated.heatmaps
         if maps is None:
             return []
@@ -73,13 +76,13 @@ class Sentence:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """A split that was evaluated.
+    """The evaluation of a split.
 
     Attributes:
       folder: `<workdir>/eval/<split>`.
       name: of the split.
-      run: what run.json holds.
-      predictions: what predictions.json holds.
+      run: content of run.json.
+      predictions: content of predictions.json.
       split: the data.
     """
 
@@ -96,10 +99,10 @@ class Evaluated:
         Args:
           workdir: of the run.
           name: of the split.
-          data_dir: where the data sets lie; where the run had them if None.
+          data_dir: folder of the datasets; None uses the run's `data.dir`.
 
         Raises:
-          ConfigError: a file is missing or bad, or the data is not that which was evaluated.
+          ConfigError: a file is missing or invalid, or the data is not the evaluated data.
           tfds_refcoco.DataError: the data is missing.
         """
         folder = workdir / "eval" / name
@@ -113,31 +116,33 @@ class Evaluated:
         sizes = [p["segmentation"]["size"] for p in predictions]
         if not same or sizes != np.stack([index.height, index.width], axis=1).tolist():
             raise ConfigError(
-                f"{folder}: evaluated on other data than {dataset.path}; evaluate again"
+                f"{folder}: evaluated on other data than {dataset.path}; {schema.AGAIN}"
             )
         return cls(folder, name, run, predictions, split)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds."""
+        """The content of metrics.json."""
         path = self.folder / "metrics.json"
-        found: dict[str, Any] = read_json(path, schema.METRICS, schema.AGAIN)
-        if any(("other" in entry) != ("other" in found) for entry in self.predictions):
-            raise ConfigError(f"{path}: not of predictions.json beside it; {schema.AGAIN}")
-        return found
+        summary: dict[str, Any] = read_json(path, schema.METRICS, schema.AGAIN)
+        if any(("other" in entry) != ("other" in summary) for entry in self.predictions):
+            raise ConfigError(
+                f"{path} does not match predictions.json in this folder; {schema.AGAIN}"
+            )
+        return summary
 
     @cached_property
     def analysis(self) -> dict[str, Any]:
-        """What analysis.json holds."""
+        """The content of analysis.json."""
         path = self.folder / "analysis.json"
-        found: dict[str, Any] = read_json(path, schema.ANALYSIS, schema.AGAIN)
-        if ("other" in found) != ("other" in self.metrics):
-            raise ConfigError(f"{path}: not of metrics.json beside it; {schema.AGAIN}")
-        return found
+        analysis: dict[str, Any] = read_json(path, schema.ANALYSIS, schema.AGAIN)
+        if ("other" in analysis) != ("other" in self.metrics):
+            raise ConfigError(f"{path} does not match metrics.json in this folder; {schema.AGAIN}")
+        return analysis
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
-        """Uint8 `[N, rounds, G, G]`, or None."""
+        """The content of heatmaps.npz, uint8 `[N, rounds, G, G]`; None without a locator."""
         file = self.folder / "heatmaps.npz"
         n, model = len(self.predictions), self.run["config"]["model"]
         if model["locate"] == "none":
@@ -149,33 +154,35 @@ class Evaluated:
         }
         arrays = read_arrays(file, wanted, schema.AGAIN)
         if arrays["sent_id"].tolist() != [p["sent_id"] for p in self.predictions]:
-            raise ConfigError(f"{file}: not of predictions.json beside it; {schema.AGAIN}")
+            raise ConfigError(
+                f"{file} does not match predictions.json in this folder; {schema.AGAIN}"
+            )
         return arrays["heatmap"]
 
     def sentence(self, row: int) -> Sentence:
-        """Reads one sentence."""
+        """Returns the sentence of a row."""
         return Sentence(self, row)
 
 
 def evaluated_splits(workdir: Path) -> tuple[list[str], list[str]]:
-    """Finds the evaluations of a workdir, in the order of its config.
+    """Lists the evaluated splits of a workdir, in the order of its config.
 
     Returns:
-      The splits whose evaluation is complete, and those whose evaluation is missing or was
-      interrupted: run.json is written last.
+      The splits with a complete evaluation, and those with a missing or interrupted one. An
+      evaluation is complete if run.json exists, which is written last.
 
     Raises:
-      ConfigError: none is complete.
+      ConfigError: no evaluation is complete.
     """
     root = workdir / "eval"
-    # Of several data sets a split has its set's name, and a folder in it.
+    # With several datasets, a split's folder is in the folder of its dataset.
     files = [*root.rglob(".lock"), *root.rglob("run.json")]
     folders = {file.parent.relative_to(root).as_posix(): file.parent for file in sorted(files)}
     complete = [name for name, folder in folders.items() if (folder / "run.json").exists()]
     if not complete:
         started = ", ".join(folders)
-        why = f"the evaluation of {started} was interrupted" if started else "nothing evaluated"
-        raise ConfigError(f"{workdir}/eval: {why}; lts eval --workdir {workdir}")
+        why = f"the evaluation of {started} was interrupted" if started else "no evaluation"
+        raise ConfigError(f"{workdir}/eval: {why}; run lts eval --workdir {workdir}")
     wanted: list[str] = []
     for name in complete:
         run = read_json(workdir / "eval" / name / "run.json", schema.RUN, schema.AGAIN)

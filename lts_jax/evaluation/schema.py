@@ -1,4 +1,4 @@
-"""What the files of an evaluation hold, by `lts_jax.io.json_files`."""
+"""Schemas of an evaluation's JSON files, for `lts_jax.io.json_files`."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ from lts_jax.io.json_files import (
 )
 
 AGAIN = "evaluate again: lts eval --workdir DIR"
-"""What makes good files of damaged ones."""
+"""How to fix damaged files, for error messages."""
 
 
 def config(value: Any) -> None:
-    """A config, as a run saves it."""
+    """Checks a saved config."""
     try:
         saved_config(value)
     except ConfigError as error:
@@ -42,7 +42,7 @@ def _positive(value: Any) -> None:
 
 
 def _compared(value: Any) -> None:
-    """What a mask scored."""
+    """Checks the scores of a mask."""
     record({"intersection": natural, "union": natural}, {"box_iou": optional(share)})(value)
     if value["intersection"] > value["union"]:
         raise MismatchError(f"{value['intersection']} is larger than the union", "intersection")
@@ -54,7 +54,7 @@ def _scored(value: Any) -> None:
 
 
 def _masked(value: Any) -> None:
-    """A mask and what it scored."""
+    """Checks a mask and its IoU."""
     record({"iou": share, "segmentation": record({"size": list_of(_positive, 2), "counts": text})})(
         value
     )
@@ -67,7 +67,7 @@ def _prediction(value: Any) -> None:
 
 
 def _curve(*names: str) -> Any:
-    """Lists of numbers of one length, by name."""
+    """Returns a check of lists of shares that have equal lengths."""
 
     def check(value: Any) -> None:
         record(dict.fromkeys(names, list_of(share, least=1)))(value)
@@ -120,16 +120,16 @@ RUN = record(
         "versions": record({"jax": text, "lts_jax": text}),
     }
 )
-"""run.json of an evaluation."""
+"""Schema of run.json of an evaluation."""
 
 TRAINED_RUN = record({"config": config})
-"""run.json of a workdir."""
+"""Schema of run.json of a workdir."""
 
 METRICS = record(
     {"sentences": _positive, "images": _positive, **_METRICS},
     _GENERALIZED | _THRESHOLD | {"other": record(_METRICS | _THRESHOLD, _GENERALIZED)},
 )
-"""metrics.json."""
+"""Schema of metrics.json."""
 
 ANALYSIS = record(
     {
@@ -140,16 +140,16 @@ ANALYSIS = record(
     },
     _THRESHOLD | {"other": record(_ANALYSIS | _THRESHOLD)},
 )
-"""analysis.json."""
+"""Schema of analysis.json."""
 
 PREDICTIONS = list_of(_prediction, least=1)
-"""predictions.json of an evaluation."""
+"""Schema of predictions.json of an evaluation."""
 
 SCORED = list_of(_scored, least=1)
-"""predictions.json of an evaluation or of `lts score`: what a comparison needs of it."""
+"""Schema of predictions.json of an evaluation or `lts score`, for comparisons."""
 
 
 def log_line(value: Any) -> None:
-    """A line of metrics.jsonl: `step`, and numbers by name."""
+    """Checks a line of metrics.jsonl: `step` and numbers by name."""
     record({"step": natural})(value)
     mapping_of(number)(value)

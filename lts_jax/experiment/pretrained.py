@@ -136,10 +136,11 @@ def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
 def _read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
             raise ConfigError(
-                f"{path}: its SHA-256 is {found}, {catalogue.CONFIG} says {sha256}: {catalogue.FIX}"
+                f"{path}: SHA-256 is {digest}, expected {sha256} from {catalogue.CONFIG}; "
+                f"{catalogue.FIX}"
             )
         with safe_open(path, "numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -156,7 +157,7 @@ def _fill(abstract: TrainState, arrays: dict[str, np.ndarray], path: Path) -> Tr
     for name in sorted(flat.keys() ^ arrays.keys()):
         where = "lacks" if name in flat else "has, beside the network's,"
         raise ConfigError(f"{path} {where} the array {name}: {catalogue.FIX}")
-    placed = {}
+    restored = {}
     for name, place in flat.items():
         value = arrays[name]
         if value.shape != place.shape or value.dtype not in (np.float32, np.float16):
@@ -166,7 +167,7 @@ def _fill(abstract: TrainState, arrays: dict[str, np.ndarray], path: Path) -> Tr
             )
         if not np.isfinite(value).all():
             raise ConfigError(f"{path}: {name}: not all numbers are finite; {catalogue.FIX}")
-        placed[name] = jax.device_put(value.astype(place.dtype), place.sharding)
-    variables = unflatten_dict(placed, sep="/")
+        restored[name] = jax.device_put(value.astype(place.dtype), place.sharding)
+    variables = unflatten_dict(restored, sep="/")
     step = jax.device_put(np.int32(0), abstract.step.sharding)
     return TrainState(step, variables["params"], variables["batch_stats"], ())

@@ -60,6 +60,6 @@ def git(folder: Path) -> dict[str, Any]:
         dirty = bool(run("status", "--porcelain", "--untracked-files=no"))
         return {"revision": run("rev-parse", "HEAD"), "dirty": dirty}
     except (OSError, subprocess.CalledProcessError):
-        told = os.environ.get("LTS_GIT_REVISION", "unknown")
-        known = None if told == "unknown" else told.endswith("-dirty")
-        return {"revision": told.removesuffix("-dirty"), "dirty": known}
+        revision = os.environ.get("LTS_GIT_REVISION", "unknown")
+        known = None if revision == "unknown" else revision.endswith("-dirty")
+        return {"revision": revision.removesuffix("-dirty"), "dirty": known}

@@ -1,1 +1,1 @@
-"""A trained network for others: StableHLO, ONNX, safetensors."""
+"""Exports trained networks as StableHLO, ONNX and safetensors."""

@@ -1,4 +1,4 @@
-"""Writes a trained network as a folder that others can run."""
+"""Writes a trained network as a folder that other programs can run."""
 
 import hashlib
 import importlib.util
@@ -45,14 +45,15 @@ def export_run(workdir: Path, kind: Format, out: Path, config: ConfigDict | None
 
     Args:
       workdir: of the run.
-      kind: of the export.
-      out: the folder.
+      kind: format of the export.
+      out: the new folder.
       config: as for `restore`.
 
     Raises:
-      ConfigError: the run has no checkpoint, the folder exists, or the format cannot hold it.
+      ConfigError: the run has no checkpoint, the folder is not empty, or the format does not
+        support the network.
     """
-    # A link, or `.`, has another name than its folder.
+    # Resolves links and `.`.
     _check_new(out := out.resolve())
     _check_packages(kind)
     write_folder(restore(workdir, one_device(), config=config), kind, out, _scores(workdir))
@@ -60,47 +61,54 @@ def export_run(workdir: Path, kind: Format, out: Path, config: ConfigDict | None
 
 def _check_new(out: Path) -> None:
     if out in (Path.cwd(), *Path.cwd().parents):
-        raise ConfigError(f"--out={out} is, or holds, the folder that you are in: name a new one")
+        raise ConfigError(
+            f"--out={out} is or contains the current directory; set --out to a new folder"
+        )
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out={out} is a file: name a new folder")
+        raise ConfigError(f"--out={out} is a file; set --out to a new folder")
     if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"--out={out} is not empty: name a new folder, or move it away")
+        raise ConfigError(
+            f"--out={out} is not empty; set --out to a new folder or move the old one away"
+        )
 
 
 def _check_packages(kind: Format) -> None:
-    """Raises ConfigError where the format needs a package that is not installed."""
+    """Raises ConfigError if the format requires a package that is not installed."""
     for name in _PACKAGES[kind]:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"--format={kind} needs the package {name}: pip install 'lts_jax[export]'"
+                f"--format={kind} requires the package {name}; run pip install 'lts_jax[export]'"
             )
 
 
 def _scores(workdir: Path) -> dict[str, Any]:
-    """The metrics of the evaluated splits of a run, by split."""
-    found = {}
+    """Reads the metrics of the evaluated splits of a run, by split."""
+    scores = {}
     for path in sorted((workdir / "eval").glob("*/metrics.json")):
-        found[path.parent.name] = read_json(path, mapping, "evaluate again")
-    return found
+        scores[path.parent.name] = read_json(path, mapping, "evaluate again")
+    return scores
 
 
 def write_folder(
     trained: Trained, kind: Format, out: Path, scores: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes the whole folder or none of it.
+    """Writes the folder atomically.
 
     Args:
       trained: the network.
-      kind: of the folder.
+      kind: format of the folder.
       out: the folder.
       scores: metrics by split, for config.json.
 
     Raises:
-      ConfigError: the format cannot hold this network.
+      ConfigError: the format does not support this network.
     """
     experiment = trained.experiment
     if experiment.config.data.hide_sentence:
-        raise ConfigError("a run with data.hide_sentence never saw a word: nothing to export")
+        raise ConfigError(
+            "data.hide_sentence=True: a language-blind network cannot be exported; export a run "
+            "that was trained with data.hide_sentence=False"
+        )
     with whole_folder(out) as temporary:
         if kind == "stablehlo":
             (temporary / "model.stablehlo").write_bytes(make_stablehlo(trained))
@@ -126,14 +134,13 @@ def write_folder(
 def _write_weights(
     trained: Trained, kind: Format, folder: Path, scores: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes the weights, and config.json, which it returns.
+    """Writes the weights and config.json; returns the content of config.json.
 
-    For the hub, matrices are rounded to float16 and paths lose their folders. Scales, biases and
-    running statistics stay float32: they are few, and a variance may be smaller than float16's
-    smallest number.
+    For the hub, matrices are rounded to float16, and folders are removed from paths. Scales, biases
+    and running statistics remain float32: they are small, and a variance may underflow in float16.
 
     Raises:
-      ConfigError: float16 cannot hold a weight.
+      ConfigError: a weight overflows in float16.
     """
     arrays = trained.arrays
     config, weights = plain_config(trained.experiment.config), trained.weights
@@ -165,13 +172,13 @@ def _halved(name: str, value: np.ndarray) -> np.ndarray:
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
         raise ConfigError(
-            f"--format=hub: {name} holds numbers beyond float16's: take --format=safetensors"
+            f"--format=hub: {name} has values that overflow in float16; use --format=safetensors"
         )
     return half
 
 
 def _without_folders(value: Any, name: str = "") -> Any:
-    """Keeps of the paths in a config, or in a record of weights, the names of the files alone."""
+    """Replaces paths in a config or a record of weights by file names."""
     if isinstance(value, dict):
         return {key: _without_folders(item, key) for key, item in value.items()}
     if name in _PATHS and isinstance(value, str) and "://" not in value:
@@ -180,7 +187,7 @@ def _without_folders(value: Any, name: str = "") -> Any:
 
 
 def preprocessing(trained: Trained) -> dict[str, Any]:
-    """What turns an image and a sentence into the network's inputs, as plain data."""
+    """Returns the preprocessing of images and sentences as plain data."""
     config = trained.experiment.config
     backbone = BACKBONES[config.model.backbone]
     mean, std, conventions = backbone.mean, backbone.std, {"epsilon": backbone.epsilon}
@@ -197,8 +204,8 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
         "resize": config.data.resize,
         "interpolation": "bilinear, half-pixel centres, OpenCV's fixed point",
         "border": image_ops.GRAY,
-        # A sentence: `replace`, `normalize`, lower case, `replace` and `normalize` again, blanks
-        # around what matches `apart`, and split at blanks.
+        # Sentences: apply `replace`, `normalize`, lower case, `replace` and `normalize` again, put
+        # blanks around matches of `apart`, and split at blanks.
         "lower_case": True,
         "normalize": "NFKC",
         "replace": CLEANED,
@@ -215,7 +222,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
 
 
 def _best_threshold(trained: Trained) -> float | None:
-    """The threshold that is best on val; None if unknown."""
+    """Returns the best threshold on val; None if unknown."""
     best = trained.experiment.best_threshold
     return None if best is None else best.value
 

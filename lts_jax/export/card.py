@@ -1,4 +1,4 @@
-"""The model card of an exported network, as Hugging Face's hub shows it."""
+"""The model card of an exported network for the Hugging Face Hub."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ tags: [referring-image-segmentation, {name}, jax]
 # {title}
 
 Referring image segmentation by {network}:
-an image and a phrase go in, the mask of what the phrase says comes out.
+the input is an image and a phrase, the output is the mask of the object that the phrase refers to.
 
 ```sh
 pip install lts_jax
@@ -34,32 +34,34 @@ prediction.mask  # bool [h, w]
 
 ## Network
 
-{backbone} at {size} × {size} pixels, {parameters:,} numbers, {words:,} words or word pieces, of
-which {max_words} are read. Matrices are stored as float16, everything else as float32.
+{backbone} backbone, {size} × {size} pixels, {parameters:,} parameters, including BatchNorm
+statistics, and a vocabulary of {words:,} words or word pieces. A phrase is truncated after
+{max_words} of them. Matrices are stored as float16, all other arrays as float32.
 
 ## Data
 
-Trained on `{train_split}` of `{dataset}`: {images:,} images, {sentences:,} sentences. State here
-whose pictures and annotations they are, and under which licences.
+Trained on `{train_split}` of `{dataset}`: {images:,} images, {sentences:,} sentences.
+
+[More information needed: the sources and licenses of the images and annotations.]
 
 ## Scores
 
 {scores}
 
-## What it can and cannot do
+## Intended uses and limitations
 
-State here what it was tried on, and what it must not be used for.
+[More information needed: intended uses, out-of-scope uses and known limitations.]
 
 SHA-256 of `model.safetensors`: `{sha256}`.
 """
 
 
 def write_card(trained: Trained, described: Mapping[str, Any]) -> str:
-    """Returns the text of README.md, with what is known of the run; its author adds the rest.
+    """Returns the text of README.md; the author of the network adds the missing information.
 
     Args:
       trained: the network.
-      described: its config.json.
+      described: the content of its config.json.
     """
     experiment = trained.experiment
     config = experiment.config
@@ -83,7 +85,7 @@ def write_card(trained: Trained, described: Mapping[str, Any]) -> str:
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns metrics by split as a table of Markdown, in per cent."""
+    """Returns a Markdown table of the metrics by split, in percent."""
     if not scores:
         return "Not evaluated."
     lines = [f"| split | {' | '.join(_METRICS.values())} |", "|---" * (1 + len(_METRICS)) + "|"]

@@ -11,11 +11,11 @@ from lts_jax.models.transformer import sine_position_encoding
 
 
 def padding_bias(graph: Graph, valid: str) -> str:
-    """What the scores of attention to padded words are added to, `[B, 1, 1, T]`.
+    """Returns the attention bias that masks padding, `[B, 1, 1, T]`.
 
     Args:
-      graph: to add it to.
-      valid: which words are real, `[B, T]`.
+      graph: to which nodes are added.
+      valid: mask of the words that are not padding, `[B, T]`.
     """
     return graph.node(
         "Where",
@@ -30,15 +30,18 @@ def padding_bias(graph: Graph, valid: str) -> str:
 def cell_attention(
     graph: Graph, x: str, side: int, words: tuple[str, int], valid: str, model: Any
 ) -> str:
-    """`[B, C, H, W]` to the same shape.
+    """Adds `lts_jax.models.attention.CellAttention`.
 
     Args:
-      graph: to add it to.
-      x: the cells.
+      graph: to which nodes are added.
+      x: the cells, `[B, C, H, W]`.
       side: H and W.
       words: h_t, `[B, T, D]`, and T.
-      valid: which of them are real, `[B, T]`.
+      valid: mask of the words that are not padding, `[B, T]`.
       model: the network.
+
+    Returns:
+      Features `[B, C, H, W]`.
     """
     channels, cells = model.fused_features // 2, side * side
     position = graph.floats(sine_position_encoding(side, side, channels)[None])

@@ -1,4 +1,4 @@
-"""The newer backbones as ONNX graphs: each makes the taps `[B, C, H, W]` of `[B, 3, H, W]`."""
+"""ONNX graphs of all backbones but Darknet53, from `[B, 3, H, W]` to features `[B, C, H, W]`."""
 
 from functools import partial
 from typing import Any
@@ -15,16 +15,19 @@ from lts_jax.models.backbones.swin import regions, table_rows
 
 
 def backbone(graph: Graph, x: str, model: Any, size: int) -> list[str]:
-    """Adds the backbone of a network, any but Darknet53.
+    """Adds the backbone of a network; Darknet53 is in `onnx_network`.
 
     Args:
-      graph: to add it to.
+      graph: to which nodes are added.
       x: images `[B, 3, size, size]` in [0, 1].
       model: the network.
       size: side of an image, pixels.
 
     Returns:
-      The taps at strides 8, 16 and 32.
+      The features at strides 8, 16 and 32.
+
+    Raises:
+      ConfigError: there is no ONNX graph for the backbone.
     """
     spec = BACKBONES[model.image_encoder]
     x = layers.normalize(graph, x, spec.mean, spec.std)
@@ -36,7 +39,10 @@ def backbone(graph: Graph, x: str, model: Any, size: int) -> list[str]:
         return _resnet(graph, x, model, bool(spec.options.get("dilated")))
     if spec.family == "efficientnet":
         return _efficientnet(graph, x, model)
-    raise ConfigError(f"--format=onnx: model.backbone={model.image_encoder} has no ONNX graph")
+    raise ConfigError(
+        f"--format=onnx does not support model.backbone={model.image_encoder}; use "
+        "--format=stablehlo"
+    )
 
 
 def _convnext(graph: Graph, x: str, model: Any) -> list[str]:
@@ -111,7 +117,7 @@ def _depthwise(
     scale: np.ndarray | float = 1.0,
     shift: np.ndarray | float = 0.0,
 ) -> str:
-    """`lts_jax.models.depthwise.DepthwiseConv`, then a factor and a summand of each channel."""
+    """Adds `lts_jax.models.depthwise.DepthwiseConv`, then a scale and shift per channel."""
     kernel = graph.array(f"{path}/kernel")
     k, channels = kernel.shape[0], kernel.shape[-1]
     bias = graph.array(f"{path}/bias") if graph.has(f"{path}/bias") else np.zeros(channels)
@@ -148,7 +154,7 @@ def _swin(graph: Graph, x: str, model: Any, size: int, window: int) -> list[str]
 
 
 def _merge(graph: Graph, x: str, side: int, channels: int) -> str:
-    """The four cells of each 2×2 of `[B, side, side, C]` as channels."""
+    """Concatenates the channels of each 2×2 block: `[B, side, side, C]` to `[…, side/2, 4C]`."""
     half = side // 2
     x = graph.node("Reshape", [x, graph.ints(-1, half, 2, half, 2, channels)])
     x = graph.node("Transpose", [x], perm=[0, 1, 3, 4, 2, 5])
@@ -156,7 +162,7 @@ def _merge(graph: Graph, x: str, side: int, channels: int) -> str:
 
 
 def _window_attention(graph: Graph, x: str, path: str, side: int, window: int, shift: int) -> str:
-    """Attention in windows of `[B, side, side, C]`, see `lts_jax.models.backbones.swin.Block`."""
+    """Adds window attention on `[B, side, side, C]`; see `lts_jax.models.backbones.swin.Block`."""
     channels = graph.array(f"{path}/query/kernel").shape[0]
     windows, cells = -(-side // window), window**2
     padded = windows * window

@@ -1,4 +1,4 @@
-"""An ONNX graph that grows node by node, with the layers that the network is made of."""
+"""A builder of ONNX graphs with the layers of the network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from lts_jax.models.layers import EPSILON, NEGATIVE_SLOPE
 
 
 class Graph:
-    """Nodes and arrays so far.
+    """Nodes and initializers of a graph.
 
     Args:
       weights: arrays of the network by path, `params/…` and `batch_stats/…`.
@@ -34,27 +34,27 @@ class Graph:
     def node(
         self, kind: str, inputs: Sequence[str], outputs: Sequence[str] = (), **attributes: Any
     ) -> str:
-        """Adds a node and names its first output."""
+        """Adds a node; returns the name of its first output."""
         names = list(outputs) or [f"{kind}_{len(self.nodes)}"]
         self.nodes.append(self._helper.make_node(kind, list(inputs), names, **attributes))
         return names[0]
 
     def constant(self, value: Any) -> str:
-        """Adds an array."""
+        """Adds an array; returns its name."""
         name = f"array_{len(self.initializers)}"
         self.initializers.append(self._numpy.from_array(np.asarray(value), name))
         return name
 
     def floats(self, value: np.ndarray) -> str:
-        """Adds a float32 array."""
+        """Adds a float32 array; returns its name."""
         return self.constant(np.ascontiguousarray(value, np.float32))
 
     def ints(self, *values: int) -> str:
-        """Adds an int64 array."""
+        """Adds an int64 array; returns its name."""
         return self.constant(np.array(values, np.int64))
 
     def linear(self, x: str, path: str) -> str:
-        """A Dense layer on features, as a 1×1 convolution."""
+        """Adds a Dense layer on features `[B, C, H, W]`, as a 1×1 convolution."""
         kernel = self.array(f"{path}/kernel")
         return self.affine(x, kernel[None, None], self.array(f"{path}/bias"))
 
@@ -68,7 +68,7 @@ class Graph:
         negative_slope: float = NEGATIVE_SLOPE,
         epsilon: float = EPSILON,
     ) -> str:
-        """ConvNormAct; the last channels of `x` are so many zeros, which it does not know."""
+        """Adds a ConvNormAct; the last `zeros` channels of `x` are padding without weights."""
         kernel = self.array(f"{path}/conv/kernel")
         kernel = kernel[None, None] if kernel.ndim == 2 else kernel
         kernel = np.pad(kernel, ((0, 0), (0, 0), (0, zeros), (0, 0)))
@@ -79,7 +79,7 @@ class Graph:
     def affine(
         self, x: str, kernel: np.ndarray, bias: np.ndarray, stride: int = 1, dilation: int = 1
     ) -> str:
-        """A convolution with a kernel `[k, k, in, out]` and a bias."""
+        """Adds a convolution with a kernel `[k, k, in, out]` and a bias."""
         pad = dilation * (kernel.shape[0] // 2)
         return self.node(
             "Conv",
@@ -90,17 +90,17 @@ class Graph:
         )
 
     def norm(self, path: str, epsilon: float = EPSILON) -> tuple[np.ndarray, np.ndarray]:
-        """A BatchNorm as a factor and a summand of each channel."""
+        """Returns the scale and shift per channel of a BatchNorm in evaluation mode."""
         mean, var = (self.array(f"{path}/{k}", "batch_stats") for k in ("mean", "var"))
         scale = self.array(f"{path}/scale") / np.sqrt(var + epsilon)
         return scale, self.array(f"{path}/bias") - mean * scale
 
     def leaky(self, x: str, negative_slope: float = NEGATIVE_SLOPE) -> str:
-        """LeakyReLU."""
+        """Adds a LeakyReLU."""
         return self.node("LeakyRelu", [x], alpha=negative_slope)
 
     def double(self, x: str) -> str:
-        """Twice the height and width, by copies."""
+        """Adds nearest-neighbour upsampling by a factor of 2."""
         return self.node(
             "Resize",
             [x, "", self.constant(np.array([1, 1, 2, 2], np.float32))],

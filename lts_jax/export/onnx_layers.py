@@ -1,6 +1,6 @@
-"""Layers of the newer backbones and of BERT as ONNX nodes.
+"""Layers of BERT and of the backbones other than Darknet53, as ONNX nodes.
 
-Features are `[B, C, H, W]` for convolutions, and have their channels last for everything else.
+Features are `[B, C, H, W]` for convolutions; all other layers have channels last.
 """
 
 import math
@@ -12,18 +12,18 @@ from lts_jax.export.onnx_graph import Graph
 
 
 def normalize(graph: Graph, x: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """`[B, 3, H, W]` minus the mean, over the standard deviation."""
+    """Subtracts the mean from `[B, 3, H, W]` and divides by the standard deviation."""
     shift, scale = (graph.floats(np.reshape(values, (3, 1, 1))) for values in (mean, std))
     return graph.node("Div", [graph.node("Sub", [x, shift]), scale])
 
 
 def channels_last(graph: Graph, x: str) -> str:
-    """`[B, C, H, W]` to `[B, H, W, C]`."""
+    """Transposes `[B, C, H, W]` to `[B, H, W, C]`."""
     return graph.node("Transpose", [x], perm=[0, 2, 3, 1])
 
 
 def channels_first(graph: Graph, x: str) -> str:
-    """`[B, H, W, C]` to `[B, C, H, W]`."""
+    """Transposes `[B, H, W, C]` to `[B, C, H, W]`."""
     return graph.node("Transpose", [x], perm=[0, 3, 1, 2])
 
 
@@ -37,17 +37,17 @@ def convolve(
     pads: Sequence[int] | None = None,
     groups: int = 1,
 ) -> str:
-    """A convolution with a kernel `[k, k, in, out]`.
+    """Adds a convolution with a kernel `[k, k, in, out]`.
 
     Args:
-      graph: to add it to.
+      graph: to which nodes are added.
       x: `[B, C, H, W]`.
-      kernel: of each group.
-      bias: of each output channel.
+      kernel: `in` counts the input channels of a group.
+      bias: `[out]`.
       stride: of the windows.
       dilation: of the kernel.
-      pads: before and after each axis; None: as many as keep the size.
-      groups: of the channels.
+      pads: padding before and after each axis; None keeps the size (at stride 1).
+      groups: number of channel groups.
     """
     before, after = pads or (dilation * (kernel.shape[0] // 2),) * 2
     return graph.node(
@@ -70,7 +70,7 @@ def conv_norm(
     dilation: int = 1,
     pads: Sequence[int] | None = None,
 ) -> str:
-    """`lts_jax.models.backbones.common.ConvNorm`; `activation` is a kind of node or ""."""
+    """Adds `lts_jax.models.backbones.common.ConvNorm`; see `activate` for `activation`."""
     kernel = graph.array(f"{path}/conv/kernel")
     kernel = kernel[None, None] if kernel.ndim == 2 else kernel
     scale, shift = graph.norm(f"{path}/norm", epsilon)
@@ -80,7 +80,7 @@ def conv_norm(
 
 
 def activate(graph: Graph, x: str, activation: str) -> str:
-    """Relu, Relu6, or nothing."""
+    """Adds an activation: "Relu6", an ONNX operator such as "Relu", or "" for none."""
     if activation == "Relu6":
         zero, six = graph.constant(np.float32(0)), graph.constant(np.float32(6))
         return graph.node("Clip", [x, zero, six])
@@ -88,7 +88,7 @@ def activate(graph: Graph, x: str, activation: str) -> str:
 
 
 def patches(graph: Graph, x: str, path: str, size: int) -> str:
-    """`lts_jax.models.backbones.common.PatchConv`, `[B, C, H, W]` to `[B, H/n, W/n, F]`."""
+    """Adds `lts_jax.models.backbones.common.PatchConv`: `[B, C, H, W]` to `[B, H/n, W/n, F]`."""
     kernel = graph.array(f"{path}/conv/kernel")
     kernel = kernel.reshape(size, size, -1, kernel.shape[1])
     bias = graph.array(f"{path}/conv/bias")
@@ -96,19 +96,19 @@ def patches(graph: Graph, x: str, path: str, size: int) -> str:
 
 
 def layer_norm(graph: Graph, x: str, path: str, epsilon: float) -> str:
-    """LayerNorm of the last axis."""
+    """Adds a LayerNorm of the last axis."""
     scale, bias = (graph.floats(graph.array(f"{path}/{leaf}")) for leaf in ("scale", "bias"))
     return graph.node("LayerNormalization", [x, scale, bias], axis=-1, epsilon=epsilon)
 
 
 def dense(graph: Graph, x: str, path: str, outputs: int = 0) -> str:
-    """A Dense layer on the last axis.
+    """Adds a Dense layer on the last axis.
 
     Args:
-      graph: to add it to.
+      graph: to which nodes are added.
       x: features.
       path: of the layer.
-      outputs: channels of a layer whose kernel has them on several axes.
+      outputs: number of output channels, if the kernel has several output axes.
     """
     kernel = graph.array(f"{path}/kernel")
     kernel = kernel.reshape(-1, outputs or kernel.shape[-1])
@@ -119,7 +119,7 @@ def dense(graph: Graph, x: str, path: str, outputs: int = 0) -> str:
 
 
 def gelu(graph: Graph, x: str) -> str:
-    """GELU by the error function."""
+    """Adds an exact GELU, with the error function."""
     y = graph.node("Erf", [graph.node("Mul", [x, graph.constant(np.float32(math.sqrt(0.5)))])])
     y = graph.node("Add", [y, graph.constant(np.float32(1))])
     half = graph.node("Mul", [x, graph.constant(np.float32(0.5))])
@@ -127,7 +127,7 @@ def gelu(graph: Graph, x: str) -> str:
 
 
 def mlp(graph: Graph, x: str, path: str) -> str:
-    """`expand`, GELU, `reduce`."""
+    """Adds a two-layer MLP: `expand`, GELU, `reduce`."""
     return dense(graph, gelu(graph, dense(graph, x, f"{path}/expand")), f"{path}/reduce")
 
 
@@ -139,15 +139,15 @@ def attention(
     biases: Sequence[str],
     memory: tuple[str, int] | None = None,
 ) -> str:
-    """Attention with several heads, of each token to all, or to those of a memory.
+    """Adds multi-head self-attention, or cross-attention to `memory`.
 
     Args:
-      graph: to add it to.
+      graph: to which nodes are added.
       x: `[B, …, L, C]`.
       path: of `query`, `key`, `value` and `out`.
-      sizes: what stands for the axes before L (0: as it is), and L.
-      biases: added to the scores, `[B, …, heads, L, L]`.
-      memory: `[B, …, M, D]`, and M.
+      sizes: sizes of the axes up to L for Reshape (0 keeps a size).
+      biases: added to the scores, `[B, …, heads, L, L or M]`.
+      memory: keys and values `[B, …, M, D]`, and M; None for self-attention.
     """
     kernel = graph.array(f"{path}/query/kernel")
     channels, heads, size = kernel.shape

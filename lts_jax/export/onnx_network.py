@@ -1,9 +1,8 @@
-"""The network as an ONNX graph, built from its arrays by the operators of opset 17.
+"""Builds the ONNX graph of a network from its arrays, with the operators of opset 17.
 
-No converter takes the scan of the GRU, and the network needs few operators: convolutions (each
-BatchNorm folded into its own), ONNX's GRU, matrix products, and ways to move numbers. Features are
-`[B, C, H, W]` as ONNX has them. Everything is float32. `model` is a network whose `why_no_onnx` is
-empty.
+The graph is built by hand because converters do not support the GRU's scan, and the network needs
+few operators: convolutions with folded BatchNorm, GRU, matrix products and reshapes. Features are
+`[B, C, H, W]`, float32. `model` is a network with an empty `why_no_onnx`.
 """
 
 from functools import partial
@@ -26,10 +25,10 @@ _OPSET = 17
 
 
 def make_onnx(trained: Trained, path: Path) -> None:
-    """Writes the graph, with the inputs and outputs of `lts_jax.export.stablehlo.predictor`.
+    """Writes the graph; inputs and outputs are those of `lts_jax.export.stablehlo.predictor`.
 
     Raises:
-      ConfigError: the network has a part that has no graph here.
+      ConfigError: the ONNX export does not support a part of the network.
     """
     import onnx
 
@@ -37,7 +36,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
     model: Any = experiment.model
     if model.why_no_onnx:
         raise ConfigError(
-            f"{model.why_no_onnx} has no ONNX graph here; --format=stablehlo exports it"
+            f"--format=onnx does not support {model.why_no_onnx}; use --format=stablehlo"
         )
     size, words = experiment.config.data.image_size, experiment.config.data.max_words
     graph = Graph(trained.arrays)
@@ -90,7 +89,7 @@ def make_onnx(trained: Trained, path: Path) -> None:
 
 
 def _darknet53(graph: Graph, x: str, model: Any) -> list[str]:
-    """The taps at strides 8, 16 and 32, of `[B, 3, H, W]` in [0, 1]."""
+    """Returns the features at strides 8, 16 and 32 of `[B, 3, H, W]` in [0, 1]."""
     slope, epsilon, mean, std = model.backbone_conventions
     conv = partial(graph.conv, negative_slope=slope, epsilon=epsilon)
     if (mean, std) != Conventions()[2:]:
@@ -111,7 +110,7 @@ def _darknet53(graph: Graph, x: str, model: Any) -> list[str]:
 
 
 def _bert(graph: Graph, words: int, model: Any) -> str:
-    """The tokens `[B, T, D]`."""
+    """Returns the token states of BERT, `[B, T, D]`."""
     table = graph.floats(graph.array("text/embed/embedding"))
     x = graph.node("Gather", [table, "tokens"], axis=0)
     position = graph.array("text/position/embedding")[:words]
@@ -129,13 +128,13 @@ def _bert(graph: Graph, words: int, model: Any) -> str:
 
 
 def _valid(graph: Graph, words: int) -> str:
-    """Which of the words are real, `[B, T]`."""
+    """Returns the mask of the words that are not padding, `[B, T]`."""
     step = graph.constant(np.arange(words, dtype=np.int32))
     return graph.node("Less", [step, graph.node("Unsqueeze", ["length", graph.ints(1)])])
 
 
 def _only_real(graph: Graph, states: str, words: int) -> tuple[str, str]:
-    """h_t `[B, T, D]`, zero at pads, and f_text `[B, D]`."""
+    """Returns h_t `[B, T, D]`, zero at padding, and f_text `[B, D]`."""
     valid = graph.node("Unsqueeze", [_valid(graph, words), graph.ints(2)])
     states = graph.node("Where", [valid, states, graph.constant(np.float32(0))])
     total = graph.node("ReduceSum", [states, graph.ints(1)], keepdims=0)
@@ -144,10 +143,10 @@ def _only_real(graph: Graph, states: str, words: int) -> tuple[str, str]:
 
 
 def _gru(graph: Graph, words: int) -> str:
-    """The states `[B, T, D]`."""
+    """Returns the states of the GRU, `[B, T, D]`."""
     table = graph.floats(graph.array("text/embed/embedding"))
     x = graph.node("Gather", [table, "tokens"], axis=0)
-    x = graph.node("Transpose", [x], perm=[1, 0, 2])  # the GRU has time first
+    x = graph.node("Transpose", [x], perm=[1, 0, 2])  # GRU: time first
 
     def gates(direction: str, side: str, leaf: str) -> np.ndarray:
         cell = f"text/{direction}/cell"
@@ -176,7 +175,7 @@ def _gru(graph: Graph, words: int) -> str:
 
 
 def _with_coordinates(graph: Graph, x: str, size: int) -> str:
-    """`lts_jax.models.fusion.with_coordinates`, of maps of `size` × `size`."""
+    """Adds `lts_jax.models.fusion.with_coordinates` for `size` × `size` features."""
     where = np.asarray(coordinates(size, size)).transpose(2, 0, 1)[None]
     batch = graph.node("Slice", [graph.node("Shape", [x]), graph.ints(0), graph.ints(1)])
     shape = graph.node("Concat", [batch, graph.ints(*where.shape[1:])], axis=0)
@@ -191,7 +190,7 @@ def _fusion(
     model: Any,
     sizes: list[int],
 ) -> str:
-    """F_m3."""
+    """Returns the fused features F_m3."""
     if model.coordinates:
         features = [
             _with_coordinates(graph, tap, size) for tap, size in zip(features, sizes, strict=True)
@@ -206,14 +205,14 @@ def _fusion(
         if stride == 8 and model.attention_layers:
             valid = _valid(graph, words[1])
             coarse = cell_attention(graph, coarse, sizes[1], words, valid, model)
-        if not model.image_encoder.endswith("dilated"):  # else all features are of one size
+        if not model.image_encoder.endswith("dilated"):  # else all features have one size
             coarse = graph.double(coarse)
         x = graph.node("Concat", [coarse, graph.conv(tap, f"fusion/image{stride}")], axis=1)
     return x
 
 
 def _locate(graph: Graph, fused: str, words: str, sentence: str, model: Any) -> list[str]:
-    """The logits of each round, `[B, 1, H/8, W/8]`; none without a locator."""
+    """Returns the heatmap logits of each round, `[B, 1, H/8, W/8]`; empty without a locator."""
     maps: list[str] = []
     x = fused
     for i in range(model.rounds if model.locate != "none" else 0):
@@ -232,7 +231,7 @@ def _locate(graph: Graph, fused: str, words: str, sentence: str, model: Any) -> 
             response = graph.node("MatMul", [regress, response])
             bias = graph.floats(graph.array(f"{path}/regress/bias"))
             response = graph.node("Add", [response, bias])
-        # [B, 1, H W] to the shape of the features, but for one channel.
+        # [B, 1, H W] to [B, 1, H, W].
         shape = graph.node("Shape", [x])
         side = graph.node("Slice", [shape, graph.ints(2), graph.ints(4)])
         target = graph.node("Concat", [graph.ints(0, 1), side], axis=0)
@@ -241,7 +240,7 @@ def _locate(graph: Graph, fused: str, words: str, sentence: str, model: Any) -> 
 
 
 def _dense(graph: Graph, x: str, path: str) -> str:
-    """A Dense layer on the last axis."""
+    """Adds a Dense layer on the last axis."""
     x = graph.node("MatMul", [x, graph.floats(graph.array(f"{path}/kernel"))])
     if not graph.has(f"{path}/bias"):
         return x
@@ -253,9 +252,9 @@ def _prior(graph: Graph, logits: str, model: Any) -> str:
 
 
 def _beside(graph: Graph, fused: str, prior: str, model: Any) -> tuple[str, int]:
-    """F_m3 with the prior, and zeros up to a whole block of channels; also their number.
+    """Concatenates F_m3, the prior, and zero channels; also returns the number of zero channels.
 
-    The fast convolutions of onnxruntime take blocks of 16 channels alone.
+    The channels are padded to a multiple of 16, as onnxruntime's fast convolutions require.
     """
     zeros = -(model.fused_features + 1) % 16
     prior = graph.node("Pad", [prior, graph.ints(0, 0, 0, 0, 0, zeros, 0, 0)])
@@ -263,7 +262,7 @@ def _beside(graph: Graph, fused: str, prior: str, model: Any) -> tuple[str, int]
 
 
 def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> tuple[str, str]:
-    """The logits of P_mask, `[B, 1, H/4, W/4]`, and the features that they are made of."""
+    """Returns the logits of P_mask, `[B, 1, H/4, W/4]`, and the segmenter's features."""
     x, zeros = _beside(graph, fused, prior, model) if prior else (fused, 0)
     branches = [graph.conv(x, "segmenter/aspp_1x1", zeros=zeros)]
     for rate in model.segmenter_rates:
@@ -275,15 +274,15 @@ def _segmenter(graph: Graph, fused: str, prior: str | None, model: Any) -> tuple
     features = x
     scale, shift = graph.norm("segmenter/upsample_norm")
     kernel = graph.array("segmenter/upsample/kernel") * scale  # [4, 4, in, out]
-    # Of the 4×4 kernel each of the four pixels that a cell becomes sees 2×2, as channels here:
-    # onnxruntime has no fast transposed convolution. The pixels are interleaved when there is one
-    # channel left of each.
+    # onnxruntime has no fast transposed convolution. Each of the four output pixels of a cell
+    # depends on a 2×2 part of the 4×4 kernel, so the four are computed as channels of an ordinary
+    # convolution and interleaved after the last layer.
     phases = [(a, b) for a in (0, 1) for b in (0, 1)]
     kernel = np.concatenate([kernel[[a + 2, a]][:, [b + 2, b]] for a, b in phases], axis=-1)
     x = graph.leaky(graph.affine(x, kernel, np.tile(shift, 4)))
     mask = np.kron(np.eye(4), graph.array("segmenter/mask/kernel"))
     bias = np.tile(graph.array("segmenter/mask/bias"), 4)
     x = graph.affine(x, mask[None, None], bias)
-    x = graph.node("DepthToSpace", [x], blocksize=2)  # with half a cell too much on each side
+    x = graph.node("DepthToSpace", [x], blocksize=2)  # one pixel too many per side
     starts, ends, axes = graph.ints(1, 1), graph.ints(-1, -1), graph.ints(2, 3)
     return graph.node("Slice", [x, starts, ends, axes]), features

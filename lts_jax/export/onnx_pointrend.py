@@ -9,15 +9,15 @@ from lts_jax.models.pointrend import LAYERS
 
 
 def pointrend(graph: Graph, mask: str, features: str, image: str, model: Any, size: int) -> str:
-    """The logits of the refined mask, `[B, 1, S, S]`.
+    """Returns the logits of the refined mask, `[B, 1, S, S]`.
 
     Args:
-      graph: to add it to.
+      graph: to which nodes are added.
       mask: the segmenter's logits, `[B, 1, S/4, S/4]`.
       features: of the segmenter.
       image: `[B, 3, S, S]` in [0, 1].
       model: the network.
-      size: S.
+      size: S, pixels.
     """
     detail = graph.conv(image, "pointrend/detail", stride=2)
     finer = mask
@@ -41,7 +41,7 @@ def pointrend(graph: Graph, mask: str, features: str, image: str, model: Any, si
 
 
 def _grid(graph: Graph, index: str, side: int) -> str:
-    """Where the cells of these numbers are, from -1 to 1, `[B, N, 1, 2]`."""
+    """Returns the centres of cells by index, in [-1, 1], `[B, N, 1, 2]`."""
     places = []
     for kind in ("Mod", "Div"):
         cell = graph.node("Cast", [graph.node(kind, [index, graph.ints(side)])], to=1)
@@ -52,7 +52,7 @@ def _grid(graph: Graph, index: str, side: int) -> str:
 
 
 def _head(graph: Graph, mask: str, features: str, detail: str, grid: str) -> str:
-    """The logits at the places of a grid, `[B, N]`."""
+    """Returns the logits at the points of a grid, `[B, N]`."""
     seen = [
         graph.node("GridSample", [x, grid], mode="bilinear", padding_mode="border", align_corners=0)
         for x in (features, detail, mask)

@@ -1,4 +1,4 @@
-"""The network as StableHLO, for any batch, on cpu, cuda and tpu."""
+"""Exports the network as StableHLO, for any batch size, on cpu, cuda and tpu."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,11 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def predictor(model: Network) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """The exported function.
+    """Returns the function to export.
 
-    It takes the weights by path, and `image` uint8 `[B, S, S, 3]`, `tokens` int32 `[B, T]` and
-    `length` int32 `[B]` by name. It returns probabilities, float32: `mask` `[B, G, G]`, and, with a
-    locator, `heatmap` `[B, rounds, S/8, S/8]`.
+    Its arguments are the weights by path, and the inputs by name: `image` uint8 `[B, S, S, 3]`,
+    `tokens` int32 `[B, T]` and `length` int32 `[B]`. It returns float32 probabilities: `mask`
+    `[B, G, G]` and, with a locator, `heatmap` `[B, rounds, S/8, S/8]`.
     """
 
     def predict(weights: dict[str, jax.Array], inputs: dict[str, jax.Array]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def predictor(model: Network) -> Callable[[Any, Any], dict[str, jax.Array]]:
 
 
 def make_stablehlo(trained: Trained) -> bytes:
-    """Serializes the function `predictor`."""
+    """Returns the serialized function of `predictor`."""
     data = trained.experiment.config.data
     size, words = data.image_size, data.max_words
     (b,) = export.symbolic_shape("b")

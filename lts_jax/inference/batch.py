@@ -104,12 +104,12 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
     try:
         pairs = ((job.image, job.phrases) for job in jobs)
         several = predictor.map(pairs, batch_size=1 if len(jobs) == 1 else None)
-        for job, found in zip(jobs, several, strict=True):
-            if isinstance(found, DataError):
-                failed.append(f"{job.where}: image: {found}" if job.where else str(found))
+        for job, result in zip(jobs, several, strict=True):
+            if isinstance(result, DataError):
+                failed.append(f"{job.where}: image: {result}" if job.where else str(result))
                 number += len(job.phrases)
                 continue
-            for prediction in found:
+            for prediction in result:
                 entries.append(_write(prediction, job.image, number, out_dir))
                 number += 1
     finally:
@@ -123,27 +123,27 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
         raise DataError(f"{len(failed)} of {len(jobs)} pictures could not be read:\n  {listed}")
 
 
-def _write(found: Prediction, file: Path, number: int, out_dir: Path) -> dict[str, Any]:
+def _write(result: Prediction, file: Path, number: int, out_dir: Path) -> dict[str, Any]:
     stem = f"{number:04}_{shorten(file.stem, _NAME_BYTES)}"
-    mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
-    pictures = {"mask": mask, "overlay": found.overlay()}
-    if found.heatmap is not None:
-        pictures["heatmap"] = drawing.draw_heatmap(found.image, found.heatmap)
+    mask = Image.fromarray(result.mask.astype(np.uint8) * 255)
+    pictures = {"mask": mask, "overlay": result.overlay()}
+    if result.heatmap is not None:
+        pictures["heatmap"] = drawing.draw_heatmap(result.image, result.heatmap)
     for name, picture in pictures.items():
         write_picture(out_dir / f"{stem}_{name}.png", picture)
-    share = found.mask.mean()
-    print(f"{file.name}: {found.text!r}: {share:.1%} of the image, box {found.box}", flush=True)
-    if found.unknown_words:
-        print(f"  words that training never saw: {', '.join(found.unknown_words)}", flush=True)
-    if found.unread_words:
-        print(f"  the last {len(found.unread_words)} words were not read", flush=True)
+    share = result.mask.mean()
+    print(f"{file.name}: {result.text!r}: {share:.1%} of the image, box {result.box}", flush=True)
+    if result.unknown_words:
+        print(f"  words that training never saw: {', '.join(result.unknown_words)}", flush=True)
+    if result.unread_words:
+        print(f"  the last {len(result.unread_words)} words were not read", flush=True)
     return {
         "image": str(file),
-        "text": found.text,
-        "segmentation": found.rle,
-        "bbox": found.box,
-        "unknown_words": found.unknown_words,
-        "unread_words": found.unread_words,
+        "text": result.text,
+        "segmentation": result.rle,
+        "bbox": result.box,
+        "unknown_words": result.unknown_words,
+        "unread_words": result.unread_words,
         "files": {name: f"{stem}_{name}.png" for name in pictures},
     }
 

@@ -154,7 +154,7 @@ def reported(table: int | str, variant: str, family: str, split: str) -> Metrics
       too; and "pointing" where Section 4.3 gives it.
     """
     row = TABLES[table][variant]
-    found = dict(row.get(family, {}).get(split, {}))
+    metrics = dict(row.get(family, {}).get(split, {}))
     if row and (variant, family, split) in _POINTING:
-        found["pointing"] = _POINTING[variant, family, split]
-    return found
+        metrics["pointing"] = _POINTING[variant, family, split]
+    return metrics

@@ -235,8 +235,8 @@ def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None])
 
 def _leaks(results: Mapping[Path, dict[str, Any] | None]) -> str:
     """The held-out images that runs trained on; "" if there are none."""
-    found = (result["trained_on"] for result in results.values() if result)
-    return next((listed for data in found if (listed := leaks(data))), "")
+    trained_on = (result["trained_on"] for result in results.values() if result)
+    return next((listed for data in trained_on if (listed := leaks(data))), "")
 
 
 def _check_same_data(results: Mapping[Path, dict[str, Any] | None]) -> None:

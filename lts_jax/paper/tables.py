@@ -116,8 +116,8 @@ def make_table(
             if results[path] is None and path.exists():
                 logger.warning("%s is left out: %s", path, why_unfinished(run))
     prepare_data(missing)
-    found = sum(result is not None for result in results.values())
-    logger.info("%d of %d runs are finished", found, len(runs))
+    finished_runs = sum(result is not None for result in results.values())
+    logger.info("%d of %d runs are finished", finished_runs, len(runs))
     try:
         train(missing, command, jobs, finished)
     finally:

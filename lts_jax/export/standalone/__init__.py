@@ -1,1 +1,1 @@
-"""Files that an export carries; they import nothing of this project."""
+"""Files that are copied into exports; they do not import lts_jax."""

@@ -1,16 +1,16 @@
-"""`segment = load(FOLDER)`, then `segment(image, "man in blue")`; needs jax or onnxruntime."""
+"""Runs an exported network: `load(FOLDER)(image, "man in blue")`; requires jax or onnxruntime."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pixels  # beside this file, as is tokens
+import pixels  # pixels.py and tokens.py are in the folder of this file
 import tokens
 
 
 def load(folder: str | Path) -> Any:
-    """Returns a function of an RGB image, uint8 [h, w, 3], and a sentence: probabilities [h, w]."""
+    """Returns f(RGB image uint8 [h, w, 3], sentence), which returns probabilities [h, w]."""
     folder = Path(folder)
     spec = json.loads((folder / "preprocessing.json").read_bytes())
     read = tokens.reader(folder, spec)

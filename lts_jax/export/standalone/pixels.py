@@ -1,4 +1,4 @@
-"""From an image to the network's square input and back, in NumPy; centres lie at half pixels."""
+"""Resizes images to the network's square input, and masks back; pixel centres are at 0.5."""
 
 from typing import Any
 
@@ -6,12 +6,15 @@ import numpy as np
 
 
 def fit(image: np.ndarray, spec: dict[str, Any]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Fits uint8 [h, w, 3] into the square; also returns h, w, and top, left, height, width in it.
+    """Resizes an image, uint8 [h, w, 3], and pads it to a square.
 
-    Bilinear in OpenCV's fixed-point numbers, to the bit.
+    Returns the square, and (h, w, top, left, height, width), the last four of the image within the
+    square. The bilinear interpolation is bitwise equal to OpenCV's.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"an image is RGB, uint8 [h, w, 3], not {image.dtype} {image.shape}")
+        raise ValueError(
+            f"image: expected RGB, uint8 [h, w, 3], got {image.dtype} {list(image.shape)}"
+        )
     (h, w, _), size = image.shape, spec["image_size"]
     scale = size / max(h, w)
     squash = spec["resize"] == "squash"
@@ -27,7 +30,7 @@ def fit(image: np.ndarray, spec: dict[str, Any]) -> tuple[np.ndarray, tuple[int,
 
 
 def unfit(mask: np.ndarray, place: tuple[int, ...], spec: dict[str, Any]) -> np.ndarray:
-    """Interpolates probabilities [G, G] bilinearly at the pixels of the original image, [h, w]."""
+    """Resamples probabilities [G, G] bilinearly to the original image, [h, w]."""
     cells, weights = np.arange(len(mask)), list[np.ndarray]()
     for n, offset, fitted in zip(place[:2], place[2:4], place[4:], strict=True):
         at = ((np.arange(n) + 0.5) * (fitted / n) + offset) / (spec["image_size"] / len(mask)) - 0.5
@@ -37,7 +40,7 @@ def unfit(mask: np.ndarray, place: tuple[int, ...], spec: dict[str, Any]) -> np.
 
 
 def _taps(n: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two source pixels of each of n pixels, and 2048 times the second one's weight."""
+    """Returns the two source pixels of each of n pixels, and 2048 times the second's weight."""
     at = ((np.arange(n) + 0.5) * (1 / (n / source)) - 0.5).astype(np.float32).clip(0, source - 1)
     first = at.astype(int)
     weights = np.rint((at - first).astype(np.float32) * 2048).astype(np.int32)

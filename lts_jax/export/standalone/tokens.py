@@ -1,4 +1,4 @@
-"""From a sentence to the ids of its words."""
+"""Converts sentences to token ids."""
 
 import json
 import re
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def words_of(sentence: str, spec: dict[str, Any]) -> list[str]:
-    """Splits a sentence into words, none if it has no other characters than punctuation."""
+    """Splits a sentence into words; the list may be empty."""
     table, form = str.maketrans(spec["replace"]), spec["normalize"]
     text = unicodedata.normalize(form, sentence.translate(table)).lower().translate(table)
     return re.sub(spec["apart"], r" \g<0> ", unicodedata.normalize(form, text)).split()
 
 
 def reader(folder: Path, spec: dict[str, Any]) -> Callable[[str], list[int]]:
-    """Returns a function from a sentence to the ids of its words, or of BERT's word pieces."""
+    """Returns a function that converts a sentence to ids of words or of BERT's word pieces."""
     if (folder / "tokenizer.json").exists():
         import tokenizers
 
@@ -28,6 +28,6 @@ def reader(folder: Path, spec: dict[str, Any]) -> Callable[[str], list[int]]:
 
 
 def encode(sentence: str, ids: dict[str, int], spec: dict[str, Any]) -> list[int]:
-    """Returns the ids of the words that are read, one at least."""
-    found = words_of(sentence, spec) or [""]
-    return [ids.get(word, spec["unknown_id"]) for word in found[: spec["max_words"]]]
+    """Returns the ids of the first `max_words` words; at least one id."""
+    words = words_of(sentence, spec) or [""]
+    return [ids.get(word, spec["unknown_id"]) for word in words[: spec["max_words"]]]

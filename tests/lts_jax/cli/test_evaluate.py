@@ -97,7 +97,9 @@ def test_a_killed_evaluation_leaves_no_older_files(trained_run, shapes_data, tmp
 
     monkeypatch.setattr(results, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        results.write(split, results.Found(numbers, numbers, numbers, [""] * n), tmp_path / "e")
+        results.write(
+            split, results.SplitResults(numbers, numbers, numbers, [""] * n), tmp_path / "e"
+        )
     left = {file.name for file in (tmp_path / "e").iterdir()}
     assert "metrics.json" in left and not left & {"run.json", "heatmaps.npz"}
 

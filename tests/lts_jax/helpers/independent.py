@@ -132,7 +132,7 @@ def check_run(workdir, name, most=None, annotations=None):
     experiment = trained.experiment
     split = experiment.dataset.split(name)
     assert [e["sent_id"] for e in entries] == split.index.sent_id.tolist()
-    found = results.Found(
+    found = results.SplitResults(
         intersection=np.array([e["intersection"] for e in entries]),
         union=np.array([e["union"] for e in entries]),
         area=split.index.area,
