@@ -1,1 +1,1 @@
-"""A run, resolved once from its config or from its checkpoint."""
+"""Creates the parts of a run from its config or from a checkpoint."""

@@ -1,6 +1,6 @@
-"""JAX's settings that change what a run computes: fixed, or recorded with the run.
+"""JAX settings that change the results of a run: set to fixed values, or recorded with the run.
 
-JAX reads most of them from the environment, where another program may have left them.
+JAX reads most of them from environment variables, which may be set for other programs.
 """
 
 import json
@@ -26,7 +26,7 @@ FIXED: dict[str, Any] = {
     "jax_numpy_dtype_promotion": "standard",
     "jax_numpy_rank_promotion": "allow",
 }
-"""Settings with which alone a run is the run of its config and a checkpoint is read as saved."""
+"""Required values of JAX settings; other values change the results of configs and checkpoints."""
 
 _RECORDED = (
     "jax_default_matmul_precision",
@@ -36,34 +36,34 @@ _RECORDED = (
     "jax_exec_time_optimization_effort",
     "jax_optimization_level",
 )
-# Of XLA_FLAGS: not those of scheduling, memory, autotuning and dumps.
+# Flags in XLA_FLAGS that change numerical results; others, such as for dumps, are not recorded.
 _XLA_FLAG = re.compile(r"--\S*(?:fast_math|precision|tf32|bf16|f16|determinis)\S*")
 
 
 def fix() -> None:
-    """Sets the fixed settings, with a warning for each that was another; every command calls it."""
+    """Applies the fixed settings and warns about each that differed; every command calls it."""
     for name, value in _other_settings().items():
-        logger.warning("%s=%s is ignored: lts_jax computes with %s", name, value, FIXED[name])
+        logger.warning("%s=%s is ignored: lts_jax always uses %s", name, value, FIXED[name])
         jax.config.update(name, FIXED[name])
 
 
 def check() -> None:
-    """Raises ConfigError naming the settings of this program that are not the fixed ones."""
+    """Raises ConfigError if a fixed setting of this program has another value."""
     if others := _other_settings():
         listed = ", ".join(f"{name}={value}" for name, value in others.items())
         calls = "; ".join(f"jax.config.update({name!r}, {FIXED[name]!r})" for name in others)
-        raise ConfigError(f"{listed} changes the arithmetic of lts_jax: call {calls}")
+        raise ConfigError(f"{listed}: lts_jax does not support this setting; call {calls}")
 
 
 def _other_settings() -> dict[str, Any]:
-    """Returns the present values of the fixed settings that are not as they should be."""
+    """Returns the current values of the fixed settings that differ."""
     values = {name: jax.config.values[name] for name in FIXED}
     values = {name: getattr(value, "value", value) for name, value in values.items()}
     return {name: value for name, value in values.items() if value != FIXED[name]}
 
 
 def describe() -> dict[str, str]:
-    """Returns the settings that a user may choose and that change results, by name."""
+    """Returns the settings that users may change and that affect results, by name."""
     settings = {name: str(jax.config.values[name]) for name in _RECORDED}
     flags = _XLA_FLAG.findall(os.environ.get("XLA_FLAGS", ""))
     return settings | {
@@ -73,20 +73,20 @@ def describe() -> dict[str, str]:
 
 
 def warn_if_changed(workdir: Path, now: Mapping[str, str]) -> None:
-    """Logs a warning naming the settings in which a run differs from what its run.json records.
+    """Logs a warning for each setting that differs from the run's run.json.
 
     Args:
       workdir: of the run.
-      now: of this process, from `describe`.
+      now: settings of this process, from `describe`.
     """
     try:
         recorded = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["arithmetic"]
         changed = {name: recorded[name] for name in now if recorded[name] != now[name]}
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return  # nothing is recorded; whoever needs the file says what is wrong with it
+        return  # nothing is recorded; code that needs the file reports its errors
     for name, value in changed.items():
         logger.warning(
-            "%s was trained with %s=%s, and this is with %s: results differ slightly",
+            "%s was trained with %s=%s, but this process uses %s: results may differ slightly",
             workdir,
             name,
             value or "''",

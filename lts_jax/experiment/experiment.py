@@ -1,4 +1,4 @@
-"""A run, resolved from its config in one place."""
+"""Creates the parts of a run from its config."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ from tfds_refcoco.records.split import Split
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a config stands for; each part is made once, when it is first used.
+    """The parts of a run; each is created once, at its first use.
 
     Attributes:
       config: of the run.
       mesh: the devices of the training state, or of a restored network.
-      words: of the vocabulary, in order; None takes those of the training split.
+      words: of the vocabulary, in order; None uses the words of the training split.
       best_threshold: of a restored checkpoint, on its `eval.best_split`; None if unknown.
     """
 
@@ -51,11 +51,11 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: ConfigDict, words: Sequence[str] | None = None) -> "Experiment":
-        """Checks the config of a run to train, and puts the run on all devices.
+        """Checks the config of a training run; the run uses all devices.
 
         Raises:
-          ConfigError: the config contradicts itself or the devices, or JAX is set to another
-            arithmetic.
+          ConfigError: the config is invalid or does not match the devices, or a setting of JAX is
+            not supported.
         """
         arithmetic.check()
         check_config(config)
@@ -64,12 +64,12 @@ class Experiment:
     # ---- Data
 
     def build_dataset(self) -> None:
-        """Builds the dataset if it is missing. For training alone.
+        """Builds the dataset if it is missing; only for training.
 
-        The config of a checkpoint is its author's, who must not choose what is built where.
+        The config of a downloaded checkpoint is untrusted and must not cause a build.
 
         Raises:
-          tfds_refcoco.DataError: it cannot be built.
+          tfds_refcoco.DataError: the dataset cannot be built.
         """
         data = self.config.data
         raw = Path(data.raw) if data.raw else None
@@ -77,7 +77,7 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset | JointDataset:
-        """The dataset, or several; raises tfds_refcoco.DataError if one is missing or damaged."""
+        """The dataset or datasets; raises tfds_refcoco.DataError if one is missing or damaged."""
         data = self.config.data
         return open_datasets(
             Path(data.dir), data.dataset, data.train_split, allow_leaks=data.allow_leaks
@@ -85,24 +85,24 @@ class Experiment:
 
     @property
     def best_splits(self) -> list[str]:
-        """The splits whose mean oIoU chooses the best checkpoint."""
+        """The splits whose mean oIoU determines the best checkpoint."""
         return [name.strip() for name in self.config.eval.best_split.split(",")]
 
     @cached_property
     def train_split(self) -> Split:
-        """The sentences to train on; raises tfds_refcoco.DataError if there are none."""
+        """The training split; raises tfds_refcoco.DataError if it is missing or empty."""
         data = self.config.data
         images = Path(data.train_images) if data.train_images else None
         return datasets.open_train_split(self.dataset, data.train_split, images)
 
     @cached_property
     def vocabulary(self) -> Vocabulary | WordPieces:
-        """The words of the training split, or those of the checkpoint; BERT's are its pieces."""
+        """The words of the training split or checkpoint; for BERT, word pieces."""
         return make_vocabulary(self.config, self.words, lambda: self.train_split.index.text)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How a sentence and its image become an example."""
+        """Makes examples from sentences and images."""
         data, train = self.config.data, self.config.train
         return Preprocessing(
             self.vocabulary,
@@ -116,7 +116,7 @@ class Experiment:
 
     @cached_property
     def training_order(self) -> TrainingOrder:
-        """The rows of the training split's index, in the order of training."""
+        """The order of the training split's rows."""
         train = self.config.train
         return pipeline.training_order(
             self.train_split,
@@ -127,7 +127,7 @@ class Experiment:
         )
 
     def train_batches(self, features: Features | None = None) -> grain.DatasetIterator:
-        """Returns this process's part of the training batches; `features` replace their images."""
+        """Returns this process's part of the training batches; `features` replace images."""
         batches = pipeline.train_batches(
             self.train_split,
             self.training_order,
@@ -141,7 +141,7 @@ class Experiment:
         return iter(batches)
 
     def sentence_ids(self, step: int) -> list[int]:
-        """Returns the `sent_id`s of the batch of a step, counted from 1."""
+        """Returns the `sent_id`s in the batch of a step; steps are counted from 1."""
         rows = HostShare(self.training_order, self.config.train.batch_size)[step - 1]
         return [int(i) for i in self.train_split.index.sent_id[rows]]
 
@@ -149,7 +149,7 @@ class Experiment:
 
     @cached_property
     def steps_per_epoch(self) -> float:
-        """Training steps in an epoch."""
+        """Training steps per epoch."""
         return self.training_order.epoch_length / float(self.config.train.batch_size)
 
     @cached_property
@@ -160,7 +160,7 @@ class Experiment:
 
     @cached_property
     def schedule(self) -> optax.Schedule:
-        """The learning rate by step, counted from 0."""
+        """The learning rate by step; steps are counted from 0."""
         train = self.config.train
         return optimizer.make_schedule(
             train.learning_rate,
@@ -181,12 +181,12 @@ class Experiment:
 
     @property
     def frozen(self) -> list[str]:
-        """The parts that are frozen: some of `backbone` and `text`."""
+        """The frozen parts: `backbone`, `text`, both or none."""
         return [part for part in self.config.train.freeze.split("+") if part != "none"]
 
     @property
     def _draws(self) -> bool:
-        """Whether a training step needs random numbers."""
+        """Whether a training step uses random numbers."""
         return bool(self.model.draws or self.config.train.noise_words)
 
     @cached_property
@@ -210,11 +210,11 @@ class Experiment:
 
     @cached_property
     def abstract_network(self) -> TrainState:
-        """As `abstract_state`, without the optimizer's part; it needs no data."""
+        """`abstract_state` without the optimizer state; does not need the data."""
         return self._abstract(optax.identity()).network()
 
     def initial_state(self) -> TrainState:
-        """Draws the first training state from the seed, directly into its place."""
+        """Initializes the training state from the seed, directly with its sharding."""
         place = jax.tree.map(lambda x: x.sharding, self.abstract_state)
         state: TrainState = jax.jit(lambda: self._init(self.optimizer), out_shardings=place)()
         return state
@@ -255,36 +255,36 @@ class Experiment:
 
     @cached_property
     def local_mesh(self) -> Mesh:
-        """The devices of this process, on which it evaluates."""
+        """The devices of this process, for evaluation."""
         return make_mesh(jax.local_devices())
 
     @cached_property
     def encode_step(self) -> inference.EncodeStep:
-        """Encodes images, on the devices of this process."""
+        """The step that encodes images, on the devices of this process."""
         return inference.compile_encode_step(self.model, self.local_mesh)
 
     @property
     def thresholds(self) -> thresholds.Thresholds:
-        """The thresholds of masks."""
+        """The thresholds of predicted masks."""
         return thresholds.resolve(self.config.eval.threshold, self.best_threshold)
 
     @cached_property
     def score_step(self) -> scoring.ScoreStep:
-        """Scores sentences about encoded images, on the devices of this process."""
+        """The step that scores sentences on encoded images, on the devices of this process."""
         return scoring.compile_score_step(self.model, self.thresholds.values[:1], self.local_mesh)
 
     @cached_property
     def picture_step(self) -> scoring.ScoreStep:
-        """As `score_step`, at both thresholds, with what files and pictures need."""
+        """`score_step` at both thresholds, with additional outputs for files and pictures."""
         both = self.thresholds.values
         return scoring.compile_score_step(self.model, both, self.local_mesh, pictures=True)
 
     def describe(self, split: Split, weights: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Returns everything that a reader needs to repeat the run.
+        """Returns the information that is needed to reproduce the run.
 
         Args:
-          split: that it trains on, or that is evaluated.
-          weights: where the first weights came from, see `lts_jax.training.initialization`.
+          split: that is used for training or evaluated.
+          weights: sources of the initial weights, see `lts_jax.training.initialization`.
         """
         return {
             "config": plain_config(self.config),

@@ -1,4 +1,4 @@
-"""The network and the vocabulary that a config describes."""
+"""Creates the network and the vocabulary of a config."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,11 +16,11 @@ from lts_jax.pretrained.vector_words import with_first_words
 
 
 def make_model(config: ConfigDict, vocab_size: int) -> Network:
-    """Makes the network.
+    """Creates the network.
 
     Args:
       config: of a run.
-      vocab_size: words known, see `Network`.
+      vocab_size: see `Network`.
     """
     model = config.model
     network = NETWORKS[model.network]
@@ -37,12 +37,12 @@ def make_model(config: ConfigDict, vocab_size: int) -> Network:
 def make_vocabulary(
     config: ConfigDict, words: Sequence[str] | None, sentences: Callable[[], Sequence[str]]
 ) -> Vocabulary | WordPieces:
-    """Makes the vocabulary.
+    """Creates the vocabulary.
 
     Args:
       config: of a run.
-      words: of a checkpoint, in order; None makes a new vocabulary.
-      sentences: of the training split, asked for if they are needed.
+      words: of a checkpoint, in order; None creates a new vocabulary.
+      sentences: returns the sentences of the training split; called only if needed.
     """
     kind = WordPieces if config.model.text == "bert" else Vocabulary
     if words is not None:

@@ -1,4 +1,4 @@
-"""Trained networks by name, from a folder, or from Hugging Face's hub."""
+"""Loads trained networks by name, from a folder, or from the Hugging Face Hub."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ _OTHER_EXPORTS = ("model.stablehlo", "model.onnx")
 
 
 def load_pretrained(reference: str | Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trained:
-    """Reads a trained network for prediction.
+    """Loads a trained network for prediction.
 
     Args:
-      reference: the name of a network of `lts models`; the folder of a run, or one that `lts
-        export` wrote as hub or safetensors; or `hf://owner/name[@revision]`, a repository of
-        Hugging Face's hub with such a folder. With `HF_HUB_OFFLINE=1` the hub's cache is read.
-      mesh: the devices to put the network on.
+      reference: a name listed by `lts models`; the workdir of a run; a folder exported by `lts
+        export` as hub or safetensors; or `hf://owner/name[@revision]`, a Hugging Face Hub
+        repository with such a folder. With `HF_HUB_OFFLINE=1`, only the Hub's cache is used.
+      mesh: the devices for the network.
       overrides: of its config, such as `--config.eval.threshold=0.4`.
 
     Raises:
-      ConfigError: there is no such network, a file is missing or damaged, the hub cannot be
-        reached, or JAX is set to another arithmetic.
+      ConfigError: there is no such network, a file is missing or damaged, the Hub cannot be
+        reached, or a setting of JAX is not supported.
     """
     arithmetic.check()
     folder = find_folder(reference)
@@ -51,7 +51,7 @@ def load_pretrained(reference: str | Path, mesh: Mesh, overrides: Sequence[str] 
 
 
 def find_folder(reference: str | Path) -> Path:
-    """Returns the folder of a network; downloads it from the hub if it is there.
+    """Returns the folder of a network; downloads it if it is on the Hub.
 
     Raises:
       ConfigError: there is no such network.
@@ -65,14 +65,14 @@ def find_folder(reference: str | Path) -> Path:
     if not folder.is_dir():
         known = ", ".join(catalogue.names())
         raise ConfigError(
-            f"--model={name}: neither a folder nor one of the networks of `lts models` ({known}); "
-            "one of the hub is hf://owner/name"
+            f"--model={name} is neither a folder nor a network of `lts models` ({known}); for the "
+            "Hugging Face Hub, use hf://owner/name"
         )
     return folder
 
 
 def _download(reference: str) -> Path:
-    """All files of one commit: the first one's."""
+    """Downloads all files, from the commit of the first one."""
     repository = reference.partition("@")[0]
     path, record = find_file("--model", reference, (catalogue.CONFIG,))
     for name in catalogue.FILES[1:]:
@@ -81,17 +81,17 @@ def _download(reference: str) -> Path:
 
 
 def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trained:
-    """Reads a folder that `lts export` wrote as hub or safetensors; see `load_pretrained`.
+    """Loads a folder exported by `lts export` as hub or safetensors; see `load_pretrained`.
 
     Raises:
-      ConfigError: a file is missing or damaged, or does not belong to the others.
+      ConfigError: a file is missing or damaged, or does not match the others.
     """
     if not (folder / catalogue.CONFIG).is_file():
         others = [name for name in _OTHER_EXPORTS if (folder / name).exists()]
-        hint = f"; {others[0]} is run by the folder's own loader.py" if others else ""
+        hint = f"; to run {others[0]}, use loader.py in this folder" if others else ""
         raise ConfigError(
-            f"{folder} holds neither checkpoints nor {catalogue.CONFIG}: give the workdir of a "
-            f"run, or a folder of `lts export --format hub`{hint}"
+            f"{folder} contains neither checkpoints nor {catalogue.CONFIG}; use the workdir of a "
+            f"run or a folder exported with `lts export --format hub`{hint}"
         )
     described = catalogue.describe(folder)
     try:
@@ -102,7 +102,9 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
         config = override_config(config, overrides)
     words = read_json(folder / catalogue.VOCABULARY, list_of(text), catalogue.FIX)
     if len(set(words)) < len(words):
-        raise ConfigError(f"{folder / catalogue.VOCABULARY}: a word is listed twice")
+        raise ConfigError(
+            f"{folder / catalogue.VOCABULARY}: a word is listed more than once; {catalogue.FIX}"
+        )
     value, chosen_on = described.get("best_threshold"), described["config"]["eval"]["best_split"]
     best = stored(config.eval.threshold, value, chosen_on, folder / catalogue.CONFIG)
     experiment = Experiment(config, mesh, words, best)
@@ -119,10 +121,9 @@ def read_folder(folder: Path, mesh: Mesh, overrides: Sequence[str] = ()) -> Trai
 
 
 def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
-    """Adds the fields that a config made by an older version lacks, with their defaults.
+    """Adds missing fields with their defaults, for configs saved by older versions.
 
-    A published network outlives the version that wrote it; a new field's default is the behaviour
-    of before there was the field.
+    The default of a new field always reproduces the behaviour of older versions.
     """
     sections = {name: dict(value) for name, value in saved.items() if isinstance(value, dict)}
     flat = flatten(saved)
@@ -151,12 +152,12 @@ def _read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
 
 
 def _fill(abstract: TrainState, arrays: dict[str, np.ndarray], path: Path) -> TrainState:
-    """Puts the arrays in their places; those of 16 bits become float32."""
+    """Creates the state from the arrays; float16 is converted to float32."""
     wanted: dict[str, Any] = {"params": abstract.params, "batch_stats": abstract.batch_stats}
     flat = flatten_dict(wanted, sep="/")
     for name in sorted(flat.keys() ^ arrays.keys()):
-        where = "lacks" if name in flat else "has, beside the network's,"
-        raise ConfigError(f"{path} {where} the array {name}: {catalogue.FIX}")
+        what = "is missing" if name in flat else "is not an array of this network"
+        raise ConfigError(f"{path}: {name} {what}; {catalogue.FIX}")
     restored = {}
     for name, place in flat.items():
         value = arrays[name]
@@ -166,7 +167,7 @@ def _fill(abstract: TrainState, arrays: dict[str, np.ndarray], path: Path) -> Tr
                 f"{list(place.shape)}; {catalogue.FIX}"
             )
         if not np.isfinite(value).all():
-            raise ConfigError(f"{path}: {name}: not all numbers are finite; {catalogue.FIX}")
+            raise ConfigError(f"{path}: {name} has values that are not finite; {catalogue.FIX}")
         restored[name] = jax.device_put(value.astype(place.dtype), place.sharding)
     variables = unflatten_dict(restored, sep="/")
     step = jax.device_put(np.int32(0), abstract.step.sharding)

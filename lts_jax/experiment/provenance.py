@@ -1,4 +1,4 @@
-"""What made a run: versions, devices, and the state of the source."""
+"""Records the versions, devices and source revision of a run."""
 
 import functools
 import importlib.metadata
@@ -44,11 +44,11 @@ def describe() -> dict[str, Any]:
 
 @functools.cache
 def git(folder: Path) -> dict[str, Any]:
-    """Returns the `revision` of a checkout, and whether tracked files are changed (`dirty`).
+    """Returns the `revision` of a checkout, and whether tracked files are modified (`dirty`).
 
-    Where the folder is no part of one, they are what LTS_GIT_REVISION says, in the form of `git
-    describe --dirty`, and "unknown" and None without it: an installation that lies in somebody's
-    checkout is not tracked by it.
+    If git does not track the folder, as for an installed package, both are read from
+    LTS_GIT_REVISION, in the form of `git describe --dirty`. Without it, they are "unknown" and
+    None.
     """
 
     def run(*args: str) -> str:

@@ -1,4 +1,4 @@
-"""A trained network, read from a checkpoint, with the experiment that it belongs to."""
+"""Restores trained networks from checkpoints."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class Trained:
     """A trained network.
 
     Attributes:
-      experiment: with the config that it is used with.
-      state: its parameters and BatchNorm statistics; the optimizer's part is `()`.
+      experiment: with the config for evaluation or prediction.
+      state: parameters and BatchNorm statistics; the optimizer state is `()`.
       step: of the checkpoint.
-      config: that it was trained with, as JSON has it.
-      data: that it was trained on, see `Experiment.describe`.
-      weights: where its first weights came from.
+      config: of the training, as JSON data.
+      data: description of the training data, see `Experiment.describe`.
+      weights: sources of the initial weights.
     """
 
     experiment: Experiment
@@ -54,17 +54,17 @@ class Trained:
 def restore(
     workdir: Path, mesh: Mesh, step: int | None = None, config: ConfigDict | None = None
 ) -> Trained:
-    """Reads a checkpoint of a run for evaluation, prediction or export.
+    """Restores a checkpoint of a run for evaluation, prediction or export.
 
     Args:
       workdir: of the run.
-      mesh: the devices to put the network on.
-      step: of the checkpoint; None takes the best one that can be read.
-      config: to use the network with; None takes the checkpoint's own.
+      mesh: the devices for the network.
+      step: of the checkpoint; None selects the best readable one.
+      config: for evaluation or prediction; None uses the checkpoint's config.
 
     Raises:
-      ConfigError: there is no such checkpoint, the config describes another network or asks for a
-        threshold that is unknown, or JAX is set to another arithmetic.
+      ConfigError: there is no such checkpoint, the config describes another network or uses an
+        unknown threshold, or a setting of JAX is not supported.
       UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
     arithmetic.check()
@@ -79,7 +79,7 @@ def restore(
             folder = checkpoints.folder / str(step)
             used = _check_saved(saved["config"], folder) if config is None else config
             check_same_model(saved["config"], used, workdir)
-            # Where it was chosen: the config of this command may name another split.
+            # From the saved config: the config of this command may have another best_split.
             chosen_on = saved["config"]["eval"]["best_split"]
             value = checkpoints.best_threshold(step)
             best = stored(used.eval.threshold, value, chosen_on, folder)
@@ -93,16 +93,15 @@ def restore(
 
 
 def overridden(workdir: Path, step: int | None, overrides: Sequence[str]) -> ConfigDict:
-    """Reads the config that a checkpoint was trained with, with other values of some fields.
+    """Reads the training config of a checkpoint and applies overrides.
 
     Args:
       workdir: of the run.
-      step: of the checkpoint; None takes the best one that can be read.
+      step: of the checkpoint; None selects the best readable one.
       overrides: such as `--config.eval.threshold=0.4`.
 
     Raises:
-      ConfigError: there is no such checkpoint, its config makes no sense, or the overrides do not
-        fit it.
+      ConfigError: there is no such checkpoint, or its config or an override is invalid.
       UnreadableCheckpointError: the checkpoint of `step` is damaged.
     """
     with CheckpointReader(workdir) as checkpoints:

@@ -1,7 +1,7 @@
-"""The probabilities above which a pixel is foreground: a number of the config, and the best on val.
+"""Mask thresholds, the probabilities above which a pixel is foreground: fixed, and best on val.
 
-The paper's 0.25 is far from the best on some data. The best threshold is chosen during training, on
-`eval.best_split` alone, and is stored with each checkpoint. Scores are reported at both.
+The paper's threshold of 0.25 is far from optimal on some data. The best threshold is chosen during
+training, on `eval.best_split` only, and stored with each checkpoint. Scores are reported at both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from lts_jax.errors import ConfigError
 
 
 class Threshold(NamedTuple):
-    """A threshold, and where it is from.
+    """A threshold and its origin.
 
     Attributes:
       value: a probability.
-      chosen_on: the splits on which it gives the best oIoU; "" if the config says a number.
+      chosen_on: the splits on which it has the best oIoU; "" for a number in the config.
     """
 
     value: float
@@ -32,8 +32,8 @@ class Thresholds(NamedTuple):
     """The thresholds of an evaluation.
 
     Attributes:
-      used: that of `eval.threshold`, by which masks are predicted.
-      other: the second one, whose scores are reported too; None if there is none.
+      used: selected by `eval.threshold`, for the predicted masks.
+      other: the second threshold at which scores are reported; None if there is none.
     """
 
     used: Threshold
@@ -41,7 +41,7 @@ class Thresholds(NamedTuple):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The numbers, that of `used` first."""
+        """The values, with that of `used` first."""
         return tuple(threshold.value for threshold in self if threshold is not None)
 
 
@@ -49,7 +49,7 @@ class Best(NamedTuple):
     """The best threshold on some splits.
 
     Attributes:
-      value: of those of `lts_jax.steps.scoring.CURVE`, the lowest of equally good ones.
+      value: one of `lts_jax.steps.scoring.CURVE`; the lowest in case of ties.
       oiou: mean over the splits at this threshold.
     """
 
@@ -61,7 +61,7 @@ def choose(curves: Sequence[Mapping[str, Sequence[float]]]) -> Best:
     """Chooses the threshold with the best mean oIoU.
 
     Args:
-      curves: of each split `threshold`, the same in all, and `oiou`.
+      curves: `threshold` and `oiou` of each split; `threshold` is the same for all.
     """
     oiou = np.mean([curve["oiou"] for curve in curves], axis=0)
     best = int(oiou.argmax())
@@ -69,7 +69,7 @@ def choose(curves: Sequence[Mapping[str, Sequence[float]]]) -> Best:
 
 
 def fixed(setting: float | str) -> float:
-    """Returns the number in `eval.threshold`, the paper's where the best one is asked for."""
+    """Returns the number in `eval.threshold`; for "val", the paper's."""
     return float(FIELDS["eval.threshold"].default if isinstance(setting, str) else setting)
 
 
@@ -78,7 +78,7 @@ def resolve(setting: float | str, best: Threshold | None) -> Thresholds:
 
     Args:
       setting: `eval.threshold`, a number or "val".
-      best: the best threshold of a checkpoint; None if unknown, as before there is a checkpoint.
+      best: the best threshold of a checkpoint; None if unknown, for example during training.
     """
     number = Threshold(fixed(setting))
     if best is None:
@@ -91,32 +91,32 @@ def resolve(setting: float | str, best: Threshold | None) -> Thresholds:
 def stored(
     setting: float | str, value: float | None, chosen_on: str, where: object
 ) -> Threshold | None:
-    """Returns the best threshold that is stored with a network; None if there is none.
+    """Returns the best threshold stored with a network; None if there is none.
 
     Args:
       setting: `eval.threshold`.
-      value: what is stored.
+      value: the stored value.
       chosen_on: `eval.best_split` of the training.
-      where: it is stored, for the error.
+      where: the file or folder that stores it, for the error.
 
     Raises:
-      ConfigError: the setting asks for it, and there is none.
+      ConfigError: the setting requires the best threshold, but none is stored.
     """
     if value is not None:
         return Threshold(value, chosen_on)
     if isinstance(setting, str):
         raise ConfigError(
-            f"eval.threshold={setting}: {where} holds no threshold that is best on {chosen_on}: "
-            "give a number"
+            f"eval.threshold={setting}: {where} contains no best threshold on {chosen_on}; set "
+            "eval.threshold to a number"
         )
     return None
 
 
 def name_of(part: Mapping[str, Any]) -> str:
-    """Names the threshold of a part of a file: "0.25", or "0.4, best on val"; "" if unknown."""
+    """Names the threshold in a file's part: "0.25" or "0.4, best on val"; "" if unknown."""
     return str(Threshold(part["threshold"], part["chosen_on"])) if "threshold" in part else ""
 
 
 def describe(threshold: Threshold) -> dict[str, Any]:
-    """Returns a threshold as files hold it."""
+    """Returns a threshold as plain data, for files."""
     return {"threshold": threshold.value, "chosen_on": threshold.chosen_on}

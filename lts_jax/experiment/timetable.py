@@ -1,4 +1,4 @@
-"""When a run ends, evaluates and logs."""
+"""Computes the steps after which a run ends, evaluates and logs."""
 
 import dataclasses
 import math
@@ -6,13 +6,13 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class Timetable:
-    """The steps of a run, counted from 1.
+    """The schedule of a run; steps are counted from 1.
 
     Attributes:
-      steps_per_epoch: training steps in an epoch, a fraction included.
+      steps_per_epoch: training steps per epoch, may be fractional.
       epochs: of the run.
-      every_epochs: between two evaluations.
-      log_every: steps between two lines of the log.
+      every_epochs: epochs between evaluations.
+      log_every: steps between log lines.
     """
 
     steps_per_epoch: float
@@ -22,13 +22,13 @@ class Timetable:
 
     @property
     def total_steps(self) -> int:
-        """Training steps of the run."""
+        """Number of training steps."""
         return max(1, math.ceil(self.epochs * self.steps_per_epoch))
 
     def evaluates_after(self, step: int) -> bool:
         """Whether `eval.best_split` is evaluated after a step.
 
-        A last stretch of less than half an interval is left to the evaluation after it.
+        If less than half an interval remains, only the evaluation at the end is done.
         """
         every = max(1, round(self.every_epochs * self.steps_per_epoch))
         left = self.total_steps - step

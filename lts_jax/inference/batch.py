@@ -1,4 +1,4 @@
-"""Predicts for the pictures and sentences of a command line, and writes the results."""
+"""Predicts masks for the images and phrases of a command line, and writes the results."""
 
 import contextlib
 import json
@@ -17,19 +17,19 @@ from lts_jax.io import drawing
 from lts_jax.io.files import only_run_in, shorten, write_json, write_picture
 from tfds_refcoco import DataError
 
-# What `write_predictions` writes.
+# Files written by `write_predictions`.
 _OURS = re.compile(r"predictions\.json|\d{4,}_.*_(mask|heatmap|overlay)\.png", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NAME_BYTES = 200  # of a picture's name in those of its results; file systems take 255 in all
+_NAME_BYTES = 200  # of the image name in output names; file systems allow 255 in total
 
 
 class Job(NamedTuple):
-    """A picture and what to find in it.
+    """An image and phrases.
 
     Attributes:
-      image: the picture.
-      phrases: what to find.
-      where: the line that names it, for errors; "" on the command line.
+      image: path of the image.
+      phrases: to segment.
+      where: file and line of the job, for errors; "" for the command line.
     """
 
     image: Path
@@ -38,49 +38,51 @@ class Job(NamedTuple):
 
 
 def read_jobs(image: str | None, texts: Sequence[str], jsonl: str | None) -> list[Job]:
-    """Makes jobs of the command's flags; lines of one picture in a row share its encoding.
+    """Creates jobs from the command's flags; consecutive lines with the same image share a job.
 
     Raises:
-      ConfigError: the flags do not go together.
-      DataError: a line of the file is bad; the message names it.
+      ConfigError: the flags are inconsistent.
+      DataError: a line of the file is invalid; the message contains its number.
     """
     if (image is None) == (jsonl is None):
-        raise ConfigError("give either --image with --text, or --jsonl")
+        raise ConfigError("set either --image and --text, or --jsonl")
     if image is not None:
         if not texts:
-            raise ConfigError("--text: say what to find in --image")
+            raise ConfigError("--image requires --text, a phrase for the object to segment")
         jobs = [Job(Path(image), [parse(text) for text in texts])]
     else:
         assert jsonl is not None
         if texts:
-            raise ConfigError("--text goes with --image; --jsonl holds its own")
+            raise ConfigError("--text requires --image; with --jsonl, put the texts in the file")
         jobs = []
         for where, file, phrase in _read_lines(Path(jsonl)):
             if not jobs or jobs[-1].image != file:
                 jobs.append(Job(file, [], where))
             jobs[-1].phrases.append(phrase)
         if not jobs:
-            raise DataError(f"{jsonl}: no lines.")
+            raise DataError(
+                f'{jsonl}: no lines; write one {{"image": FILE, "text": TEXT}} per line.'
+            )
     return jobs
 
 
 @contextlib.contextmanager
 def results_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Makes and locks the folder of the results, and yields it.
+    """Creates and locks the output folder, and yields it.
 
     Args:
-      folder: of the results.
-      overwrite: remove the results of another prediction, if there are any.
+      folder: output folder.
+      overwrite: whether to delete earlier results in it.
 
     Raises:
-      ConfigError: there are such results, it cannot be written, or another prediction is at work.
+      ConfigError: the folder contains results, is not writable, or is locked by another process.
     """
     with only_run_in(folder, "--out"):
         old = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
         if old and not overwrite:
             raise ConfigError(
-                f"--out {folder} holds the results of another prediction: name another folder, or "
-                "replace them with --overwrite"
+                f"--out {folder} contains results of an earlier prediction; set --out to another "
+                "folder or add --overwrite"
             )
         for path in old:
             path.unlink()
@@ -88,15 +90,15 @@ def results_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) -> None:
-    """Writes for each sentence a mask, a heatmap and an overlay, and predictions.json for all.
+    """Writes a mask, a heatmap and an overlay for each phrase, and predictions.json.
 
-    The pictures are `<number>_<image>_mask.png`, 0 and 255 at the image's size; `_overlay.png`, the
-    mask outlined on the image; and `_heatmap.png`, the locator's probabilities over the image, with
-    a colour bar below. Without a locator there is no heatmap. Numbers count the sentences from 0.
-    A picture that cannot be read does not stop the others.
+    The files are `<number>_<image>_mask.png`, 0 and 255 at the original size; `_overlay.png`, the
+    outline of the mask on the image; and, with a locator, `_heatmap.png`, its probabilities on the
+    image with a colour bar. Phrases are numbered from 0. Unreadable images are skipped and reported
+    at the end.
 
     Raises:
-      DataError: pictures could not be read; the message lists them.
+      DataError: some images could not be read; the message lists them.
     """
     entries: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -120,7 +122,7 @@ def write_predictions(predictor: Predictor, jobs: Sequence[Job], out_dir: Path) 
         raise DataError(failed[0])
     if failed:
         listed = "\n  ".join(failed)
-        raise DataError(f"{len(failed)} of {len(jobs)} pictures could not be read:\n  {listed}")
+        raise DataError(f"{len(failed)} of {len(jobs)} images could not be read:\n  {listed}")
 
 
 def _write(result: Prediction, file: Path, number: int, out_dir: Path) -> dict[str, Any]:
@@ -134,9 +136,9 @@ def _write(result: Prediction, file: Path, number: int, out_dir: Path) -> dict[s
     share = result.mask.mean()
     print(f"{file.name}: {result.text!r}: {share:.1%} of the image, box {result.box}", flush=True)
     if result.unknown_words:
-        print(f"  words that training never saw: {', '.join(result.unknown_words)}", flush=True)
+        print(f"  words not in the vocabulary: {', '.join(result.unknown_words)}", flush=True)
     if result.unread_words:
-        print(f"  the last {len(result.unread_words)} words were not read", flush=True)
+        print(f"  the last {len(result.unread_words)} words were truncated", flush=True)
     return {
         "image": str(file),
         "text": result.text,
@@ -159,12 +161,15 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Path, Phrase]]:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: no JSON ({error}).") from error
+            raise DataError(
+                f'{where}: invalid JSON ({error}); expected {{"image": FILE, "text": TEXT}}.'
+            ) from error
         for field in ("image", "text"):
             if not isinstance(entry, dict) or not isinstance(entry.get(field), str):
                 raise DataError(f'{where}: {field}: expected {{"image": FILE, "text": TEXT}}.')
         if _SURROGATE.search(entry["text"]):
             raise DataError(
-                f"{where}: text: holds half of a surrogate pair, which is no character."
+                f"{where}: text: contains an unpaired surrogate, which is not a character; remove "
+                "it."
             )
         yield where, path.parent / entry["image"], parse(entry["text"], where)

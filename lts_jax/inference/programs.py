@@ -1,4 +1,4 @@
-"""The two compiled programs of a prediction: encoding images, and locating in them by sentences."""
+"""Compiles the two programs of a prediction: image encoding, and segmentation by sentences."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +17,20 @@ from lts_jax.state.train_state import TrainState
 from lts_jax.steps.inference import encode, on_each_device, refer
 
 Outputs = tuple[jax.Array, jax.Array | None, jax.Array]
-"""Of B sentences: probabilities of the mask float32 `[B, G, G]`, those of the locator's last round
-float32 `[B, G', G']`, None without a locator, and whether all logits are finite, bool `[B]`."""
+"""Mask probabilities float32 `[B, G, G]` of B sentences; heatmap probabilities of the last round
+float32 `[B, G', G']`, None without a locator; and whether all logits are finite, bool `[B]`."""
 
 
 class Programs(NamedTuple):
     """Programs for fixed numbers of images and sentences.
 
     Attributes:
-      images: on each device.
-      sentences: on each device.
-      devices: their number.
-      encode: uint8 `[devices · images, S, S, 3]` to features.
-      locate: by features and a batch of sentences, see `lts_jax.steps.inference.refer`; `image`
-        counts from 0 on each device.
+      images: number per device.
+      sentences: number per device.
+      devices: number of devices.
+      encode: function from images uint8 `[devices · images, S, S, 3]` to features.
+      locate: function of features and a batch of sentences, see `lts_jax.steps.inference.refer`;
+        `image` is an index on the same device.
       compiled: the XLA programs by name, for measurements.
     """
 
@@ -45,14 +45,14 @@ class Programs(NamedTuple):
 def compile_programs(
     experiment: Experiment, state: TrainState, mesh: Mesh, images: int, sentences: int
 ) -> Programs:
-    """Compiles both programs at once: the first prediction waits for little else.
+    """Compiles both programs in parallel, because compilation dominates the first prediction.
 
     Args:
       experiment: of the network.
-      state: with its parameters, which are copied to the devices of the mesh.
-      mesh: the devices, of this process alone.
-      images: on each device.
-      sentences: on each device.
+      state: contains the parameters, which are copied to the devices of the mesh.
+      mesh: devices of this process.
+      images: number per device.
+      sentences: number per device.
     """
     devices, size = mesh.size, experiment.config.data.image_size
     copied = jax.device_put(state, replicated(mesh))

@@ -1,1 +1,1 @@
-"""What reproduces the paper: its numbers, its tables, its figures."""
+"""Reproduces the paper's tables and figures."""

@@ -1,7 +1,7 @@
 """Figures 4 and 5 of the paper, drawn from evaluated runs.
 
-Figure 4: image, heatmap H_mask, predicted mask, truth. Figure 5: the masks without segmentation,
-without fusion, without filter, and of the full model.
+Figure 4: image, heatmap H_mask, predicted mask and ground truth. Figure 5: the masks of the models
+without segmentation, fusion or filter, and of the full model.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,26 @@ from lts_jax.io import drawing
 from lts_jax.io.drawing import Example
 from lts_jax.io.files import write_picture
 
-# Figure 5's columns (b), (c), (d), by the variant that each is.
+# Variants of Figure 5's columns (b), (c), (d), and their titles.
 VARIANTS = {
     "fusion_filter": "w/o segmentation",
     "filter_seg": "w/o fusion",
     "fusion_seg": "w/o filter",
 }
-DEFAULT = 6  # sentences where none are chosen
+DEFAULT = 6  # sentences, if none are selected
 
 
 def figure4(evaluated: Evaluated, rows: Sequence[int]) -> Image.Image:
-    """Draws image, heatmap of the last round, prediction and truth of each sentence.
+    """Draws image, heatmap of the last round, prediction and ground truth of each sentence.
 
     Raises:
-      ConfigError: the network makes no heatmap.
+      ConfigError: the network has no heatmap.
     """
     if evaluated.heatmaps is None:
-        raise ConfigError(f"{evaluated.folder}: no heatmaps.npz: this network has no locator")
+        raise ConfigError(
+            f"{evaluated.folder}: no heatmaps.npz, because the network has no locator; figure 4 "
+            "requires a network with one (model.locate)"
+        )
     drawn = []
     for row in rows:
         drawn.append(drawing.row(_example(evaluated.sentence(row))))
@@ -40,12 +43,12 @@ def figure4(evaluated: Evaluated, rows: Sequence[int]) -> Image.Image:
 
 
 def figure5(full: Evaluated, others: dict[str, Evaluated], rows: Sequence[int]) -> Image.Image:
-    """Draws the masks of the networks that lack a part beside the full model's.
+    """Draws the masks of the ablated models and of the full model.
 
     Args:
-      full: the full model.
-      others: by title.
-      rows: sentences.
+      full: evaluation of the full model.
+      others: evaluations of the ablated models by title.
+      rows: of the sentences.
     """
     drawn = []
     for row in rows:
@@ -61,14 +64,17 @@ def figure5(full: Evaluated, others: dict[str, Evaluated], rows: Sequence[int]) 
 
 
 def choose_rows(evaluated: Evaluated, sent_ids: Sequence[int]) -> list[int]:
-    """Returns rows of the predictions, those of `sent_ids` or some that are spread evenly.
+    """Returns the rows of `sent_ids`, or evenly spaced rows if there are none.
 
     Raises:
       ConfigError: a sent_id is not in the split.
     """
     known = {entry["sent_id"]: row for row, entry in enumerate(evaluated.predictions)}
     if missing := [i for i in sent_ids if i not in known]:
-        raise ConfigError(f"--sent_ids: {missing[0]} is not in {evaluated.name}")
+        raise ConfigError(
+            f"--sent_ids: {missing[0]} is not in {evaluated.name}; see predictions.json in "
+            f"{evaluated.folder}"
+        )
     if sent_ids:
         return [known[i] for i in sent_ids]
     n = len(evaluated.predictions)
@@ -87,14 +93,14 @@ def draw(
 
     Args:
       workdir: of the full model's run.
-      variants: folder of the runs of Table 2, `<variant>/seed0`.
-      split: that was evaluated.
-      sent_ids: which sentences.
+      variants: folder with the runs of Table 2, `<variant>/seed0`.
+      split: an evaluated split.
+      sent_ids: of the sentences to draw; empty selects some.
       out_dir: folder of the figures.
-      data_dir: where the data sets lie; where the runs had them if None.
+      data_dir: folder of the datasets; None uses the runs' `data.dir`.
 
     Raises:
-      ConfigError: an evaluation is missing, or of other data.
+      ConfigError: an evaluation is missing, or used other data.
       tfds_refcoco.DataError: the data is missing.
     """
     full = Evaluated.read(workdir, split, data_dir)

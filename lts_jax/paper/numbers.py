@@ -1,4 +1,4 @@
-"""The numbers of the paper's tables, in percent and as printed there."""
+"""The numbers of the paper's tables, in percent, as printed."""
 
 from lts_jax.configs.variants import BEYOND
 
@@ -6,7 +6,7 @@ Metrics = dict[str, float]
 Splits = dict[str, Metrics]
 Table = dict[str, dict[str, Splits]]
 
-# The data set's config in tfds_refcoco, and the paper's name of it.
+# Family by tfds_refcoco's name of the dataset.
 FAMILIES = {
     "refcoco_unc": "refcoco",
     "refcocoplus_unc": "refcocoplus",
@@ -16,12 +16,12 @@ FAMILY_NAMES = {"refcoco": "RefCOCO", "refcocoplus": "RefCOCO+", "refcocog": "Re
 
 TITLES: dict[int | str, str] = {
     1: "the full model",
-    2: "what the parts are worth",
+    2: "ablation of the components",
     3: "the segmenter on another network, CMPC",
     4: "a transformer instead of the filter",
-    5: "more filters, and one per word",
-    6: "resolution of the input",
-    7: "transformer, two rounds and a larger input together",
+    5: "several filters, and one filter per word",
+    6: "input resolution",
+    7: "transformer, two rounds and larger input combined",
     "beyond": "finer edges and better grounding",
 }
 
@@ -36,7 +36,7 @@ COMPONENTS: dict[str, tuple[bool, bool, bool, bool]] = {
     "lts": (True, True, True, True),
 }
 
-# Section 4.3: how often the heatmap's maximum lies in the mask.
+# Section 4.3: how often the heatmap's maximum is inside the mask.
 _POINTING = {("lts", "refcoco", "val"): 81.74}
 
 _TABLE_2_METRICS = ("iou", "prec@0.5", "prec@0.6", "prec@0.7", "prec@0.8", "prec@0.9")
@@ -91,8 +91,8 @@ def _val(refcoco: float, refcocoplus: float, refcocog: float) -> dict[str, Split
     }
 
 
-# Table -> variant -> family -> split -> metric; the variants as the tables' rows, in order. What
-# goes beyond the paper is a table without its numbers.
+# Table -> variant -> family -> split -> metric, in the order of the tables' rows. The table
+# "beyond" lists variants that are not in the paper.
 TABLES: dict[int | str, Table] = {
     1: {
         "lts": {
@@ -136,12 +136,12 @@ TABLES: dict[int | str, Table] = {
 
 
 def table_name(table: int | str) -> str:
-    """Returns the name of a table's files: table2, or beyond."""
+    """Returns the name of a table's files, such as "table2", or "beyond"."""
     return f"table{table}" if isinstance(table, int) else table
 
 
 def reported(table: int | str, variant: str, family: str, split: str) -> Metrics:
-    """Returns what the paper gives for a row, in percent; empty where it gives nothing.
+    """Returns the numbers that the paper reports for a row, in percent; may be empty.
 
     Args:
       table: a key of `TABLES`.
@@ -150,8 +150,8 @@ def reported(table: int | str, variant: str, family: str, split: str) -> Metrics
       split: such as "val".
 
     Returns:
-      "iou", which the paper does not say to be oIoU or mIoU; in Table 2 "prec@0.5" to "prec@0.9"
-      too; and "pointing" where Section 4.3 gives it.
+      "iou" (the paper does not specify whether it is oIoU or mIoU), in Table 2 also "prec@0.5" to
+      "prec@0.9", and "pointing" if Section 4.3 reports it.
     """
     row = TABLES[table][variant]
     metrics = dict(row.get(family, {}).get(split, {}))

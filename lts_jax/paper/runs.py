@@ -1,4 +1,4 @@
-"""Runs of the training command as processes, and what finished ones have measured."""
+"""Runs the training command in subprocesses, and reads the results of finished runs."""
 
 import dataclasses
 import logging
@@ -21,11 +21,11 @@ from lts_jax.io.json_files import Shape, read_json
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 30.0  # for a run that was told to end
+GRACE_S = 30.0  # seconds from SIGTERM to SIGKILL
 
 
 class Children:
-    """Processes that end when this one is told to."""
+    """Subprocesses that can be stopped together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,16 +33,16 @@ class Children:
         self._stopped = False
 
     def call(self, command: Sequence[str], log: Path) -> int:
-        """Runs Python with arguments, appends what it says to `log`, returns its exit status."""
+        """Runs a command, appends its output to `log`, and returns its exit status."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             with self._lock:
                 if self._stopped:
                     return -signal.SIGTERM
-                # As anybody would type it, and not where this Python happens to lie.
+                # Log "python" instead of the interpreter's path, so that the line can be reused.
                 out.write(f"$ {shlex.join(['python', *command[1:]])}\n".encode())
                 out.flush()
-                # A session of its own: the terminal's Ctrl-C reaches it through `stop` alone.
+                # A new session, so that only `stop` interrupts it and not the terminal's Ctrl-C.
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class Children:
                     self._running.discard(process)
 
     def stop(self) -> None:
-        """Ends the running processes, by force after `GRACE_S`, and lets no other start."""
+        """Terminates the processes, kills them after `GRACE_S`, and starts no others."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -69,7 +69,7 @@ class Children:
             for process in running:
                 process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            pass  # what has not ended by now is killed
+            pass  # killed below
         finally:
             for process in running:
                 process.kill()
@@ -77,13 +77,13 @@ class Children:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One training: a variant from a seed.
+    """A training run of a variant with a seed.
 
     Attributes:
       variant: of the config file.
       seed: of the config.
-      workdir: the run's own folder.
-      config: what the run's command asks for.
+      workdir: of the run.
+      config: of the run's command.
     """
 
     variant: str
@@ -93,17 +93,17 @@ class Run:
 
 
 def read_result(run: Run) -> dict[str, Any] | None:
-    """Reads what a finished run has measured.
+    """Reads the results of a finished run.
 
     Returns:
-      `step` of the checkpoint evaluated, `devices`, `versions`, and by split the `metrics` (shares
-      in 0..1, as in the workdir) and the description of the `data`; None where the run is not
-      finished: an evaluation is missing, or was made with another `train.epochs`.
+      The `step` of the evaluated checkpoint, `trained_on`, `devices`, `versions` and `splits`: by
+      split the `metrics` (shares in 0..1, as in the workdir) and the description of the `data`.
+      None if the run is unfinished: an evaluation is missing or had another `train.epochs`.
 
     Raises:
-      ConfigError: the workdir holds a run with another config; the message names the fields.
+      ConfigError: the workdir contains a run with another config; the message lists the fields.
     """
-    # Once there is a checkpoint the run cannot become another one.
+    # The config of a run is fixed as soon as it has a checkpoint.
     if any((run.workdir / "checkpoints").glob("[0-9]*")):
         trained = _read(run.workdir / "run.json", schema.TRAINED_RUN)
         if trained:
@@ -118,7 +118,7 @@ def read_result(run: Run) -> dict[str, Any] | None:
             saved.append(description)
             splits[split] = {"metrics": metrics, "data": description["data"]}
     finished = len(splits) == len(run.config.eval.splits)
-    # A run that trained on and was stopped while it evaluated has old and new evaluations.
+    # A resumed run that was interrupted during its evaluation has old and new evaluations.
     agreeing = len({s["step"] for s in saved}) == 1 and all(
         s["config"]["train"]["epochs"] == run.config.train.epochs for s in saved
     )
@@ -129,7 +129,7 @@ def read_result(run: Run) -> dict[str, Any] | None:
 
 
 def why_unfinished(run: Run) -> str:
-    """Says why `read_result` returns None for a run."""
+    """Returns the reason why `read_result` returns None for a run."""
     missing = [
         name
         for name in run.config.eval.splits
@@ -137,7 +137,7 @@ def why_unfinished(run: Run) -> str:
     ]
     if missing:
         return f"the evaluation of {', '.join(missing)} is missing or was interrupted"
-    return "its splits were not evaluated with the same checkpoint, or after fewer epochs"
+    return "its splits were evaluated with different checkpoints or another train.epochs"
 
 
 def train(
@@ -146,17 +146,17 @@ def train(
     jobs: int,
     finished: Callable[[Run], None],
 ) -> None:
-    """Trains and evaluates runs in their order, `jobs` at a time.
+    """Trains and evaluates runs in order, up to `jobs` at a time.
 
     Args:
       runs: to start.
-      command: of a run.
-      jobs: most processes at a time.
-      finished: called after each run, here in the caller's thread.
+      command: returns the command of a run.
+      jobs: maximum number of processes.
+      finished: called after each successful run, in the caller's thread.
 
     Raises:
-      RunError: runs have failed; the others were still trained.
-      KeyboardInterrupt: and the runs were ended.
+      RunError: some runs failed; the others were trained nevertheless.
+      KeyboardInterrupt: after the runs were stopped.
     """
     children = Children()
 
@@ -169,7 +169,9 @@ def train(
         minutes = (time.monotonic() - start) / 60
         result = None if status else read_result(run)
         if result is None:
-            raise RunError(f"{name} failed with status {status}: {_last_line(log)} (log: {log})")
+            raise RunError(
+                f"{name} failed with exit status {status}: {_last_line(log)} (log: {log})"
+            )
         split, value = next(iter(result["splits"].items()))
         oiou = 100 * value["metrics"]["oiou"]
         return f"{name}: done in {minutes:.1f} min, {split} oIoU {oiou:.2f}"
@@ -193,18 +195,20 @@ def train(
             children.stop()
             raise
     if errors:
-        raise RunError(f"{len(errors)} of {len(runs)} runs failed, the first was {errors[0]}")
+        raise RunError(
+            f"{len(errors)} of {len(runs)} runs failed; rerun the same command to resume them. "
+            f"First failure: {errors[0]}"
+        )
 
 
 def _last_line(log: Path) -> str:
-    """What a failed run has said of it; threads of the libraries may speak after it."""
+    """Returns the error in a log, which library threads may write to later, or the last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = [line for line in reversed(lines) if line.strip()]
     return next((line for line in last if line.startswith("error: ")), last[0] if last else "")
 
 
 def _read(path: Path, shape: Shape) -> Any:
-    """Reads a file of a run; None where there is none."""
-    return (
-        read_json(path, shape, "move it away, and the run is made anew") if path.exists() else None
-    )
+    """Reads a file of a run; None if it does not exist."""
+    fix = "move it away, then rerun the command to repeat the run"
+    return read_json(path, shape, fix) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What the runs of a table have given, beside the paper's numbers: as JSON and as Markdown."""
+"""Reports the results of a table's runs and the paper's numbers, as JSON and Markdown."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from lts_jax.paper import numbers
 from lts_jax.paper.runs import Run
 from tfds_refcoco.inspection.published import PUBLISHED
 
-# The paper's name of a metric where it is another one: which of our two IoUs it is, is unknown.
+# The paper's "IoU" is one of these; the paper does not specify which.
 _IOUS = ("oiou", "miou")
 _ABSENT = "\N{EN DASH}"
 _BEST = "ours_at_best_threshold"
-_OF_BEST = "{}, at the threshold that is best on val:"
+_OF_BEST = "{}, at the best threshold on val:"
 
 
 def make_report(
@@ -31,16 +31,16 @@ def make_report(
     """Collects a table as plain data.
 
     Args:
-      table: a key of `paper.TABLES`.
-      config_file: as given.
-      overrides: the command line's, as given.
-      rows: by row of the table its runs, one per seed.
-      results: by workdir what `read_result` returned.
+      table: a key of `numbers.TABLES`.
+      config_file: from the command line.
+      overrides: from the command line.
+      rows: runs, one per seed, by row of the table.
+      results: results of `read_result` by workdir.
 
     Returns:
-      What table<N>.json holds. Each run's metrics are shares in 0..1, as in its workdir; `ours`
-      (mean, sample standard deviation, number of seeds), at the threshold of the config and at
-      each run's best one on val, and `paper` are percent.
+      The content of table<N>.json. Each run's metrics are shares in 0..1, as in its workdir. `ours`
+      and `ours_at_best_threshold` (mean, sample standard deviation, number of seeds, at the
+      threshold of the config and at each run's best threshold on val) and `paper` are in percent.
 
     Raises:
       ConfigError: runs were evaluated on different data.
@@ -60,7 +60,7 @@ def make_report(
         "dataset": dataset,
         "seeds": len(next(iter(rows.values()))),
         "paper_dataset": numbers.FAMILY_NAMES[family],
-        # A table without the paper's numbers has none to be mistaken about.
+        # Tables without numbers of the paper need no warning.
         "comparable": (own or not any(numbers.TABLES[table].values())) and not partial,
         "partial_splits": partial,
         "leaks": _leaks(results),
@@ -91,8 +91,8 @@ def make_report(
 
 
 def format_markdown(report: Mapping[str, Any]) -> str:
-    """Writes what `make_report` returned as Markdown, a table per split."""
-    # Rows may share runs.
+    """Formats the result of `make_report` as Markdown, with a table per split."""
+    # Rows can share runs.
     runs = {run["workdir"]: run for row in report["rows"] for run in row["runs"]}
     finished = [run for run in runs.values() if "step" in run]
     facts = [
@@ -113,35 +113,36 @@ def format_markdown(report: Mapping[str, Any]) -> str:
             "jax " + _distinct(run["versions"]["jax"] for run in finished),
         ]
     notes = [
-        "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
-        "behind a slash, is the paper's; which of the two IoUs it gives, it does not say."
+        "In percent. Ours: mean ± sample standard deviation over n seeds. The column `paper` and "
+        "numbers after a slash are from the paper, which does not specify its kind of IoU."
     ]
     if any(part["threshold"] for row in report["rows"] for part in row[_BEST].values()):
         notes.append(
-            f"The first table of a split is at the threshold {report['threshold']:g}, the second "
-            "at each run's best one, chosen by oIoU on val alone."
+            f"The first table of a split uses the threshold {report['threshold']:g}. The second "
+            "uses each run's best threshold, chosen by oIoU on val only."
         )
     if report["leaks"]:
         notes.append(f"Trained on held-out images (data.allow_leaks): {report['leaks']}.")
     if report["partial_splits"]:
         notes.append(
-            f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated with "
-            "all their published sentences: the paper's numbers are for the order of the rows only."
+            f"{', '.join(report['partial_splits'])} of {report['dataset']} were not evaluated on "
+            "all published sentences, so only the ranking of the rows can be compared with the "
+            "paper."
         )
     elif not report["comparable"]:
         notes.append(
-            f"The paper has no Table {report['table']} on {report['dataset']}: its numbers here "
-            f"are those of {report['paper_dataset']}, for the order of the rows only."
+            f"The paper has no Table {report['table']} on {report['dataset']}. Its numbers here "
+            f"are for {report['paper_dataset']}, so only the ranking of the rows can be compared."
         )
     if report["table"] == 2:
         notes.append(
-            "Without L_loc nothing supervises the heatmap that the segmenter is shown, so its "
-            "pointing in filter_seg and no_loc_loss says little."
+            "Without L_loc the segmenter's heatmap is not supervised, so the pointing of "
+            "filter_seg and no_loc_loss is not meaningful."
         )
     if report["table"] == 3:
         notes.append(
-            "The paper's CMPC is that of its authors, who refine masks with a DenseCRF (Table 1); "
-            "ours does not."
+            "The paper's CMPC is the original implementation, which refines masks with a DenseCRF "
+            "(Table 1); ours does not."
         )
     number = "Beyond the paper" if report["table"] == "beyond" else f"Table {report['table']}"
     lines = [
@@ -189,9 +190,9 @@ def _heading(split: str, finished: Sequence[Mapping[str, Any]]) -> str:
 def _summarize(
     finished: Sequence[Mapping[str, Any]], split: str, role: str
 ) -> dict[str, dict[str, float | int | None] | None]:
-    """Mean, sample standard deviation and count per metric in percent; None where there is none.
+    """Returns mean, sample standard deviation and count per metric, in percent; None if undefined.
 
-    `threshold` is a probability. `role` is of `lts_jax.evaluation.results.by_role`.
+    `threshold` is a probability. For `role`, see `lts_jax.evaluation.results.by_role`.
     """
     parts = [by_role(result["splits"][split]["metrics"]).get(role, {}) for result in finished]
     summary: dict[str, dict[str, float | int | None] | None] = {}
@@ -217,11 +218,11 @@ def _distinct(values: Iterable[str]) -> str:
 
 
 def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None]) -> list[str]:
-    """Splits with another number of sentences than was published, where that is known."""
+    """Returns the splits with another number of sentences than published, if that is known."""
     published = {
         prefix + split: counts.sentences
         for name in dataset.split("+")
-        for prefix in ("", f"{name.strip()}/")  # of several data sets, a split has its set's name
+        for prefix in ("", f"{name.strip()}/")  # with several datasets, splits have a prefix
         for split, counts in PUBLISHED.get(name.strip(), {}).items()
         if counts.sentences
     }
@@ -234,7 +235,7 @@ def _partial_splits(dataset: str, results: Mapping[Path, dict[str, Any] | None])
 
 
 def _leaks(results: Mapping[Path, dict[str, Any] | None]) -> str:
-    """The held-out images that runs trained on; "" if there are none."""
+    """Describes the held-out images that runs trained on; "" if there are none."""
     trained_on = (result["trained_on"] for result in results.values() if result)
     return next((listed for data in trained_on if (listed := leaks(data))), "")
 
@@ -247,5 +248,5 @@ def _check_same_data(results: Mapping[Path, dict[str, Any] | None]) -> None:
             if data != value["data"]:
                 raise ConfigError(
                     f"{other} and {workdir} were evaluated on different data for {split}: {data} "
-                    f"and {value['data']}. Take another --workdir."
+                    f"and {value['data']}; set --workdir to another folder"
                 )

@@ -1,4 +1,4 @@
-"""Trains the variants of one of the paper's tables as processes, and writes the table."""
+"""Trains the variants of one of the paper's tables in subprocesses, and writes the table."""
 
 import logging
 import sys
@@ -26,10 +26,10 @@ def plan(
 ) -> dict[str, list[Run]]:
     """Returns the runs of each row of a table, one per seed.
 
-    Table 6's 416 × 416 shares the runs of the full model where the config is the same.
+    The row 416 × 416 of Table 6 shares the runs of the full model if their configs are equal.
 
     Raises:
-      ConfigError: a config makes no sense, or the overrides make two rows the same run.
+      ConfigError: a config is invalid, or the overrides make two rows identical.
     """
 
     def make(variant: str, seed: int) -> Run:
@@ -46,8 +46,8 @@ def plan(
         other = seen.setdefault(str(plain_config(rows[row][0].config)), row)
         if other != row:
             raise ConfigError(
-                f"the rows {other} and {row} of Table {table} are the same run: an override "
-                "sets what they differ in"
+                f"the rows {other} and {row} of Table {table} are the same run: an override sets "
+                "the field in which they differ; remove this override"
             )
     return rows
 
@@ -61,31 +61,29 @@ def make_table(
     overrides: Sequence[str],
     read_only: bool = False,
 ) -> None:
-    """Trains what is missing of a table, and writes table<N>.md and table<N>.json to `workdir`.
+    """Trains the missing runs of a table; writes table<N>.md and table<N>.json to `workdir`.
 
-    What goes beyond the paper is written to beyond.md and beyond.json.
-
-    Both are written anew after each run. The Markdown is printed at the end.
+    For the table "beyond", the files are beyond.md and beyond.json. Both files are updated after
+    each run. The Markdown is printed at the end.
 
     Args:
       config_file: without a variant.
       table: a key of `numbers.TABLES`.
-      seeds: runs of each variant.
-      jobs: runs at a time.
+      seeds: number of runs of each variant.
+      jobs: maximum number of simultaneous runs.
       workdir: of the table.
-      overrides: arguments as `--config.train.epochs=2`.
-      read_only: whether to start no run.
+      overrides: arguments such as `--config.train.epochs=2`.
+      read_only: if True, starts no runs.
 
     Raises:
-      ConfigError: a config makes no sense, or a run's workdir holds a run with another one.
-      tfds_refcoco.DataError: the dataset is neither built nor can be built, or has no such
-        split to train on.
-      RunError: a run has failed; what is there is written and printed first.
+      ConfigError: a config is invalid, or a run's workdir contains a run with another config.
+      tfds_refcoco.DataError: the dataset cannot be built or opened, or has no such training split.
+      RunError: a run failed; the available results are written and printed first.
     """
     check_path(workdir)
     name = numbers.table_name(table)
     rows = plan(config_file, table, seeds, overrides, workdir)
-    # All variants from one seed before any from the next; rows may share a run.
+    # All variants with the first seed, then with the second; rows can share a run.
     runs = {row[k].workdir: row[k] for k in range(seeds) for row in rows.values()}
     results = {path: read_result(run) for path, run in runs.items()}
     missing = [] if read_only else [run for path, run in runs.items() if not results[path]]
@@ -114,7 +112,7 @@ def make_table(
     if read_only:
         for path, run in runs.items():
             if results[path] is None and path.exists():
-                logger.warning("%s is left out: %s", path, why_unfinished(run))
+                logger.warning("%s is omitted: %s", path, why_unfinished(run))
     prepare_data(missing)
     finished_runs = sum(result is not None for result in results.values())
     logger.info("%d of %d runs are finished", finished_runs, len(runs))
@@ -125,10 +123,10 @@ def make_table(
 
 
 def prepare_data(runs: Sequence[Run]) -> None:
-    """Builds what runs train on, so that a missing dataset is one error and not one for each run.
+    """Builds the runs' datasets, so that a missing dataset is reported once instead of per run.
 
     Raises:
-      tfds_refcoco.DataError: as in `make_table`.
+      tfds_refcoco.DataError: as for `make_table`.
     """
     for data in {str(run.config.data): run.config.data for run in runs}.values():
         folder = Path(data.dir)

@@ -24,7 +24,9 @@ def test_every_network_is_complete_and_small(name):
     assert card.startswith("---\n")
     for word in ("licen", "Limits", "CC BY 4.0", "real sentences"):
         assert word in card, word
-    assert "More information needed" not in card  # a placeholder that the export leaves to the author
+    assert (
+        "More information needed" not in card
+    )  # a placeholder that the export leaves to the author
     trained = load_pretrained(name, one_device())
     assert trained.experiment.vocabulary.count_read(["a"] * 99, trained.config["data"]["max_words"])
 
