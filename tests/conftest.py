@@ -10,26 +10,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-# Before JAX starts, and once: the workers of pytest-xdist inherit what the first process sets.
+# Must run before JAX starts, and once: pytest-xdist workers inherit the variables.
 if "LTS_TEST_SETUP" not in os.environ:
     os.environ["LTS_TEST_SETUP"] = "done"
-    # Compiling takes most of the time: two thirds of it are saved, and every bound still holds.
+    # These settings reduce compilation, which takes most of the time, by two thirds.
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    # The same small programs are compiled in many tests, and in both tiers: LTS_TEST_CACHE keeps
-    # them from one run of pytest to the next.
+    # Many tests compile the same small programs; LTS_TEST_CACHE keeps them between pytest runs.
     _CACHE = tempfile.TemporaryDirectory(prefix="xla-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("LTS_TEST_CACHE") or _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 _MEMORY = 3 * 2**29
-"""Bytes from which a worker drops what it has compiled."""
+"""Memory in bytes above which a worker drops its compiled programs."""
 ROOT = Path(__file__).parent.parent
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what needs more devices than there are."""
+    """Skips tests that require more devices than available."""
     if item.get_closest_marker("eight_devices"):
         import jax
 
@@ -39,22 +38,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
-    """The root of the repository, where `python -m tfds_refcoco` can be run."""
+    """The root of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real data for tests; the test is skipped where it is absent."""
+    """The folder of real test data; skips the test if it does not exist."""
     folder = (ROOT / (os.environ.get("LTS_TEST_DATA") or "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no test data at {folder}; name its folder in LTS_TEST_DATA")
+        pytest.skip(f"no test data in {folder}; set LTS_TEST_DATA to its folder")
     return folder
 
 
 @pytest.fixture(scope="session")
 def mini_refcoco(test_data: Path) -> Path:
-    """Raw RefCOCO files of 12 images: 33 refs, 96 sentences in val, testA and testB."""
+    """Raw RefCOCO files of 12 images: 33 refs and 96 sentences in val, testA and testB."""
     folder = test_data / "mini_refcoco"
     if not folder.is_dir():
         pytest.skip(f"no mini_refcoco in {test_data}")
@@ -63,7 +62,7 @@ def mini_refcoco(test_data: Path) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """Drops the compiled programs where they begin to fill a worker's memory."""
+    """Drops the compiled programs if a worker uses too much memory."""
     yield
     if "jax" in sys.modules and psutil.Process().memory_info().rss > _MEMORY:
         sys.modules["jax"].clear_caches()

@@ -1,4 +1,4 @@
-"""What the workers of pytest-xdist share."""
+"""Fixture data that pytest-xdist workers share."""
 
 import json
 import shutil
@@ -15,21 +15,21 @@ from tfds_refcoco.records.split import Split
 def made_once(
     factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object], *, copied: bool
 ) -> Path:
-    """Makes a folder in the first worker that needs it.
+    """Creates a folder in the first worker that needs it.
 
     Args:
       factory: of temporary folders.
       name: of the folder.
       make: fills the folder.
-      copied: each worker gets a copy of its own, to write to.
+      copied: whether each worker gets a writable copy.
     """
     shared = factory.getbasetemp()
-    if shared.name.startswith("popen-"):  # a worker's own, inside that of the session
+    if shared.name.startswith("popen-"):  # a worker's folder in the session's folder
         shared = shared.parent
     original, done = shared / f"{name}-original", shared / f"{name}-done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():
-            shutil.rmtree(original, ignore_errors=True)  # half made
+            shutil.rmtree(original, ignore_errors=True)  # incomplete
             make(original)
             done.touch()
     if not copied:
@@ -42,13 +42,13 @@ def made_once(
 def add_custom(
     out: Path, shapes_dir: Path, images: Mapping[str, Iterable[int]], *, sentences: int
 ) -> None:
-    """Makes a data folder with the `shapes` of another one, and `custom` of some of its pictures.
+    """Creates a data folder with `shapes` and a dataset `custom` of some images of `shapes`.
 
     Args:
-      out: the folder, made here.
-      shapes_dir: the other one.
-      images: record numbers in the train split of `shapes` by the name of the split in `custom`.
-      sentences: about each picture of `custom`.
+      out: the new folder.
+      shapes_dir: the data folder with `shapes`.
+      images: record numbers in the train split of `shapes`, by split of `custom`.
+      sentences: number per image of `custom`.
     """
     (out / "tfds_refcoco").mkdir(parents=True)
     (out / "tfds_refcoco" / "shapes").symlink_to(shapes_dir / "tfds_refcoco" / "shapes")

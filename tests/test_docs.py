@@ -1,4 +1,4 @@
-"""What the documents show is run as it stands there."""
+"""Checks the documentation: snippets run, and numbers match the committed results."""
 
 import json
 import re
@@ -57,8 +57,8 @@ def test_the_schema_of_own_data(repo_root, tmp_path):
     assert [sentence.targets for sentence in image.sentences] == [(0,), (0, 1), ()]
 
 
-def test_where_the_paper_is_silent(repo_root):
-    """Rows of the table of decisions against the network."""
+def test_decisions_that_the_paper_does_not_specify(repo_root):
+    """Compares rows of the table of decisions with the network."""
     text = (repo_root / "docs/paper.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE))
     assert rows["Weight decay"] == "none" and FIELDS["train.weight_decay"].default == 0
@@ -71,8 +71,8 @@ def test_where_the_paper_is_silent(repo_root):
     params = flatten_dict(shapes["params"])
     with_kernel = {path[:-1] for path in params if path[-1] == "kernel"}
     biased = {path[:-1] for path in params if path[-1] == "bias"} & with_kernel
-    found = {"/".join(path) for path in biased if path[0] != "text"}
-    assert found == {"fusion/text", "locator/round0/regress", "segmenter/mask"}
+    result = {"/".join(path) for path in biased if path[0] != "text"}
+    assert result == {"fusion/text", "locator/round0/regress", "segmenter/mask"}
 
 
 def _shown(value):
@@ -80,7 +80,7 @@ def _shown(value):
 
 
 def test_scores_of_shapes(repo_root):
-    """In the results, at both thresholds, and oIoU in the README, equal those of the files."""
+    """The results at both thresholds, and oIoU in the README, equal the committed files."""
     columns = ("oiou", "miou", "prec@0.5", "prec@0.7", "prec@0.9", "pointing")
     folder = repo_root / "docs" / "results"
     readme = (repo_root / "README.md").read_text(encoding="utf-8")
@@ -126,8 +126,8 @@ def test_kinds_and_failures_of_shapes(repo_root):
     assert all(f"| {kind} | {' | '.join(cells)} |" in text for kind, cells in rows.items())
 
 
-def test_links_lead_somewhere(repo_root):
-    """Of all pages: to files, and to headings of them."""
+def test_links_are_valid(repo_root):
+    """Links on all pages lead to existing files and headings."""
 
     def anchors(path):
         headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Every command in the documentation is parsed by the program that it calls."""
+"""Parses every command in the documentation with the program that it calls."""
 
 import importlib
 import re
@@ -16,15 +16,15 @@ OTHERS = {
     *("curl", "unzip", "docker", "gcloud", "gcsfuse", "ssh-add", "mkdir", "git", "nox", "export"),
     *("pre-commit", "hf", ".", "python", "for", "do", "done", ".ci/run", "CUDA_VISIBLE_DEVICES=0"),
 }
-"""Programs of others; `tests/launch` runs the launch scripts' commands."""
+"""External programs; `tests/launch` runs the commands of the launch scripts."""
 
 
 class Parsed(Exception):  # noqa: N818
-    """Ends a command when its arguments are parsed."""
+    """Stops a command after its arguments were parsed."""
 
 
 def documented(root):
-    """Yields the commands of the code blocks, and of inline code, which may omit arguments."""
+    """Yields the commands in code blocks and in inline code, which may omit arguments."""
     pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
     for page in [*pages, root / "docs/results/README.md"]:
         text = page.read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def documented(root):
 
 
 def parse(words, monkeypatch):
-    """Parses a command; raises SystemExit where its program does not know an argument."""
+    """Parses a command; raises SystemExit if its program does not know an argument."""
     while re.fullmatch(r"[A-Z_]+=.*", words[0]) and len(words) > 1:
         words = words[1:]
     if words[0] == "python" and words[1] == "-m":
@@ -91,9 +91,9 @@ def parse_lts(words, monkeypatch):
 
 def parse_benchmark(program, words, monkeypatch):
     module = importlib.import_module(program)
-    if program == "benchmarks.compiled.tables":  # reads its folder alone
+    if program == "benchmarks.compiled.tables":  # has no arguments
         return
-    if not hasattr(module, "parse_arguments"):  # a command of the benchmarks of the network
+    if not hasattr(module, "parse_arguments"):  # a command that uses benchmarks.network's arguments
         module = importlib.import_module("benchmarks.network")
     parse_arguments = module.parse_arguments
 
@@ -107,7 +107,7 @@ def parse_benchmark(program, words, monkeypatch):
         importlib.import_module(program).main()
 
 
-def test_every_command_is_understood(repo_root, monkeypatch, capsys):
+def test_every_command_is_valid(repo_root, monkeypatch, capsys):
     monkeypatch.chdir(repo_root)
     pages, failures = {}, []
     for page, words, complete in documented(repo_root):

@@ -1,4 +1,4 @@
-"""The README's commands, in order, in a copy of the repository and an environment of their own."""
+"""Runs the README's commands in order, in a copy of the repository and a new environment."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import synthetic_raw
 
-# The same commands, with less to do: fewer steps, smaller networks, and no tests within a test.
+# The same commands with less work: fewer steps, smaller networks, and no nested test run.
 _LESS = "--config.train.epochs=0.02 --config.train.drop_epochs=0.01, --config.eval.splits=val"
 _SMALL = (
     "--config.data.image_size=64 --config.model.backbone_width=4 "

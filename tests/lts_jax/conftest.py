@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def logged() -> None:
-    """Shows messages as the commands do."""
+    """Configures logging as the commands do."""
     configure_logging()
 
 
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a small `shapes`, built through the real builder."""
+    """A data folder with a small `shapes` dataset, built by the real builder."""
 
     def make(folder: Path) -> None:
         scenes = {"train": 24, "val": 6, "testA": 4, "testB": 3}
@@ -39,13 +39,13 @@ def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shapes_data(shapes_dir: Path) -> Dataset:
-    """The same, opened."""
+    """The dataset in `shapes_dir`."""
     return tfds_refcoco.open_dataset(shapes_dir, "shapes")
 
 
 @pytest.fixture(scope="session")
 def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
-    """Makes configs/shapes.py over the small set, with a tiny network and a few steps of 8."""
+    """Creates configs/shapes.py for `shapes_dir`, with a tiny network and a few steps of 8."""
 
     def make() -> ConfigDict:
         config = shapes.get_config()
@@ -69,7 +69,7 @@ def tiny_config_factory(shapes_dir: Path) -> Callable[[], ConfigDict]:
 def whole_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> tuple[Path, "Results"]:
-    """One uninterrupted run: its workdir and the metrics that it returned."""
+    """The workdir and the metrics of an uninterrupted run."""
     from lts_jax.training.loop import train_and_evaluate
 
     def make(workdir: Path) -> None:
@@ -86,7 +86,7 @@ def whole_run(
 def trained_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_config_factory: Callable[[], ConfigDict]
 ) -> Path:
-    """The workdir of a tiny run that was evaluated; not trained, which would compile for long."""
+    """The workdir of an evaluated run with random parameters, to avoid compiling training."""
     from lts_jax.evaluation.run import evaluate
     from lts_jax.experiment.experiment import Experiment
     from lts_jax.state.checkpoints import Checkpoints
@@ -95,7 +95,7 @@ def trained_run(
 
     def make(workdir: Path) -> None:
         config = tiny_config_factory()
-        config.eval.batch_size = 3  # on each device; all images of testB
+        config.eval.batch_size = 3  # per device; all images of testB
         experiment = Experiment.from_config(config)
         state = draw_state(experiment.abstract_state, step=7)
         run = experiment.describe(experiment.train_split)
@@ -113,7 +113,7 @@ def trained_run(
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> "FakeRuns":
-    """Takes the place of the processes that the tables' command starts."""
+    """Replaces the training processes of `lts tables`."""
     from lts_jax.paper import runs, tables
     from tests.lts_jax.helpers.fake_runs import FakeRuns
 

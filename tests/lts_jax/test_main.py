@@ -21,7 +21,7 @@ def run(repo_root, *args, cwd=None, **env):
     )
 
 
-def test_a_misspelt_field_names_its_neighbours(repo_root, tmp_path):
+def test_the_error_for_a_misspelt_field_lists_similar_fields(repo_root, tmp_path):
     out = run(
         repo_root, "--config=configs/shapes.py", f"--workdir={tmp_path}/w", "--config.train.epoch=1"
     )
@@ -65,7 +65,9 @@ def test_missing_data(repo_root, tmp_path, monkeypatch):
         (["--config.data.dir=gs://b/data"], "data.dir=gs://b/data is not a local path"),
     ],
 )
-def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch, args, expected):
+def test_invalid_values_have_a_one_line_message(
+    repo_root, shapes_dir, tmp_path, monkeypatch, args, expected
+):
     monkeypatch.chdir(repo_root)
     defaults = [
         "--config=configs/shapes.py",
@@ -77,11 +79,11 @@ def test_bad_values_are_one_message(repo_root, shapes_dir, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_configs_travel_with_the_package(repo_root, tmp_path):
-    """In another folder, a config's name and path work, up to the missing data."""
+def test_configs_are_part_of_the_package(repo_root, tmp_path):
+    """In another folder, a config's name and path work, until the data is missing."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for name in ("lts_jax", "tfds_refcoco"):  # only the packages, as in an installation
+    for name in ("lts_jax", "tfds_refcoco"):  # only the packages, as if installed
         (folder / name).symlink_to(repo_root / name)
     for config in ("refcoco:transformer", repo_root / "configs" / "refcocog.py"):
         out = run(repo_root, f"--config={config}", cwd=tmp_path, PYTHONPATH=str(folder))

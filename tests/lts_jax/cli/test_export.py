@@ -64,7 +64,7 @@ def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, p
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda x: None if x == package else find_spec(x)
     )
-    message = rf"--format={kind} needs the package {package}: pip install 'lts_jax\[export\]'"
+    message = rf"--format={kind} requires the package {package}; run pip install"
     with pytest.raises(SystemExit, match=message):
         command.main(["export", str(tmp_path / "absent"), "--format", kind])
 
@@ -72,8 +72,8 @@ def test_a_package_that_is_missing_is_named_first(tmp_path, monkeypatch, kind, p
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        (".", "or holds, the folder that you are in"),
-        ("..", "or holds, the folder that you are in"),
+        (".", "is or contains the current directory"),
+        ("..", "is or contains the current directory"),
         ("full", "not empty"),
         ("file", "is a file"),
     ],

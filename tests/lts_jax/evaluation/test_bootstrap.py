@@ -15,22 +15,22 @@ def make(seed, n=300, images=60, shift=0.0):
 
 
 def test_intervals_equal_drawing_sentence_by_sentence():
-    """The same draws, the slow way: whole images put together, and the metrics of that list."""
+    """The same draws, computed slowly: metrics of the concatenated sentences of drawn images."""
     scores = make(0, n=40, images=9)
     draws = 30
-    found = bootstrap.intervals(scores, draws=draws, seed=3)
+    result = bootstrap.intervals(scores, draws=draws, seed=3)
     images = np.unique(scores.image_id)
     rng = np.random.default_rng(3)
     values = []
     for drawn in rng.integers(0, len(images), (draws, len(images))):
         rows = np.concatenate([np.flatnonzero(scores.image_id == images[i]) for i in drawn])
         values.append(scores.take(rows).summarize())
-    for name, interval in found.items():
+    for name, interval in result.items():
         expected = np.quantile([v[name] for v in values], (0.025, 0.975))
         np.testing.assert_allclose(interval, expected, rtol=1e-12)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+def test_the_interval_contains_the_true_value_as_often_as_its_level():
     held = 0
     for seed in range(120):
         low, high = bootstrap.intervals(make(seed), draws=200)["miou"]
@@ -46,7 +46,7 @@ def test_differences():
     better = bootstrap.differences(a, b)["miou"]
     assert better["difference"] > 0.03 and better["interval"][0] > 0
     assert better["p"] == pytest.approx(2 / 2001)
-    # Paired: far narrower than what two samples of their own would give.
+    # Paired intervals are much narrower than those of two independent samples.
     alone = np.diff(bootstrap.intervals(a)["miou"])[0]
     assert np.diff(better["interval"])[0] < alone / 2
 
@@ -59,20 +59,20 @@ def test_no_pointing_and_no_target():
     assert nothing.summarize()["pointing"] is None
     half = scores.pointing.copy()
     half[::2] = np.nan
-    found = scores._replace(pointing=half).summarize()["pointing"]
-    assert found == np.mean(scores.pointing[1::2])
+    result = scores._replace(pointing=half).summarize()["pointing"]
+    assert result == np.mean(scores.pointing[1::2])
 
 
-def test_a_metric_that_no_draw_has_in_both_runs():
+def test_a_metric_that_is_undefined_in_all_draws():
     scores = make(2, n=40, images=9)
     here = np.where(scores.image_id == scores.image_id[0], 1.0, np.nan)
     there = np.where(scores.image_id == scores.image_id[-1], 1.0, np.nan)
     a, b = scores._replace(pointing=here), scores._replace(pointing=there)
     assert a.summarize()["pointing"] == b.summarize()["pointing"] == 1
-    found = [bootstrap.differences(a, b, draws=1, seed=seed)["pointing"] for seed in range(8)]
-    assert None in found and any(found)
+    result = [bootstrap.differences(a, b, draws=1, seed=seed)["pointing"] for seed in range(8)]
+    assert None in result and any(result)
 
 
-def test_two_runs_need_the_same_images():
+def test_two_runs_require_the_same_images():
     with pytest.raises(ValueError, match="same sentences"):
         bootstrap.differences(make(0), make(1))

@@ -1,4 +1,4 @@
-"""Acc@0.5 of boxes on real sentences, by a separate computation."""
+"""Acc@0.5 of boxes on real sentences, compared with an independent implementation."""
 
 import json
 
@@ -19,7 +19,7 @@ def built(mini_refcoco, tmp_path_factory):
 
 
 def test_acc_of_96_real_sentences(built, mini_refcoco, tmp_path):
-    """Predictions are true masks moved and cut; boxes are found by loops over their pixels."""
+    """Predictions are shifted and cropped ground truth; loops over pixels compute the boxes."""
     split = built.split("val+testA+testB")
     index, rng = split.index, np.random.default_rng(0)
     assert len(index) == 96
@@ -42,10 +42,10 @@ def test_acc_of_96_real_sentences(built, mini_refcoco, tmp_path):
         entries.append({"sent_id": int(index.sent_id[row]), "segmentation": segmentation})
         right.append(agree(pixels(mask), pixels(truth)))
     (tmp_path / "p.json").write_text(json.dumps(entries))
-    found = score(split, Predictions(tmp_path / "p.json"))
-    written = results.write(split, found, tmp_path / "out")
+    result = score(split, Predictions(tmp_path / "p.json"))
+    written = results.write(split, result, tmp_path / "out")
     assert written["acc@0.5"] == sum(right) / 96
-    assert 0.2 < written["acc@0.5"] < 0.9  # neither all nor none
+    assert 0.2 < written["acc@0.5"] < 0.9  # both hits and misses
     analysis = json.loads((tmp_path / "out/analysis.json").read_text())
     low, high = analysis["intervals"]["acc@0.5"]
     assert low <= written["acc@0.5"] <= high
@@ -56,7 +56,7 @@ def pixels(mask):
 
 
 def agree(a, b):
-    """Whether the boxes of two sets of pixels share at least half of the pixels of either."""
+    """Whether the bounding boxes of two sets of pixels have an IoU of at least 0.5."""
     if not a or not b:
         return False
     ax, ay, bx, by = (sorted(pixel[k] for pixel in of) for of in (a, b) for k in (0, 1))

@@ -15,8 +15,8 @@ def test_groups():
     )
     n = len(texts)
     scores = Scores(np.arange(n), np.arange(n), np.full(n, 4), None)
-    found = breakdowns.break_down(texts, facts, scores)
-    counts = {k: {g["group"]: g["sentences"] for g in v} for k, v in found.items()}
+    result = breakdowns.break_down(texts, facts, scores)
+    counts = {k: {g["group"]: g["sentences"] for g in v} for k, v in result.items()}
     assert counts == {
         "length": {"1": 2, "4 to 5": 1, "6 to 7": 1, "11 and more": 1},
         "size": {"no target": 1, "small": 1, "medium": 2, "large": 1},
@@ -25,13 +25,13 @@ def test_groups():
         "category": {"cup": 2, "no target": 1, "dog": 1, "person": 1},
         "kind": {"relation": 1, "side": 2, "side: left": 1, "side: top": 1},
     }
-    cup = found["category"][0]
+    cup = result["category"][0]
     assert cup["oiou"] == cup["miou"] == (1 + 3) / 8
     assert cup["intervals"]["miou"] == [0.25, 0.75]
     assert cup["intervals"]["pointing"] is None
 
 
-def test_facts_are_those_of_the_records(shapes_data):
+def test_facts_equal_the_records(shapes_data):
     split = shapes_data.split("val")
     facts = breakdowns.facts(split)
     assert len(facts.area) == len(facts.category) == len(split.index.text)

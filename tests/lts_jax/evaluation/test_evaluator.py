@@ -1,4 +1,4 @@
-"""Evaluation encodes each image once, and gives what one sentence at a time would give."""
+"""Evaluation encodes each image once, and its results equal those of one sentence at a time."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from tests.lts_jax.helpers import independent
 from tests.lts_jax.helpers.made_split import SENTENCES, SIDE, B, MadeSplit, make_evaluator
 from tfds_refcoco import masks
 
-NEAR = 1e-5  # a probability so close to the threshold may fall on either side
+NEAR = 1e-5  # probabilities closer to the threshold are ignored
 
 
 @functools.cache
 def one_by_one(name):
-    """The whole network on one pair at a time: full-size probability and truth of each row."""
+    """Runs the network on one pair at a time: full-size probability and truth of each row."""
     split = MadeSplit(SENTENCES[name])
     evaluator, model, state = make_evaluator(split)
     canvas = (64, 64)
@@ -38,7 +38,7 @@ def one_by_one(name):
         )
         return scoring.full_probability(outputs.mask, placement, SIDE, canvas)
 
-    found = []
+    result = []
     for row, text in enumerate(split.index.text):
         record = split.record(split.index.record[row])
         image, placement = evaluator.preprocessing.image(record)
@@ -51,8 +51,8 @@ def one_by_one(name):
         )
         h, w = placement[:2]
         truth = examples.read_mask(record, split.index.sentence[row], h, w) > 0
-        found.append((np.asarray(full[0, :h, :w]), truth))
-    return found
+        result.append((np.asarray(full[0, :h, :w]), truth))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path
                     worst = max(worst, np.abs(full[i, :h, :w] - expected[row][0]).max())
     assert sorted(rows_seen) == list(range(len(expected)))
     assert worst <= 1e-5
-    # The sentences of an image get masks of their own, so that a mix-up would be seen.
+    # The masks of an image's sentences differ, so that a mix-up is detected.
     differences = [
         np.abs(expected[a][0] - expected[b][0]).max()
         for rows in evaluator.groups
@@ -100,7 +100,7 @@ def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path
     ]
     assert np.min(differences) > 1e-3
 
-    # What evaluation itself says of every sentence.
+    # The evaluator's results for every sentence.
     scores = evaluator.report(state, tmp_path, 2)
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert [p["sent_id"] for p in predictions] == list(range(len(expected)))
@@ -116,9 +116,9 @@ def test_shared_encoding_equals_one_sentence_at_a_time(name, n_devices, tmp_path
         assert prediction["intersection"] == (ours & truth).sum()
         assert prediction["union"] == (ours | truth).sum()
     assert uncertain <= 1e-3 * sum(truth.size for _, truth in expected)
-    assert 0.1 < scores["miou"] < 0.9  # masks neither empty nor full
+    assert 0.1 < scores["miou"] < 0.9  # masks are neither empty nor full
 
-    # The same compiled steps with an encoding for each sentence.
+    # The same compiled steps, but with one encoding per sentence.
     alone = dataclasses.replace(evaluator, groups=[np.array([row]) for row in rows_seen])
     theirs = alone.scores(state)
     assert theirs["sentences"] == scores["sentences"] == len(expected)
@@ -146,22 +146,22 @@ def test_each_image_is_decoded_and_encoded_once(name, monkeypatch):
     assert sorted(decoded) == sorted(record["image"] for record in split.records)
     n = len(split.records)
     assert len(encoded) == -(-n // B) * B
-    # All different, but for the last one, which fills the last group up.
+    # All differ, except for copies of the last one, which pad the last group.
     assert len(set(encoded[:n])) == n
     assert set(encoded[n:]) <= {encoded[n - 1]}
 
 
 @pytest.mark.eight_devices
-def test_any_number_of_devices_gives_the_same():
+def test_results_do_not_depend_on_the_number_of_devices():
     split = MadeSplit(SENTENCES["many"])
-    found = {}
+    result = {}
     for n_devices in (1, 2, 8):
         evaluator, _, state = make_evaluator(split, n_devices)
         evaluator = dataclasses.replace(evaluator, batch_size=2)  # 6 groups of images
-        found[n_devices] = evaluator.find(state, pictures=True)
-    first = found.pop(1)
+        result[n_devices] = evaluator.find(state, pictures=True)
+    first = result.pop(1)
     assert 0 < first.intersection.sum() < first.union.sum()
-    for other in found.values():
+    for other in result.values():
         for name in ("intersection", "union", "area", "point", "hit", "heatmap"):
             np.testing.assert_array_equal(getattr(other, name), getattr(first, name))
         assert other.counts == first.counts and other.curve == first.curve
@@ -169,15 +169,15 @@ def test_any_number_of_devices_gives_the_same():
 
 @pytest.mark.slow
 def test_images_larger_than_the_usual_canvas():
-    """Each bucket of sizes has a canvas of its own; nothing is lost, and everything right."""
+    """Each size bucket has its own canvas; all sentences are scored correctly."""
     split = MadeSplit((2, 1, 3, 1), sizes=[(50, 40), (20, 1300), (641, 33), (64, 64)])
     evaluator, model, state = make_evaluator(split)
     index = split.index
     canvases_ = [b.canvas for b in buckets.buckets(evaluator.groups, index.height, index.width)]
     assert canvases_ == [(64, 64), (20, 1304), (641, 40)]
-    found = evaluator.find(state, pictures=True)
+    result = evaluator.find(state, pictures=True)
     sums = independent.check(
-        model, state, evaluator.preprocessing, split, 0.5, found, range(len(split.text))
+        model, state, evaluator.preprocessing, split, 0.5, result, range(len(split.text))
     )
     assert sums["sentences"] == 7 and sums["pointing differs"] == 0
     assert sums["differing"] <= sums["near"] <= 1e-4 * sums["pixels"]

@@ -1,4 +1,4 @@
-"""What evaluation reports of any network, and what it refuses to report."""
+"""Reports of the evaluation for different networks, and its errors."""
 
 import dataclasses
 import json
@@ -24,14 +24,16 @@ from tests.lts_jax.helpers.made_split import SENTENCES, MadeSplit, make_evaluato
     ],
 )
 def test_outputs_that_are_not_finite_are_an_error(dtype, value):
-    """Else each mask would be empty, and the score 0.00: bfloat16 overflows as float32 does."""
+    """Otherwise each mask would be empty and the score 0.00."""
     split = MadeSplit(SENTENCES["few"])
     evaluator, _, state = make_evaluator(split, dtype=jnp.dtype(dtype))
     harmed = jax.tree.map(lambda p: p, state.params)
     kernel = harmed["segmenter"]["mask"]["kernel"]
     harmed["segmenter"]["mask"]["kernel"] = jnp.full_like(kernel, value)
-    said = rf"not finite for \d+ of {len(split.index.text)} sentences .* \(model\.dtype={dtype}\)"
-    with pytest.raises(NonFiniteOutputError, match=said):
+    message = (
+        rf"not finite for \d+ of {len(split.index.text)} sentences .* \(model\.dtype={dtype}\)"
+    )
+    with pytest.raises(NonFiniteOutputError, match=message):
         evaluator.scores(state.replace(params=harmed))
 
 
@@ -39,7 +41,7 @@ def test_a_lost_or_repeated_sentence_is_an_error():
     split = MadeSplit((2, 3))
     evaluator, _, state = make_evaluator(split)
     for groups in (evaluator.groups[:1], [*evaluator.groups, np.array([4])]):
-        with pytest.raises(RuntimeError, match="lost or repeated"):
+        with pytest.raises(RuntimeError, match="more than once or not at all"):
             dataclasses.replace(evaluator, groups=groups).scores(state)
 
 
@@ -59,7 +61,7 @@ def test_report_of_other_networks(parts, tmp_path):
     assert (tmp_path / "gallery.png").stat().st_size > 0
     assert (tmp_path / "maps.png").exists() == located
     if located:
-        # Image, then heatmaps, and 4 heads in 2 rounds or as many words as the longer sentence.
+        # Image, heatmaps, and maps of 4 heads in 2 rounds or of the words of the longer sentence.
         drawn = [split.text[0], split.text[-1]]
         panels = 2 + 8 if "rounds" in parts else 1 + max(len(text.split()) for text in drawn)
         with Image.open(tmp_path / "maps.png") as picture:
@@ -67,19 +69,19 @@ def test_report_of_other_networks(parts, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_curve_and_the_second_threshold_are_what_other_thresholds_would_give(tmp_path):
+def test_the_curve_and_the_second_threshold_equal_evaluations_at_other_thresholds(tmp_path):
     split = MadeSplit(SENTENCES["few"])
     evaluator, _, state = make_evaluator(split, threshold=0.25, other=0.5)
     evaluator.report(state, tmp_path, 0)
-    found = evaluator.find(state, pictures=True)
-    assert found.curve["threshold"][4] == 0.25 and len(found.curve["oiou"]) == 19
-    assert evaluator.find(state, pictures=False).curve == found.curve
-    for threshold, both in ((0.25, found), (0.5, found.other)):
-        at = found.curve["threshold"].index(threshold)
+    result = evaluator.find(state, pictures=True)
+    assert result.curve["threshold"][4] == 0.25 and len(result.curve["oiou"]) == 19
+    assert evaluator.find(state, pictures=False).curve == result.curve
+    for threshold, both in ((0.25, result), (0.5, result.other)):
+        at = result.curve["threshold"].index(threshold)
         alone = make_evaluator(split, threshold=threshold)[0].find(state, pictures=True)
         scores = results.summarize(split, alone)
-        assert scores["oiou"] == found.curve["oiou"][at]
-        assert scores["miou"] == pytest.approx(found.curve["miou"][at], abs=1e-12)
+        assert scores["oiou"] == result.curve["oiou"][at]
+        assert scores["miou"] == pytest.approx(result.curve["miou"][at], abs=1e-12)
         assert both.counts == alone.counts and both.threshold.value == threshold
         np.testing.assert_array_equal(both.boxes, alone.boxes)
         assert both.scores(split).summarize() == alone.scores(split).summarize()
@@ -91,9 +93,9 @@ def test_the_curve_and_the_second_threshold_are_what_other_thresholds_would_give
         "0.25",
         "0.5, best on val",
     ]
-    assert metrics["other"]["oiou"] == found.other.scores(split).summarize()["oiou"]
+    assert metrics["other"]["oiou"] == result.other.scores(split).summarize()["oiou"]
     low, high = analysis["other"]["intervals"]["oiou"]
     assert low <= metrics["other"]["oiou"] <= high
-    assert entry["segmentation"]["counts"] == found.counts[0]
-    assert entry["other"]["segmentation"]["counts"] == found.other.counts[0]
-    assert entry["other"]["intersection"] == found.other.intersection[0]
+    assert entry["segmentation"]["counts"] == result.counts[0]
+    assert entry["other"]["segmentation"]["counts"] == result.other.counts[0]
+    assert entry["other"]["intersection"] == result.other.intersection[0]

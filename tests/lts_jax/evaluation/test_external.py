@@ -1,4 +1,4 @@
-"""The scorer, on files that pycocotools and Pillow made."""
+"""The scorer on files written by pycocotools and Pillow."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def split(shapes_data):
 
 @pytest.fixture(scope="module")
 def made(split):
-    """Random masks, and intersections and unions of them and the truth by pycocotools."""
+    """Random masks, and their intersections and unions with the truth by pycocotools."""
     rng, index = np.random.default_rng(0), split.index
     masks, both, either = {}, [], []
     for row, sent_id in enumerate(index.sent_id.tolist()):
@@ -41,8 +41,8 @@ def made(split):
 
 def rle(mask, compressed=True):
     if compressed:
-        found = coco.encode(np.asfortranarray(mask, np.uint8))
-        return {"size": found["size"], "counts": found["counts"].decode()}
+        result = coco.encode(np.asfortranarray(mask, np.uint8))
+        return {"size": result["size"], "counts": result["counts"].decode()}
     flat = mask.T.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=False))
     runs = np.diff([0, *starts, len(flat)]).tolist()
@@ -65,10 +65,10 @@ def test_equals_pycocotools(split, made, tmp_path, kind):
     else:
         rles = {i: rle(mask, kind == "compressed") for i, mask in masks.items()}
         write(path, [{"sent_id": i, "segmentation": r} for i, r in reversed(rles.items())])
-    found = score(split, Predictions(path))
-    np.testing.assert_array_equal(found.intersection, both)
-    np.testing.assert_array_equal(found.union, either)
-    summary = results.summarize(split, found)
+    result = score(split, Predictions(path))
+    np.testing.assert_array_equal(result.intersection, both)
+    np.testing.assert_array_equal(result.union, either)
+    summary = results.summarize(split, result)
     assert summary["oiou"] == both.sum() / either.sum()
     assert summary["miou"] == np.mean(both / either)
     assert summary["pointing"] is None
@@ -81,8 +81,8 @@ def test_equals_pycocotools(split, made, tmp_path, kind):
         truth = coco.toBbox({"size": list(mask.shape), "counts": counts[target]})
         right.append(coco.iou([coco.toBbox(rle(mask))], [truth], [0])[0, 0] >= 0.5)
     assert summary["acc@0.5"] == np.mean(right)
-    # What it writes, it scores alike.
-    results.write(split, found, tmp_path / "out")
+    # Scoring the written predictions gives the same results.
+    results.write(split, result, tmp_path / "out")
     again = score(split, Predictions(tmp_path / "out" / "predictions.json"))
     assert results.summarize(split, again) == summary
 
@@ -94,7 +94,7 @@ def test_points(split, made, tmp_path):
         {"sent_id": i, "segmentation": rle(m), "point": [-1, -1] if i == first else [20, 30]}
         for i, m in masks.items()
     ]
-    found = score(split, Predictions(write(tmp_path / "p.json", entries)))
+    result = score(split, Predictions(write(tmp_path / "p.json", entries)))
     index, hits = split.index, []
     for row in range(len(index.sent_id)):
         record, targets = split.record(int(index.record[row])), None
@@ -102,8 +102,8 @@ def test_points(split, made, tmp_path):
         h, w = int(index.height[row]), int(index.width[row])
         truth = coco.decode({"size": [h, w], "counts": record["objects"]["mask"][targets[0]]})
         hits.append(bool(truth[30, 20]) and row > 0)
-    assert found.hit.tolist() == hits
-    assert results.summarize(split, found)["pointing"] == np.mean(hits)
+    assert result.hit.tolist() == hits
+    assert results.summarize(split, result)["pointing"] == np.mean(hits)
 
 
 def change(entries, kind):
@@ -130,33 +130,33 @@ def change(entries, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("missing", "no prediction for 1 of the"),
         ("strange", "1 sent_ids are not in testB"),
-        ("twice", "is there twice"),
+        ("twice", "is repeated"),
         ("size", r"got \[3, 3\]"),
         ("length", "the runs cover 4 pixels"),
-        ("no id", "sent_id: expected a whole number"),
+        ("no id", "sent_id: expected an integer"),
         ("no mask", "segmentation: expected COCO's RLE"),
         ("point", "point: expected"),
-        ("some points", "point: 1 of"),
+        ("some points", "point: only 1 of"),
     ],
 )
-def test_bad_predictions(split, made, tmp_path, kind, said):
+def test_bad_predictions(split, made, tmp_path, kind, message):
     entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
     path = write(tmp_path / "p.json", change(entries, kind))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         score(split, Predictions(path))
 
 
 def test_a_byte_order_mark(split, made, tmp_path):
-    """Tools on Windows write one, and lines that end in CR LF."""
+    """Some Windows tools write one, and CR LF line ends."""
     entries = [{"sent_id": i, "segmentation": rle(m)} for i, m in made[0].items()]
     text = json.dumps(entries, indent=1).replace("\n", "\r\n")
     (tmp_path / "p.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = score(split, Predictions(tmp_path / "p.json"))
-    np.testing.assert_array_equal(found.intersection, made[1])
+    result = score(split, Predictions(tmp_path / "p.json"))
+    np.testing.assert_array_equal(result.intersection, made[1])
 
 
 def test_masks_with_runs_of_no_pixel(split, made, tmp_path):
@@ -165,13 +165,13 @@ def test_masks_with_runs_of_no_pixel(split, made, tmp_path):
     for entry in entries:
         first, *rest = entry["segmentation"]["counts"]
         entry["segmentation"]["counts"] = [first, *[0] * 5000, *rest]
-    found = score(split, Predictions(write(tmp_path / "p.json", entries)))
-    np.testing.assert_array_equal(found.intersection, both)
-    np.testing.assert_array_equal(found.union, either)
+    result = score(split, Predictions(write(tmp_path / "p.json", entries)))
+    np.testing.assert_array_equal(result.intersection, both)
+    np.testing.assert_array_equal(result.union, either)
 
 
 def test_a_mask_of_another_format(split, made, tmp_path):
-    """PostScript under the name of a PNG is not handed to Ghostscript."""
+    """A PostScript file with the suffix .png is not passed to Ghostscript."""
     for i, mask in made[0].items():
         Image.fromarray(mask).save(tmp_path / f"{i}.png")
     first = tmp_path / f"{int(split.index.sent_id[0])}.png"
@@ -183,15 +183,15 @@ def test_a_mask_of_another_format(split, made, tmp_path):
 def test_bad_files(split, made, tmp_path):
     (tmp_path / "half.json").write_text("[{")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    for name, said in {"half": "not a complete JSON", "deep": "nested too deeply"}.items():
-        with pytest.raises(DataError, match=said):
+    for name, message in {"half": "not a complete JSON", "deep": "nested too deeply"}.items():
+        with pytest.raises(DataError, match=message):
             Predictions(tmp_path / f"{name}.json")
     with pytest.raises(DataError, match="missing"):
         Predictions(tmp_path / "none.json")
     folder = tmp_path / "png"
     folder.mkdir()
     Image.new("L", (2, 2)).save(folder / "a.png")
-    with pytest.raises(DataError, match=r"expected <sent_id>\.png"):
+    with pytest.raises(DataError, match=r"expected a file name <sent_id>\.png"):
         Predictions(folder)
     (folder / "a.png").unlink()
     for i in made[0]:
@@ -209,7 +209,7 @@ def test_bad_files(split, made, tmp_path):
         score(split, Predictions(folder))
 
 
-def test_probabilities_are_no_masks(split, made, tmp_path):
+def test_probabilities_are_not_masks(split, made, tmp_path):
     for i, mask in made[0].items():
         Image.fromarray(mask.astype(np.uint8) * 7).save(tmp_path / f"{i}.png")
     score(split, Predictions(tmp_path))
@@ -223,10 +223,10 @@ def test_probabilities_are_no_masks(split, made, tmp_path):
     Image.fromarray(np.ones(sizes[third], bool)).save(tmp_path / f"{third}.png")  # all of it
     with pytest.raises(DataError) as error:
         score(split, Predictions(tmp_path))
-    said = str(error.value).splitlines()
-    assert said[0] == f"2 of {len(made[0])} predictions cannot be scored:"
-    assert any(f"{first}.png holds the values 0, 1, 2, 3, 4, …; expected a mask" in x for x in said)
-    assert any(f"{second}.png holds the values 5, 9; expected a mask" in x for x in said)
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"2 of {len(made[0])} predictions cannot be scored:"
+    assert any(f"{first}.png contains the values 0, 1, 2, 3, 4, …; expected 0" in x for x in lines)
+    assert any(f"{second}.png contains the values 5, 9; expected 0 and one" in x for x in lines)
 
 
 def test_the_command_imports_no_jax(repo_root, shapes_dir, split, made, tmp_path):

@@ -1,4 +1,4 @@
-"""The kinds of failures of made masks, and of whole objects in generated scenes."""
+"""The kinds of failures, for synthetic masks and for objects in generated scenes."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from tfds_refcoco.shapes.sample import sample
         (100, 0, ""),
         (100, 99, ""),
         (51, 0, ""),
-        (100, 100, "two joined"),  # an IoU of just 0.5
+        (100, 100, "two joined"),  # an IoU of exactly 0.5
         (30, 30, "two joined"),
         (60, 500, "two joined"),
         (50, 0, "crumbled"),
@@ -29,19 +29,19 @@ from tfds_refcoco.shapes.sample import sample
         (0, 0, "nothing"),
     ],
 )
-def test_by_what_a_mask_covers(covered, outside, kind):
-    (found,) = failures.kinds(np.array([covered]), np.array([100 + outside]), np.array([100]))
-    assert found == kind
+def test_kinds_by_area(covered, outside, kind):
+    (result,) = failures.kinds(np.array([covered]), np.array([100 + outside]), np.array([100]))
+    assert result == kind
 
 
 def test_sentences_without_a_target():
-    found = failures.kinds(np.array([0, 0]), np.array([0, 5]), np.array([0, 0]))
-    assert found.tolist() == ["", "no target"]
-    assert failures.count(found)["no target"] == 1
+    result = failures.kinds(np.array([0, 0]), np.array([0, 5]), np.array([0, 0]))
+    assert result.tolist() == ["", "no target"]
+    assert failures.count(result)["no target"] == 1
 
 
 def test_whole_objects_of_a_scene():
-    """What is said of a mask that was made of objects, without knowing the objects."""
+    """The kind for a mask that is composed of objects, which the classification does not know."""
     seen = Counter()
     for number in range(40):
         scene, _ = sample(np.random.default_rng([5, number]), "val")
@@ -59,9 +59,9 @@ def test_whole_objects_of_a_scene():
             (np.zeros_like(target), "nothing"),
         ):
             numbers = (mask & target).sum(), (mask | target).sum(), target.sum()
-            (found,) = failures.kinds(*(np.array([n]) for n in numbers))
-            assert found == kind
-            seen[str(found)] += 1
+            (result,) = failures.kinds(*(np.array([n]) for n in numbers))
+            assert result == kind
+            seen[str(result)] += 1
     assert min(seen.values()) == 40
 
 

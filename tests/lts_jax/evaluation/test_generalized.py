@@ -1,4 +1,4 @@
-"""The metrics of gRefCOCO: against formulas written sentence by sentence, and where they appear."""
+"""The metrics of gRefCOCO: compared with per-sentence formulas, and in files and tables."""
 
 import json
 
@@ -15,9 +15,9 @@ AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def reference(predictions, truths):
-    """The definitions of the paper (GRES, Section 3.3), a sentence at a time, over sets of pixels.
+    """The definitions of the paper (GRES, Section 3.3) per sentence, with sets of pixels.
 
-    Pr@X as in the authors' evaluator: IoU of X or more, of sentences with a target alone.
+    Pr@X as in the authors' evaluator: the share of sentences with a target with an IoU ≥ X.
     """
     ious, hits, both, either = [], dict.fromkeys(AT, 0), 0, 0
     outcomes = {"TP": 0, "FN": 0, "TN": 0, "FP": 0}
@@ -43,12 +43,12 @@ def reference(predictions, truths):
     }
 
 
-def same(found, expected):
+def same(result, expected):
     for name, value in expected.items():
         if value is None:
-            assert found[name] is None
+            assert result[name] is None
         else:
-            assert found[name] == pytest.approx(value, rel=1e-12)
+            assert result[name] == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -61,7 +61,7 @@ def test_equal_to_the_formulas(seed):
         truth = set() if rng.random() < no_target else set(range(10))
         if rng.random() < no_mask * 0.7:
             prediction = set()
-        else:  # an IoU of exactly 0.5 to 1 where all of it lies inside
+        else:  # inside the target: an IoU of exactly 0.5 to 1
             prediction = set(range(int(rng.integers(1, 11)))) | set(
                 range(10, 10 + int(rng.integers(0, 3)))
             )
@@ -72,16 +72,16 @@ def test_equal_to_the_formulas(seed):
     union = np.array([len(a | b) for a, b in pairs])
     area = np.array([len(truth) for truth in truths])
     expected = reference(predictions, truths)
-    found = metrics.summarize_generalized(intersection, union, area)
-    assert list(found) == list(metrics.GENERALIZED)
-    same(found, expected)
+    result = metrics.summarize_generalized(intersection, union, area)
+    assert list(result) == list(metrics.GENERALIZED)
+    same(result, expected)
     scores = Scores(np.arange(n) // 2, intersection, union, None, area)
     summary = scores.summarize()
-    if all(truths):  # a split as RefCOCO's gets none of them
+    if all(truths):  # as in RefCOCO, whose splits do not have these metrics
         assert list(summary) == list(metrics.METRIC_NAMES)
         return
     same(summary, expected)
-    # Intervals are drawn from the same ratios: with every image drawn once they are the metrics.
+    # The intervals use the same ratios: drawing each image once gives the metrics.
     names, sums = bootstrap._sums(scores)
     ratios = bootstrap._ratios(np.ones((1, sums.shape[1])), sums)[0]
     for name, value in zip(names, ratios, strict=True):
@@ -91,7 +91,7 @@ def test_equal_to_the_formulas(seed):
 
 @pytest.fixture
 def data(tmp_path):
-    """Own data: of four sentences about two images, two have no target."""
+    """Custom data: four sentences for two images; two sentences have no target."""
     raw = tmp_path / "raw"
     raw.mkdir()
     square = {"mask": {"polygons": [[0, 0, 10, 0, 10, 10, 0, 10]]}}
@@ -107,7 +107,7 @@ def data(tmp_path):
 
 
 def test_scored_compared_and_written(data, tmp_path, capsys):
-    """One target is found, one missed; one empty mask is right, one is not."""
+    """One target is segmented and one is missed; one empty mask is correct and one is not."""
     inside, nothing = [0, 200, 200], [400]
     entries = [
         {"sent_id": i, "segmentation": {"size": [20, 20], "counts": counts}}
@@ -121,12 +121,12 @@ def test_scored_compared_and_written(data, tmp_path, capsys):
     assert "gRefCOCO, %" in out and "gRefCOCO, 95 %" in out
     for label in ("gIoU", "cIoU", "N-acc", "T-acc", "Pr@0.7"):
         assert label in out
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (found["n_acc"], found["t_acc"]) == (0.5, 0.5)
-    assert found["pr@0.5"] == 0.5  # 100 of 200 pixels: X itself counts, unlike in prec@X
-    assert found["pr@0.6"] == 0.0 and found["prec@0.9"] == 0.25  # an empty mask that is right
-    assert found["giou"] == (0.5 + 1 + 0 + 0) / 4
-    assert found["ciou"] == 100 / (200 + 0 + 100 + 200)
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (result["n_acc"], result["t_acc"]) == (0.5, 0.5)
+    assert result["pr@0.5"] == 0.5  # 100 of 200 pixels: X itself counts, unlike in prec@X
+    assert result["pr@0.6"] == 0.0 and result["prec@0.9"] == 0.25  # a correct empty mask
+    assert result["giou"] == (0.5 + 1 + 0 + 0) / 4
+    assert result["ciou"] == 100 / (200 + 0 + 100 + 200)
     analysis = json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert analysis["intervals"]["n_acc"] is not None
     run = comparison.read_run(tmp_path / "out", "val")

@@ -1,4 +1,4 @@
-"""The kinds of expressions: by their words, and in the tables of an evaluation."""
+"""The kinds of expressions: from their words, and in the tables of an evaluation."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ from tfds_refcoco.shapes.sample import sample
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("second star from the left", ["ordinal: second"]),
         ("3rd from right", ["ordinal: third"]),
@@ -30,26 +30,26 @@ from tfds_refcoco.shapes.sample import sample
         ("bye bye", []),  # no "by"
     ],
 )
-def test_by_words(text, found):
-    assert kinds.by_words(text) == found
+def test_by_words(text, expected):
+    assert kinds.by_words(text) == expected
 
 
-def test_words_say_what_the_generator_recorded():
-    """Of hundreds of sentences; "with stripes" is no relation there."""
+def test_kinds_from_words_equal_those_of_the_generator():
+    """For hundreds of sentences; "with stripes" is not a relation there."""
     seen = set()
     for number in range(150):
         _, referents = sample(np.random.default_rng([7, number]), "train")
         for text, _, recorded in (s for referent in referents for s in referent.sentences):
-            found = set(kinds.by_words(text)) - {"colour", "relation: with"}
-            assert found == {recorded} - {"attribute"}, text
+            result = set(kinds.by_words(text)) - {"colour", "relation: with"}
+            assert result == {recorded} - {"attribute"}, text
             seen.add(recorded)
     assert len(seen) == 1 + 5 + 4 + 2 + 2 + 5
 
 
 def test_groups():
     texts = ["left", "cup on the table", "red cup by the dog", "it"]
-    found = kinds.groups(texts, [""] * 4)
-    assert {name: rows.tolist() for name, rows in found.items()} == {
+    result = kinds.groups(texts, [""] * 4)
+    assert {name: rows.tolist() for name, rows in result.items()} == {
         "colour": [False, False, True, False],
         "relation": [False, True, True, False],
         "relation: next to": [False, False, True, False],
@@ -58,10 +58,10 @@ def test_groups():
         "side: left": [True, False, False, False],
         "none of these": [False, False, False, True],
     }
-    assert list(found) == sorted(found, key=lambda name: (name == "none of these", name))
+    assert list(result) == sorted(result, key=lambda name: (name == "none of these", name))
     recorded = ["side: left, new wording", "relation: on", "relation: on, new wording", ""]
-    found = kinds.groups(texts, recorded)
-    assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == {
+    result = kinds.groups(texts, recorded)
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in result.items()} == {
         "relation": [1],
         "relation: on": [1],
         "relation, new wording": [2],
@@ -72,10 +72,10 @@ def test_groups():
 
 
 @pytest.mark.parametrize("split", ["val", "testA", "testB"])
-def test_the_table_is_what_predictions_and_the_generators_record_say(
+def test_the_table_matches_the_predictions_and_the_generators_record(
     trained_run, shapes_dir, split
 ):
-    """Added up here once more, from the raw file that the data set was built of."""
+    """Recomputes the table from the raw file from which the dataset was built."""
     refs = pickle.loads((shapes_dir / "raw" / "shapes" / "refs(unc).p").read_bytes())
     recorded = {
         sentence["sent_id"]: sentence["kind"]
@@ -101,9 +101,9 @@ def test_the_table_is_what_predictions_and_the_generators_record_say(
         for name, entries in wanted.items():
             both, either = (sum(e[k] for e in entries) for k in ("intersection", "union"))
             ious = [e["intersection"] / e["union"] for e in entries]
-            found = groups[name]
-            assert found["sentences"] == len(entries)
-            assert found["oiou"] == pytest.approx(both / either, abs=1e-12)
-            assert found["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-12)
+            result = groups[name]
+            assert result["sentences"] == len(entries)
+            assert result["oiou"] == pytest.approx(both / either, abs=1e-12)
+            assert result["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-12)
             above = sum(iou > 0.5 for iou in ious)
-            assert found["prec@0.5"] == pytest.approx(above / len(ious), abs=1e-12)
+            assert result["prec@0.5"] == pytest.approx(above / len(ious), abs=1e-12)

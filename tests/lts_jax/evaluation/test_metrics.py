@@ -20,7 +20,7 @@ def rle(mask):
 
 
 def score_all(mask, heatmap, placements, truths, threshold=0.5):
-    """`scoring.score` over truths of several sizes, padded and packed."""
+    """Runs `scoring.score` on padded and packed masks of several sizes."""
     padded = np.zeros((len(truths), *CANVAS), bool)
     for i, truth in enumerate(truths):
         padded[i, : truth.shape[0], : truth.shape[1]] = truth
@@ -38,7 +38,7 @@ def score_all(mask, heatmap, placements, truths, threshold=0.5):
 
 
 def check_against_pycocotools(out, truths):
-    """Every number of a batch by pycocotools and by plain numpy, from predictions and truths."""
+    """Compares all outputs of a batch with pycocotools and NumPy."""
     ious = []
     for i, truth in enumerate(truths):
         h, w = truth.shape
@@ -49,7 +49,7 @@ def check_against_pycocotools(out, truths):
         either = coco.area(coco.merge([ours, theirs]))
         assert out["intersection"][i] == both == np.logical_and(prediction, truth).sum()
         assert out["union"][i] == either == np.logical_or(prediction, truth).sum()
-        # pycocotools says 0 of two empty masks: they overlap nowhere.
+        # For two empty masks, pycocotools returns 0.
         ious.append(coco.iou([ours], [theirs], [0])[0, 0] if either else 1.0)
     intersection, union = out["intersection"], out["union"]
     np.testing.assert_allclose(metrics.iou(intersection, union), ious, atol=1e-12)
@@ -87,7 +87,7 @@ def test_scores_of_random_masks_at_odd_sizes(resize):
     expected = 1 / (1 + np.exp(-heatmaps))
     np.testing.assert_allclose(out["heatmap"] / 255, expected, atol=0.5 / 255 + 1e-6)
 
-    # Pointing, of the last round alone: the pixel under the centre of the largest cell.
+    # Pointing uses the last round only: the pixel at the centre of the largest cell.
     for i, (placement, truth) in enumerate(zip(placements, truths, strict=True)):
         cell = np.unravel_index(heatmaps[i, 1].argmax(), (12, 12))
         h, w, top, left, height, width = placement
@@ -113,7 +113,7 @@ def test_empty_and_full_masks(size):
 
 @pytest.mark.slow
 def test_scores_of_real_masks(mini_refcoco, tmp_path):
-    """The truths of real sentences against masks of their neighbours, and against themselves."""
+    """Compares the masks of real sentences with themselves and with those of other sentences."""
     tfds_refcoco.build("refcoco_unc", tmp_path, mini_refcoco, progress=False)
     split = tfds_refcoco.open_dataset(tmp_path, "refcoco_unc").split("val+testA+testB")
     index = split.index
@@ -165,7 +165,7 @@ def test_by_hand():
     )
     assert scores["oiou"] == 60 / 150
     assert scores["miou"] == (0.5 + 0 + 1 + 1) / 4  # two empty masks agree
-    assert scores["prec@0.5"] == 0.5  # 0.5 itself is not above 0.5
+    assert scores["prec@0.5"] == 0.5  # strictly greater than 0.5
     assert scores["prec@0.9"] == 0.5
     assert scores["pointing"] == 0.5
     assert list(scores) == [
@@ -185,18 +185,18 @@ def test_boxes_by_hand():
     assert metrics.box(mask) == (3, 2, 8, 5)
     boxes = np.array(
         [
-            [(0, 0, 4, 4), (0, 0, 4, 2)],  # 8 of 16: 0.5 itself is right
+            [(0, 0, 4, 4), (0, 0, 4, 2)],  # 8 of 16: exactly 0.5 counts
             [(0, 0, 4, 4), (1, 0, 5, 2)],  # 6 of 18
             [(0, 0, 4, 4), (4, 0, 8, 4)],  # side by side
-            [(0, 0, 0, 0), (4, 0, 8, 4)],  # nothing found
-            [(1, 1, 2, 2), (0, 0, 0, 0)],  # nothing to find
+            [(0, 0, 0, 0), (4, 0, 8, 4)],  # empty prediction
+            [(1, 1, 2, 2), (0, 0, 0, 0)],  # no target
         ]
     )
-    found = metrics.box_iou(boxes, np.array([1, 1, 1, 1, 0]))
-    np.testing.assert_array_equal(found, [0.5, 6 / 18, 0, 0, np.nan])
-    scores = metrics.summarize(np.ones(5, int), np.ones(5, int), None, found)
+    result = metrics.box_iou(boxes, np.array([1, 1, 1, 1, 0]))
+    np.testing.assert_array_equal(result, [0.5, 6 / 18, 0, 0, np.nan])
+    scores = metrics.summarize(np.ones(5, int), np.ones(5, int), None, result)
     assert scores["acc@0.5"] == 0.25
-    nothing = metrics.summarize(np.ones(1, int), np.ones(1, int), None, found[4:])
+    nothing = metrics.summarize(np.ones(1, int), np.ones(1, int), None, result[4:])
     assert nothing["acc@0.5"] is None
 
 
@@ -210,7 +210,7 @@ def test_no_heatmap_no_pointing():
 
 
 def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match="one value a sentence"):
+    with pytest.raises(ValueError, match=r"expected arrays of one shape \[N\]"):
         metrics.summarize(np.zeros(2), np.zeros(3), np.zeros(2, bool))
-    with pytest.raises(ValueError, match="no sentence"):
+    with pytest.raises(ValueError, match="no sentences"):
         metrics.summarize(np.zeros(0), np.zeros(0), np.zeros(0, bool))

@@ -1,4 +1,4 @@
-"""The files of an evaluation, and the scores in them by pycocotools."""
+"""The files of an evaluation, and their scores recomputed by pycocotools."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_results_files(whole_run, shapes_data):
 
 @pytest.mark.slow
 def test_the_best_threshold_is_chosen_on_val_alone(whole_run, tiny_config_factory, tmp_path):
-    """In training, by the oIoU; the checkpoint holds it, and every split is scored at it too."""
+    """Training chooses it by oIoU and stores it in the checkpoint; all splits are scored at it."""
     workdir, results = whole_run
     with CheckpointReader(workdir) as checkpoints:
         best = checkpoints.best_threshold(checkpoints.best_step)
@@ -52,7 +52,7 @@ def test_the_best_threshold_is_chosen_on_val_alone(whole_run, tiny_config_factor
     assert {(best, max(curve["oiou"]))} <= {
         (x["best_threshold/value"], x["best_threshold/oiou"]) for x in scored
     }
-    assert best != 0.25, "the run shows nothing"
+    assert best != 0.25, "the best threshold equals the default, so this run tests nothing"
     config = tiny_config_factory()
     config.eval.threshold = "val"
     config.eval.splits = ("testA", "testB")

@@ -1,4 +1,4 @@
-"""Settings of JAX that a notebook, a script or an environment may have changed."""
+"""JAX settings that a notebook, a script or the environment may have changed."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ OTHERS = {
 
 @pytest.fixture
 def other_settings():
-    """Sets what JAX reads from variables such as JAX_ENABLE_X64."""
+    """Changes settings that JAX reads from variables such as JAX_ENABLE_X64."""
     for name, value in OTHERS.items():
         jax.config.update(name, value)
     yield
@@ -33,9 +33,9 @@ def other_settings():
 
 def test_the_commands_fix_the_arithmetic(other_settings, capsys):
     arithmetic.fix()
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     for name, value in OTHERS.items():
-        assert f"WARNING: {name}={value} is ignored: lts_jax computes with " in said
+        assert f"WARNING: {name}={value} is ignored: lts_jax always uses " in message
     arithmetic.check()
     arithmetic.fix()
     assert not capsys.readouterr().err
@@ -45,17 +45,17 @@ def test_the_commands_fix_the_arithmetic(other_settings, capsys):
     )
 
 
-def test_a_program_of_others_is_told(other_settings, tiny_config_factory):
+def test_other_settings_are_refused_in_other_programs(other_settings, tiny_config_factory):
     for use in (
         lambda: restore(Path("absent"), one_device()),
         lambda: Experiment.from_config(tiny_config_factory()),
     ):
-        with pytest.raises(ConfigError, match=r"jax_enable_x64=True.*changes the arith") as error:
+        with pytest.raises(ConfigError, match=r"jax_enable_x64=True.*does not support") as error:
             use()
         assert "jax.config.update('jax_enable_x64', False)" in str(error.value)
 
 
-def test_what_may_be_chosen_is_recorded_and_named_when_it_differs(tmp_path, monkeypatch, capsys):
+def test_recorded_settings_that_differ_are_logged(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x --xla_cpu_enable_fast_math=true")
     before = arithmetic.describe()
     assert before["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
@@ -66,15 +66,15 @@ def test_what_may_be_chosen_is_recorded_and_named_when_it_differs(tmp_path, monk
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     with jax.default_matmul_precision("bfloat16"):
         arithmetic.warn_if_changed(tmp_path, arithmetic.describe())
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
     name = "jax_default_matmul_precision"
-    assert said[0].startswith(f"WARNING: {tmp_path} was trained with {name}=None, ")
-    assert "and this is with bfloat16" in said[0]
+    assert lines[0].startswith(f"WARNING: {tmp_path} was trained with {name}=None, ")
+    assert "but this process uses bfloat16" in lines[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"arithmetic": 1}', "[" * 100_000])
-def test_a_damaged_record_is_somebody_elses_error(tmp_path, text, capsys):
+def test_a_damaged_record_is_not_an_error_here(tmp_path, text, capsys):
     (tmp_path / "run.json").write_text(text)
     arithmetic.warn_if_changed(tmp_path, arithmetic.describe())
     arithmetic.warn_if_changed(tmp_path / "absent", arithmetic.describe())

@@ -8,7 +8,7 @@ def run(folder, *args):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):
+def test_the_revision_of_a_checkout_and_whether_it_is_modified(tmp_path, monkeypatch):
     monkeypatch.delenv("LTS_GIT_REVISION", raising=False)
     package = tmp_path / "package"
     package.mkdir()
@@ -16,7 +16,7 @@ def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeyp
     assert provenance.git.__wrapped__(package) == unknown
     run(tmp_path, "init", "-q")
     (package / "__init__.py").write_text("")
-    assert provenance.git.__wrapped__(package) == unknown  # not tracked: somebody else's checkout
+    assert provenance.git.__wrapped__(package) == unknown  # git does not track the package
     run(tmp_path, "add", ".")
     run(tmp_path, "commit", "-qm", "first")
     revision = run(tmp_path, "rev-parse", "HEAD")
@@ -27,7 +27,7 @@ def test_the_revision_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeyp
     assert provenance.git.__wrapped__(package) == {"revision": revision, "dirty": True}
 
 
-def test_the_revision_that_the_launch_scripts_tell(tmp_path, monkeypatch):
-    for told, dirty in (("abc", False), ("abc-dirty", True)):
-        monkeypatch.setenv("LTS_GIT_REVISION", told)
+def test_the_revision_from_the_launch_scripts(tmp_path, monkeypatch):
+    for revision, dirty in (("abc", False), ("abc-dirty", True)):
+        monkeypatch.setenv("LTS_GIT_REVISION", revision)
         assert provenance.git.__wrapped__(tmp_path) == {"revision": "abc", "dirty": dirty}

@@ -1,4 +1,4 @@
-"""Exported networks, run by processes that can import neither flax nor lts_jax."""
+"""Runs exported networks in processes that can import neither flax nor lts_jax."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ BERT = {
     "bert_intermediate": 16,
 }
 BLOCKED = ("flax", "lts_jax", "tfds_refcoco", "orbax", "cv2", "tensorflow_datasets", "optax")
-# What a user has: the folder, jax or onnxruntime, numpy, and something that reads an image.
+# A user needs the folder, jax or onnxruntime, numpy, and an image reader.
 SCRIPT = """
 import sys
 for name in BLOCKED:
@@ -50,7 +50,7 @@ assert not [name for name in BLOCKED if sys.modules.get(name) is not None]
 
 @pytest.fixture(scope="module")
 def real(mini_refcoco, tmp_path_factory):
-    """The 12 real images, each with two of its sentences, and the vocabulary."""
+    """The 12 real images with two sentences each, and the vocabulary."""
     folder = tmp_path_factory.mktemp("data")
     tfds_refcoco.build("refcoco_unc", folder, mini_refcoco, progress=False)
     split = tfds_refcoco.open_dataset(folder, "refcoco_unc").split("val+testA+testB")
@@ -68,7 +68,7 @@ def test_reloaded_networks_reproduce_the_masks_of_real_images(real, tmp_path):
     inputs |= {f"sentence{i}": split.index.text[row] for i, row in enumerate(rows)}
     np.savez(tmp_path / "inputs.npz", n=len(rows), **inputs)
     expected = ours(trained, images, [split.index.text[row] for row in rows])
-    assert min(mask.std() for mask in expected) > 0.02  # masks with something in them
+    assert min(mask.std() for mask in expected) > 0.02  # masks are not constant
     for kind, tolerance in (("stablehlo", 1e-4), ("onnx", 1e-3)):
         write_folder(trained, kind, tmp_path / kind)
         names = {
@@ -88,7 +88,7 @@ def test_reloaded_networks_reproduce_the_masks_of_real_images(real, tmp_path):
 
 
 def ours(trained, images, sentences):
-    """The masks at the images' own sizes, by the project's own pipeline."""
+    """The masks at the original image sizes, from lts_jax's inference pipeline."""
     experiment = trained.experiment
     preprocessing, data = experiment.preprocessing, experiment.config.data
     predict = jax.jit(predictor(experiment.model))
@@ -103,8 +103,10 @@ def ours(trained, images, sentences):
             "length": text["length"][None],
         }
         mask = predict(trained.arrays, inputs)["mask"]
-        placed = np.array(placement, np.int32)[None]
-        full = original_size.to_original_size(mask, placed, source.shape[:2], size // mask.shape[1])
+        placements = np.array(placement, np.int32)[None]
+        full = original_size.to_original_size(
+            mask, placements, source.shape[:2], size // mask.shape[1]
+        )
         masks.append(np.asarray(full[0]))
     return masks
 
@@ -155,8 +157,8 @@ def test_every_network_but_the_transformer_as_onnx(changes, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_exports_have_the_conventions_of_the_weights(tmp_path):
-    """Each of the three is in both graphs, and named for those who take the arrays alone."""
+def test_the_exports_use_the_conventions_of_the_weights(tmp_path):
+    """Both graphs contain slope, epsilon and normalization; the files record them for weights."""
     onnxruntime = pytest.importorskip("onnxruntime")
     small = {"neck": False, "segment": False, "locate": "none"}
     trained = make_trained(["a"], backbone_conventions="timm", **small)
@@ -167,7 +169,7 @@ def test_the_exports_have_the_conventions_of_the_weights(tmp_path):
         "tokens": np.full((2, 15), 2, np.int32),
         "length": np.full(2, 4, np.int32),
     }
-    # What the network of Darknet's conventions makes of images that were normalized beforehand.
+    # The output of the network with Darknet's conventions for normalized images.
     mean, std = np.float32([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
     plain = trained.experiment.model.clone(backbone_conventions=Conventions(negative_slope=0.01))
     images = (inputs["image"] / np.float32(255) - mean) / std
@@ -215,8 +217,8 @@ def test_the_preprocessing_of_another_backbone(name, stages, epsilon, mean):
         ({"text": "lstm"}, "model.text=lstm"),
     ],
 )
-def test_what_has_no_onnx_graph_is_named(changes, part, tmp_path):
-    with pytest.raises(ConfigError, match=f"{part} has no ONNX graph here; --format=stablehlo"):
+def test_parts_without_onnx_graph_are_refused(changes, part, tmp_path):
+    with pytest.raises(ConfigError, match=f"does not support {part}; use --format=stablehlo"):
         write_folder(make_trained(["a"], **changes), "onnx", tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
 
@@ -225,10 +227,10 @@ def test_what_has_no_onnx_graph_is_named(changes, part, tmp_path):
 @pytest.mark.parametrize(
     "changes", [{"locate": "transformer"}, {"refine": "pointrend", "refine_points": 300}]
 )
-def test_a_network_goes_to_stablehlo_for_any_batch_and_every_platform(changes, tmp_path):
+def test_stablehlo_runs_any_batch_size_on_every_platform(changes, tmp_path):
     trained = make_trained(["a", "b"], **changes)
     if "locate" in changes:
-        with pytest.raises(ConfigError, match=r"transformer has no ONNX graph here.*stablehlo"):
+        with pytest.raises(ConfigError, match=r"does not support .*transformer; .*stablehlo"):
             write_folder(trained, "onnx", tmp_path / "onnx")
         assert not list(tmp_path.iterdir())
     write_folder(trained, "stablehlo", tmp_path / "x")

@@ -1,4 +1,4 @@
-"""The loader of an exported folder: its pixels are OpenCV's, and it reads the weights once."""
+"""The loader of an exported folder: resizes as OpenCV does, and loads the weights once."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.lts_jax.helpers.random_network import make_trained
 
 
 @pytest.mark.slow
-def test_pixels_equal_opencvs_to_the_bit():
+def test_resizing_equals_opencvs_bitwise():
     rng = np.random.default_rng(0)
     for h, w in ((480, 640), (427, 640), (333, 500), (640, 480), (375, 500), (100, 60), (640, 1)):
         image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
@@ -27,16 +27,16 @@ def test_pixels_equal_opencvs_to_the_bit():
             expected = image_ops.fit_image(image, placement, size)
             difference = np.abs(square.astype(int) - expected)
             assert difference.max() <= 1 and (difference > 0).mean() < 5e-3, (h, w, size)
-            if max(h, w) >= size:  # photographs are made smaller
+            if max(h, w) >= size:  # photographs are usually downscaled
                 assert difference.max() == 0, (h, w, size)
             grid = rng.uniform(0, 1, (1, size // 4, size // 4)).astype(np.float32)
-            placed = np.array(placement, np.int32)[None]
-            full = original_size.to_original_size(grid, placed, (h, w), 4)[0]
+            placements = np.array(placement, np.int32)[None]
+            full = original_size.to_original_size(grid, placements, (h, w), 4)[0]
             np.testing.assert_allclose(pixels.unfit(grid[0], box, spec), full, atol=2e-4)
     assert cv2.__version__.startswith("4.")
 
 
-def test_the_loader_is_thirty_lines():
+def test_the_loader_has_at_most_thirty_lines():
     lines = Path(pixels.__file__).with_name("loader.py").read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) <= 30
 
@@ -51,19 +51,21 @@ def test_the_loader_is_thirty_lines():
         np.zeros((0, 9, 3), np.uint8),
     ],
 )
-def test_only_an_rgb_image_of_bytes_is_taken(image):
+def test_only_uint8_rgb_images_are_accepted(image):
     spec = {"image_size": 96, "resize": "letterbox", "border": 128}
-    with pytest.raises(ValueError, match=r"RGB, uint8 \[h, w, 3\], not (float|u?int)\d+ \("):
+    with pytest.raises(
+        ValueError, match=r"expected RGB, uint8 \[h, w, 3\], got (float|u?int)\d+ \["
+    ):
         pixels.fit(image, spec)
 
 
-def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
+def test_the_loader_copies_the_weights_to_the_device_once(tmp_path, monkeypatch):
     trained = make_trained(["a"], segment=False, neck=False)
     write_folder(trained, "stablehlo", tmp_path / "x")
-    given = []
+    passed = []
 
     def jit(_function):
-        return lambda weights, inputs: given.append(weights) or {"mask": np.zeros((1, 12, 12))}
+        return lambda weights, inputs: passed.append(weights) or {"mask": np.zeros((1, 12, 12))}
 
     monkeypatch.setattr(jax, "jit", jit)
     monkeypatch.syspath_prepend(str(tmp_path / "x"))
@@ -72,4 +74,4 @@ def test_the_loader_puts_the_weights_on_the_device_once(tmp_path, monkeypatch):
     segment = load(tmp_path / "x")
     for _ in range(2):
         assert segment(np.zeros((40, 60, 3), np.uint8), "a").shape == (40, 60)
-    assert all(isinstance(x, jax.Array) for x in given[0].values()) and given[0] is given[1]
+    assert all(isinstance(x, jax.Array) for x in passed[0].values()) and passed[0] is passed[1]

@@ -1,4 +1,4 @@
-"""The loader that an export carries finds the words that training counted."""
+"""The loader of an export splits sentences into the same words as training."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lts_jax.export import standalone
 from tfds_refcoco.records.text import APART, CLEANED, tokenize
 
-# As preprocessing.json has it.
+# The fields of preprocessing.json.
 SPEC = json.loads(json.dumps({"replace": CLEANED, "normalize": "NFKC", "apart": APART}))
 
 

@@ -1,4 +1,4 @@
-"""Chromium without a window, for tests that click."""
+"""Headless Chromium, for tests of pages."""
 
 import json
 import shutil
@@ -12,10 +12,10 @@ WIDE, PHONE = (1280, 900), (390, 844)  # width and height of the window
 
 
 def start_browser(profile: Path) -> Iterator[Any]:
-    """Yields a browser; the test is skipped where there is none."""
+    """Yields a browser; skips the test if none is installed."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not driver:
-        pytest.skip("no chromium and chromedriver here; apt-get install chromium-driver has both")
+        pytest.skip("chromium or chromedriver is missing; run apt-get install chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
@@ -40,14 +40,14 @@ def start_browser(profile: Path) -> Iterator[Any]:
 
 
 def resize(browser: Any, size: tuple[int, int]) -> None:
-    """Sets the size of the window; that of a telephone is one."""
+    """Sets the size of the window; phone sizes are possible."""
     width, height = size
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
 def requested(browser: Any) -> list[str]:
-    """Addresses that the browser asked for since this was last called, but for its own pages."""
+    """Returns the URLs requested since the last call, without the browser's internal pages."""
     messages = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
     urls = [
         m["params"]["request"]["url"]
@@ -58,7 +58,7 @@ def requested(browser: Any) -> list[str]:
     return [url for url in urls if not url.startswith(own)]
 
 
-# Elements that are wider than the window, or whose contents are wider than they are.
+# Elements that are wider than the window or narrower than their contents.
 WIDER = (
     "const w = document.documentElement.clientWidth;"
     "return [...document.querySelectorAll('*')].filter(e => !e.closest('svg') && ("

@@ -1,4 +1,4 @@
-"""Ways in which a JSON file is damaged, and commands that are called in this process."""
+"""Damages JSON files in different ways, and runs commands in this process."""
 
 import json
 import random
@@ -34,7 +34,7 @@ JSON = {
 
 
 def change_first(data, value):
-    """Sets the first field of the file's mapping, or of its list's first one, or removes it."""
+    """Sets or removes the first field of the file's mapping, or of its list's first mapping."""
     content = json.loads(data)
     holder = content
     if isinstance(content, list) and isinstance(content[0], dict):
@@ -48,7 +48,7 @@ def change_first(data, value):
 
 
 def error_of(*arguments):
-    """What a command says that ends with status 1, without `error: `; it must be one line."""
+    """Runs a command that fails with status 1; returns its one-line message without `error: `."""
     with pytest.raises(SystemExit) as end:
         command.main([str(x) for x in arguments])
     message = end.value.code

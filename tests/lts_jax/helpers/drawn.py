@@ -1,4 +1,4 @@
-"""Random parameters without a compiled initializer, which takes longer than most tests."""
+"""Random parameters from NumPy: compiling an initializer takes longer than most tests."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ from lts_jax.state.train_state import TrainState
 
 
 def draw_variables(shapes, seed=0, mask_gain=1.0):
-    """Draws variables by NumPy, so that features of each layer keep their scale.
+    """Draws variables with NumPy, scaled so that the features of each layer keep their scale.
 
     Args:
-      shapes: parameters and statistics, by `jax.eval_shape`.
-      seed: of the numbers.
-      mask_gain: of the kernel of the segmenter's mask, for maps with contrast.
+      shapes: of parameters and statistics, from `jax.eval_shape`.
+      seed: of the random numbers.
+      mask_gain: factor of the kernel of the segmenter's mask, for masks with contrast.
     """
     rng = np.random.default_rng(seed)
 
@@ -32,7 +32,7 @@ def draw_variables(shapes, seed=0, mask_gain=1.0):
 
 
 def draw_state(shapes, step=0, **options):
-    """Draws a training state, with an optimizer that has not moved; see `draw_variables`."""
+    """Draws a training state with a new optimizer state; see `draw_variables`."""
     drawn = draw_variables({"params": shapes.params, "batch_stats": shapes.batch_stats}, **options)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.opt_state)
     state = TrainState(step=np.int32(step), **drawn, opt_state=zeros)

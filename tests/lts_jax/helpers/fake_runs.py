@@ -1,4 +1,4 @@
-"""Stands for the processes that the tables' command starts."""
+"""Replaces the training processes of `lts tables`."""
 
 import json
 import sys
@@ -16,15 +16,15 @@ CONFIG = "configs/shapes.py"
 
 
 class FakeRuns:
-    """Stands for the processes: writes what a run leaves behind, made from its own command line.
+    """Writes the result files of a run, computed from its command line, instead of training.
 
-    `scores` maps (variant, seed) to an oIoU in 0..1; the other metrics follow from it.
+    `scores` maps (variant, seed) to an oIoU in 0..1; the other metrics are computed from it.
     """
 
     def __init__(self):
         self.started, self.commands = [], []
         self.scores, self.failing, self.data = {}, set(), "0123"
-        self.thresholds = {}  # the best ones on val, by seed
+        self.thresholds = {}  # best threshold on val by seed
         self.lock, self.now, self.most = threading.Lock(), 0, 0
 
     def call(self, command, log):

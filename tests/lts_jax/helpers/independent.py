@@ -1,9 +1,9 @@
-"""Another evaluation, to hold ours against: cv2 and numpy for pictures, pycocotools for masks.
+"""An independent evaluation to compare with: OpenCV and NumPy for images, pycocotools for masks.
 
-It shares with ours the network and the records alone. As a command it checks a run that was
-evaluated:
+It shares only the network and the records with lts_jax. As a command, it checks the evaluation of a
+run:
 
-    python tests/lts_jax/independent.py runs/shapes val 1000
+    python -m tests.lts_jax.helpers.independent runs/shapes val 1000
 """
 
 import json
@@ -20,11 +20,11 @@ from lts_jax.distributed.mesh import make_mesh
 from lts_jax.evaluation import results
 from lts_jax.experiment.restore import restore
 
-NEAR = 1e-5  # a probability so close to the threshold may fall on either side
+NEAR = 1e-5  # probabilities closer to the threshold are ignored
 
 
 def letterbox(jpeg, size):
-    """The square input, and scales and offsets from a source pixel to it, by axis."""
+    """Returns the square input, the image's shape, and scale and offset per axis."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)[:, :, ::-1]
     h, w = image.shape[:2]
@@ -37,7 +37,7 @@ def letterbox(jpeg, size):
 
 
 def at_original(logits, size, shape, scales, offsets):
-    """Bilinear interpolation of probabilities by its textbook formula, in float64."""
+    """Interpolates probabilities bilinearly with the textbook formula, in float64."""
     grid = 1 / (1 + np.exp(-logits.astype(np.float64)))
     stride, last = size / len(grid), len(grid) - 1
     low, part = [], []
@@ -53,7 +53,7 @@ def at_original(logits, size, shape, scales, offsets):
 
 
 def truth_of(record, row, index, annotations=None):
-    """The union of a sentence's targets by pycocotools; of the raw polygons where given."""
+    """Returns the union of a sentence's targets, by pycocotools; from polygons if available."""
     h, w = int(index.height[row]), int(index.width[row])
     targets = record["targets"]["object"][record["targets"]["sentence"] == index.sentence[row]]
     parts = []
@@ -62,13 +62,13 @@ def truth_of(record, row, index, annotations=None):
             parts.append({"size": [h, w], "counts": record["objects"]["mask"][target]})
             continue
         raw = annotations[int(record["objects"]["ann_id"][target])]["segmentation"]
-        found = coco.frPyObjects(raw, h, w)
-        parts += found if isinstance(found, list) else [found]
+        result = coco.frPyObjects(raw, h, w)
+        parts += result if isinstance(result, list) else [result]
     return coco.decode(coco.merge(parts)) > 0 if parts else np.zeros((h, w), bool)
 
 
-def check(model, state, preprocessing, split, threshold, found, rows, annotations=None):
-    """Compares ours with theirs, sentence by sentence; returns counts of pixels."""
+def check(model, state, preprocessing, split, threshold, result, rows, annotations=None):
+    """Compares lts_jax's results with the independent ones per sentence; returns counts."""
 
     @jax.jit
     def run(image, tokens, length):
@@ -88,16 +88,16 @@ def check(model, state, preprocessing, split, threshold, found, rows, annotation
         full = at_original(np.asarray(outputs.mask[0]), size, shape, scales, offsets)
         truth = truth_of(record, row, index, annotations)
         theirs, near = full > threshold, np.abs(full - threshold) <= NEAR
-        rle = {"size": list(shape), "counts": found.counts[row]}
+        rle = {"size": list(shape), "counts": result.counts[row]}
         ours = coco.decode(rle) > 0
         assert (ours == theirs)[~near].all(), f"row {row}"
-        # Exact, whatever side the near pixels fell on.
-        assert found.intersection[row] == (ours & truth).sum()
-        assert found.union[row] == (ours | truth).sum()
-        assert found.area[row] == truth.sum()
+        # Computed from our mask, so pixels near the threshold do not matter.
+        assert result.intersection[row] == (ours & truth).sum()
+        assert result.union[row] == (ours | truth).sum()
+        assert result.area[row] == truth.sum()
         if not near.any():
-            assert found.intersection[row] == (theirs & truth).sum()
-            assert found.union[row] == (theirs | truth).sum()
+            assert result.intersection[row] == (theirs & truth).sum()
+            assert result.union[row] == (theirs | truth).sum()
         if outputs.heatmap is not None:
             heat = np.asarray(outputs.heatmap[0, -1])
             y, x = np.unravel_index(heat.argmax(), heat.shape)
@@ -107,7 +107,7 @@ def check(model, state, preprocessing, split, threshold, found, rows, annotation
             ]
             within = all(0 <= p < n for p, n in zip(point, shape, strict=True))
             hit = bool(within and truth[tuple(point)])
-            sums["pointing differs"] += int(hit != found.hit[row])
+            sums["pointing differs"] += int(hit != result.hit[row])
         both, either = int((theirs & truth).sum()), int((theirs | truth).sum())
         totals[0] += both
         totals[1] += either
@@ -121,7 +121,7 @@ def check(model, state, preprocessing, split, threshold, found, rows, annotation
 
 
 def check_run(workdir, name, most=None, annotations=None):
-    """`check` of what `lts_jax.main` has written of a split, `most` sentences of it or all."""
+    """Runs `check` on the files of an evaluated split, for at most `most` sentences."""
     folder = Path(workdir) / "eval" / name
     run, entries = (
         json.loads((folder / file).read_text()) for file in ("run.json", "predictions.json")
@@ -132,20 +132,20 @@ def check_run(workdir, name, most=None, annotations=None):
     experiment = trained.experiment
     split = experiment.dataset.split(name)
     assert [e["sent_id"] for e in entries] == split.index.sent_id.tolist()
-    found = results.SplitResults(
+    result = results.SplitResults(
         intersection=np.array([e["intersection"] for e in entries]),
         union=np.array([e["union"] for e in entries]),
         area=split.index.area,
         counts=[e["segmentation"]["counts"] for e in entries],
         hit=[e["hit"] for e in entries] if "hit" in entries[0] else None,
     )
-    evaluation = experiment.preprocessing, split, config.eval.threshold, found
+    evaluation = experiment.preprocessing, split, config.eval.threshold, result
     rows = range(min(most or len(entries), len(entries)))
     return check(experiment.model, trained.state, *evaluation, rows, annotations)
 
 
 def read_annotations(instances):
-    """COCO's annotations by id."""
+    """Reads COCO's annotations by id."""
     return {entry["id"]: entry for entry in json.loads(Path(instances).read_text())["annotations"]}
 
 

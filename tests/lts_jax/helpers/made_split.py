@@ -1,4 +1,4 @@
-"""A split of random images and masks, and an evaluator of a tiny network over it."""
+"""A split of random images and masks, and an evaluator of a tiny network on it."""
 
 import functools
 import types
@@ -26,13 +26,13 @@ SIZES = [(50, 40), (33, 64), (1, 37), (64, 1), (45, 45)]
 B = 8  # images and sentences in a step
 SIDE = 64
 
-# Sentences of each image. One has more than a batch; of the second set, there are more images than
-# a group holds, so that the last group is filled up.
+# Sentences per image. In the first set, one image has more than a batch; in the second set, the
+# number of images is not a multiple of the group size, so that the last group is padded.
 SENTENCES = {"few": (1, 2, 3, 20, 1), "many": (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)}
 
 
 class MadeSplit:
-    """What evaluation reads of a Split, over random images and masks of odd sizes."""
+    """The attributes of a Split that evaluation uses, with random images and masks of odd sizes."""
 
     def __init__(self, sentences, sizes=SIZES):
         rng = np.random.default_rng(0)
@@ -74,7 +74,7 @@ class MadeSplit:
 
 @functools.cache
 def make_model(**parts):
-    """The network with random parameters."""
+    """Returns a network and a state with random parameters."""
     model = LTS(vocab_size=len(WORDS) + 2, **(TINY | parts))
     optimizer = make_optimizer(optax.constant_schedule(0.0))
     shapes = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, SIDE, 6))

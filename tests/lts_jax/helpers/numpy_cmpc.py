@@ -1,7 +1,7 @@
-"""CMPC's blocks in plain NumPy, one sentence at a time and without padding, in float64.
+"""CMPC's blocks in NumPy, for one sentence without padding, in float64.
 
-Written from the formulas with explicit loops over cells, words and heads; parameters are in Flax's
-tree.
+Written from the formulas with explicit loops over cells, words and heads. Parameters are trees of
+Flax parameters.
 """
 
 import numpy as np
@@ -39,14 +39,14 @@ def map_norm(x, params):
 
 
 def coordinates(h, w):
-    """Edges of each cell, its centre, and the share of the map, as the authors describe them."""
-    found = np.zeros((h, w, 8))
+    """Returns edges, centre and relative size of each cell, as the authors define them."""
+    actual = np.zeros((h, w, 8))
     for i in range(h):
         for j in range(w):
             x0, x1 = 2 * j / w - 1, 2 * (j + 1) / w - 1
             y0, y1 = 2 * i / h - 1, 2 * (i + 1) / h - 1
-            found[i, j] = x0, y0, x1, y1, (x0 + x1) / 2, (y0 + y1) / 2, 1 / w, 1 / h
-    return found
+            actual[i, j] = x0, y0, x1, y1, (x0 + x1) / 2, (y0 + y1) / 2, 1 / w, 1 / h
+    return actual
 
 
 def word_types(words, params):
@@ -60,7 +60,7 @@ def pooled(words, types, kinds):
 
 
 def perceive(tap, entities, params):
-    """M of one level, `[H, W, C]`."""
+    """Returns M of one level, `[H, W, C]`."""
     h, w, _ = tap.shape
     where = coordinates(h, w)
     image, text = params["image"], params["text"]
@@ -77,7 +77,7 @@ def perceive(tap, entities, params):
 
 
 def reason(nodes, words, types, params):
-    """The graph convolution with its adjacency written out, of nodes `[N, C]`."""
+    """Applies the graph convolution to nodes `[N, C]`, with an explicit adjacency matrix."""
     n, c = nodes.shape
     affinity = np.zeros((n, len(words)))
     for i in range(n):
@@ -94,7 +94,7 @@ def reason(nodes, words, types, params):
 
 
 def level(tap, words, types, params):
-    """X of one level, `[H, W, Q]`."""
+    """Returns X of one level, `[H, W, Q]`."""
     h, w, _ = tap.shape
     entities = pooled(words, types, 2)
     nodes = perceive(tap, entities, params)
@@ -106,7 +106,7 @@ def level(tap, words, types, params):
 
 
 def exchange(levels, sentence, params):
-    """One round, of three maps `[H, W, C]`."""
+    """Applies one round of exchange to three maps `[H, W, C]`."""
     h, w, c = levels[0].shape
     result = []
     for i, x in enumerate(levels):
@@ -124,7 +124,7 @@ def exchange(levels, sentence, params):
 
 
 def conv_lstm(maps, params):
-    """The last hidden state, `[H, W, F]`."""
+    """Returns the last hidden state, `[H, W, F]`."""
     f = params["peephole_input"].shape[-1]
     cell = hidden = np.zeros((*maps[0].shape[:2], f))
     for x in maps:
@@ -141,7 +141,7 @@ def conv_lstm(maps, params):
 
 
 def conv3x3(x, params):
-    """One output channel, `[H, W]`."""
+    """Returns one output channel, `[H, W]`."""
     h, w, _ = x.shape
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
     kernel = params["kernel"][..., 0]

@@ -1,4 +1,4 @@
-"""Helpers to hold our arrays against other libraries'."""
+"""Helpers to compare arrays with those of other libraries."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def relative_error(ours: Any, reference: Any) -> float:
-    """‖ours − reference‖ / ‖reference‖ in float64."""
+    """Returns ‖ours − reference‖ / ‖reference‖ in float64."""
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     assert np.isfinite(ours).all()
@@ -25,13 +25,13 @@ def to_nhwc(x: Any) -> np.ndarray:
 
 
 def randomize(variables: Any, seed: int = 0) -> Any:
-    """Replaces every parameter by a random one, biases and scales too."""
+    """Replaces all parameters, including biases and scales, by random values."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: rng.normal(0, 0.4, x.shape).astype(np.float32), variables)
 
 
 def batch_norm_variables(variables: Any, seed: int = 0) -> Any:
-    """Replaces the fresh BatchNorm scales, biases and statistics by random ones."""
+    """Replaces the initial BatchNorm scales, biases and statistics by random values."""
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A network of random numbers, to be exported."""
+"""A network with random parameters, for tests of exports."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from tests.lts_jax.helpers.tiny import TINY
 
 
 def make_trained(words, **changes):
-    """A network of random numbers, drawn so that its maps have contrast; nothing is compiled."""
+    """Returns a network with random parameters and masks with contrast; compiles nothing."""
     config = mini_refcoco_config.get_config()
     config.model.update(TINY)
     config.model.update(changes)

@@ -1,4 +1,4 @@
-"""Runs that record the batches they train on: here, or as the command in a process of its own."""
+"""Records the training batches of runs in this process or in separate processes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from lts_jax.training import loop
 
 
 def record(setattr: Callable[..., None], seen: list) -> None:
-    """From now on, `seen` gets each batch with its `sent_id`."""
+    """Patches training so that each batch, with its `sent_id`, is appended to `seen`."""
     read, put = examples.Preprocessing.train_batch, loop.put_batch
 
     def with_ids(self, split, rows, *per_image):
@@ -31,7 +31,7 @@ def record(setattr: Callable[..., None], seen: list) -> None:
 
 
 def as_flags(config: ConfigDict, prefix: str = "--config") -> list[str]:
-    """The arguments that set every field of a config."""
+    """Returns the arguments that set all fields of a config."""
     flags = []
     for name, value in config.items():
         if isinstance(value, ConfigDict):
@@ -47,16 +47,16 @@ def on_both(
     environment: Callable[[int, int], dict[str, str]],
     timeout: float,
 ) -> tuple[list[int], list[str]]:
-    """Runs Python on two processes.
+    """Runs two Python processes.
 
     Args:
-      repo_root: where to run.
-      command: of a process, by its number and a free port.
-      environment: what is added to that of a process, likewise.
-      timeout: seconds until it is an error that one of them has not ended.
+      repo_root: working directory.
+      command: returns the arguments of a process from its number and a free port.
+      environment: returns additional environment variables, from the same arguments.
+      timeout: seconds for each process.
 
     Returns:
-      How each ended, and what each printed.
+      The exit statuses and the outputs of both processes.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -73,11 +73,11 @@ def on_both(
         for k in (0, 1)
     ]
     try:
-        said = [process.communicate(timeout=timeout)[0] for process in both]
+        outputs = [process.communicate(timeout=timeout)[0] for process in both]
     finally:
         for process in both:
             process.kill()
-    return [process.returncode for process in both], said
+    return [process.returncode for process in both], outputs
 
 
 def on_two_processes(
@@ -87,33 +87,33 @@ def on_two_processes(
     environment: Callable[[int, int], dict[str, str]],
     devices: int = 1,
 ) -> tuple[list[str], list[list[int]]]:
-    """Runs the command on two processes.
+    """Runs the command with two processes.
 
     Args:
-      repo_root: where to run.
+      repo_root: working directory.
       out: folder of the records.
       arguments: of the command.
-      environment: of a process, by its number and a free port.
-      devices: that each process has.
+      environment: returns environment variables from the process number and a free port.
+      devices: number per process.
 
     Returns:
-      What each printed, and the sent_ids of each batch of both together.
+      The outputs of both processes, and the sent_ids of each global batch.
     """
     out.mkdir()
-    xla = os.environ["XLA_FLAGS"]  # the last of a flag counts
+    xla = os.environ["XLA_FLAGS"]  # the last value of a repeated flag is used
     flags = {
         "PYTHONPATH": str(repo_root),
         "XLA_FLAGS": f"{xla} --xla_force_host_platform_device_count={devices}",
     }
-    statuses, said = on_both(
+    statuses, outputs = on_both(
         repo_root,
         lambda k, port: [__file__, str(out / f"{k}.json"), *arguments],
         lambda k, port: flags | environment(k, port),
         timeout=500,
     )
-    assert statuses == [0, 0], "\n".join(said)
+    assert statuses == [0, 0], "\n".join(outputs)
     halves = [json.loads((out / f"{k}.json").read_text()) for k in (0, 1)]
-    return said, [a + b for a, b in zip(*halves, strict=True)]
+    return outputs, [a + b for a, b in zip(*halves, strict=True)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""States of a few numbers, and what else a checkpoint holds."""
+"""Small training states and other contents of a checkpoint."""
 
 import grain
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """Sizes of a real but tiny network.
 
-They are fields of `lts_jax.models.LTS` and of `config.model`. Every part is there, each as narrow
-as it can be, so that compiling takes most of the time of a test.
+They are fields of `lts_jax.models.LTS` and of `config.model`. The network has all parts, each with
+few channels.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ TINY = {
 
 
 def leave_little(config: ConfigDict) -> ConfigDict:
-    """Leaves next to nothing to compile, for tests of processes that are started several times."""
+    """Minimizes compilation, for tests that start processes several times."""
     config.model.update(backbone_stages=(0, 0, 0, 0, 0), neck=False, locate="none", segment=False)
     config.train.location_weight = 0.0
     config.data.image_size = 32

@@ -1,8 +1,8 @@
-"""Darknet53 in PyTorch as four projects define it; their modules name the tensors.
+"""Darknet53 in PyTorch with the tensor names of four projects.
 
-Written from the projects' public code, without any of ours. Each takes images `[B, 3, H, W]` in
-[0, 1] and returns its features at strides 8, 16 and 32, the last one after YOLOv3's neck if the
-project has it.
+Written from the projects' public code, without code of lts_jax. Each network takes images
+`[B, 3, H, W]` in [0, 1] and returns features at strides 8, 16 and 32, the last one after YOLOv3's
+neck if the project has one.
 """
 
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-STAGES = (1, 2, 3, 2, 1)  # of the published (1, 2, 8, 8, 4): enough to number the layers wrongly
+STAGES = (1, 2, 3, 2, 1)  # published: (1, 2, 8, 8, 4); enough to detect wrong layer numbers
 
 
 def unit(inputs, outputs, kernel, stride=1, names=("conv", "bn"), slope=0.1, eps=1e-5):
@@ -26,7 +26,7 @@ def unit(inputs, outputs, kernel, stride=1, names=("conv", "bn"), slope=0.1, eps
 
 
 class Block(nn.Module):
-    """timm's and mmdetection's: two convolutions with names."""
+    """A block of timm and mmdetection: two named convolutions."""
 
     def __init__(self, c, **options):
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class Timm(nn.Module):
-    """`darknet53`: LeakyReLU's default slope, ImageNet's normalization, a classifier."""
+    """timm's `darknet53`: default LeakyReLU slope, ImageNet normalization, classifier."""
 
     def __init__(self, width):
         super().__init__()
@@ -64,7 +64,7 @@ class Timm(nn.Module):
 
 
 class Mmdetection(nn.Module):
-    """`Darknet`, and of `YOLOV3Neck` and `YOLOV3Head` what follows it."""
+    """mmdetection's `Darknet`, and the parts of `YOLOV3Neck` and `YOLOV3Head` that use it."""
 
     def __init__(self, width):
         super().__init__()
@@ -115,7 +115,7 @@ class SimrecBlocks(nn.Module):
 
 
 class Simrec(nn.Module):
-    """SimREC's `DarkNet53`, which reads MCN's weights."""
+    """SimREC's `DarkNet53`, which loads MCN's weights."""
 
     def __init__(self, width):
         super().__init__()
@@ -138,11 +138,11 @@ class Simrec(nn.Module):
 
 
 class ModuleList(nn.Module):
-    """YOLOv3's cfg file, layer by layer: PyTorch-YOLOv3, and ultralytics/yolov3 until 2020.
+    """YOLOv3's cfg file layer by layer, as in PyTorch-YOLOv3 and ultralytics/yolov3 until 2020.
 
     Args:
       width: of the first convolution.
-      names: of convolution and BatchNorm, `{}` being the layer's number.
+      names: of convolution and BatchNorm; `{}` is the layer's number.
       eps: of BatchNorm.
     """
 
@@ -179,7 +179,7 @@ class ModuleList(nn.Module):
 
 
 def randomized(model, seed=0, gain=1.0):
-    """Draws the parameters, kernels times `gain`; BatchNorm sees images, as in a training."""
+    """Draws the parameters, with kernels times `gain`, and estimates BatchNorm statistics."""
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

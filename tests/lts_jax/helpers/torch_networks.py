@@ -1,4 +1,4 @@
-"""Networks of other projects in PyTorch, with random weights that show every mistake."""
+"""PyTorch networks of other projects with random weights, for comparisons."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
 
 
 def randomized(model, seed=0):
-    """Draws all parameters and statistics; kernels keep the size of what passes through them."""
+    """Draws all parameters and statistics, with kernels that keep the scale of the features."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -27,7 +27,7 @@ def randomized(model, seed=0):
 
 
 def normalized(image, mean=IMAGENET[0], std=IMAGENET[1]):
-    """`[B, H, W, 3]` in [0, 1] as ImageNet's networks take it: `[B, 3, H, W]`."""
+    """Normalizes `[B, H, W, 3]` in [0, 1] for ImageNet networks; returns `[B, 3, H, W]`."""
     normal = np.asarray((image - mean) / std, np.float32)
     return torch.tensor(normal.transpose(0, 3, 1, 2))
 
@@ -37,7 +37,7 @@ def count(model):
 
 
 def make(name, width=0, stages=()):
-    """Hugging Face's backbone of a name in `BACKBONES`, with the norms of the taps."""
+    """Returns Hugging Face's backbone for a name in `BACKBONES`, with the features' norms."""
     import transformers
 
     from lts_jax.models.backbones import BACKBONES
@@ -67,7 +67,7 @@ def make(name, width=0, stages=()):
 
 
 def dilate(resnet):
-    """Makes a ResNet's last two stages keep stride 8, as torchvision and DeepLab do."""
+    """Dilates the last two stages of a ResNet to stride 8, as torchvision and DeepLab do."""
     for i, dilation in ((2, 2), (3, 4)):
         for j, layer in enumerate(resnet.encoder.stages[i].layers):
             spatial = layer.layer[1].convolution

@@ -1,7 +1,7 @@
-"""The JAX network and its PyTorch twin on one batch and with the same weights, for the tests.
+"""The network in JAX and PyTorch, with the same batch and weights.
 
-Weights and truth are random, BatchNorm's scales and statistics too; the images are not square,
-the sentences have all lengths, and their pads hold words that must change nothing.
+Weights, BatchNorm scales, statistics and masks are random. The images are not square, sentences
+have all lengths, and the padding contains words that must not affect the results.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ from tests.lts_jax.helpers.tiny import TINY
 BATCH, WORDS, VOCAB = 4, 6, 12
 ENCODERS = ("backbone", "text")
 
-# Most of these tests' time is the compiler's.
+# Compilation takes most of the time of these tests.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = partial(jax.jit, compiler_options=_QUICK)
-# Threads of so small a network would only wait for each other.
+# Several threads would slow down such a small network.
 torch.set_num_threads(1)
 
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Of one network on the batch, in Flax's names."""
+    """Results of one network on the batch, with Flax's names."""
 
     evaluated: dict[str, np.ndarray]
     trained: dict[str, np.ndarray]
@@ -51,7 +51,7 @@ class Result(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """Overrides of the model; λ."""
+    """Overrides of the model config, and λ."""
 
     model: dict[str, Any]
     location_weight: float
@@ -63,13 +63,13 @@ def read_variants() -> dict[str, Variant]:
         return Variant(model, overrides.get("train.location_weight", 0.1))
 
     variants = {name: read(overrides) for name, overrides in VARIANTS.items()}
-    # What none of the paper's variants has.
+    # Settings that no variant of the paper uses.
     variants["prior_logits"] = Variant({"prior": "logits", "rounds": 2, "coordinates": True}, 0.1)
     return variants
 
 
 ALL = read_variants()
-# Variants of the image size are one network, computed once under its first name.
+# Variants that differ only in the image size share one network, computed under the first name.
 SAME = {name: next(k for k, v in ALL.items() if v == variant) for name, variant in ALL.items()}
 
 
@@ -96,7 +96,7 @@ def make_torch(name: str, dtype: torch.dtype = torch.float32) -> TorchLTS:
 
 @cache
 def make_variables(name: str) -> Any:
-    """Random float32 variables in the tree that Flax gives."""
+    """Returns random float32 variables as a Flax tree."""
     rng = np.random.default_rng(0)
     init = partial(make_flax(name).init, train=False)
     shapes = flatten_dict(jax.eval_shape(init, jax.random.key(0), *make_batch()[:3]))
@@ -117,7 +117,7 @@ def as_dict(outputs: Any) -> dict[str, np.ndarray]:
     return {k: np.asarray(getattr(x, "detach", lambda x=x: x)()) for k, x in maps.items()}
 
 
-# The JAX side. It is run in two parts, so that the encoders are compiled once for all variants.
+# JAX. The network runs in two parts, so that the encoders are compiled once for all variants.
 
 
 def part(tree: Any, encoders: bool) -> Any:
@@ -140,7 +140,7 @@ def replace_floats(tree: Any, new: list[jax.Array]) -> Any:
 
 @cache
 def flax_encoders(dtype: Any) -> tuple[Callable[..., Any], ...]:
-    """Features; in training with new statistics; gradients out of the features' gradients."""
+    """Returns functions for features in evaluation, features in training, and gradients."""
     model = LTS(vocab_size=VOCAB, **TINY, dtype=dtype)
 
     def both(module: LTS, batch: Batch, train: bool) -> Any:
@@ -164,7 +164,7 @@ def flax_encoders(dtype: Any) -> tuple[Callable[..., Any], ...]:
 
 
 def flax_rest(name: str, dtype: Any) -> Callable[..., Any]:
-    """Outputs; in training with the loss, new statistics and gradients."""
+    """Returns a function for outputs, and in training also loss, statistics and gradients."""
     same = next(other for other in ALL if ALL[other].model == ALL[name].model)
     return _flax_rest(same, dtype)
 
@@ -213,13 +213,13 @@ def run_flax(
     )
 
 
-# The PyTorch side.
+# PyTorch.
 
 
 def torch_inputs(
     batch: Batch, dtype: torch.dtype = torch.float32
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The network's inputs and the loss's."""
+    """Returns the inputs of the network and of the loss."""
     image, tokens, lengths, *truth = (torch.tensor(x) for x in batch)
     image = image.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
     return [image, tokens, lengths], [x.to(dtype) for x in truth]
@@ -244,7 +244,7 @@ def run_torch(name: str, batch: Batch) -> Result:
     for k, norm in norms.items():
         norm.register_forward_hook(lambda _, x, y, k=k: counts.update({k: y[:, 0].numel()}))
     outputs, value = torch_gradients(name, model, batch)
-    # PyTorch keeps a running mean of the unbiased variance, Flax of the biased one.
+    # PyTorch's running variance is unbiased, Flax's is biased.
     for k, norm in norms.items():
         norm.running_var.copy_(
             0.9 * before[k] + (norm.running_var - 0.9 * before[k]) * (1 - 1 / counts[k])

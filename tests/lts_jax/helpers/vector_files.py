@@ -1,4 +1,4 @@
-"""A small file of word vectors, and how the tests read it."""
+"""Writes and reads small files of word vectors."""
 
 import numpy as np
 

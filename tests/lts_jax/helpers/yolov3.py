@@ -1,15 +1,15 @@
-"""YOLOv3 as Darknet has it: the cfg file, and a weight file with random numbers."""
+"""YOLOv3 for Darknet: the cfg file, and a weight file with random numbers."""
 
 import numpy as np
 
 from lts_jax.pretrained.layout import Network, yolo_tail
 
 TINY = Network(width=4, stages=(1, 1, 1, 1, 1), neck=True)
-MINI = TINY._replace(width=1)  # for files by the thousand
+MINI = TINY._replace(width=1)  # for tests with thousands of files
 
 
 def cfg(network, size, outputs=255):
-    """The text of YOLOv3's cfg file, and the names of OpenCV's layers at our three taps."""
+    """Returns YOLOv3's cfg file, and the names of OpenCV's layers at strides 8, 16 and 32."""
     lines = [f"[net]\nwidth={size[1]}\nheight={size[0]}\nchannels=3\n"]
     taps = {}
 
@@ -64,10 +64,10 @@ def all_convs(network, outputs=255):
 
 
 def draw(convs, seed=0, low=0.5, high=2.0):
-    """Arrays of each convolution in Darknet's order.
+    """Draws the arrays of each convolution, in Darknet's order.
 
-    A channel's statistics are about those of what reaches it, as training leaves them: `power` is
-    the mean square of the features so far, `low` and `high` how strong its weights are.
+    The statistics approximate those of the layer's inputs, as after training. `power` is the mean
+    square of the features; `low` and `high` bound the scale of the weights.
     """
     rng = np.random.default_rng(seed)
     result, power, before = {}, 1 / 3, 0.0

@@ -1,4 +1,4 @@
-"""Any picture, any words."""
+"""Prediction for images of any kind and for any text."""
 
 import dataclasses
 import io
@@ -46,33 +46,33 @@ def test_several_texts_share_one_encoding(predictor, monkeypatch):
     counting = predictor.programs._replace(encode=lambda x: encoded.append(1) or original(x))
     monkeypatch.setitem(predictor._compiled, (1, 1), counting)
     texts = ["red square", "the second star from the left", "zebra crossing"]
-    found = predictor(PIXELS, texts)
-    assert len(encoded) == 1 and [p.text for p in found] == texts
-    assert found[2].unknown_words == ["zebra", "crossing"] and not found[0].unknown_words
-    for p in found:
+    result = predictor(PIXELS, texts)
+    assert len(encoded) == 1 and [p.text for p in result] == texts
+    assert result[2].unknown_words == ["zebra", "crossing"] and not result[0].unknown_words
+    for p in result:
         assert p.mask.shape == p.probability.shape == p.heatmap.shape == (30, 50)
         np.testing.assert_array_equal(p.mask, p.probability > predictor.config.eval.threshold)
         np.testing.assert_array_equal(coco.decode(p.rle), p.mask)
     alone = predictor(saved(Image.fromarray(PIXELS)), texts[1])[0]
-    np.testing.assert_array_equal(alone.probability, found[1].probability)
-    assert np.abs(found[0].probability - found[1].probability).max() > 0
+    np.testing.assert_array_equal(alone.probability, result[1].probability)
+    assert np.abs(result[0].probability - result[1].probability).max() > 0
 
 
 def test_the_threshold_that_is_best_on_val(predictor, trained_run, tmp_path):
-    """Of the checkpoint; its masks are those that the evaluation wrote at that threshold."""
+    """From the checkpoint; the masks equal those of the evaluation at this threshold."""
     assert predictor.threshold == 0.25
     config = saved_config(plain_config(predictor.config))
     config.eval.threshold = "val"
-    config.eval.best_split = "testA"  # of this command; it was chosen on val
+    config.eval.best_split = "testA"  # of this command; the threshold was chosen on val
     best = lts_jax.Predictor(trained_run, config=config)
     assert best.threshold == 0.4
-    (found,), (other,) = best(PIXELS, "red star"), predictor(PIXELS, "red star")
-    np.testing.assert_array_equal(found.mask, found.probability > 0.4)
-    np.testing.assert_array_equal(found.probability, other.probability)
+    (result,), (other,) = best(PIXELS, "red star"), predictor(PIXELS, "red star")
+    np.testing.assert_array_equal(result.mask, result.probability > 0.4)
+    np.testing.assert_array_equal(result.probability, other.probability)
     shutil.copytree(trained_run / "checkpoints", tmp_path / "checkpoints")
     metrics = next((tmp_path / "checkpoints").glob("*/metrics/metrics"))
     metrics.write_text('{"oiou": 0.5}')
-    with pytest.raises(ConfigError, match=r"=val: .* holds no threshold that is best on val"):
+    with pytest.raises(ConfigError, match=r"=val: .* contains no best threshold on val"):
         lts_jax.Predictor(tmp_path, config=config)
     assert lts_jax.Predictor(tmp_path).threshold == 0.25
 
@@ -82,28 +82,30 @@ def test_equals_the_evaluation(predictor, trained_run, shapes_data):
     path = trained_run / "eval" / "testB" / "predictions.json"
     for row, entry in enumerate(json.loads(path.read_text())[:5]):
         record = split.record(int(split.index.record[row]))
-        (found,) = predictor(record["image"], entry["sentence"])
-        near = np.abs(found.probability - predictor.config.eval.threshold) <= 1e-5
+        (result,) = predictor(record["image"], entry["sentence"])
+        near = np.abs(result.probability - predictor.config.eval.threshold) <= 1e-5
         theirs = coco.decode(entry["segmentation"]) > 0
-        assert (found.mask == theirs)[~near].all()
+        assert (result.mask == theirs)[~near].all()
 
 
 def test_pictures_for_notebooks(predictor):
-    (found,) = predictor(PIXELS, "red star")
-    np.testing.assert_array_equal(found.image, PIXELS)
-    found = dataclasses.replace(found, mask=np.arange(50) < np.full((30, 1), 25))
-    picture = np.asarray(found.overlay())
+    (result,) = predictor(PIXELS, "red star")
+    np.testing.assert_array_equal(result.image, PIXELS)
+    result = dataclasses.replace(result, mask=np.arange(50) < np.full((30, 1), 25))
+    picture = np.asarray(result.overlay())
     assert picture.shape == PIXELS.shape
-    np.testing.assert_array_equal(picture[5:25, 5:20], PIXELS[5:25, 5:20])  # the rest is faded
+    np.testing.assert_array_equal(
+        picture[5:25, 5:20], PIXELS[5:25, 5:20]
+    )  # unchanged inside the mask
     assert picture[:, 30:].min() >= 165
-    with Image.open(io.BytesIO(found._repr_png_()), formats=("PNG",)) as shown:
+    with Image.open(io.BytesIO(result._repr_png_()), formats=("PNG",)) as shown:
         np.testing.assert_array_equal(shown, picture)
 
 
-def test_a_long_text_is_cut_and_says_so(predictor):
+def test_a_long_text_is_truncated(predictor):
     read = predictor.config.data.max_words
-    (found,) = predictor(PIXELS, "red " * 500)
-    assert found.unread_words == ["red"] * (500 - read)
+    (result,) = predictor(PIXELS, "red " * 500)
+    assert result.unread_words == ["red"] * (500 - read)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!"])
@@ -114,9 +116,9 @@ def test_no_words(predictor, text):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (1300, 40), (6000, 8000)])
 def test_odd_sizes(predictor, shape):
-    (found,) = predictor(np.zeros((*shape, 3), np.uint8), "star")
-    assert found.mask.shape == found.heatmap.shape == shape
-    left, top, width, height = found.box or (0, 0, 0, 0)
+    (result,) = predictor(np.zeros((*shape, 3), np.uint8), "star")
+    assert result.mask.shape == result.heatmap.shape == shape
+    left, top, width, height = result.box or (0, 0, 0, 0)
     assert 0 <= left <= left + width <= shape[1] and 0 <= top <= top + height <= shape[0]
 
 
@@ -131,7 +133,7 @@ def test_kinds_of_pictures():
     np.testing.assert_array_equal(read_photo(saved(Image.fromarray(rgba))), on_white)
     np.testing.assert_array_equal(read_photo(rgba), on_white)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # to be rotated by 90 degrees
     rotated = read_photo(saved(Image.fromarray(PIXELS), exif=exif))
     np.testing.assert_array_equal(rotated, np.rot90(PIXELS, -1))
     palette = Image.fromarray(PIXELS).quantize(16)
@@ -141,7 +143,7 @@ def test_kinds_of_pictures():
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("nowhere.jpg", "nowhere.jpg: no such file"),
         (b"no image", "image: not an image"),
@@ -152,8 +154,8 @@ def test_kinds_of_pictures():
         (saved(Image.new("1", (20000, 20000))), "too large"),
     ],
 )
-def test_bad_pictures(source, said):
-    with pytest.raises(DataError, match=said):
+def test_bad_pictures(source, message):
+    with pytest.raises(DataError, match=message):
         read_photo(source)
 
 
@@ -192,14 +194,14 @@ def test_bad_pictures_do_not_stop_the_others(predictor, tmp_path, capsys):
     jobs = batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
     with pytest.raises(DataError) as failed:
         batch.write_predictions(predictor, jobs, tmp_path / "out")
-    said = str(failed.value).splitlines()
-    assert said[0] == "2 of 4 pictures could not be read:"
-    assert f"jobs.jsonl:1: image: {tmp_path}/absent.png: no such file" in said[1]
-    assert f"jobs.jsonl:3: image: {tmp_path}/text.png: not an image" in said[2]
+    lines = str(failed.value).splitlines()
+    assert lines[0] == "2 of 4 images could not be read:"
+    assert f"jobs.jsonl:1: image: {tmp_path}/absent.png: no such file" in lines[1]
+    assert f"jobs.jsonl:3: image: {tmp_path}/text.png: not an image" in lines[2]
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [entry["image"] for entry in entries] == [str(tmp_path / names[i]) for i in (1, 3)]
-    assert entries[0]["files"]["mask"] == "0001_a_mask.png"  # numbers count all sentences
-    for entry in entries:  # a name of 253 bytes leaves no room for what is added
+    assert entries[0]["files"]["mask"] == "0001_a_mask.png"  # numbers include unreadable images
+    for entry in entries:  # a name of 253 bytes leaves no room for the suffixes
         assert all((tmp_path / "out" / name).is_file() for name in entry["files"].values())
     assert entries[1]["files"]["mask"].startswith("0003_")
     alone = batch.read_jobs(str(tmp_path / "text.png"), ["star"], None)
@@ -212,7 +214,7 @@ def test_results_are_not_mixed_with_others(tmp_path):
     other = ["photo.png", "0003_a.png", "notes.json"]
     for name in own + other:
         (tmp_path / name).touch()
-    refused = pytest.raises(ConfigError, match=r"holds the results of .* --overwrite")
+    refused = pytest.raises(ConfigError, match=r"contains results of .* --overwrite")
     with refused, batch.results_folder(tmp_path, overwrite=False):
         pass
     with batch.results_folder(tmp_path, overwrite=True) as folder:
@@ -220,20 +222,20 @@ def test_results_are_not_mixed_with_others(tmp_path):
         again = pytest.raises(ConfigError, match=r"another run is using .* choose another --out")
         with again, batch.results_folder(tmp_path, overwrite=False):
             pass
-    with batch.results_folder(tmp_path, overwrite=False):  # what is not ours does not matter
+    with batch.results_folder(tmp_path, overwrite=False):  # other files are ignored
         pass
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ((None, [], None), "either --image"),
-        (("a.png", [], None), "--text: say what to find"),
+        (("a.png", [], None), "--image requires --text"),
         (("a.png", ["x"], "b.jsonl"), "either --image"),
     ],
 )
-def test_flags_that_do_not_go_together(args, said):
-    with pytest.raises(ConfigError, match=said):
+def test_inconsistent_flags(args, message):
+    with pytest.raises(ConfigError, match=message):
         batch.read_jobs(*args)
 
 
@@ -244,7 +246,7 @@ def test_flags_that_do_not_go_together(args, said):
         "[]",
         '{"image": "a.png"}',
         '{"image": 1, "text": "x"}',
-        '{"image": "a.png", "text": "\xff"}',  # not UTF-8 as it is written here
+        '{"image": "a.png", "text": "\xff"}',  # not UTF-8: written as Latin-1
         '{"image": "a.png", "text": " "}',
         '{"image": "a.png", "text": "red \\ud800"}',
         "[" * 100_000,
@@ -256,7 +258,7 @@ def test_bad_lines(tmp_path, line):
         batch.read_jobs(None, [], str(tmp_path / "jobs.jsonl"))
 
 
-def test_a_line_ends_where_json_ends_it(tmp_path):
+def test_unicode_line_separators_do_not_end_a_line(tmp_path):
     (tmp_path / "a.png").touch()
     text = "left\u2028cup\x85 \u2029of tea"
     line = json.dumps({"image": "a.png", "text": text}, ensure_ascii=False)
@@ -266,7 +268,7 @@ def test_a_line_ends_where_json_ends_it(tmp_path):
 
 @pytest.mark.slow
 def test_conventions_of_the_run(tiny_config_factory, tmp_path):
-    """The same weights with timm's slope and normalization of the image see something else."""
+    """The same weights give other results with timm's slope and image normalization."""
     heatmaps = []
     for name in ("darknet", "timm"):
         config = tiny_config_factory()
@@ -277,8 +279,8 @@ def test_conventions_of_the_run(tiny_config_factory, tmp_path):
             state, batches = draw_state(experiment.abstract_state), experiment.train_batches()
             checkpoints.save(1, state, batches, run, experiment.vocabulary.words)
             checkpoints.score(1, {"oiou": 0.5})
-        (found,) = lts_jax.Predictor(tmp_path / name)(PIXELS, "red star")
-        heatmaps.append(found.heatmap)
+        (result,) = lts_jax.Predictor(tmp_path / name)(PIXELS, "red star")
+        heatmaps.append(result.heatmap)
     assert np.abs(heatmaps[0] - heatmaps[1]).max() > 1e-3
 
 

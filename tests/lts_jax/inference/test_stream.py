@@ -1,4 +1,4 @@
-"""Many pictures by one call."""
+"""Prediction for many images in one call."""
 
 import itertools
 import threading
@@ -26,7 +26,7 @@ def pictures(n):
 
 
 def pairs_of_all_kinds():
-    """Pictures with no, one or many sentences, and bad ones, more than one group of them."""
+    """More than one group of images with no, one or many sentences, and unreadable ones."""
     numbers = [1, 0, 3, 4, 1, 2, 11, 1, 2]
     texts = itertools.cycle(TEXTS)
     pairs = [
@@ -40,9 +40,9 @@ def pairs_of_all_kinds():
 
 
 def equal_those_of_one_by_one(predictor, pairs, batch_size):
-    found = list(predictor.map(iter(pairs), batch_size=batch_size))
-    assert len(found) == len(pairs)
-    for (picture, texts), predictions in zip(pairs, found, strict=True):
+    result = list(predictor.map(iter(pairs), batch_size=batch_size))
+    assert len(result) == len(pairs)
+    for (picture, texts), predictions in zip(pairs, result, strict=True):
         try:
             alone = predictor(picture, texts)
         except DataError as error:
@@ -57,12 +57,12 @@ def equal_those_of_one_by_one(predictor, pairs, batch_size):
             assert (one.mask == other.mask)[~near].all()
             assert one.unknown_words == other.unknown_words
             assert one.unread_words == other.unread_words
-    asked, said = set(), set()
-    for (picture, _), predictions in zip(pairs, found, strict=True):
+    asked, means = set(), set()
+    for (picture, _), predictions in zip(pairs, result, strict=True):
         if not isinstance(predictions, DataError):
             asked |= {(id(picture), p.text) for p in predictions}
-            said |= {float(p.probability.mean()) for p in predictions}
-    assert len(said) >= len(asked) > 10  # no prediction stands for another
+            means |= {float(p.probability.mean()) for p in predictions}
+    assert len(means) >= len(asked) > 10  # predictions are not mixed up
 
 
 def test_equal_those_of_one_by_one(predictor):
@@ -79,11 +79,11 @@ def test_on_eight_devices(predictor):
 
 def test_one_pair_and_none(predictor):
     assert list(predictor.map([], batch_size=3)) == []
-    ((found,),) = predictor.map([(pictures(1)[0], "red star")], batch_size=3)
-    assert found.text == "red star"
+    ((result,),) = predictor.map([(pictures(1)[0], "red star")], batch_size=3)
+    assert result.text == "red star"
 
 
-def test_it_reads_no_more_than_it_needs_and_stops(predictor):
+def test_it_reads_ahead_by_a_bounded_number_and_stops(predictor):
     taken = []
 
     def pairs():
@@ -92,12 +92,12 @@ def test_it_reads_no_more_than_it_needs_and_stops(predictor):
             yield pictures(1)[0], ["red star"]
 
     before = threading.active_count()
-    found = predictor.map(pairs(), batch_size=3)
-    next(found)
+    result = predictor.map(pairs(), batch_size=3)
+    next(result)
     group = 3 * jax.local_device_count()
     ahead = max(group, predictor.config.data.threads)
-    assert len(taken) == 2 * group + ahead  # yielded, computed and read ahead
-    found.close()
+    assert len(taken) == 2 * group + ahead  # yielded, computed and prefetched
+    result.close()
     assert threading.active_count() == before
 
 
@@ -124,6 +124,6 @@ def test_outputs_that_are_not_finite(predictor, monkeypatch):
         list(predictor.map([(pictures(1)[0], "red star")], batch_size=3))
 
 
-def test_a_batch_size_that_makes_no_sense(predictor):
+def test_an_invalid_batch_size(predictor):
     with pytest.raises(ValueError, match="batch_size=0"):
         predictor.map([], batch_size=0)

@@ -1,4 +1,4 @@
-"""The paper's numbers: the tables against each other, and spots read off the printed page."""
+"""The paper's numbers: consistency between tables, and samples from the printed pages."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_tables_and_their_rows():
     assert list(TITLES) == list(rows)
 
 
-def test_table_2_is_whole():
+def test_table_2_is_complete():
     for row in TABLES[2].values():
         assert list(row) == ["refcoco"]
         assert tuple(row["refcoco"]) == SPLITS
@@ -40,7 +40,7 @@ def test_table_2_is_whole():
 
 
 def test_table_2_sums():
-    """Column sums over the seven rows, added up from the page."""
+    """Column sums over the seven rows, computed from the printed table."""
     table = TABLES[2]
     for split, sums in {
         "val": (424.17, 480.45, 425.82, 361.76, 256.80, 76.02),
@@ -60,8 +60,8 @@ def test_the_full_model_is_the_same_in_every_table():
                 assert numbers["iou"] == full[family][split]["iou"], (table, family, split)
 
 
-def test_what_the_papers_text_says():
-    """Section 4.4 gives differences, which settle the rows of Table 2."""
+def test_differences_in_the_papers_text():
+    """The differences in Section 4.4 confirm the order of the rows of Table 2."""
     val = {name: row["refcoco"]["val"]["iou"] for name, row in TABLES[2].items()}
     assert val["fusion_filter"] - val["filter"] == pytest.approx(2.4, abs=0.05)
     assert val["no_loc_loss"] - val["filter_seg"] == pytest.approx(1.4, abs=0.05)
@@ -115,13 +115,13 @@ def test_numbers():
     assert "pointing" not in reported(2, "filter", "refcoco", "val")
     assert reported(2, "lts", "refcocog", "val") == {}
     assert reported(4, "transformer", "refcoco", "testA") == {}
-    # A copy: the tables cannot be changed through it.
+    # `reported` returns a copy, so that callers cannot change the tables.
     reported(1, "lts", "refcoco", "val")["iou"] = 0.0
     assert reported(1, "lts", "refcoco", "val")["iou"] == 65.43
 
 
 def test_components_are_the_variants():
-    """A tick stands for what the variant of that name does."""
+    """The ticks match the configs of the variants."""
     assert list(COMPONENTS) == list(TABLES[2])
     for name, ticks in COMPONENTS.items():
         fields = VARIANTS[name]

@@ -1,4 +1,4 @@
-"""What a table says of its runs; the runs are made up."""
+"""The report of a table, with fake runs."""
 
 import json
 
@@ -31,11 +31,11 @@ def test_markdown(fake, tmp_path):
         "`configs/shapes.py --config.eval.splits=('val',)`; 3 of 4 runs, seeds 0 to 1; 2.2 epochs; "
         "λ = 1.0; best checkpoints at step 10; 1 × cpu (cpu); jax 0.10.0.",
         "",
-        "Percent. Ours: mean ± sample standard deviation over n seeds. `paper`, and what stands "
-        "behind a slash, is the paper's; which of the two IoUs it gives, it does not say.",
+        "In percent. Ours: mean ± sample standard deviation over n seeds. The column `paper` and "
+        "numbers after a slash are from the paper, which does not specify its kind of IoU.",
         "",
-        "The paper has no Table 4 on shapes: its numbers here are those of RefCOCO, for the order "
-        "of the rows only.",
+        "The paper has no Table 4 on shapes. Its numbers here are for RefCOCO, so only the ranking "
+        "of the rows can be compared.",
         "",
         "## val: 60 sentences of 6 images",
         "",
@@ -67,18 +67,18 @@ def test_table_2_has_ticks_and_the_papers_precisions(fake, tmp_path):
     )
 
 
-def test_the_threshold_that_is_best_on_val(fake, tmp_path):
+def test_the_best_threshold_on_val(fake, tmp_path):
     fake.thresholds = {0: 0.4, 1: 0.5}
     report = make(tmp_path, table=1, seeds=2)
     at_best = report["rows"][0]["ours_at_best_threshold"]["val"]
     assert at_best["threshold"]["mean"] == pytest.approx(0.45) and report["threshold"] == 0.25
     assert at_best["oiou"]["mean"] == pytest.approx(60)
     text = (tmp_path / "table1.md").read_text()
-    assert "The first table of a split is at the threshold 0.25, the second" in text
+    assert "The first table of a split uses the threshold 0.25. The second" in text
     first, second = [line for line in text.splitlines() if line.startswith("| lts |")][:2]
     assert first.startswith("| lts | 2 | 50.00 ± 0.00 | 25.00 ± 0.00 | 65.43 |")
     assert second.startswith("| lts | 2 | 0.45 ± 0.07 | 60.00 ± 0.00 | 30.00 ± 0.00 | 65.43 |")
-    assert text.count("val, at the threshold that is best on val:") == 1
+    assert text.count("val, at the best threshold on val:") == 1
 
 
 def test_null_pointing(fake, tmp_path):
@@ -91,7 +91,7 @@ def test_null_pointing(fake, tmp_path):
     assert row.startswith("| fusion |") and row.endswith(" | \N{EN DASH} | 25.0 |")
 
 
-def test_read_only_with_nothing_there(fake, tmp_path, capsys):
+def test_read_only_without_runs(fake, tmp_path, capsys):
     report = make(tmp_path, table=2, seeds=3, read_only=True)
     assert fake.started == []
     assert all(metric is None for metric in report["rows"][6]["ours"]["val"].values())
@@ -116,24 +116,24 @@ def test_the_papers_numbers_for_a_data_set(fake, tmp_path, dataset, table, famil
     tables.make_table(f"configs/{dataset}.py", table, 1, 1, tmp_path, [], read_only=True)
     report = json.loads((tmp_path / f"table{table}.json").read_text())
     assert (report["paper_dataset"], report["comparable"]) == (family, comparable)
-    assert ("the order of the rows only" in (tmp_path / f"table{table}.md").read_text()) != (
+    assert ("only the ranking of the rows" in (tmp_path / f"table{table}.md").read_text()) != (
         comparable
     )
 
 
-def test_what_table_3_does_not_say(fake, tmp_path):
+def test_note_of_table_3(fake, tmp_path):
     report = make(tmp_path, table=3, read_only=True)
     assert [row["location_weight"] for row in report["rows"]] == [0.0, 1.0]
     assert "refine masks with a DenseCRF" in (tmp_path / "table3.md").read_text()
 
 
-def test_part_of_a_published_split_is_not_the_papers(fake, tmp_path):
-    """The made runs have 60 sentences, RefCOCO's val has 10,834."""
+def test_a_part_of_a_published_split_is_not_comparable(fake, tmp_path):
+    """The fake runs have 60 sentences; RefCOCO's val has 10,834."""
     tables.make_table("configs/refcoco.py", 1, 1, 1, tmp_path, [])
     report = json.loads((tmp_path / "table1.json").read_text())
     assert not report["comparable"]
     assert report["partial_splits"] == ["val", "testA", "testB"]
     assert (
-        "val, testA, testB of refcoco_unc were not evaluated with all their"
+        "val, testA, testB of refcoco_unc were not evaluated on all published sentences"
         in (tmp_path / "table1.md").read_text()
     )

@@ -1,4 +1,4 @@
-"""Which runs a table starts, and when; made-up results stand for the processes that train."""
+"""Which runs a table starts, and in which order; fake results replace the training processes."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ def test_order_commands_and_files(fake, tmp_path, capsys):
     assert (tmp_path / "table5.md").read_text() in out
 
 
-def test_what_goes_beyond_the_paper_is_a_table(fake, tmp_path):
+def test_the_variants_beyond_the_paper_are_a_table(fake, tmp_path):
     report = make(tmp_path, table="beyond", seeds=1)
     names = ["lts", "pointrend", "masked", "flip", "crop", "softmax"]
     assert [row["variant"] for row in report["rows"]][:6] == names
@@ -48,7 +48,7 @@ def test_what_goes_beyond_the_paper_is_a_table(fake, tmp_path):
     assert not any(any(row["paper"].values()) for row in report["rows"])
     text = (tmp_path / "beyond.md").read_text()
     assert text.startswith("# Beyond the paper on shapes: finer edges and better grounding\n")
-    assert "for the order of the rows only" not in text
+    assert "only the ranking of the rows" not in text
 
 
 def test_a_dataset_that_is_not_built_is_one_error(fake, tmp_path, shapes_dir, monkeypatch):
@@ -70,7 +70,7 @@ def test_finished_runs_are_not_run_again(fake, tmp_path):
     make(tmp_path, seeds=1)
     make(tmp_path, seeds=2)
     assert fake.started == [("lts", 0), ("transformer", 0), ("lts", 1), ("transformer", 1)]
-    make(tmp_path, table=7, seeds=1)  # its lts is the same run
+    make(tmp_path, table=7, seeds=1)  # its row lts uses the same run
     assert fake.started[4:] == [("star", 0)]
 
 
@@ -80,22 +80,22 @@ def test_a_missing_split_is_evaluated(fake, tmp_path):
     assert fake.started == [("lts", 0)] * 2
 
 
-def test_a_run_that_is_left_out_says_why(fake, tmp_path, capsys):
+def test_the_reason_for_an_omitted_run_is_logged(fake, tmp_path, capsys):
     make(tmp_path, table=1)
     (tmp_path / "lts" / "seed0" / "eval" / "testB" / "run.json").unlink()
     assert make(tmp_path, table=1, read_only=True)["rows"][0]["ours"]["val"]["oiou"] is None
-    said = "lts/seed0 is left out: the evaluation of testB is missing or was interrupted"
-    assert said in capsys.readouterr().err
+    message = "lts/seed0 is omitted: the evaluation of testB is missing or was interrupted"
+    assert message in capsys.readouterr().err
     path = tmp_path / "lts" / "seed0" / "eval" / "testB" / "run.json"
     other = (tmp_path / "lts" / "seed0" / "eval" / "val" / "run.json").read_text()
     path.write_text(json.dumps(json.loads(other) | {"step": 20}))
     make(tmp_path, table=1, read_only=True)
-    assert "were not evaluated with the same checkpoint" in capsys.readouterr().err
+    assert "were evaluated with different checkpoints" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="cannot read checkpoints from a path with"):
         make(tmp_path / "runs[1]", table=1)
 
 
-def test_changed_epochs_go_on(fake, tmp_path):
+def test_a_run_with_changed_epochs_is_resumed(fake, tmp_path):
     make(tmp_path, table=1)
     make(tmp_path, table=1, overrides=["--config.train.epochs=3"])
     assert fake.started == [("lts", 0)] * 2
@@ -128,8 +128,8 @@ def test_another_config_is_refused_once_there_is_a_checkpoint(fake, tmp_path, fo
     (workdir / folder).mkdir(parents=True)
     config = plain_config(load_config(f"{CONFIG}:lts", ["--config.model.rounds=2"]))
     (workdir / "run.json").write_text(json.dumps({"config": config}))
-    said = pytest.raises(ConfigError, match=r"model.rounds: 2 in the checkpoint, 1 now")
-    with said if refused else contextlib.nullcontext():
+    error = pytest.raises(ConfigError, match=r"model.rounds: 2 in the checkpoint, 1 now")
+    with error if refused else contextlib.nullcontext():
         make(tmp_path, table=1)
     assert bool(fake.started) != refused
 
@@ -148,8 +148,8 @@ def test_a_failure_does_not_stop_the_others(fake, tmp_path, capsys, jobs):
         make(tmp_path, table=2, jobs=jobs)
     log = tmp_path / "filter" / "seed0" / "log.txt"
     assert str(error.value) == (
-        "1 of 7 runs failed, the first was [2/7] filter seed 0 failed with status 1: "
-        f"error: out of luck (log: {log})"
+        "1 of 7 runs failed; rerun the same command to resume them. First failure: "
+        f"[2/7] filter seed 0 failed with exit status 1: error: out of luck (log: {log})"
     )
     assert len(fake.started) == len(set(fake.started)) == 7
     rows = json.loads((tmp_path / "table2.json").read_text())["rows"]
@@ -168,7 +168,7 @@ def test_a_run_that_leaves_no_results_has_failed(fake, tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setattr(runs.Children, "call", call)
-    with pytest.raises(runs.RunError, match="lts seed 0 failed with status 0"):
+    with pytest.raises(runs.RunError, match="lts seed 0 failed with exit status 0"):
         make(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_416_is_the_full_model(repo_root, monkeypatch, tmp_path):
     assert rows["size416"][0].config.data.image_size == 416
 
 
-def test_an_override_may_not_undo_the_rows(repo_root, monkeypatch, tmp_path):
+def test_an_override_must_not_make_rows_equal(repo_root, monkeypatch, tmp_path):
     monkeypatch.chdir(repo_root)
     with pytest.raises(ConfigError, match="rows lts and filters2 of Table 5 are the same run"):
         tables.plan(CONFIG, 5, 1, ["--config.model.rounds=2"], tmp_path)
