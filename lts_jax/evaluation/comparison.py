@@ -74,9 +74,9 @@ def read_run(path: Path, split: str) -> ScoredRun:
                 "sent_id"
             )
         ids.add(entry["sent_id"])
-    beside, summary = file.with_name("metrics.json"), {}
-    if file.name == "predictions.json" and beside.exists():
-        read = read_json(beside, schema.METRICS, schema.AGAIN)
+    metrics_file, summary = file.with_name("metrics.json"), {}
+    if file.name == "predictions.json" and metrics_file.exists():
+        read = read_json(metrics_file, schema.METRICS, schema.AGAIN)
         summary = {k: read[k] for k in ("threshold", "chosen_on", "other") if k in read}
         if ("other" in summary) != ("other" in entries[0]):
             raise ConfigError(f"{file} does not match metrics.json in this folder; {schema.AGAIN}")

@@ -44,7 +44,10 @@ class Predictions:
             if not isinstance(entry, dict) or type(entry.get("sent_id")) is not int:
                 raise DataError(f"{where}: sent_id: expected an integer.")
             if not isinstance(entry.get("segmentation"), dict):
-                raise DataError(f"{where}: segmentation: expected COCO's RLE.")
+                raise DataError(
+                    f"{where}: segmentation: expected COCO's RLE, "
+                    '{"size": [h, w], "counts": RLE}.'
+                )
             self._add(entry["sent_id"], entry["segmentation"], where)
             if (point := entry.get("point")) is not None:
                 if not (isinstance(point, list) and [type(x) for x in point] == [int, int]):
