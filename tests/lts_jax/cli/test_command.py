@@ -62,7 +62,7 @@ def test_an_error_prints_no_control_characters(repo_root, tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/\x1b[2J\xff \xc3\xa9")
     done = lts(repo_root, "report", folder, PYTHONIOENCODING="ascii")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path}/\\x1b[2J\\udcff \\xe9/eval: nothing eval")
+    assert done.stderr.startswith(f"error: {tmp_path}/\\x1b[2J\\udcff \\xe9/eval: no evaluation")
 
 
 def test_a_backend_of_a_notebook_is_not_loaded(trained_run, tmp_path, monkeypatch):

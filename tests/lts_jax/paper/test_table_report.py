@@ -124,7 +124,7 @@ def test_the_papers_numbers_for_a_data_set(fake, tmp_path, dataset, table, famil
 def test_note_of_table_3(fake, tmp_path):
     report = make(tmp_path, table=3, read_only=True)
     assert [row["location_weight"] for row in report["rows"]] == [0.0, 1.0]
-    assert "refine masks with a DenseCRF" in (tmp_path / "table3.md").read_text()
+    assert "refines masks with a DenseCRF" in (tmp_path / "table3.md").read_text()
 
 
 def test_a_part_of_a_published_split_is_not_comparable(fake, tmp_path):

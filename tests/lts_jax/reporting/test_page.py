@@ -169,7 +169,9 @@ def test_an_interrupted_evaluation_is_named(trained_run, tmp_path, capsys):
     assert f"WARNING: {message}" in capsys.readouterr().err
     assert "<b>Omitted: testA, testB.</b> The evaluation is missing or was interrupted." in page
     (run / "eval" / "val" / "run.json").unlink()
-    with pytest.raises(ConfigError, match="the evaluation of testB, val was interrupted; lts eval"):
+    with pytest.raises(
+        ConfigError, match="the evaluation of testB, val was interrupted; run lts eval"
+    ):
         make_report(run, "lts", most=3)
 
 
