@@ -1,1 +1,1 @@
-"""The shipped configs: each file has `get_config`."""
+"""The shipped configs. Each module defines `get_config`."""

@@ -1,6 +1,6 @@
-"""The fields of what goes beyond the paper: finer edges, better grounding. All are off by default.
+"""Config fields beyond the paper, for finer edges and better grounding. All are off by default.
 
-They are a part of `lts_jax.configs.default.FIELDS`.
+These fields are part of `lts_jax.configs.default.FIELDS`.
 """
 
 from lts_jax.configs.fields import PROBABILITY, SHARE, Field, Scope, one_of, up_to, zero_to
@@ -10,50 +10,51 @@ NETWORK = Scope.NETWORK
 BEYOND = {
     "model.attention_layers": Field(
         0,
-        "of attention between the cells of F_m3's coarse half, before the locator; 0: none",
+        "number of attention layers over the cells of F_m3's coarse half, before the locator; "
+        "0: none",
         zero_to(100),
         NETWORK,
     ),
     "model.attention_words": Field(
-        False, "in each of model.attention_layers cells attend to words, too", scope=NETWORK
+        False, "cells also attend to words in each of model.attention_layers", scope=NETWORK
     ),
     "model.refine": Field(
         "none",
-        "PointRend computes the segmenter's mask anew where it is uncertain, up to the input's "
-        "size",
+        "pointrend: PointRend recomputes the segmenter's mask at uncertain points, up to the "
+        "input's resolution",
         one_of("none", "pointrend"),
         NETWORK,
     ),
     "model.refine_points": Field(
         4096,
-        "of model.refine: points in each of its steps; in training a quarter as many",
+        "points per refinement step of model.refine; training uses a quarter of them",
         up_to(1_000_000),
         NETWORK,
     ),
     "train.location_loss": Field(
         "bce",
-        "of the heatmap: L_loc of Eq. 12, which judges each cell by itself, or softmax "
-        "cross-entropy over the cells, which has to choose among candidates",
+        "loss of the heatmap: bce is L_loc of Eq. 12 (each cell independently), softmax is "
+        "cross-entropy over all cells (cells compete)",
         one_of("bce", "softmax"),
     ),
     "train.flip": Field(
         0.0,
-        "chance of a training image to be mirrored, with left and right exchanged in its "
-        "sentences; not where one of them, in English, cannot be translated",
+        "probability of mirroring a training image and swapping left and right in its sentences; "
+        "skipped if one of its sentences cannot be converted (English only)",
         (SHARE,),
     ),
     "train.crop": Field(
         0.0,
-        "chance of a training image to be cut to a part that shows its sentences' objects whole; "
-        "sentences that the rest of the image makes true give their place to others about it",
+        "probability of cropping a training image around its sentences' objects; sentences that "
+        "depend on the rest of the image are replaced by other sentences about the image",
         (SHARE,),
     ),
     "train.mask_words": Field(
         0.0,
-        "share of a training sentence's words that become the unknown word, or BERT's [MASK]",
+        "fraction of a training sentence's words replaced by the unknown word, or BERT's [MASK]",
         (PROBABILITY,),
     ),
     "train.mask_patches": Field(
-        0.0, "share of a training image's patches of 16 × 16 pixels that become gray", (SHARE,)
+        0.0, "fraction of a training image's 16 × 16 pixel patches replaced by gray", (SHARE,)
     ),
 }

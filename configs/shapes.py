@@ -1,4 +1,4 @@
-"""The generated set `shapes`, for two CPU cores: the same code, narrower, at 128 × 128."""
+"""The generated dataset `shapes` with a narrow network at 128 × 128, for two CPU cores."""
 
 from ml_collections import ConfigDict
 
@@ -23,7 +23,7 @@ _NARROW_CMPC = {
 
 
 def get_config(variant: str = "lts") -> ConfigDict:
-    """Overrides sizes and schedule."""
+    """Overrides the sizes and the schedule."""
     config = default.get_config()
     config.data.dataset = "shapes"
     config.data.image_size = 128
@@ -35,16 +35,16 @@ def get_config(variant: str = "lts") -> ConfigDict:
     config.model.backbone_stages = (1, 1, 1, 1, 1)
     config.model.fused_features = 128
     config.model.segmenter_features = 32
-    config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52² grid to 16²
-    config.model.refine_points = 1024  # of model.refine, which is off: images are smaller, too
+    config.model.segmenter_rates = (2, 4, 6)  # 6, 12, 18 scaled from the 52 × 52 grid to 16 × 16
+    config.model.refine_points = 1024  # for model.refine, off by default; the images are smaller
     config.train.batch_size = 32
-    config.train.sentences_per_image = 4  # 8 images: less work than 16 sentences with one each
+    config.train.sentences_per_image = 4  # 8 images per batch; faster than 16 images with one each
     config.train.epochs = 2.2
     config.train.drop_epochs = (1.75,)
-    config.train.location_weight = 1.0  # at the paper's 0.1 the locator learns later
+    config.train.location_weight = 1.0  # the locator learns later with the paper's 0.1
     config.eval.every_epochs = 0.55
     config.eval.batch_size = 64
     apply_variant(config, variant)
-    if variant in TABLE_3:  # a network of other widths, and an optimizer for a frozen backbone
+    if variant in TABLE_3:  # CMPC needs other widths, and a backbone that is not frozen
         config.update_from_flattened_dict(_NARROW_CMPC)
     return config

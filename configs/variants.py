@@ -1,11 +1,11 @@
-"""The paper's variants and ours: what each changes in a config of the full model, `lts`."""
+"""The paper's variants and ours: the fields that each changes in the full model, `lts`."""
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
 _NO_LOCATION_LOSS = {"train.location_weight": 0.0}
-# How LAVT (Yang et al., CVPR 2022) trains a pretrained backbone together with BERT.
+# The recipe of LAVT (Yang et al., CVPR 2022) for training a pretrained backbone with BERT.
 _BERT = {
     "model.text": "bert",
     "model.text_weights": "hf://google-bert/bert-base-uncased",
@@ -28,8 +28,8 @@ _BERT = {
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "lts": {},
-    # Table 2: what the parts are worth. The location loss comes last: Section 4.4 compares
-    # filter_seg and fusion_seg with no_loc_loss (65.05), so both are without it.
+    # Table 2: ablation of the components. Section 4.4 compares filter_seg and fusion_seg with
+    # no_loc_loss (65.05), so both are trained without the location loss.
     "fusion": {"model.locate": "none", "model.segment": False, **_NO_LOCATION_LOSS},
     "filter": {"model.fuse": False, "model.segment": False, **_NO_LOCATION_LOSS},
     "fusion_filter": {"model.segment": False, **_NO_LOCATION_LOSS},
@@ -41,19 +41,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "filters2": {"model.rounds": 2},
     "filters3": {"model.rounds": 3},
     "word_filter": {"model.locate": "word_filter"},
-    # Table 6: the input's side in pixels.
+    # Table 6: side of the input in pixels.
     **{f"size{n}": {"data.image_size": n} for n in (320, 352, 384, 416, 448, 480)},
-    # Table 7: the best of all, LTS*.
+    # Table 7: the best model, LTS*.
     "star": {
         "model.locate": "transformer",
         "model.rounds": 2,
         "data.image_size": 480,
-        "eval.batch_size": 16,  # attention of 3,600 cells to each other
+        "eval.batch_size": 16,  # self-attention over 3,600 cells
     },
 }
 
-# Table 3: the segmenter on another network, CMPC (Huang et al., CVPR 2020), with the sizes and the
-# schedule of its authors, who train on 700,000 sentences, one at a time.
+# Table 3: the segmenter on another network, CMPC (Huang et al., CVPR 2020), with its authors' sizes
+# and schedule: 700,000 sentences with a batch size of one.
 _CMPC = {
     "model.network": "cmpc",
     "model.text": "lstm",
@@ -82,13 +82,13 @@ TABLE_3: dict[str, dict[str, Any]] = {
 }
 
 OURS: dict[str, dict[str, Any]] = {
-    # Darknet53 with weights that saw no image of RefCOCO; timm's has no neck.
+    # Darknet53 pretrained without any RefCOCO image; timm's weights have no neck.
     "imagenet": {
         "model.backbone_weights": "hf://timm/darknet53.c2ns_in1k",
         "model.backbone_conventions": "timm",
         "model.neck": False,
     },
-    # Backbones and text encoders published since.
+    # Newer backbones and text encoders.
     "convnext_bert": {
         **_BERT,
         "model.backbone": "convnext_base",
@@ -103,7 +103,7 @@ OURS: dict[str, dict[str, Any]] = {
 
 
 BEYOND: dict[str, dict[str, Any]] = {
-    # Finer edges and better grounding, one change each; `lts tables --table beyond`.
+    # Finer edges and better grounding, one change each; see `lts tables --table beyond`.
     "pointrend": {"model.refine": "pointrend"},
     "masked": {"train.mask_words": 0.15, "train.mask_patches": 0.15},
     "flip": {"train.flip": 0.5},
@@ -115,13 +115,13 @@ BEYOND: dict[str, dict[str, Any]] = {
 
 
 def apply_variant(config: ConfigDict, name: str) -> ConfigDict:
-    """Changes the fields of `config` that make it the variant `name`, and returns it.
+    """Applies the variant `name` to `config` in place, and returns it.
 
     Raises:
-      ValueError: there is no such variant; the message lists those that there are.
+      ValueError: the variant is unknown; the message lists all variants.
     """
     variants = VARIANTS | TABLE_3 | OURS | BEYOND
     if name not in variants:
-        raise ValueError(f"unknown variant {name!r}; the variants are {', '.join(variants)}")
+        raise ValueError(f"unknown variant {name!r}; choose one of {', '.join(variants)}")
     config.update_from_flattened_dict(variants[name])
     return config

@@ -61,7 +61,7 @@ def test_a_threshold_is_a_number_or_val(tmp_path):
     assert load_config(str(tmp_path / "c.py")).eval.threshold == "val"
     for wrong, message in (
         ("best", "eval.threshold='best' must be a number or val"),
-        ("1.5", "eval.threshold=1.5 must be a probability"),
+        ("1.5", "eval.threshold=1.5 must be at least 0 and less than 1"),
         ("(0.2, 0.4)", "eval.threshold=[0.2, 0.4] must be a number or val"),
     ):
         with pytest.raises(ConfigError) as error:

@@ -21,7 +21,7 @@ from tests.lts_jax.helpers.tiny import TINY
 @pytest.mark.parametrize(
     ("section", "field", "value", "message"),
     [
-        ("data", "resize", "crop", r"data\.resize='crop' is none of letterbox, squash"),
+        ("data", "resize", "crop", r"data\.resize='crop' must be one of letterbox, squash"),
         ("data", "image_size", 0, r"data\.image_size=0 must be positive"),
         ("data", "image_size", 100, r"data\.image_size=100 must be a multiple of 32"),
         ("data", "max_words", 0, r"data\.max_words=0 must be positive"),
@@ -37,12 +37,12 @@ from tests.lts_jax.helpers.tiny import TINY
         ("model", "segmenter_rates", tuple(range(1, 99)), r"rates=.* at most 20"),
         ("eval", "splits", ("../val",), r"eval\.splits=\['\.\./val'\] must be"),
         ("eval", "splits", (3,), r"eval\.splits=\[3\] must be"),
-        ("model", "dtype", "float16", r"model\.dtype='float16' is none of float32, bfloat16"),
+        ("model", "dtype", "float16", r"model\.dtype='float16' must be one of float32, bfloat16"),
         ("model", "prior", "mask", r"model\.prior"),
         ("model", "backbone_stages", (1, 1), r"model\.backbone_stages=\[1, 1\] must be five"),
         ("model", "segmenter_rates", (6, 6), r"model\.segmenter_rates"),
         ("model", "fused_features", 15, r"model\.fused_features=15 must be a multiple of 2"),
-        ("train", "epoch_unit", "images", r"train\.epoch_unit='images' is none of"),
+        ("train", "epoch_unit", "images", r"train\.epoch_unit='images' must be one of"),
         ("train", "epochs", -1.0, r"train\.epochs=-1\.0 must be positive"),
         ("train", "log_every", 0, r"train\.log_every=0 must be positive"),
         ("train", "drop_epochs", (2.0, 1.0), r"train\.drop_epochs"),
@@ -53,11 +53,11 @@ from tests.lts_jax.helpers.tiny import TINY
         ("train", "epochs", float("inf"), r"train\.epochs=inf must be positive"),
         ("train", "location_weight", float("nan"), r"train\.location_weight=nan"),
         ("model", "backbone_stages", (1, 1.5, 1, 1, 1), r"model\.backbone_stages"),
-        ("train", "freeze", "all", r"train\.freeze='all' is none of none, backbone"),
+        ("train", "freeze", "all", r"train\.freeze='all' must be one of none, backbone"),
         ("train.lr_multipliers", "text", -1.0, r"train\.lr_multipliers\.text=-1\.0 must not"),
-        ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be a probability"),
+        ("eval", "threshold", 25.0, r"eval\.threshold=25\.0 must be at least 0"),
         ("eval", "splits", (), r"eval\.splits=\[\] must be one or more"),
-        ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* each once"),
+        ("eval", "splits", ("val", "val"), r"eval\.splits=\['val', 'val'\] .* without duplicates"),
         ("eval", "gallery", -1, r"eval\.gallery=-1"),
         ("eval", "splits", (3,), r"eval\.splits=\[3\] must be one or more splits"),
         ("data", "threads", 100_000, r"data\.threads=100000 must be at most 1,024"),
@@ -171,7 +171,7 @@ def test_several_data_sets(changes, message):
 def test_invalid_seed(seed):
     config = default.get_config()
     config.seed = seed
-    with pytest.raises(ConfigError, match=f"seed={seed} must lie between"):
+    with pytest.raises(ConfigError, match=f"seed={seed} must be between"):
         check_config(config)
 
 

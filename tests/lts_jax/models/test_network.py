@@ -37,7 +37,7 @@ def test_such_a_name_would_be_found(line):
 def test_the_networks_are_those_of_the_config():
     check = FIELDS["model.network"].checks[0]
     assert all(check.accepts(name) for name in NETWORKS)
-    assert check.message == f"is none of {', '.join(NETWORKS)}"
+    assert check.message == f"must be one of {', '.join(NETWORKS)}"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

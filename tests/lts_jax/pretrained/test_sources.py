@@ -154,7 +154,7 @@ def test_relatives_of_timms_darknet53_are_rejected(tmp_path):
 def test_the_config_lists_the_conventions():
     (check,) = FIELDS["model.backbone_conventions"].checks
     assert all(check.accepts(name) for name in CONVENTIONS)
-    assert check.message == f"is none of {', '.join(CONVENTIONS)}"
+    assert check.message == f"must be one of {', '.join(CONVENTIONS)}"
 
 
 def test_numbers_of_the_cfg_file():
