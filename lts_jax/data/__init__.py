@@ -1,1 +1,1 @@
-"""From records to batches; NumPy only, no JAX."""
+"""From records to batches. Uses NumPy only, not JAX."""

@@ -1,7 +1,7 @@
-"""Changes of training examples: mirror images, crops, hidden words and hidden patches.
+"""Augmentation of training examples: mirroring, crops, masked words and masked patches.
 
-Each is drawn from the seed, the epoch and the place in it alone, so that an example is the same for
-any number of hosts and of threads, and in a run that goes on.
+All random numbers depend only on the seed, the epoch and the position in the epoch. An example is
+therefore the same for any number of hosts and threads, and in a resumed run.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from lts_jax.data.wording import mirror, survives_crop
 from tfds_refcoco.expressions.views import View
 
 PATCH = 16  # pixels: half a cell of the coarsest features
-SIDE = (0.5, 1.0)  # of a crop, share of the image's sides
-_TAG = 0x6C74  # of these random numbers, none of which the order of sentences has
+SIDE = (0.5, 1.0)  # sides of a crop, as fractions of the image's sides
+_TAG = 0x6C74  # distinguishes these random numbers from those of the sentence order
 _FLIP, _CROP, _WORDS, _PATCHES = range(4)
 
 
 class Draw(NamedTuple):
-    """Where the random numbers of an image's sentences come from.
+    """The source of random numbers for an image and its sentences.
 
     Attributes:
-      seed: of the run.
-      epoch: from 0.
-      place: in the epoch, of the first of the sentences.
+      seed: seed of the run.
+      epoch: number of the epoch, from 0.
+      place: position of the first of the sentences in the epoch.
     """
 
     seed: int
@@ -36,9 +36,9 @@ class Draw(NamedTuple):
     place: int
 
     def uniform(self, use: int, n: int) -> np.ndarray:
-        """Returns float64 `[n]` in [0, 1), other numbers for each use.
+        """Returns float64 `[n]` in [0, 1), with different numbers for each use.
 
-        Of PCG64's stream itself, which no version of NumPy changes.
+        The numbers come from PCG64's raw stream, which is stable across NumPy versions.
         """
         raw = np.random.PCG64([self.seed, self.epoch, self.place, use, _TAG]).random_raw(n)
         numbers: np.ndarray = (raw >> np.uint64(11)) * 2.0**-53
@@ -46,12 +46,12 @@ class Draw(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of an image and the sentences about it.
+    """The augmentation of an image and its sentences.
 
     Attributes:
-      view: the part of the image, in pixels, and whether it is mirrored.
-      sentences: which of the sentences are there, one for each place; some may be there twice.
-      words: of these.
+      view: the part of the image in pixels, and whether it is mirrored.
+      sentences: index of the sentence at each position; indices may repeat.
+      words: words of these sentences.
     """
 
     view: View
@@ -61,17 +61,18 @@ class Plan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How often training examples are changed.
+    """Probabilities of the augmentations of training examples.
 
     Attributes:
-      flip: chance of an image to be mirrored. Left and right are exchanged in its sentences; where
-        one of them cannot be translated, see `lts_jax.data.wording.mirror`, it is left as it is.
-      crop: chance of an image to be cut to a random part that shows whole what its sentences
-        refer to. Of several sentences those that a crop may make false, see
-        `lts_jax.data.wording.survives_crop`, give their place to the others; where all are such,
-        the image is left as it is.
-      mask_words: share of the words that become the unknown word, or BERT's [MASK]; one stays.
-      mask_patches: share of the image's patches of 16 × 16 pixels that become gray.
+      flip: probability of mirroring an image and swapping left and right in its sentences. The
+        image is not mirrored if one of its sentences cannot be converted, see
+        `lts_jax.data.wording.mirror`.
+      crop: probability of cropping an image to a random part that fully contains the objects of its
+        sentences. Sentences that a crop may make false, see `lts_jax.data.wording.survives_crop`,
+        are replaced by the other sentences; if there are no others, the image is not cropped.
+      mask_words: fraction of the words that are replaced by the unknown word or by BERT's [MASK];
+        at least one word is kept.
+      mask_patches: fraction of the image's 16 × 16 pixel patches that are replaced by gray.
     """
 
     flip: float = 0.0
@@ -80,16 +81,16 @@ class Augmentation:
     mask_patches: float = 0.0
 
     def __bool__(self) -> bool:
-        """Whether it changes anything."""
+        """Whether any augmentation is enabled."""
         return any(dataclasses.astuple(self))
 
     def plan(self, draw: Draw, words: Sequence[Sequence[str]], masks: Sequence[np.ndarray]) -> Plan:
-        """Decides about an image.
+        """Chooses the augmentation of an image.
 
         Args:
-          draw: of the image.
-          words: of each sentence about it.
-          masks: of what each refers to, uint8 `[h, w]`.
+          draw: random numbers of the image.
+          words: words of each sentence about the image.
+          masks: mask of each sentence's object, uint8 `[h, w]`.
         """
         height, width = masks[0].shape
         view, kept = View(0, 0, width, height, False), list(range(len(words)))
@@ -99,20 +100,20 @@ class Augmentation:
             if safe and chance < self.crop:
                 view = _crop(where, [masks[i] for i in safe])
                 kept = [safe[i % len(safe)] for i in kept]
-        said = [list(words[i]) for i in kept]
+        texts = [list(words[i]) for i in kept]
         if self.flip and draw.uniform(_FLIP, 1)[0] < self.flip:
-            mirrored = [translated for one in said if (translated := mirror(one)) is not None]
-            if len(mirrored) == len(said):
-                view, said = view._replace(mirrored=True), mirrored
-        return Plan(view, kept, said)
+            mirrored = [converted for text in texts if (converted := mirror(text)) is not None]
+            if len(mirrored) == len(texts):
+                view, texts = view._replace(mirrored=True), mirrored
+        return Plan(view, kept, texts)
 
     def hide_words(
         self, draw: Draw, tokens: np.ndarray, lengths: np.ndarray, words: Vocabulary | WordPieces
     ) -> None:
-        """Hides words of an image's sentences, in place.
+        """Masks words of an image's sentences in place.
 
         Args:
-          draw: of the image.
+          draw: random numbers of the image.
           tokens: int32 `[sentences, T]`.
           lengths: int32 `[sentences]`.
           words: the vocabulary.
@@ -127,7 +128,7 @@ class Augmentation:
             ids[places][hidden] = words.mask
 
     def hide_patches(self, draw: Draw, image: np.ndarray) -> None:
-        """Hides patches of uint8 `[S, S, 3]`, S a multiple of `PATCH`, in place."""
+        """Masks patches of uint8 `[S, S, 3]` in place; S must be a multiple of `PATCH`."""
         if not self.mask_patches:
             return
         n = len(image) // PATCH
@@ -141,10 +142,10 @@ NONE = Augmentation()
 
 
 def _crop(numbers: Sequence[float], masks: Sequence[np.ndarray]) -> View:
-    """A part of an image that holds every pixel of the masks, by three numbers in [0, 1)."""
+    """Returns a crop that contains all pixels of the masks, from three numbers in [0, 1)."""
     height, width = masks[0].shape
     share = SIDE[0] + (SIDE[1] - SIDE[0]) * numbers[0]
-    found = []
+    spans = []
     for axis, size, number in ((0, width, numbers[1]), (1, height, numbers[2])):
         shown = np.flatnonzero(np.any([mask.any(axis=axis) for mask in masks], axis=0))
         first, end = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 0)
@@ -152,6 +153,6 @@ def _crop(numbers: Sequence[float], masks: Sequence[np.ndarray]) -> View:
         least, most = max(0, end - length), min(first, size - length)
         if not len(shown):
             least, most = 0, size - length
-        found.append((least + int(number * (most - least + 1)), length))
-    (left, w), (top, h) = found
+        spans.append((least + int(number * (most - least + 1)), length))
+    (left, w), (top, h) = spans
     return View(left, top, w, h, False)

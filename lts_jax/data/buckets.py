@@ -1,19 +1,19 @@
-"""Fixed shapes for images of any size, so that few programs are compiled."""
+"""Buckets of static shapes for images of any size, so that few programs are compiled."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 640  # pixels; COCO's images are no larger
+SIDE = 640  # pixels; the largest side of COCO images
 
 
 class Bucket(NamedTuple):
-    """Images of about one size.
+    """Images of similar size.
 
     Attributes:
-      canvas: height and width that hold every one of them, pixels; the width a multiple of 8.
-      groups: rows of the index by image.
+      canvas: height and width in pixels that fit all the images; the width is a multiple of 8.
+      groups: rows of the index, grouped by image.
     """
 
     canvas: tuple[int, int]
@@ -21,21 +21,21 @@ class Bucket(NamedTuple):
 
 
 def fitting(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the class of canvas of an image: 640 pixels, doubled until they hold."""
+    """Returns height and width of the image's size class: 640 pixels, doubled until they fit."""
     return _fit(height), _fit(width)
 
 
 def buckets(groups: Sequence[np.ndarray], height: np.ndarray, width: np.ndarray) -> list[Bucket]:
-    """Sorts images into as few canvases as there are classes of sizes, the smallest first.
+    """Groups images into one canvas per size class, smallest first.
 
     Args:
-      groups: rows of an index by image.
-      height: int `[N]` by row, pixels.
-      width: int `[N]` by row, pixels.
+      groups: rows of an index, grouped by image.
+      height: int `[N]`, image height of each row in pixels.
+      width: int `[N]`, image width of each row in pixels.
     """
     by_class: dict[tuple[int, int], list[np.ndarray]] = {}
     sizes: dict[tuple[int, int], tuple[int, int]] = {}
-    # Over all rows and not the groups: processes that share a split then compile the same shapes.
+    # Use all rows, not only the groups: processes that share a split then compile the same shapes.
     for h, w in np.unique(np.stack([height, width], axis=1), axis=0):
         key = fitting(int(h), int(w))
         most = sizes.get(key, (0, 0))
@@ -47,7 +47,7 @@ def buckets(groups: Sequence[np.ndarray], height: np.ndarray, width: np.ndarray)
 
 
 def batch_size(wanted: int, canvas: tuple[int, int]) -> int:
-    """As many sentences of a canvas as take the memory of `wanted` ones of 640 × 640."""
+    """Returns the batch size that needs the memory of `wanted` sentences at 640 × 640 pixels."""
     return max(1, min(wanted, wanted * SIDE * SIDE // (canvas[0] * canvas[1])))
 
 

@@ -1,4 +1,4 @@
-"""Builds the datasets of tfds_refcoco, and opens the part of one that is trained on."""
+"""Builds the datasets of tfds_refcoco and opens the split to train on."""
 
 import dataclasses
 import hashlib
@@ -18,15 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 def build_if_missing(name: str, folder: Path, raw: Path | None) -> None:
-    """Builds a dataset that is not there, if that needs nothing of the user.
+    """Builds a missing dataset if all its inputs are available.
 
     Args:
-      name: a dataset of tfds_refcoco; a+b is two.
-      folder: of the built datasets.
-      raw: folder of the raw files to build from, or None. `shapes` needs none.
+      name: a dataset of tfds_refcoco; a+b is two datasets.
+      folder: directory of the built datasets.
+      raw: directory of the raw files to build from, or None. `shapes` needs no raw files.
 
     Raises:
-      tfds_refcoco.DataError: it is neither built nor can be built; the message says how.
+      tfds_refcoco.DataError: the dataset is missing and cannot be built; the message says how to
+        build it.
     """
     for part in map(str.strip, name.split("+")):
         try:
@@ -41,12 +42,12 @@ def open_train_split(dataset: Dataset | JointDataset, name: str, images: Path | 
     """Returns the split to train on.
 
     Args:
-      dataset: of the split.
-      name: of the split; a+b joins two.
-      images: file of image ids, one a line, to train on these images alone; or None.
+      dataset: dataset of the split.
+      name: name of the split; a+b joins two splits.
+      images: file of image ids to train on, one per line; None for all images.
 
     Raises:
-      tfds_refcoco.DataError: there is no such split, or the file names no image of it.
+      tfds_refcoco.DataError: the split does not exist, or the file lists none of its images.
     """
     split = dataset.split(name)
     if images is None:
@@ -54,12 +55,12 @@ def open_train_split(dataset: Dataset | JointDataset, name: str, images: Path | 
     ids = frozenset(read_ids(images))
     part = Split(tuple(p._replace(only=ids) for p in split.parts))
     if not len(part.index):
-        raise DataError(f"{images}: no image of {name} of {dataset.name} is listed there.")
+        raise DataError(f"{images}: lists no image of {name} of {dataset.name}; check the ids.")
     return part
 
 
 def describe_joint(dataset: Dataset | JointDataset) -> dict[str, Any]:
-    """What each of several sets gives to the training split; nothing where there is one set."""
+    """Counts what each of several datasets contributes to training; empty for a single dataset."""
     if not isinstance(dataset, JointDataset):
         return {}
     sets = {name: dataclasses.asdict(kept) for name, kept in dataset.kept.items()}
@@ -67,10 +68,10 @@ def describe_joint(dataset: Dataset | JointDataset) -> dict[str, Any]:
 
 
 def log_joint(described: Mapping[str, Any]) -> None:
-    """Logs what `describe_joint` returned: what was left out, and what was not."""
+    """Logs the result of `describe_joint`: excluded images, and possible leaks."""
     for name, kept in described.get("sets", {}).items():
         logger.info(
-            "%s: %d images, %d sentences trained on; %d and %d left out, as a set holds them out",
+            "%s: training on %d images, %d sentences; excluded %d and %d held out by a dataset",
             *(name, kept["images"], kept["sentences"]),
             *(kept["dropped_images"], kept["dropped_sentences"]),
         )
@@ -80,24 +81,24 @@ def log_joint(described: Mapping[str, Any]) -> None:
 
 
 def warn_of_leaks(described: Mapping[str, Any]) -> None:
-    """Logs how many images were trained on although a set holds them out, if any."""
+    """Logs a warning with the number of held-out images in the training data, if any."""
     if leaked := leaks(described):
-        logger.warning("data.allow_leaks: trained on held-out images, %s", leaked)
+        logger.warning("data.allow_leaks: the training data has held-out images: %s", leaked)
 
 
 def leaks(described: Mapping[str, Any]) -> str:
-    """Lists the images that were trained on although a set holds them out; "" if none."""
+    """Lists the number of held-out images in the training data per dataset; "" if none."""
     counts = {k: kept["leaked_images"] for k, kept in described.get("sets", {}).items()}
     return ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
 
 
 def describe_words(words: Sequence[str]) -> dict[str, Any]:
-    """Number and hash of the words of a vocabulary."""
+    """Returns the number and the hash of a vocabulary's words."""
     return {"words": len(words), "sha256": hashlib.sha256("\n".join(words).encode()).hexdigest()}
 
 
 def describe_split(split: Split) -> dict[str, Any]:
-    """Counts and a hash of a split's sentences and ids, by which it is recognized."""
+    """Returns counts and a hash of a split's sentences and ids, which identify the split."""
     index, digest = split.index, hashlib.sha256()
     for ids in (index.sent_id, index.ref_id, index.image_id, index.height, index.width):
         digest.update(ids.astype("<i8").tobytes())

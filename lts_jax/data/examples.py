@@ -1,4 +1,4 @@
-"""From a record and its sentences to arrays."""
+"""Preprocessing: from a record and its sentences to arrays."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,23 +18,22 @@ from tfds_refcoco.records.split import Split
 from tfds_refcoco.records.text import tokenize
 from tfds_refcoco.records.types import Record
 
-Batch = dict[str, Any]  # arrays by name; of one example or of a batch of them
-Features = Callable[[Sequence[int]], tuple[np.ndarray, ...]]  # of the records of a split
+Batch = dict[str, Any]  # arrays by name, of one example or of a batch
+Features = Callable[[Sequence[int]], tuple[np.ndarray, ...]]  # maps record numbers to features
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a sentence of a split becomes an example.
+    """Converts the sentences of a split to examples.
 
     Attributes:
       vocabulary: the training split's words, or BERT's word pieces.
       image_size: side of the network's input in pixels.
-      max_words: longer sentences are cut.
+      max_words: maximum sentence length; the rest is cut.
       resize: "letterbox" or "squash".
-      hide_sentence: turn every word into the unknown word (a control: what can be had without
-        reading?).
-      augmentation: of training examples.
-      strides: input pixels per cell of the masks of training examples.
+      hide_sentence: replace every word by the unknown word, for a language-blind baseline.
+      augmentation: augmentation of training examples.
+      strides: input pixels per cell of the training masks.
     """
 
     vocabulary: Vocabulary | WordPieces
@@ -48,18 +47,18 @@ class Preprocessing:
     def image(
         self, record: Record, out: np.ndarray | None = None, view: View | None = None
     ) -> tuple[np.ndarray, image_ops.Placement]:
-        """Decodes and fits a record's JPEG: uint8 `[S, S, 3]`, `out` if given, and its place there.
+        """Decodes and resizes a record's JPEG. Returns uint8 `[S, S, 3]` and the image's placement.
 
-        With a `view` it is that part of it.
+        Writes to `out` unless it is None, and uses only the part `view` unless it is None.
 
         Raises:
-          tfds_refcoco.DataError: it cannot be decoded.
+          tfds_refcoco.DataError: the image cannot be decoded.
         """
         try:
             source = image_ops.decode_image(record["image"])
         except ValueError as error:
             raise DataError(
-                f"image_id {record['image_id']}: {error}: build the data set again"
+                f"image_id {record['image_id']}: {error}; rebuild the dataset"
             ) from error
         if view:
             source = view_pixels(source, view)
@@ -68,7 +67,7 @@ class Preprocessing:
         return image_ops.fit_image(source, placement, self.image_size, out), placement
 
     def sentence(self, sentence: str | Sequence[str]) -> Batch:
-        """Turns a text, or its words, into `tokens` int32 `[T]` and `length` int32."""
+        """Converts a text, or its words, to `tokens` int32 `[T]` and `length` int32."""
         tokens, length = self.vocabulary.encode(sentence, self.max_words)
         if self.hide_sentence:
             tokens[:length] = self.vocabulary.unknown
@@ -82,24 +81,24 @@ class Preprocessing:
         features: Features | None = None,
         draws: Sequence[Draw] = (),
     ) -> Batch:
-        """Reads B sentences of a split, rows of its index, K = B / `per_image` images.
+        """Reads B sentences of a split and their K = B / `per_image` images.
 
-        Each image is that of `per_image` rows, one behind the other, maybe of several sets.
+        Each run of `per_image` consecutive rows shares an image, possibly from several datasets.
 
         Args:
-          split: of the sentences.
-          rows: of its index.
-          per_image: sentences of an image.
-          features: of records, instead of their images, which are then not read.
-          draws: of each image, if there is an augmentation.
+          split: the split.
+          rows: rows of the split's index, one per sentence.
+          per_image: sentences per image.
+          features: returns the cached features of records; the images are then not read.
+          draws: random numbers of each image, if there is an augmentation.
 
         Returns:
-          `image` uint8 `[K, S, S, 3]`, or what `features` returns of K records; `tokens` int32
+          `image` uint8 `[K, S, S, 3]`, or the result of `features` for K records; `tokens` int32
           `[B, T]`, `length` int32 `[B]`, and the masks at H/4 and H/8, `truth4` and `truth8`, uint8
           `[B, S/4, S/4]` and `[B, S/8, S/8]`, or at other `strides`.
         """
         n, size = len(rows), self.image_size
-        # Written to in place: examples made one by one would all be copied again.
+        # Write in place: stacking separate examples would copy them all again.
         images = np.empty((n // per_image if features is None else 0, size, size, 3), np.uint8)
         batch: Batch = {
             "tokens": np.empty((n, self.max_words), np.int32),
@@ -127,14 +126,14 @@ class Preprocessing:
         image: np.ndarray | None,
         draw: Draw | None,
     ) -> None:
-        """Writes an image, and the sentences about it that are rows of a split's index.
+        """Writes the arrays of an image and of the sentences in some rows of a split's index.
 
         Args:
-          split: of the sentences.
-          rows: of its index.
-          out: the arrays of a training batch, of these sentences alone.
-          image: uint8 `[S, S, 3]` to write to; None where it is not needed.
-          draw: of an augmentation.
+          split: the split.
+          rows: rows of the split's index.
+          out: slices of the training batch for these sentences.
+          image: uint8 `[S, S, 3]` to write to, or None to skip the image.
+          draw: random numbers of the augmentation.
         """
         index, size = split.index, self.image_size
         height, width = int(index.height[rows[0]]), int(index.width[rows[0]])
@@ -165,22 +164,22 @@ class Preprocessing:
                 self.augmentation.hide_patches(draw, image)
 
     def eval_example(self, split: Split, rows: np.ndarray, canvas: tuple[int, int]) -> Batch:
-        """Reads sentences of one image, decoding it, and the mask of each object, once.
+        """Reads sentences of one image; decodes the image and each object's mask once.
 
         Args:
-          split: of the sentences.
-          rows: s rows of its index, all of one record.
-          canvas: height and width that hold the image, pixels.
+          split: the split.
+          rows: s rows of the split's index, all of one record.
+          canvas: height and width in pixels that fit the image.
 
         Returns:
           `image` uint8 `[S, S, 3]`, `placement` int32 `[6]`, `tokens` int32 `[s, T]`, `length`
           int32 `[s]`, and `truth` uint8 `[s, canvas height, ⌈canvas width / 8⌉]`: masks in the
-          upper left corner of the canvas, their rows packed by `numpy.packbits`.
+          upper left corner of the canvas, with rows packed by `numpy.packbits`.
         """
         record = split.record(int(split.index.record[rows[0]]))
         image, placement = self.image(record)
         truth = np.zeros((len(rows), canvas[0], -(-canvas[1] // 8)), np.uint8)
-        refs = split.index.ref_id[rows]  # a ref's sentences mean the same
+        refs = split.index.ref_id[rows]  # all sentences of a ref share its mask
         for ref in np.unique(refs):
             first = int(split.index.sentence[rows[refs == ref][0]])
             packed = np.packbits(read_mask(record, first, *placement[:2]), axis=1)
@@ -195,5 +194,5 @@ class Preprocessing:
 
 
 def read_mask(record: Record, sentence: int, height: int, width: int) -> np.ndarray:
-    """Decodes the mask of what a sentence of a record refers to, uint8 `[height, width]`."""
+    """Decodes the mask of a sentence's object, uint8 `[height, width]`."""
     return decode(sentence_mask(record, sentence), height, width)

@@ -1,4 +1,4 @@
-"""Image features on disk: memory-mapped arrays of a row for each image, written once."""
+"""Cached image features on disk: memory-mapped arrays with one row per image."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ _DESCRIPTION = "features.json"
 
 
 class FeatureFiles:
-    """The features of N images: for each tap of a backbone a float array `[N, h, w, C]`.
+    """The features of N images: a float array `[N, h, w, C]` for each feature level of a backbone.
 
-    Safe to read from many threads.
+    Reading is thread-safe.
 
     Args:
-      folder: that `write_features` made.
+      folder: directory written by `write_features`.
 
     Raises:
-      ConfigError: a file is missing or damaged.
+      ConfigError: a file is missing or corrupt.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,41 +36,42 @@ class FeatureFiles:
             ]
             shapes = [[str(tap.dtype), *tap.shape] for tap in self._taps]
             if shapes != described["shapes"]:
-                raise ValueError(f"its arrays are {shapes}, not {described['shapes']}")
+                raise ValueError(f"expected arrays {described['shapes']}, but got {shapes}")
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ConfigError(
-                f"{folder}: cached features cannot be read ({error}): remove the folder, and they "
-                "are computed again"
+                f"{folder}: cannot read the cached features ({error}); delete the directory to "
+                "recompute them"
             ) from error
 
     def __len__(self) -> int:
-        """Returns N."""
+        """Returns the number of images N."""
         return len(self._taps[0])
 
     def read(self, images: Sequence[int]) -> tuple[NDArray[np.floating], ...]:
-        """Returns the features of K images, by tap `[K, h, w, C]`."""
+        """Returns the features of K images: `[K, h, w, C]` for each level."""
         return tuple(np.stack([tap[i] for i in images]) for tap in self._taps)
 
 
 def write_features(
     folder: Path, number: int, batches: Iterable[Sequence[NDArray[np.floating]]], dtype: str
 ) -> None:
-    """Writes a folder of features, the whole or none of it.
+    """Writes a directory of features atomically.
 
     Args:
-      folder: to write; one that is there already stays.
-      number: of images, N.
-      batches: of images in a row, by tap `[K, h, w, C]`; what is beyond N is left out.
-      dtype: to store.
+      folder: directory to write; an existing one is kept.
+      number: number of images N.
+      batches: features of consecutive images, `[K, h, w, C]` for each level; padding after the
+        N-th image is dropped.
+      dtype: dtype to store.
 
     Raises:
-      ConfigError: a feature is not finite in this type.
-      OSError: it cannot be written.
+      ConfigError: a feature is not finite in this dtype.
+      OSError: the directory cannot be written.
     """
     shapes: list[list[object]] = []
     count = 0
     with (
-        contextlib.suppress(FileExistsError),  # another process was faster
+        contextlib.suppress(FileExistsError),  # another process has written it already
         whole_folder(folder) as temporary,
         contextlib.ExitStack() as stack,
     ):
@@ -79,7 +80,7 @@ def write_features(
             kept = min(len(batch[0]), number - count)
             for i, values in enumerate(batch):
                 if i == len(files):  # the first batch
-                    # Not mapped to be written: a full disk would end the process without a word.
+                    # Writing to a memory map on a full disk would kill the process silently.
                     files.append(stack.enter_context((temporary / _name(i)).open("wb")))
                     shape = (number, *values.shape[1:])
                     shapes.append([dtype, *shape])
@@ -93,8 +94,8 @@ def write_features(
                     stored = np.ascontiguousarray(values[:kept], dtype)
                 if not np.isfinite(stored).all():
                     raise ConfigError(
-                        f"train.cache_features={dtype}: features of image {count} or one of the "
-                        f"{kept - 1} after it are not finite in {dtype}: take float32, and check "
+                        f"train.cache_features={dtype}: the features of images {count} to "
+                        f"{count + kept - 1} are not all finite in {dtype}; use float32, and check "
                         "model.backbone_weights"
                     )
                 files[i].write(stored.data)

@@ -1,6 +1,6 @@
-"""From an image and a mask of any size to the network's square input and targets.
+"""Maps images and masks of any size to the network's square input and targets.
 
-Coordinates have half-pixel centres throughout: pixel i covers [i, i + 1) and its centre is i + ½.
+All coordinates have half-pixel centers: pixel i covers [i, i + 1), and its center is i + ½.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import numpy as np
 
 Resize = Literal["letterbox", "squash"]
 
-# Sentences are read by as many threads as one asks for; OpenCV's own would only be in their way.
+# The pipeline already reads in parallel; OpenCV's threads would compete with it.
 cv2.setNumThreads(0)
 
-GRAY = 128  # of the letterbox's border: 0.5, as MCN (Luo et al., CVPR 2020) has it
+GRAY = 128  # color of the letterbox border: 0.5, as in MCN (Luo et al., CVPR 2020)
 
 
 class Placement(NamedTuple):
-    """Where a source image lies in the square input, in pixels."""
+    """The position of a source image in the square input, in pixels."""
 
     source_height: int
     source_width: int
@@ -30,7 +30,7 @@ class Placement(NamedTuple):
 
 
 def place(height: int, width: int, size: int, resize: Resize) -> Placement:
-    """Fits a `height` × `width` image into `size` × `size`: centred and whole, or squashed."""
+    """Fits a `height` × `width` image into `size` × `size`: centered letterbox, or squashed."""
     if resize == "squash":
         return Placement(height, width, 0, 0, size, size)
     if resize != "letterbox":
@@ -43,17 +43,17 @@ def place(height: int, width: int, size: int, resize: Resize) -> Placement:
 
 
 def decode_image(jpeg: bytes) -> np.ndarray:
-    """Decodes a JPEG, or a PNG, to RGB, uint8 `[h, w, 3]`, as it lies in the file.
+    """Decodes a JPEG or PNG to RGB, uint8 `[h, w, 3]`.
 
-    The orientation tag is ignored: COCO's annotations are drawn on the stored pixels.
+    Ignores the orientation tag: COCO's annotations refer to the stored pixels.
     """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = None
-    if jpeg.startswith((b"\xff\xd8", b"\x89PNG")):  # no other of OpenCV's many decoders
-        with contextlib.suppress(cv2.error):  # of more than 2^30 pixels
+    if jpeg.startswith((b"\xff\xd8", b"\x89PNG")):  # excludes OpenCV's other decoders
+        with contextlib.suppress(cv2.error):  # raised for more than 2^30 pixels
             image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
     if image is None:
-        raise ValueError("the record's image is no JPEG or PNG that can be decoded")
+        raise ValueError("the record's image is not a valid JPEG or PNG")
     return image
 
 
@@ -63,10 +63,10 @@ def fit_image(
     """Resizes uint8 `[h, w, 3]` bilinearly into uint8 `[size, size, 3]` with a gray border.
 
     Args:
-      image: to fit.
-      placement: where it comes to lie.
-      size: side of the square.
-      out: uint8 `[size, size, 3]` to write to, as a place in a batch; a new array where None.
+      image: the image to resize.
+      placement: position of the result in the square.
+      size: side of the square in pixels.
+      out: uint8 `[size, size, 3]` to write to, such as a row of a batch; None for a new array.
     """
     p, square = placement, np.empty((size, size, 3), np.uint8) if out is None else out
     bottom, right = p.top + p.height, p.left + p.width
@@ -78,13 +78,13 @@ def fit_image(
 
 
 def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> np.ndarray:
-    """Samples uint8 `[h, w]` at the centres of the grid's cells: `[size/stride, size/stride]`.
+    """Samples uint8 `[h, w]` at the centers of the grid's cells: `[size/stride, size/stride]`.
 
-    Cells in the letterbox's border are 0.
+    Cells in the letterbox border are 0.
     """
     to, (y, x) = _cells(placement, size, stride)
     out = np.zeros((size // stride, size // stride), np.uint8)
-    # Columns first: a decoded mask lies column by column.
+    # Columns first: decoded masks are stored in column-major order.
     out[to] = mask.T.take(x, axis=0).take(y, axis=1).T
     return out
 
@@ -93,13 +93,13 @@ def fit_mask(mask: np.ndarray, placement: Placement, size: int, stride: int) -> 
 def _cells(
     p: Placement, size: int, stride: int
 ) -> tuple[tuple[slice, slice], tuple[np.ndarray, np.ndarray]]:
-    """Returns the grid's cells that lie in the image, and the rows and columns at their centres."""
+    """Returns the grid's cells in the image, and the image rows and columns at their centers."""
     centres = (np.arange(size // stride) + 0.5) * stride
     y = np.floor((centres - p.top) * p.source_height / p.height).astype(int)
     x = np.floor((centres - p.left) * p.source_width / p.width).astype(int)
     rows = np.flatnonzero((y >= 0) & (y < p.source_height))
     columns = np.flatnonzero((x >= 0) & (x < p.source_width))
-    # A very long image may lie between the centres of two rows of cells.
+    # A very elongated image may fall between the centers of two rows of cells.
     to = tuple(slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (rows, columns))
     return (to[0], to[1]), (y[rows], x[columns])
 
@@ -107,16 +107,16 @@ def _cells(
 def map_to_image(
     grid: np.ndarray, placement: Placement, size: int, height: int, width: int
 ) -> np.ndarray:
-    """Interpolates a map over the square input bilinearly over its image, of any resolution.
+    """Resamples a map of the square input bilinearly to its image, at any resolution.
 
-    As `lts_jax.steps.original_size.to_original_size`, for pictures.
+    Does the same as `lts_jax.steps.original_size.to_original_size`, for pictures.
 
     Args:
       grid: float `[G, G]`.
-      placement: of the image.
-      size: side of the square input, pixels.
-      height: of the result.
-      width: of the result.
+      placement: placement of the image in the square input.
+      size: side of the square input in pixels.
+      height: height of the result.
+      width: width of the result.
 
     Returns:
       Float32 `[height, width]`.
@@ -124,14 +124,14 @@ def map_to_image(
     p, g = placement, len(grid)
 
     def cells(n: int, offset: int, fitted: int) -> tuple[np.ndarray, np.ndarray]:
-        """The lower of the two cells around the centre of each pixel, and the other's weight."""
+        """Returns the lower of the two cells around each pixel's center, and the other's weight."""
         centre = ((np.arange(n) + 0.5) * fitted / n + offset) * g / size - 0.5
         centre = np.clip(centre, 0, g - 1)
         low = np.minimum(centre.astype(np.intp), g - 2)
         return low, (centre - low).astype(np.float32)
 
-    # Neither a matrix product, whose threads would wait for those of XLA, nor OpenCV, which
-    # rounds the weights.
+    # Neither a matrix product, whose threads would compete with XLA's, nor OpenCV, which rounds
+    # the weights.
     low, weight = cells(width, p.left, p.width)
     columns = grid.astype(np.float32).T
     columns = np.ascontiguousarray(

@@ -1,4 +1,4 @@
-"""Batches of sentences, by grain."""
+"""Loads batches of sentences with grain."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ class EvalGroup(NamedTuple):
 
     # image uint8 [K, S, S, 3], placement int32 [K, 6].
     images: Batch
-    # tokens int32 [B, T], length int32 [B], image int32 [B]: which of the K, truth uint8: packed
-    # masks as in Preprocessing.eval_example, row int32 [B]: of the index, -1 where it fills up.
+    # tokens int32 [B, T]; length int32 [B]; image int32 [B], index among the K images; truth uint8,
+    # packed masks as in Preprocessing.eval_example; row int32 [B] of the index, -1 for padding.
     sentences: list[Batch]
 
 
@@ -30,15 +30,16 @@ def training_order(
     per_image: int = 1,
     mix: Sequence[float] = (),
 ) -> TrainingOrder:
-    """The order in which the rows of a split's index are trained on; see `TrainingOrder`.
+    """Returns the order in which the rows of a split's index are visited; see `TrainingOrder`.
 
     Raises:
-      ConfigError: `mix` does not suit the split's data sets.
+      ConfigError: `mix` does not match the split's datasets.
     """
     if mix and (len(mix) != len(split.datasets) or per_image > 1):
         raise ConfigError(
-            f"data.mix={tuple(mix)} must have a weight for each of {', '.join(split.datasets)}; it "
-            "needs train.sentences_per_image=1: an image's sentences may be of several sets"
+            f"data.mix={tuple(mix)} must have a weight for each of {', '.join(split.datasets)}, "
+            "and requires train.sentences_per_image=1, as an image's sentences may be from several "
+            "datasets"
         )
     dataset = split.dataset if mix else None
     return TrainingOrder(split.index.ref_id, seed, unit, split.image, per_image, dataset, mix)
@@ -55,24 +56,24 @@ def train_batches(
     hosts: int = 1,
     features: Features | None = None,
 ) -> grain.IterDataset:
-    """Endless shuffled batches of training examples; a batch may span two epochs.
+    """Returns endless shuffled batches of training examples; a batch may span two epochs.
 
-    They are the same for any number of threads, and of hosts taken together, each of which reads
-    nothing but its own examples. The iterator's state is the number of batches taken, the same on
-    every host.
+    The batches are the same for any number of threads, and together for any number of hosts; each
+    host reads only its own examples. The iterator's state is the number of batches read, which is
+    the same on every host.
 
     Args:
-      split: the sentences.
-      order: of its rows.
-      preprocessing: how they become examples.
-      batch_size: sentences in a batch of all hosts together.
-      threads: that read and decode; each holds a batch.
-      host: number of this host, which gets the `host`-th part of each batch.
-      hosts: their number.
-      features: of records, instead of their images.
+      split: the split.
+      order: order of the split's rows.
+      preprocessing: converts sentences to examples.
+      batch_size: global batch size in sentences, over all hosts.
+      threads: number of threads that read and decode; each holds one batch in memory.
+      host: index of this host, which gets the `host`-th part of each batch.
+      hosts: number of hosts.
+      features: returns cached features of records, instead of their images.
 
     Raises:
-      ConfigError: the batch does not divide over the hosts.
+      ConfigError: the batch is not divisible by the number of hosts.
     """
     per_image, over = order.per_image, f"{hosts} hosts"
     over += f" × train.sentences_per_image={per_image}" if per_image > 1 else ""
@@ -88,8 +89,8 @@ def train_batches(
 
 
 def rows_by_image(split: Split) -> list[np.ndarray]:
-    """Rows of the index by record: each image once, its sentences together, in order."""
-    record = split.index.record  # not image_id: joined splits may both hold an image
+    """Returns the rows of the index grouped by record, in order, to read each image once."""
+    record = split.index.record  # not image_id: joined splits may both contain an image
     return np.split(np.arange(len(record)), np.flatnonzero(np.diff(record)) + 1)
 
 
@@ -102,17 +103,17 @@ def eval_batches(
     batch_size: int,
     threads: int,
 ) -> grain.IterDataset:
-    """Every sentence once, in the order of the groups, as `EvalGroup`s of K = B = `batch_size`.
+    """Returns every sentence once, in the groups' order, as `EvalGroup`s of K = B = `batch_size`.
 
-    Whatever the last images and sentences leave empty repeats the last one.
+    The last group and batch are padded by repeating the last image or sentence.
 
     Args:
-      split: the sentences.
-      preprocessing: how they become examples.
-      groups: rows that share a reading of their image, see `rows_by_image`.
-      canvas: height and width that hold these images, see `lts_jax.data.buckets`.
-      batch_size: images in a group, and sentences in a batch.
-      threads: that read and decode; each holds a group, so memory grows with them.
+      split: the split.
+      preprocessing: converts sentences to examples.
+      groups: rows that share an image, see `rows_by_image`.
+      canvas: height and width that fit these images, see `lts_jax.data.buckets`.
+      batch_size: images per group, and sentences per batch.
+      threads: number of threads that read and decode; each holds one group in memory.
     """
     parts = [groups[i : i + batch_size] for i in range(0, len(groups), batch_size)]
 
@@ -138,11 +139,11 @@ def eval_batches(
 
 
 def side_by_side(groups: Sequence[EvalGroup], devices: int) -> EvalGroup:
-    """Joins a group for each device along the leading axes; a device sees its own alone.
+    """Joins one group per device along the leading axes; each device sees only its own group.
 
-    So what a device is given does not depend on how many there are. `image` still counts from 0 in
-    each device's group. A device without a group, or with fewer batches, repeats its last one with
-    rows of -1.
+    The data of a device therefore does not depend on the number of devices. `image` is still the
+    index within each device's group. A device without a group, or with fewer batches, repeats its
+    last batch with rows of -1.
     """
     most = max(len(group.sentences) for group in groups)
     idle = groups[-1]._replace(sentences=[])
@@ -164,11 +165,11 @@ def side_by_side(groups: Sequence[EvalGroup], devices: int) -> EvalGroup:
 
 
 def _fill_up(values: np.ndarray, multiple: int) -> np.ndarray:
-    """Repeats the last element until the length is a multiple."""
+    """Repeats the last element until the length is a multiple of `multiple`."""
     missing = -len(values) % multiple
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
 def _read_options(threads: int) -> Any:
-    # Elements are whole batches here: more of them in flight would only fill the memory.
+    # Elements are complete batches, so prefetching more of them would only use more memory.
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

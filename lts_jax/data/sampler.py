@@ -1,4 +1,4 @@
-"""Which sentence comes when in training: a function of the seed and the epoch alone."""
+"""The order of sentences in training, a function of the seed and the epoch only."""
 
 import functools
 import sys
@@ -14,37 +14,38 @@ EpochUnit = Literal["sentences", "refs"]
 
 
 class TrainingOrder:
-    """The endless order of an index's rows, each epoch shuffled anew.
+    """The endless order of an index's rows, reshuffled in each epoch.
 
-    An epoch is every sentence once or, with the unit "refs", a random sentence of every referred
-    object once. Epoch e of seed s is drawn from NumPy's PCG64([s, e]), whose stream no version of
-    NumPy changes: its first n numbers sort the n things, and in "refs" the next n choose the
-    sentences. grain's shuffle is not used: there, epoch 1 of seed 0 is epoch 0 of seed 1.
+    An epoch visits every sentence once or, with the unit "refs", one random sentence of every
+    object. Epoch e of seed s is drawn from NumPy's PCG64([s, e]), whose raw stream is stable across
+    NumPy versions. The n items of an epoch (sentences or objects) are sorted by the first n
+    numbers; with "refs" the next n numbers choose the sentences. grain's shuffle is not used
+    because its epoch 1 of seed 0 equals epoch 0 of seed 1.
 
-    Sentences can come in groups of `per_image`, all about one image, and it is the groups that are
-    shuffled. The first n numbers then sort the things of each image, which are cut into groups in
-    that order; the last group of an image is filled up with its first things again, up to
-    `per_image` times where it has fewer. Behind the 2 n numbers one for each group sorts these.
+    Sentences can come in groups of `per_image`, all about one image; the groups are then shuffled.
+    The first n numbers sort the items of each image, which are split into groups in that order. The
+    last group of an image is padded with its first items, repeatedly if it has fewer than
+    `per_image`. After the 2 n numbers, one number per group sorts the groups.
 
-    With a `mix` an epoch has as many things, but of each set by its weight: a set has them all
-    again and again, and the last time some of them at random. Those are chosen by the first
-    numbers, and n more ones shuffle.
+    With a `mix`, an epoch has the same number of items, distributed over the datasets by weight:
+    all items of a dataset are repeated as often as needed, the last time only a random subset. The
+    first n numbers choose the subset, and n more numbers shuffle the epoch.
 
-    Safe to read from many threads.
+    Reading is thread-safe.
 
-    For example, five sentences about two images, `image = [0, 0, 0, 1, 1]`, with `per_image=2` make
-    three groups: two of image 0, the second filled up with its first sentence, and one of image 1.
-    The places within the sentences sorted by image are `[[0, 1], [2, 0], [3, 4]]`, so an epoch has
-    six examples, and its order is that of the three rows, shuffled.
+    For example, five sentences about two images, `image = [0, 0, 0, 1, 1]`, with `per_image=2` form
+    three groups: two of image 0, the second padded with its first sentence, and one of image 1.
+    The positions within the sentences sorted by image are `[[0, 1], [2, 0], [3, 4]]`, so an epoch
+    has six examples, and its order is that of the three rows, shuffled.
 
     Args:
-      ref_id: int `[sentences]`, of each sentence the object it refers to.
-      seed: at least 0.
-      unit: of an epoch.
-      image: int `[sentences]`, of each sentence its image, in any numbering; None is one for each.
-      per_image: sentences in a group.
-      dataset: int `[sentences]`, of each sentence its set, if there is a `mix`.
-      mix: weight of each set, positive; () for each thing once. It needs `per_image=1`.
+      ref_id: int `[sentences]`, object of each sentence.
+      seed: nonnegative.
+      unit: unit of an epoch.
+      image: int `[sentences]`, image of each sentence, in any numbering; None: all different.
+      per_image: sentences per group.
+      dataset: int `[sentences]`, dataset of each sentence; required with a `mix`.
+      mix: positive weight of each dataset; () visits each item once. Requires `per_image=1`.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class TrainingOrder:
         mix: Sequence[float] = (),
     ) -> None:
         self._seed, self.per_image = seed, per_image
-        # Rows by ref, ref after ref, and where each ref begins; a sentence is a ref of its own.
+        # Rows sorted by ref, and the start of each ref; with "sentences" each sentence is a ref.
         if unit == "sentences":
             self._rows, self._starts = np.arange(len(ref_id)), np.arange(len(ref_id))
         else:
             self._rows = np.argsort(ref_id, kind="stable")
             _, self._starts = np.unique(ref_id[self._rows], return_index=True)
         self._counts = np.diff(self._starts, append=len(ref_id))
-        # Places of each group's things, where things are sorted by image.
+        # Positions of each group's items in the items sorted by image.
         first = self._rows[self._starts]
         self._image = first if image is None else image[first]
         of_image = np.unique(self._image, return_counts=True)[1]
@@ -78,45 +79,48 @@ class TrainingOrder:
         self._dataset, self._quotas = None, []
         if dataset is not None and mix:
             self._dataset = dataset[first]
-            # As many as there are, by the weights, whatever rounding does.
+            # Rounding the cumulative weights keeps the total number of items.
             ends = np.round(np.cumsum(mix) / np.sum(mix) * len(first)).astype(int)
             self._quotas = np.diff(ends, prepend=0).tolist()
             if 0 in self._quotas:
-                raise ConfigError(f"data.mix={tuple(mix)} leaves nothing of a set in an epoch")
-        # Threads read ahead into the next epoch while others are in this one.
+                raise ConfigError(
+                    f"data.mix={tuple(mix)} leaves no sentence of a dataset in an epoch; increase "
+                    "its weight"
+                )
+        # Threads may prefetch the next epoch while others are still in this one.
         self.epoch = functools.lru_cache(maxsize=4)(self._epoch)
 
     @property
     def epoch_length(self) -> int:
-        """Examples in an epoch, with those that fill up groups."""
+        """Number of examples in an epoch, including the padding of groups."""
         return self._groups.size
 
     def __len__(self) -> int:
-        return sys.maxsize  # grain's mark of an endless dataset
+        return sys.maxsize  # marks an endless dataset in grain
 
     def __getitem__(self, place: int) -> int:
-        """Returns the row at `place`, counted from the start of epoch 0."""
+        """Returns the row at position `place`, counted from the start of epoch 0."""
         epoch, place_in_epoch = divmod(int(place), self.epoch_length)
         return int(self.epoch(epoch)[place_in_epoch])
 
     def draw(self, place: int) -> Draw:
-        """Where the random numbers for an example at `place` come from."""
+        """Returns the source of random numbers for the example at position `place`."""
         return Draw(self._seed, *divmod(int(place), self.epoch_length))
 
     def _epoch(self, number: int) -> np.ndarray:
         n = len(self._starts)
         generator = np.random.PCG64([self._seed, number])
         keys, choices = generator.random_raw(2 * n).reshape(2, n)
-        things = np.arange(n)
+        items = np.arange(n)
         if self._dataset is not None:
             by_key = np.argsort(keys, kind="stable")
             sets = self._dataset[by_key]
-            things = np.concatenate(
+            items = np.concatenate(
                 [np.resize(by_key[sets == k], quota) for k, quota in enumerate(self._quotas)]
             )
             keys = generator.random_raw(n)
-        places = (choices % self._counts[things].astype(np.uint64)).astype(int)
-        chosen = self._rows[self._starts[things] + places]
+        places = (choices % self._counts[items].astype(np.uint64)).astype(int)
+        chosen = self._rows[self._starts[items] + places]
         if self.per_image == 1:
             shuffled: np.ndarray = chosen[np.argsort(keys, kind="stable")]
             return shuffled
@@ -127,16 +131,16 @@ class TrainingOrder:
 
 
 class HostShare:
-    """What one of several hosts reads of an order: its part of every batch.
+    """The part of an order that one of several hosts reads.
 
-    Batch b of all hosts together is `order[b * batch_size : (b + 1) * batch_size]`, and host k of n
-    has the k-th n-th of it, so that the hosts' parts in a row are the batch of a single host.
+    Global batch b is `order[b * batch_size : (b + 1) * batch_size]`. Host k of n reads the k-th of
+    its n equal parts, so that the concatenation of all hosts' parts is the batch of a single host.
 
     Args:
-      order: of all hosts.
-      batch_size: of all hosts, a multiple of `hosts`, times the order's sentences in a group.
-      host: number of this one, from 0.
-      hosts: their number.
+      order: the order over all hosts.
+      batch_size: global batch size, a multiple of `hosts` times the order's `per_image`.
+      host: index of this host, from 0.
+      hosts: number of hosts.
     """
 
     def __init__(
@@ -153,6 +157,6 @@ class HostShare:
         return [self._order[place] for place in self.places(batch)]
 
     def places(self, batch: int) -> range:
-        """Returns where in the order the rows of a batch are."""
+        """Returns the positions of a batch's rows in the order."""
         start = int(batch) * self._batch_size
         return range(start + self._share.start, start + self._share.stop)

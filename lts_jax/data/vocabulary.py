@@ -1,4 +1,4 @@
-"""Words of a sentence and their ids."""
+"""Word vocabulary."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ UNKNOWN = 1
 
 
 class Vocabulary:
-    """Words with ids; 0 is padding and 1 the unknown word.
+    """Maps words to ids; 0 is padding and 1 is the unknown word.
 
     Attributes:
-      words: the known words in the order of their ids, which begin at 2.
+      words: the words in the order of their ids, which start at 2.
       pad: id of padding.
       unknown: id of the unknown word.
-      mask: id of a word that is hidden.
-      first_id: of the words.
+      mask: id that replaces masked words.
+      first_id: id of the first word.
     """
 
     pad = PAD
@@ -29,13 +29,13 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]):
         if len(set(words)) != len(words):
-            raise ValueError("vocabulary: a word is listed twice; each needs one id")
+            raise ValueError("vocabulary: contains a word twice; remove the duplicate")
         self.words = tuple(words)
         self._ids = {word: i for i, word in enumerate(self.words, start=2)}
 
     @classmethod
     def build(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
-        """Takes every word that occurs `min_count` times, the most frequent first."""
+        """Builds a vocabulary of words that occur `min_count` times or more, by frequency."""
         kept = [(-n, word) for word, n in _count(sentences).items() if n >= min_count]
         return cls([word for _, word in sorted(kept)])
 
@@ -49,9 +49,9 @@ class Vocabulary:
         """Returns ids int32 `[max_words]` and their number, at least 1.
 
         Args:
-          sentence: a text, or its words if it was tokenized before. Without any word it becomes a
-            single unknown.
-          max_words: longer sentences keep their first so many words.
+          sentence: a text, or its words if already tokenized. An empty sentence is encoded as one
+            unknown word.
+          max_words: maximum length; the rest of the sentence is cut.
         """
         words = tokenize(sentence) if isinstance(sentence, str) else sentence
         ids = [self._ids.get(word, UNKNOWN) for word in words[:max_words]] or [UNKNOWN]
@@ -60,20 +60,20 @@ class Vocabulary:
         return padded, len(ids)
 
     def places(self, length: int) -> slice:
-        """Where words are in a sentence of so many ids."""
+        """Returns the positions of words in a sentence of `length` ids."""
         return slice(0, length)
 
     def count_read(self, words: Sequence[str], max_words: int) -> int:
-        """How many words of a sentence are read."""
+        """Returns the number of words of a sentence that `encode` keeps."""
         return min(len(words), max_words)
 
     def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
-        """Counts `words`, and the `unknown` ones among them."""
+        """Counts all `words` and the `unknown` ones."""
         counts = _count(sentences)
         unknown = sum(n for word, n in counts.items() if word not in self._ids)
         return {"words": counts.total(), "unknown": unknown}
 
 
 def _count(sentences: Iterable[str]) -> "collections.Counter[str]":
-    """Counts words. All at once is several times faster, and the blank keeps sentences apart."""
+    """Counts words; tokenizes all sentences at once, which is several times faster."""
     return collections.Counter(tokenize("\n".join(sentences)))

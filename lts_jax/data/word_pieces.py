@@ -1,4 +1,4 @@
-"""BERT's word pieces and their ids."""
+"""BERT's word piece vocabulary."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -14,25 +14,27 @@ PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 
 class WordPieces:
-    """BERT's vocabulary; the same sentence always becomes the same ids.
+    """Maps BERT's word pieces to ids, deterministically.
 
     Attributes:
-      words: the pieces in the order of their ids, which begin at 0.
+      words: the pieces in the order of their ids, which start at 0.
       pad: id of padding.
       unknown: id of the unknown piece.
-      mask: id of a piece that is hidden: of [MASK], or of the unknown one.
-      first_id: of the pieces.
+      mask: id that replaces masked pieces: [MASK] if in the vocabulary, else the unknown piece.
+      first_id: id of the first piece.
     """
 
     first_id = 0
 
     def __init__(self, words: Sequence[str]):
         if len(set(words)) != len(words):
-            raise ValueError("vocabulary: a piece is listed twice; each needs one id")
+            raise ValueError("vocabulary: contains a piece twice; remove the duplicate")
         self.words = tuple(words)
         ids = {word: i for i, word in enumerate(self.words)}
         if missing := [name for name in (PAD, UNKNOWN, CLS, SEP) if name not in ids]:
-            raise ValueError(f"vocabulary: {', '.join(missing)} missing: it is not BERT's")
+            raise ValueError(
+                f"vocabulary: {', '.join(missing)} missing; use the vocab.txt of a BERT model"
+            )
         self.pad, self.unknown, self._cls, self._sep = (
             ids[name] for name in (PAD, UNKNOWN, CLS, SEP)
         )
@@ -41,9 +43,9 @@ class WordPieces:
 
     @classmethod
     def build(cls, sentences: Iterable[str], min_count: int = 1) -> "WordPieces":
-        """Makes a vocabulary for a network without pretrained weights.
+        """Builds a vocabulary for a network without pretrained weights.
 
-        Its pieces are the words that occur `min_count` times and, for all others, characters.
+        The pieces are words that occur `min_count` times or more, and characters for all others.
         """
         sentences = list(sentences)
         words = Vocabulary.build(sentences, min_count).words
@@ -61,8 +63,8 @@ class WordPieces:
         """Returns ids int32 `[max_words]`, from [CLS] to [SEP], and their number.
 
         Args:
-          sentence: a text, or its words if it was tokenized before; it may have none.
-          max_words: longer sentences keep their first so many pieces, with [CLS] and [SEP].
+          sentence: a text, or its words if already tokenized; may be empty.
+          max_words: maximum number of pieces, including [CLS] and [SEP]; the rest is cut.
         """
         words = tokenize(sentence) if isinstance(sentence, str) else sentence
         ids = self._ids(" ".join(words))[: max_words - 2]
@@ -72,17 +74,17 @@ class WordPieces:
         return padded, len(ids)
 
     def places(self, length: int) -> slice:
-        """Where pieces are in a sentence of so many ids: between [CLS] and [SEP]."""
+        """Returns the positions of pieces in a sentence, between [CLS] and [SEP]."""
         return slice(1, length - 1)
 
     def count_read(self, words: Sequence[str], max_words: int) -> int:
-        """How many words of a sentence are read, the last one perhaps in part."""
+        """Returns the number of words of a sentence that `encode` keeps, at least partially."""
         ends = np.cumsum([len(self._ids(word)) for word in words[:max_words]])
         starts = ends - [len(self._ids(word)) for word in words[:max_words]]
         return int((starts < max_words - 2).sum())
 
     def coverage(self, sentences: Iterable[str]) -> dict[str, int]:
-        """Counts `words`, here pieces, and the `unknown` ones among them."""
+        """Counts all `words` (here: pieces) and the `unknown` ones."""
         pieces = unknown = 0
         for sentence in sentences:
             ids = self._ids(" ".join(tokenize(sentence)))
@@ -91,7 +93,7 @@ class WordPieces:
         return {"words": pieces, "unknown": unknown}
 
     def to_json(self, max_words: int) -> str:
-        """Returns the tokenizer as `tokenizers.Tokenizer.from_str` reads it."""
+        """Returns the tokenizer as JSON for `tokenizers.Tokenizer.from_str`."""
         tokenizer = self._make_tokenizer()
         tokenizer.enable_truncation(max_words)
         text: str = tokenizer.to_str()

@@ -1,7 +1,7 @@
-"""What a change of the picture does to a sentence about it: its mirror image, and its crops.
+"""Adapts sentences to mirrored images, and detects sentences that a crop may make false.
 
-Both know English alone, and go by words. Where they have a doubt they say so, and the picture is
-left as it is: a training sentence that is false teaches something false.
+Both functions are rule-based and support English only. When in doubt they reject the sentence, and
+the image is left unchanged: training on a false sentence teaches the network wrong associations.
 """
 
 import re
@@ -12,17 +12,17 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words that have "left" or "right" in them and mean no side, by a part that tells them.
+# Words that contain "left" or "right" but do not denote a side, by a distinctive part.
 _NO_SIDE = re.compile(r"bright|upright|fright|wright|copyright|outright|forthright|cleft|leftover")
 _SHORT = {"l": "r", "r": "l", "lt": "rt", "rt": "lt", "lft": "rgt", "rgt": "lft"}
 _SHORT |= {"lh": "rh", "rh": "lh", "lhs": "rhs", "rhs": "lhs"}
 _SWAPPED = {"left": "right", "right": "left"}
-# One letter from "left" or "right", and no slip of the pen.
+# Words that differ from "left" or "right" in one letter but are not typos.
 _LIKE_A_SIDE = _set(
     "light fight tight sight night might eight bight wight lift loft let deft heft lent"
 )
-# Where pictures differ from their mirror images in more than left and right: what can be read,
-# clocks, cars, maps, and words for a side that are not translated.
+# Words for things that differ from their mirror images in more than left and right (readable text,
+# clocks, cars, maps), and words for sides that are not translated.
 _UNTRANSLATED = _set(
     "number numbers numeral digit digits letter letters word words text written writing reads says "
     "saying spells spelled spelling labeled labelled titled named initials oclock clockwise "
@@ -31,7 +31,7 @@ _UNTRANSLATED = _set(
     "izquierdo derecho gauche droite sinistra destra esquerda direita links rechts"
 )
 _OF_A_CAR = re.compile(r"\b(?:drivers?|passengers?) (?:side|seat|door|window|front|rear)")
-# "right next to", "right there": no side, unless "on the" or the like stands before it.
+# "right next to", "right there": not a side, unless preceded by "on the" or similar words.
 _ADVERB = re.compile(
     r"(?<!\bon )(?<!\bon the )(?<!\bon far )(?<!\bat )(?<!\bto the )(?<!\bfar )(?<!\bupper )"
     r"(?<!\blower )(?<!\btop )(?<!\bbottom )\bright "
@@ -43,20 +43,20 @@ _IDIOM = re.compile(r"\ball right\b|\bleft (?:over|alone|out)\b|\b[lr] (?:shape|
 _RANK = re.compile(
     r"\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|\d+(?:st|nd|rd|th))\b"
 )
-# People count from the left where they do not say from where.
+# Without "from …", people count from the left.
 _COUNTED_FROM = re.compile(
     r"\bfrom (?:the )?(?:far |very |extreme )?(?:left|right|top|bottom|front|back|rear)\b"
 )
 _COUNT = re.compile(r"\b\d+ (?=from )|\b\d+(?:st|nd|rd|th)\b")
 
-# A crop changes where a thing is, which other things there are, and what of them is to be seen.
+# A crop changes where an object is, which other objects are visible, and how much of it is visible.
 _OF_THE_WHOLE = _set(
-    # places
+    # positions
     "top upper uppermost topmost high higher bottom bottommost lower lowermost low middle mid "
     "center centre central centered centred corner corners side sides edge edges end ends far "
     "farther further near nearer close closer front back background foreground rear row rows "
     "column line north south up down upside "
-    # other things
+    # other objects
     "above below under over beneath underneath beside besides behind between among amongst next by "
     "with without at on onto to from against along across around through toward towards inside "
     "into out off outside opposite away near facing looking watching pointing touching holding "
@@ -66,19 +66,19 @@ _OF_THE_WHOLE = _set(
     "not no isnt arent doesnt nt except that which who whos whose where "
     # numbers
     "two three four five six seven eight nine ten eleven twelve pair couple few several many half "
-    # sizes, and what is more or less
+    # sizes and comparisons
     "big small large little tall short tiny huge giant massive mini medium long most more less "
     "least than bigger smaller larger littler taller shorter longer wider narrower thinner thicker "
     "fatter slimmer skinnier darker lighter brighter paler older younger fuller emptier rounder "
     "better worse best worst main "
-    # what is to be seen of it
+    # visibility
     "part parts partial partially cropped cut cutoff visible whole entire entirely full fully seen "
     "see hidden can cant only picture pic photo image frame screen scene shot camera viewer us "
     "you we me my your our portion piece "
-    # words for some of these that are not English
+    # non-English words for some of these
     "links rechts oben unten gauche droite haut bas izquierda derecha arriba abajo"
 )
-_MEANT = _set(  # may be misspelled
+_MEANT = _set(  # words that are often misspelled
     "bottom middle center corner front behind background foreground second third closest biggest "
     "largest smallest tallest beside"
 )
@@ -86,18 +86,18 @@ _EST = _set("vest chest guest forest nest crest pest test quest request arrest i
 
 
 def mirror(words: Sequence[str]) -> list[str] | None:
-    """Returns what is true of the mirror image if the sentence is true of the picture.
+    """Converts a sentence that is true of an image to one that is true of its mirror image.
 
-    Left and right are exchanged, also as parts of words ("leftmost", "bottomright") and
-    abbreviated ("l", "rhs").
+    Swaps left and right, including parts of words ("leftmost", "bottomright") and abbreviations
+    ("l", "rhs").
 
     Args:
-      words: of the sentence, as `tfds_refcoco.records.text.tokenize` returns them.
+      words: words of the sentence, as returned by `tfds_refcoco.records.text.tokenize`.
 
     Returns:
-      The words; None where that cannot be told: numbers and texts that stand in the picture,
-      clocks, counts that do not say from where ("second bus"), "right next to", misspelled sides,
-      and what is not ASCII.
+      The converted words, or None if the conversion is uncertain: numbers and text in the image,
+      clocks, counts without a direction ("second bus"), "right next to", misspelled sides, and
+      non-ASCII text.
     """
     text = " ".join(words)
     if not text.isascii() or re.search(r"\d", _COUNT.sub(" ", text)):
@@ -112,13 +112,13 @@ def mirror(words: Sequence[str]) -> list[str] | None:
 
 
 def survives_crop(words: Sequence[str]) -> bool:
-    """Whether a sentence that is true of one object stays so in every crop that shows it whole.
+    """Returns whether a sentence about an object stays true in every crop that contains the object.
 
-    It does if it says nothing but how the object looks: no place, order, size or comparison, no
-    other object, and nothing about the picture.
+    This holds if the sentence describes only the object's appearance, without position, order, size
+    or comparison, other objects, or the image itself.
 
     Args:
-      words: of the sentence, as for `mirror`.
+      words: words of the sentence, as for `mirror`.
     """
     text = " ".join(words)
     if not words or not text.isascii() or re.search(r"\d", text) or _RANK.search(text):
@@ -138,7 +138,7 @@ def _mirror_word(word: str) -> str:
         return _SHORT[word]
     if _NO_SIDE.search(word):
         return word
-    return re.sub("left|right", lambda found: _SWAPPED[found[0]], word)
+    return re.sub("left|right", lambda match: _SWAPPED[match[0]], word)
 
 
 def _misspelled_side(word: str) -> bool:
@@ -148,7 +148,7 @@ def _misspelled_side(word: str) -> bool:
 
 
 def _one_slip(word: str, meant: str) -> bool:
-    """Whether a letter of `meant` is missing, added, another, or has changed with the next one."""
+    """Whether `word` is one edit from `meant`: delete, insert, replace or swap adjacent letters."""
     if abs(len(word) - len(meant)) > 1 or word == meant:
         return False
     start = 0

@@ -1,1 +1,1 @@
-"""The pure functions that JAX compiles: the training step, inference, scoring."""
+"""Pure functions that JAX compiles: the training step, inference and scoring."""

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: what is trained and what is used are two copies."""
+"""Exponential moving average (EMA) of the weights."""
 
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ class Averaged(NamedTuple):
     """State of `average_weights`.
 
     Attributes:
-      trained: the parameters that the gradients are taken at.
-      inner: state of the optimizer.
-      updates: their number so far, int32.
+      trained: the raw parameters, at which gradients are taken.
+      inner: state of the wrapped optimizer.
+      updates: number of updates so far, int32.
     """
 
     trained: Any
@@ -24,11 +24,11 @@ class Averaged(NamedTuple):
 def average_weights(
     optimizer: optax.GradientTransformation, decay: float
 ) -> optax.GradientTransformation:
-    """Makes an optimizer whose parameters are the moving average of those that it trains.
+    """Wraps an optimizer so that the parameters are the EMA of the trained ones.
 
-    Gradients are to be taken at `trained_params`. Whoever evaluates, saves or exports the
-    parameters uses the average. At first the decay is smaller, (1 + n) / (10 + n) after n updates,
-    as an average over so few.
+    Take gradients at `trained_params`; evaluate, save and export the parameters, which are the
+    average. The decay is at most (1 + n) / (10 + n) after n updates, so that early averages forget
+    the initialization.
     """
 
     def init(params: optax.Params) -> Averaged:
@@ -50,12 +50,12 @@ def average_weights(
 
 
 def trained_params(params: Any, opt_state: optax.OptState) -> Any:
-    """Returns the parameters to take gradients at."""
+    """Returns the parameters at which to take gradients."""
     return opt_state.trained if isinstance(opt_state, Averaged) else params
 
 
 def replace_trained(opt_state: optax.OptState, params: Any) -> optax.OptState:
-    """Returns the state of an optimizer whose first parameters are replaced by others."""
+    """Returns the optimizer state with its trained parameters replaced by a copy of `params`."""
     if not isinstance(opt_state, Averaged):
         return opt_state
     return opt_state._replace(trained=jax.tree.map(jnp.copy, params))

@@ -1,4 +1,4 @@
-"""The network in evaluation: an image is encoded once, however many sentences refer to it."""
+"""The network in evaluation. Each image is encoded once for all its sentences."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +19,12 @@ EncodeStep = Callable[[TrainState, jax.Array], PreparedImage]
 
 
 def to_float(image: UInt8[Array, "k s s 3"]) -> Float[Array, "k s s 3"]:
-    """Uint8 pixels to [0, 1]; a mean and deviation, if any, are the backbone's."""
+    """Scales uint8 pixels to [0, 1]; the backbone applies its own mean and standard deviation."""
     return image.astype(jnp.float32) / 255
 
 
 def encode(model: Network, state: TrainState, image: UInt8[Array, "k s s 3"]) -> PreparedImage:
-    """Encodes K images, uint8 `[K, S, S, 3]`, for all their sentences."""
+    """Encodes K images, uint8 `[K, S, S, 3]`, once for all their sentences."""
 
     def run(model: Network) -> PreparedImage:
         return model.prepare(model.encode_image(to_float(image), train=False))
@@ -38,10 +38,10 @@ def refer(model: Network, state: TrainState, features: PreparedImage, batch: Bat
 
     Args:
       model: the network.
-      state: with its parameters.
-      features: of K images.
+      state: the training state with the parameters.
+      features: the encoded K images.
       batch: B sentences: `tokens` int32 `[B, T]`, `length` int32 `[B]`, and `image` int32 `[B]`,
-        which of the K images each refers to.
+        the index of each sentence's image among the K.
 
     Returns:
       The logits of the B sentences.
@@ -57,10 +57,10 @@ def refer(model: Network, state: TrainState, features: PreparedImage, batch: Bat
 
 
 def on_each_device(step: Callable[..., Any], mesh: Mesh) -> jax.stages.Wrapped:
-    """Compiles a step of a state and of arrays whose leading axes are split over the mesh.
+    """Compiles a step whose array arguments are split over the mesh along their leading axes.
 
-    By shard_map: every device runs the very program that a single one would run on its share, so
-    that results do not depend on the number of devices, and nothing travels between them.
+    With shard_map, each device runs the same program as a single device would on its shard. The
+    results therefore do not depend on the number of devices, and no communication is needed.
     """
     copied, split = PartitionSpec(), BATCH
 
@@ -74,5 +74,5 @@ def on_each_device(step: Callable[..., Any], mesh: Mesh) -> jax.stages.Wrapped:
 
 
 def compile_encode_step(model: Network, mesh: Mesh) -> EncodeStep:
-    """Compiles `encode`: images and their features are split over the mesh."""
+    """Compiles `encode`, with images and features split over the mesh."""
     return on_each_device(partial(encode, model), mesh)

@@ -1,7 +1,7 @@
 """The paper's optimizer: Adam with a piecewise constant learning rate (Section 4.1).
 
-Off by default is what pretrained transformers are tuned with: decoupled weight decay, clipping,
-warm-up, polynomial decay, a moving average of the weights.
+The common options for fine-tuning pretrained transformers are off by default: decoupled weight
+decay, gradient clipping, warm-up, polynomial decay, and a moving average of the weights.
 """
 
 import math
@@ -19,7 +19,7 @@ PARTS = tuple(
     for name in FIELDS
     if name.startswith("train.lr_multipliers.")
 )
-"""Parts of the network, each of which may have a learning rate of its own."""
+"""Parts of the network that can have their own learning rate."""
 
 
 _PART_OF = {"head": "segmenter", "pointrend": "segmenter", "attention": "fusion"}
@@ -34,16 +34,17 @@ def make_schedule(
     decay_power: float = 0.0,
     total_steps: int = 0,
 ) -> optax.Schedule:
-    """Learning rate by step.
+    """Returns the learning rate schedule, a function of the step.
 
     Args:
-      learning_rate: at first.
-      drops: epochs at which it is multiplied by `drop_factor`.
-      drop_factor: see there.
+      learning_rate: initial learning rate.
+      drops: epochs at which the learning rate is multiplied by `drop_factor`.
+      drop_factor: factor applied at each of the `drops`.
       steps_per_epoch: may be a fraction.
-      warmup_epochs: it increases linearly so long.
-      decay_power: it is multiplied by (1 - step / total_steps) to this power; 0: not.
-      total_steps: of the run.
+      warmup_epochs: length of the linear warm-up; may be a fraction.
+      decay_power: multiplies the learning rate by (1 - step / total_steps) to this power; 0: no
+        decay.
+      total_steps: number of steps of the run.
     """
     boundaries = {round(epoch * steps_per_epoch): drop_factor for epoch in drops}
     schedules = [optax.piecewise_constant_schedule(learning_rate, boundaries)]
@@ -64,16 +65,16 @@ def make_optimizer(
     clip_norm: float = 0.0,
     ema: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam with its published defaults (Kingma and Ba, 2014), one for each part of the network.
+    """Returns Adam with its published defaults (Kingma and Ba, 2014), one instance per part.
 
     Args:
-      schedule: learning rate by step.
-      multipliers: of the learning rate, by part (`PARTS`); 1 for parts not named.
-      frozen: parts without updates and without Adam's moments, as those with a multiplier of 0.
-      weight_decay: decoupled, as in AdamW (Loshchilov and Hutter, 2019); of kernels and
-        embeddings, not of biases, norms and other vectors.
-      clip_norm: largest norm of all gradients together; 0: not clipped.
-      ema: decay of the moving average that the parameters are; 0: none.
+      schedule: learning rate as a function of the step.
+      multipliers: learning rate multipliers by part (`PARTS`); 1 if omitted.
+      frozen: parts without updates and without Adam moments, like parts with a multiplier of 0.
+      weight_decay: decoupled, as in AdamW (Loshchilov and Hutter, 2019). Applies to kernels and
+        embeddings, but not to biases, norms and other vectors.
+      clip_norm: maximum global norm of the gradients; 0: no clipping.
+      ema: decay of the moving average of the parameters; 0: no averaging.
     """
 
     def adam(learning_rate: optax.Schedule) -> optax.GradientTransformation:
@@ -95,14 +96,14 @@ def make_optimizer(
 
 
 def decays(params: Any) -> Any:
-    """Marks the parameters that weight decay acts on: kernels and embeddings."""
+    """Returns a mask of the parameters that weight decay applies to: kernels and embeddings."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key in ("kernel", "embedding"), params
     )
 
 
 def parts_of(params: Any) -> Any:
-    """Names the part, one of `PARTS`, of each parameter of a `lts_jax.models.Network`."""
+    """Returns the part (one of `PARTS`) of each parameter of a `lts_jax.models.Network`."""
 
     def of_path(path: tuple[Any, ...], _: Any) -> str:
         names = [key.key for key in path]

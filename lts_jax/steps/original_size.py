@@ -1,4 +1,4 @@
-"""From the network's grid to the original image, on the device and in fixed shapes.
+"""Maps from the network's grid to the original images, on the device and with static shapes.
 
 An image's placement is int32 `[6]`: source height and width, then top, left, height and width of
 the fitted image in the square input (`lts_jax.data.image_ops.Placement`).
@@ -15,15 +15,15 @@ def to_original_size(
     canvas: tuple[int, int],
     stride: int,
 ) -> Float[Array, "b h w"]:
-    """Interpolates maps bilinearly at the pixel centres of the original images.
+    """Interpolates maps bilinearly at the pixel centers of the original images.
 
-    Half-pixel centres; beyond the outermost cell centres the outermost values hold. Bilinear
-    interpolation is separable, so it is two matrix products.
+    Coordinates have half-pixel centers; values are clamped beyond the outermost cell centers.
+    Bilinear interpolation is separable and computed as two matrix products.
 
     Args:
-      grid: float32 `[B, G, G]`, one value per `stride` × `stride` cell of the square input.
+      grid: float32 `[B, G, G]`, one value per cell of `stride` × `stride` input pixels.
       placement: int32 `[B, 6]`.
-      canvas: height and width of the result, at least those of every source image.
+      canvas: height and width of the result; every source image must fit.
       stride: input pixels per cell.
 
     Returns:
@@ -35,7 +35,7 @@ def to_original_size(
         g = grid.shape[0]
         rows = _weights(canvas[0], g, stride, source_h, top, height)
         columns = _weights(canvas[1], g, stride, source_w, left, width)
-        # Full precision: a matrix unit's default would move pixels across the threshold.
+        # The default precision of matrix units would move pixels across the threshold.
         return jnp.linalg.multi_dot([rows, grid, columns.T], precision=jax.lax.Precision.HIGHEST)
 
     return jax.vmap(one)(grid, placement)
@@ -44,7 +44,7 @@ def to_original_size(
 def _weights(
     n: int, g: int, stride: int, source: jax.Array, offset: jax.Array, fitted: jax.Array
 ) -> jax.Array:
-    """Interpolation weights `[n, g]` of one axis; rows from `source` on are 0."""
+    """Returns interpolation weights `[n, g]` of one axis; rows at and after `source` are 0."""
     pixel = jnp.arange(n)
     in_input = (pixel + 0.5) * (fitted / source) + offset
     cell = jnp.clip(in_input / stride - 0.5, 0, g - 1)
@@ -55,7 +55,7 @@ def _weights(
 def peak_at_original_size(
     heatmap: Float[Array, "b g g"], placement: Int[Array, "b 6"], stride: int
 ) -> tuple[Int[Array, " b"], Int[Array, " b"], Bool[Array, " b"]]:
-    """Finds the original image's pixel under the centre of the largest cell.
+    """Finds the pixel of the original image at the center of the maximum cell.
 
     Args:
       heatmap: `[B, G, G]`.
@@ -63,8 +63,8 @@ def peak_at_original_size(
       stride: input pixels per cell.
 
     Returns:
-      Row and column, int32 `[B]`, and bool `[B]`: False where the cell's centre lies in the
-      letterbox's border (row and column are then clipped).
+      Row and column, int32 `[B]`, and bool `[B]`, which is False if the cell's center is in the
+      letterbox border (row and column are then clipped).
     """
     b, g, _ = heatmap.shape
     best = jnp.argmax(heatmap.reshape(b, -1), axis=1)

@@ -1,4 +1,4 @@
-"""Compares predicted maps with the truth, at the images' own sizes."""
+"""Compares predictions with the ground truth at the original image sizes."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,9 +15,9 @@ from lts_jax.steps.inference import Batch, on_each_device, refer
 
 ScoreStep = Callable[[TrainState, PreparedImage, jax.Array, Batch], dict[str, jax.Array]]
 
-# Thresholds at which a report draws the IoU, and of which the best one is chosen.
+# Thresholds of the IoU curve in reports; the best threshold is selected from these.
 CURVE = tuple(round(0.05 * i, 2) for i in range(1, 20))
-OTHER = "other_"  # begins the names of what is scored at the second threshold
+OTHER = "other_"  # prefix of the scores at the second threshold
 
 
 def score(
@@ -29,27 +29,32 @@ def score(
     thresholds: Sequence[float],
     pictures: bool = False,
 ) -> dict[str, jax.Array]:
-    """Predicts masks at the original sizes and compares them with the truth.
+    """Predicts masks at the original sizes and compares them with the ground truth.
 
     Args:
-      outputs: the network's logits for B sentences; their strides are read from their shapes.
+      outputs: logits of B sentences; the strides follow from their shapes.
       placement: int32 `[B, 6]`, see `lts_jax.steps.original_size`.
-      truth: uint8 `[B, h, w / 8]`, masks as `numpy.packbits` packs their rows; h × w is the canvas,
-        0 outside the image.
-      image_size: side of the network's input, pixels.
-      thresholds: pixels of a greater probability are foreground; one, or two to compare.
-      pictures: whether to return what files and pictures need.
+      truth: uint8 `[B, h, w / 8]`, ground-truth masks whose rows are packed by `numpy.packbits`;
+        h × w is the canvas, 0 outside the image.
+      image_size: side of the network's input in pixels.
+      thresholds: probabilities above which pixels are foreground; one, or two to compare.
+      pictures: also return the arrays for files and pictures.
 
     Returns:
-      `intersection`, `union` and `area` (of the truth) int32 `[B]` in pixels; `finite` bool `[B]`,
-      whether all logits are; `boxes` int32 `[B, 2, 4]`, x0, y0, x1, y1 of the predicted mask and of
-      the truth, the last ones exclusive, all 0 for an empty mask; `curve` int32
-      `[B, 2, len(CURVE)]`, intersection and union at these thresholds; with a locator also
-      `point` int32 `[B, 2]`, column and row of the pixel under the last round's maximum, -1 in the
-      letterbox's border, and `hit` bool `[B]`, whether it lies in the truth.
-      With `pictures` also `prediction`, packed as `truth`, and with a locator `heatmap` uint8
-      `[B, rounds, H/8, W/8]`, probabilities times 255. With a second threshold also
-      `other_intersection`, `other_union`, `other_boxes` and, with `pictures`, `other_prediction`.
+      A dict of arrays:
+        `intersection`, `union` and `area` (of the ground truth): int32 `[B]`, in pixels.
+        `finite`: bool `[B]`, whether all logits are finite.
+        `boxes`: int32 `[B, 2, 4]`, x0, y0, x1, y1 (x1 and y1 exclusive) of the predicted mask and
+          of the ground truth; all 0 for an empty mask.
+        `curve`: int32 `[B, 2, len(CURVE)]`, intersection and union at the thresholds `CURVE`.
+        `point` (with a locator): int32 `[B, 2]`, column and row of the pixel at the maximum of the
+          last round; -1 in the letterbox border.
+        `hit` (with a locator): bool `[B]`, whether the point is in the ground truth.
+        `prediction` (with `pictures`): uint8, packed like `truth`.
+        `heatmap` (with `pictures` and a locator): uint8 `[B, rounds, H/8, W/8]`, probabilities
+          times 255.
+        `other_intersection`, `other_union`, `other_boxes` and, with `pictures`,
+          `other_prediction`: the scores at the second threshold.
     """
     canvas = truth.shape[1], 8 * truth.shape[2]
     inside = jnp.unpackbits(truth, axis=-1) > 0
@@ -96,7 +101,7 @@ def full_probability(
     image_size: int,
     canvas: tuple[int, int],
 ) -> Float[Array, "b h w"]:
-    """Maps logits `[B, G, G]` to probabilities float32 `[B, *canvas]`, 0 outside the images."""
+    """Maps logits `[B, G, G]` to probabilities, float32 `[B, *canvas]`, 0 outside the images."""
     stride = image_size // mask.shape[1]
     return original_size.to_original_size(jax.nn.sigmoid(mask), placement, canvas, stride)
 
@@ -126,16 +131,16 @@ def score_step(
     thresholds: Sequence[float],
     pictures: bool,
 ) -> dict[str, jax.Array]:
-    """Predicts and scores B sentences about K encoded images; returns what `score` does.
+    """Predicts and scores B sentences about K encoded images. Returns the result of `score`.
 
     Args:
-      state: with the parameters.
-      features: of the K images.
-      placement: int32 `[K, 6]`, of the K images.
-      batch: as for `lts_jax.steps.inference.refer`, with the packed masks `truth`.
+      state: the training state with the parameters.
+      features: the encoded K images.
+      placement: int32 `[K, 6]`, placements of the K images.
+      batch: the batch for `lts_jax.steps.inference.refer`, and the packed masks `truth`.
       model: the network.
-      thresholds: pixels of a greater probability are foreground; one or two.
-      pictures: whether to return what files and pictures need.
+      thresholds: probabilities above which pixels are foreground; one or two.
+      pictures: also return the arrays for files and pictures.
     """
     return score(
         refer(model, state, features, batch),
@@ -150,9 +155,9 @@ def score_step(
 def compile_score_step(
     model: Network, thresholds: Sequence[float], mesh: Mesh, *, pictures: bool = False
 ) -> ScoreStep:
-    """Compiles `score_step`: images and sentences are split over the mesh.
+    """Compiles `score_step`, with images and sentences split over the mesh.
 
-    A device finds the images of its sentences in its own memory: `image` counts those alone.
+    Each device holds the images of its own sentences, and `image` is an index into those images.
     """
     step = partial(score_step, model=model, thresholds=tuple(thresholds), pictures=pictures)
     return on_each_device(step, mesh)

@@ -1,4 +1,4 @@
-"""One training step: losses, gradients, and the update of the state."""
+"""One training step: losses, gradients and the update of the state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,21 +27,23 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Losses]]
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """What a training step is made of.
+    """Settings of a training step.
 
     Attributes:
       model: the network.
-      optimizer: of its parameters.
+      optimizer: optimizer of the parameters.
       location_weight: λ of Eq. 13.
       mesh: the devices.
       freeze_backbone: encode images as in evaluation; the backbone's parameters and BatchNorm
-        statistics are frozen, bit for bit.
-      accumulate: microbatches that a batch is split into.
-      freeze_text: encode sentences as in evaluation; the encoder's parameters are frozen.
-      seed: of what dropout and stochastic depth drop; None if the network drops nothing.
-      dice_weight: of Dice losses; 0 has none.
-      noise_words: most words that `insert_words` inserts into a sentence; they need a `seed`.
-      location_loss: of the heatmap, see `lts_jax.models.losses.total_loss`.
+        statistics stay bitwise identical.
+      accumulate: number of microbatches per batch.
+      freeze_text: encode sentences as in evaluation; the sentence encoder's parameters are frozen.
+      seed: seed of dropout, stochastic depth and inserted words; None if the step is
+        deterministic.
+      dice_weight: weight of the Dice losses; 0: no Dice loss.
+      noise_words: maximum number of words that `insert_word` inserts into a sentence; requires a
+        `seed`.
+      location_loss: loss of the heatmap, see `lts_jax.models.losses.total_loss`.
     """
 
     model: Network
@@ -58,7 +60,7 @@ class StepSettings:
 
     @property
     def frozen(self) -> list[str]:
-        """The parts that stay as they are."""
+        """The names of the frozen parts."""
         parts = {"backbone": self.freeze_backbone, "text": self.freeze_text}
         return [name for name, frozen in parts.items() if frozen]
 
@@ -70,21 +72,21 @@ def loss_fn(
     settings: StepSettings,
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Any, Losses]]:
-    """Computes the loss of a batch, that of `Network.loss`.
+    """Computes the loss of a batch, `Network.loss`.
 
-    `key` is for the random numbers of dropout, stochastic depth and inserted words.
+    `key` seeds dropout, stochastic depth and inserted words.
 
-    A batch has B sentences about N images, B / N about each, in a row: the same as if the images
-    were repeated for their sentences, with less to compute. Instead of the images it may have the
-    taps of a frozen backbone, a tuple.
+    A batch has B sentences about N images, with B / N consecutive sentences per image. The result
+    is the same as with each image repeated for its sentences, but costs less. With a frozen
+    backbone, the batch may contain the backbone's features (a tuple) instead of the images.
 
     Returns:
-      It, and the new running statistics and the losses by name.
+      The loss, and a pair of the new running statistics and the losses by name.
     """
 
     def run(model: Network) -> Outputs:
         features = _encode(model, batch["image"], settings)
-        if settings.freeze_backbone:  # no gradient, and so no backward pass
+        if settings.freeze_backbone:  # no gradient, so no backward pass
             features = jax.lax.stop_gradient(features)
         train_text = not settings.freeze_text
         text = model.encode_text(tokens, length, train=train_text)
@@ -113,7 +115,7 @@ def loss_fn(
 
 
 def _encode(model: Network, image: Any, settings: StepSettings) -> Encoded:
-    """Encodes images, or takes features of a frozen backbone that were computed before."""
+    """Encodes images, or returns the precomputed features of a frozen backbone."""
     if isinstance(image, tuple):
         return ImageFeatures(*(tap.astype(model.dtype) for tap in image))
     return model.encode_image(to_float(image), train=not settings.freeze_backbone)
@@ -122,16 +124,16 @@ def _encode(model: Network, image: Any, settings: StepSettings) -> Encoded:
 def insert_word(
     tokens: Int[Array, "b t"], length: Int[Array, " b"], vocab_size: int, key: jax.Array
 ) -> tuple[Int[Array, "b t"], Int[Array, " b"]]:
-    """Puts a random word at a random place of about half of the sentences.
+    """Inserts a random word at a random position into about half of the sentences.
 
-    A network that is trained so learns that a sentence may hold words that say nothing about the
-    object. What does not fit behind it is cut, as in any long sentence.
+    This makes the network robust to words that say nothing about the object. Words that exceed the
+    maximum length are cut, as in any long sentence.
 
     Args:
-      tokens: ids.
-      length: of the sentences.
-      vocab_size: ids are below; 0 and 1 are no words.
-      key: of the random numbers.
+      tokens: word ids.
+      length: sentence lengths.
+      vocab_size: exclusive upper bound of the ids; ids 0 and 1 are not words.
+      key: random key.
     """
     most = tokens.shape[1]
     keys = jax.random.split(key, 3)
@@ -153,7 +155,7 @@ def compute_gradients(
     settings: StepSettings,
     key: jax.Array | None = None,
 ) -> Gradients:
-    """Returns gradients, new running statistics and losses of a batch or microbatch."""
+    """Returns the gradients, new running statistics and losses of a batch or microbatch."""
     grads, (new_stats, by_name) = jax.grad(loss_fn, has_aux=True)(
         params, batch_stats, batch, settings, key
     )
@@ -168,13 +170,13 @@ def accumulate_gradients(
     settings: StepSettings,
     key: jax.Array | None = None,
 ) -> Gradients:
-    """As `compute_gradients`, one microbatch after another: less memory.
+    """Runs `compute_gradients` on one microbatch at a time, to save memory.
 
-    Losses and gradients are the means over the microbatches, which are those of the whole batch,
-    but for one thing: BatchNorm normalizes each microbatch by its own statistics. The running ones
-    move once an update, by the mean over the microbatches. Image i belongs to microbatch i mod K,
-    K = `accumulate`, so that every device has a share of each in its own memory, and a microbatch
-    is the same for any number of devices.
+    Losses and gradients are averaged over the microbatches. They equal those of the complete batch,
+    except that BatchNorm normalizes each microbatch by its own statistics. The running statistics
+    are updated once per step, by the mean over the microbatches. Image i belongs to microbatch
+    i mod K, with K = `accumulate`: each device holds a share of each microbatch, and the
+    microbatches are the same for any number of devices.
     """
     k = settings.accumulate
     place = NamedSharding(settings.mesh, PartitionSpec(None, *BATCH))
@@ -206,10 +208,10 @@ def accumulate_gradients(
 def train_step(
     state: TrainState, batch: Batch, settings: StepSettings
 ) -> tuple[TrainState, Losses]:
-    """Makes one update; returns the new state, and losses and gradient norm of the old one.
+    """Updates the state once. Returns the new state, and the old state's losses and gradient norm.
 
-    If the state is split over devices, the parameters are gathered before they are used, and the
-    gradients are split again afterwards.
+    If the state is sharded over devices, the parameters are gathered before use, and the gradients
+    are sharded again afterwards.
     """
     trained = trained_params(state.params, state.opt_state)
     gathered = jax.lax.with_sharding_constraint(trained, replicated(settings.mesh))
@@ -220,25 +222,25 @@ def train_step(
     grads, batch_stats, by_name = compute(gathered, state.batch_stats, batch, settings, key)
     updates, opt_state = settings.optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    for name in settings.frozen:  # an update of zero would turn a negative zero around
+    for name in settings.frozen:  # adding a zero update would turn -0.0 into 0.0
         params = {**params, name: state.params[name]}
-        if name in batch_stats:  # nor is a mean over microbatches always what each of them is
+        if name in batch_stats:  # the mean of identical values may differ in the last digit
             batch_stats = {**batch_stats, name: state.batch_stats[name]}
     by_name["gradient_norm"] = optax.tree.norm(grads)
     return TrainState(state.step + 1, params, batch_stats, opt_state), by_name
 
 
 def compile_train_step(settings: StepSettings, place: Any = None) -> Step:
-    """Compiles `train_step`: the batch is split over the mesh, the state's memory reused.
+    """Compiles `train_step`; splits the batch over the mesh and reuses the state's memory.
 
     Args:
-      settings: of the step.
-      place: the sharding of each array of the state; None copies it to every device.
+      settings: settings of the step.
+      place: sharding of each array of the state; None replicates the state on every device.
     """
     model, mesh = settings.model, settings.mesh
     copied = replicated(mesh)
     place = copied if place is None else place
-    # On the CPU, XLA would find what is to be recomputed equal to what there is, and keep it.
+    # On the CPU, XLA would otherwise merge the recomputed activations with the original ones.
     on_cpu: Any = {"xla_disable_hlo_passes": "cse_barrier_expander"}
     remat_on_cpu = model.remat and mesh.devices.flat[0].platform == "cpu"
     return jax.jit(

@@ -170,9 +170,7 @@ def test_the_backbones_are_those_of_the_registry():
 
 
 def test_a_wrong_variant_is_answered_by_the_list():
-    with pytest.raises(
-        ValueError, match=r"unknown variant 'filter2'; choose one of lts, .*star"
-    ):
+    with pytest.raises(ValueError, match=r"unknown variant 'filter2'; choose one of lts, .*star"):
         load("refcoco", "filter2")
 
 

@@ -49,7 +49,7 @@ def test_a_mix_that_suits_no_split(train):
     for mix, per_image, said in (
         ((1.0,), 1, "must have a weight for each of shapes, custom"),
         ((1.0, 2.0), 2, "needs train.sentences_per_image=1"),
-        ((1e-6, 1.0), 1, "leaves nothing of a set in an epoch"),
+        ((1e-6, 1.0), 1, "leaves no sentence of a dataset in an epoch"),
     ):
         with pytest.raises(ConfigError, match=said):
             pipeline.training_order(train, per_image=per_image, mix=mix)

@@ -97,7 +97,7 @@ def test_what_is_stored_is_what_was_given(tmp_path):
     assert len(files) == 5
     for stored, tap in zip(files.read([3, 0, 4]), taps, strict=True):
         np.testing.assert_array_equal(stored, tap[[3, 0, 4]].astype(np.float32))
-    with pytest.raises(ConfigError, match="not finite in float16: take float32"):
+    with pytest.raises(ConfigError, match="not all finite in float16; use float32"):
         write_features(tmp_path / "b", 2, [[np.full((2, 1, 1, 1), 1e5)]], "float16")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the incomplete folder was removed
     (tmp_path / "a" / "tap1.npy").write_bytes((tmp_path / "a" / "tap0.npy").read_bytes())
