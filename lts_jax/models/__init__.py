@@ -1,4 +1,4 @@
-"""The networks: backbone, sentence encoder, fusion, locator, segmenter.
+"""The networks and their parts: backbone, sentence encoder, fusion, locator and segmenter.
 
 Notation: B batch, H W image size, T words, D features.
 """
@@ -10,7 +10,7 @@ from lts_jax.models.network import Network, Outputs, PixelsAndFeatures, Prepared
 from lts_jax.models.segmenter import Segmenter
 
 NETWORKS: dict[str, type[Network]] = {"lts": LTS, "cmpc": CMPC}
-"""By `model.network`."""
+"""The networks by `model.network`."""
 
 __all__ = [
     "CMPC",

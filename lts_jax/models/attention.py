@@ -1,7 +1,8 @@
-"""Attention between the cells of the image, and to the words, before the object is located.
+"""Attention between the image's cells, and from cells to words, before the locator.
 
-The filter (Eq. 8) judges each cell by what is there. "Second from the left" and "next to the cross"
-are about other cells, too: here each cell sees all of them, and each word of the sentence.
+The filter (Eq. 8) scores each cell by its own features. Expressions such as "second from the left"
+and "next to the cross" also depend on other cells. With these layers, each cell attends to all
+other cells and to each word of the sentence.
 """
 
 import jax
@@ -18,14 +19,14 @@ EPSILON = 1e-5
 
 
 class AttentionLayer(nn.Module):
-    """A pre-norm transformer layer (Xiong et al., 2020); each of its steps adds to the cells.
+    """A pre-norm transformer layer (Xiong et al., 2020) over the cells of a map.
 
-    What is added begins at zero: a network begins as the one without attention. Where a cell is
-    stands in what it asks, in what it answers to and in what it answers.
+    The output layers are initialized to zero, so that the network initially equals the one without
+    attention. Position encodings are added to queries, keys and values.
 
     Attributes:
-      words: cells attend to words, too.
-      dtype: of the computation.
+      words: cells also attend to words.
+      dtype: dtype of the computation.
     """
 
     words: bool = False
@@ -66,12 +67,12 @@ class AttentionLayer(nn.Module):
 
 
 class CellAttention(nn.Module):
-    """Several layers over the cells of a map.
+    """A stack of attention layers over the cells of a map.
 
     Attributes:
-      layers: their number.
-      words: see `AttentionLayer`.
-      dtype: of the computation.
+      layers: number of layers.
+      words: cells also attend to words.
+      dtype: dtype of the computation.
     """
 
     layers: int = 1
@@ -82,7 +83,7 @@ class CellAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], text: TextFeatures, *, train: bool
     ) -> Float[Array, "b h w c"]:
-        """Maps `[B, H, W, C]` to the same shape; training is no different."""
+        """Maps `[B, H, W, C]` to the same shape; `train` has no effect."""
         b, h, w, c = x.shape
         position = jnp.asarray(sine_position_encoding(h, w, c))
         cells = x.reshape(b, h * w, c)

@@ -1,9 +1,9 @@
-"""BatchNorm and LeakyReLU with a backward pass that reads the large arrays twice.
+"""BatchNorm with LeakyReLU, whose backward pass reads the large arrays only twice.
 
-Training is bound by memory traffic on GPUs and TPUs. The gradient that autodiff derives writes the
-gradient behind the activation, and reads its inputs in three passes: the two sums, one after the
-other, and the result. `normalize_activate` keeps the input and the batch's statistics alone, and
-needs two passes: one for both sums, and one for the result.
+Training is memory-bound on GPUs and TPUs. The backward pass of autodiff stores the gradient before
+the activation, and reads its inputs in three passes: one for each of the two sums, and one for the
+result. `normalize_activate` keeps only the input and the batch statistics, and needs two passes:
+one for both sums, and one for the result.
 """
 
 from functools import partial
@@ -16,13 +16,13 @@ from jax import lax
 
 
 class BatchNormAct(nn.Module):
-    """LeakyReLU of `flax.linen.BatchNorm`, with its parameters and running statistics.
+    """LeakyReLU(`flax.linen.BatchNorm`), with the same parameters and running statistics.
 
     Attributes:
-      slope: of LeakyReLU, for negative inputs.
+      slope: slope of LeakyReLU for negative inputs.
       epsilon: added to the variance.
-      momentum: of the running statistics.
-      dtype: of the result; statistics are computed in float32.
+      momentum: momentum of the running statistics.
+      dtype: dtype of the result; statistics are computed in float32.
     """
 
     slope: float
@@ -32,7 +32,7 @@ class BatchNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalizes `[B, H, W, C]` per channel by the batch's statistics, or the running ones."""
+        """Normalizes the channels of `[B, H, W, C]` by batch or running statistics."""
         features = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
@@ -55,17 +55,17 @@ class BatchNormAct(nn.Module):
 def normalize_activate(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, slope: float, dtype: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns LeakyReLU of the normalized input, and mean and biased variance of each channel.
+    """Returns LeakyReLU of the normalized input, and each channel's mean and biased variance.
 
-    The statistics have no gradient.
+    No gradient flows through the returned statistics.
 
     Args:
       x: `[B, H, W, C]`.
       scale: `[C]`.
       bias: `[C]`.
       epsilon: added to the variance.
-      slope: of LeakyReLU, for negative inputs; positive.
-      dtype: of the result.
+      slope: slope of LeakyReLU for negative inputs; must be positive.
+      dtype: dtype of the result.
     """
     outputs: tuple[jax.Array, jax.Array, jax.Array] = _forward(
         x, scale, bias, epsilon, slope, dtype
@@ -76,7 +76,7 @@ def normalize_activate(
 def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, slope: float, dtype: Any
 ) -> Any:
-    # In one pass, as Flax computes them. Rounding may make the difference negative.
+    # Computed in one pass, as in Flax. Rounding may make the difference negative.
     wide, axes = x.astype(jnp.float32), (0, 1, 2)
     mean = wide.mean(axes)
     var = jnp.maximum(0.0, lax.square(wide).mean(axes) - lax.square(mean))
@@ -88,8 +88,8 @@ def _forward(
 def _backward(epsilon: float, slope: float, dtype: Any, saved: Any, gradients: Any) -> Any:
     x, scale, bias, mean, inverse = saved
     gradient, axes, n = gradients[0], (0, 1, 2), x.size // x.shape[-1]
-    # XLA computes what looks the same once, and keeps it: the sign of each number, from the forward
-    # pass to the backward pass and from the sums to the result. Behind a barrier nothing does.
+    # XLA merges identical computations and stores the result: here the sign of each number, between
+    # the forward and backward passes, and between the sums and the result. Barriers prevent this.
     mean, inverse = lax.optimization_barrier((mean, inverse))
     dz = _of_normalized(x, mean, scale * inverse, bias, gradient, slope)
     centred = x.astype(jnp.float32) - mean
@@ -104,7 +104,7 @@ def _backward(epsilon: float, slope: float, dtype: Any, saved: Any, gradients: A
 def _of_normalized(
     x: jax.Array, mean: jax.Array, rate: jax.Array, bias: jax.Array, dy: jax.Array, slope: float
 ) -> jax.Array:
-    """The gradient in front of LeakyReLU, float32."""
+    """Returns the gradient with respect to LeakyReLU's input, float32."""
     dy = dy.astype(jnp.float32)
     return jnp.where(_affine(x, mean, rate, bias) >= 0, dy, slope * dy)
 

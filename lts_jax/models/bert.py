@@ -1,4 +1,4 @@
-"""BERT as the sentence encoder (Devlin et al., NAACL 2019), for any of its sizes."""
+"""BERT (Devlin et al., NAACL 2019), of any size, as a sentence encoder."""
 
 import functools
 
@@ -15,13 +15,13 @@ _init = nn.initializers.truncated_normal(0.02)
 
 
 class BertLayer(nn.Module):
-    """Self-attention, added and normalized; MLP, added and normalized.
+    """A post-norm transformer layer: self-attention and MLP, each followed by add and norm.
 
     Attributes:
-      heads: of the attention.
+      heads: number of attention heads.
       intermediate: channels of the MLP.
-      dropout: rate, of both outputs and of the attention's weights.
-      dtype: of the computation.
+      dropout: dropout rate of both outputs and of the attention weights.
+      dtype: dtype of the computation.
     """
 
     heads: int
@@ -33,7 +33,7 @@ class BertLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "b t d"], valid: Bool[Array, "b t"], *, train: bool
     ) -> Float[Array, "b t d"]:
-        """Maps `[B, T, D]` to the same shape; no token sees padding, where `valid` is False."""
+        """Maps `[B, T, D]` to the same shape; tokens ignore padding, where `valid` is False."""
         d = x.shape[-1]
         dense = functools.partial(nn.DenseGeneral, kernel_init=_init, dtype=self.dtype)
         norm = functools.partial(_layer_norm, dtype=self.dtype)
@@ -55,18 +55,18 @@ class BertLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """BERT without its pooler; the defaults are bert-base's.
+    """BERT without its pooler; the defaults are bert-base's sizes.
 
     Attributes:
-      vocab_size: word pieces, with the special ones.
+      vocab_size: number of word pieces, including special ones.
       hidden: channels D of a token.
-      layers: their number.
-      heads: of the attention.
-      intermediate: channels of the MLP.
-      max_positions: the longest sentence that has position embeddings, in tokens.
-      dropout: rate, in training.
-      dtype: of the computation.
-      remat: in training, keep no more than each layer's input for the backward pass.
+      layers: number of layers.
+      heads: number of attention heads.
+      intermediate: channels of the MLPs.
+      max_positions: number of position embeddings, the maximum sentence length in tokens.
+      dropout: dropout rate in training.
+      dtype: dtype of the computation.
+      remat: in training, store only each layer's input for the backward pass.
     """
 
     vocab_size: int
@@ -83,9 +83,9 @@ class BertEncoder(nn.Module):
     def __call__(
         self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False
     ) -> TextFeatures:
-        """Encodes ids int32 `[B, T]`, with [CLS] and [SEP], with lengths int32 `[B]`.
+        """Encodes ids int32 `[B, T]`, including [CLS] and [SEP], with lengths int32 `[B]`.
 
-        `sentence` is the mean over the real tokens, with [CLS] and [SEP], as in Sentence-BERT.
+        `sentence` is the mean over all tokens except padding, as in Sentence-BERT.
         """
         t = tokens.shape[1]
         valid = jnp.arange(t) < lengths[:, None]

@@ -1,10 +1,10 @@
-"""F_m3 without its copies, and convolutions over it that compute nothing twice.
+"""A factored form of F_m3, and convolutions over it without redundant computation.
 
-One half of F_m3's channels are a map of half the size, doubled by nearest neighbour (Eq. 6), and no
-sentence changes the other half (Eq. 7). A convolution is the sum of what it makes of each part of
-its channels. Of the coarse half that is the same at half the size with half the dilation, doubled
-afterwards, where the dilation is even: a quarter of the work. Of the fine half it is the same for
-all sentences about an image.
+Half of F_m3's channels are a half-resolution map, upsampled by nearest neighbor (Eq. 6); the other
+half does not depend on the sentence (Eq. 7). A convolution is the sum of its results for the two
+halves. For the coarse half and an even dilation, convolving at half resolution with half the
+dilation and upsampling afterwards gives the same result for a quarter of the work. For the fine
+half, one result serves all sentences about an image.
 """
 
 import itertools
@@ -21,18 +21,18 @@ from lts_jax.models.layers import Dtype, for_sentences, norm_act, upsample_neare
 
 
 class CoarseFine(NamedTuple):
-    """F_m3: coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]`, or of its K images.
+    """F_m3 as coarse `[B, H/16, W/16, C/2]` and fine `[B, H/8, W/8, C/2]` or `[K, …]` of K images.
 
-    With a dilated backbone the coarse half is `[B, H/8, W/8, C/2]` too.
+    With a dilated backbone, the coarse half is `[B, H/8, W/8, C/2]`.
     """
 
     coarse: Float[Array, "b h16 w16 c"]
     fine: Float[Array, "k h8 w8 c"]
 
-    def whole(self) -> Float[Array, "b h8 w8 2*c"]:
-        """Returns F_m3 as Eq. 7 has it, `[B, H/8, W/8, C]`."""
+    def merge(self) -> Float[Array, "b h8 w8 2*c"]:
+        """Returns F_m3 in the form of Eq. 7, `[B, H/8, W/8, C]`."""
         fine = for_sentences(self.fine, self.coarse.shape[0])
-        # A dilated backbone's features are all of one size.
+        # All features of a dilated backbone have the same size.
         same = self.coarse.shape[1:3] == fine.shape[1:3]
         coarse = self.coarse if same else upsample_nearest(self.coarse)
         return jnp.concatenate([coarse, fine], axis=-1)
@@ -41,17 +41,17 @@ class CoarseFine(NamedTuple):
 def convolve_part(
     x: jax.Array, kernel: jax.Array, dilation: int, size: tuple[int, int]
 ) -> jax.Array:
-    """What a convolution of stride 1 makes of some of its channels.
+    """Convolves some of a map's channels at stride 1.
 
     Args:
-      x: `[B, H, W, C]`; of half the size it stands for its doubling, and a single cell for a map
-        of nothing else.
-      kernel: those channels' part of it, `[C, F]` or `[k, k, C, F]`.
-      dilation: of the whole map.
+      x: `[B, H, W, C]`. A map of half this size represents its upsampled version, and a single cell
+        represents a constant map.
+      kernel: the kernel's weights for these channels, `[C, F]` or `[k, k, C, F]`.
+      dilation: dilation at full resolution.
       size: H and W.
 
     Returns:
-      `[B, H, W, F]`; of a single cell `[B, 1, 1, F]`.
+      `[B, H, W, F]`, or `[B, 1, 1, F]` for a single cell.
     """
     doubled = 2 * x.shape[1] == size[0] > 2
     if doubled and kernel.ndim > 2 and dilation % 2:
@@ -68,13 +68,13 @@ def convolve_part(
 
 
 class ConvNormActOfParts(nn.Module):
-    """`ConvNormAct`, with the same parameters, of channels that come in parts.
+    """`ConvNormAct`, with the same parameters, whose input channels are given as parts.
 
     Attributes:
       features: output channels.
       kernel: side of the square kernel, odd.
-      dilation: rate of an atrous kernel.
-      dtype: of the computation.
+      dilation: dilation rate.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -86,36 +86,36 @@ class ConvNormActOfParts(nn.Module):
     def __call__(
         self, parts: Sequence[jax.Array], known: jax.Array | None = None, *, train: bool
     ) -> jax.Array:
-        """Maps parts, as `convolve_part` takes them, to `[B, H, W, features]`.
+        """Maps parts, as for `convolve_part`, to `[B, H, W, features]`.
 
         Args:
-          parts: in the order of the channels; one of them has the whole size. What is of K images
-            is convolved K times, and repeated for the B / K sentences about each.
-          known: what `convolve_part` made of the second part already.
-          train: use the batch's own BatchNorm statistics.
+          parts: maps in channel order; at least one has the full size. Maps of K images are
+            convolved once per image, and the result is repeated for the B / K sentences of each.
+          known: the result of `convolve_part` for the second part, if already computed.
+          train: normalize by batch statistics.
         """
         side = () if self.kernel == 1 else (self.kernel,) * 2
         shape = (*side, sum(x.shape[-1] for x in parts), self.features)
-        whole, *parts = nn.dtypes.promote_dtype(
+        full_kernel, *parts = nn.dtypes.promote_dtype(
             _Kernel(shape, name="conv")(), *parts, dtype=self.dtype
         )
         sentences, height, width = (max(x.shape[axis] for x in parts) for axis in range(3))
         ends = list(itertools.accumulate(x.shape[-1] for x in parts))
-        total = jnp.zeros((), whole.dtype)
-        # The largest one last: the rest is then what cuDNN adds to it.
+        total = jnp.zeros((), full_kernel.dtype)
+        # Add the largest part last, so that cuDNN can fuse the addition of the others.
         for i in sorted(range(len(parts)), key=lambda i: parts[i].size):
             x = parts[i]
             if i == 1 and known is not None:
                 y = known
             else:
-                kernel = whole[..., ends[i] - x.shape[-1] : ends[i], :]
+                kernel = full_kernel[..., ends[i] - x.shape[-1] : ends[i], :]
                 y = convolve_part(x, kernel, self.dilation, (height, width))
             total += for_sentences(y, sentences)
         return norm_act(total, train=train, dtype=self.dtype)
 
 
 class _Kernel(nn.Module):
-    """A convolution's parameter, where `flax.linen.Conv` would have it."""
+    """The kernel of a convolution, at the position of `flax.linen.Conv` in the parameter tree."""
 
     shape: Sequence[int]
 

@@ -1,10 +1,10 @@
-"""Convolution, with the gradient that XLA's CPU backend computes slowly in a faster form.
+"""Convolution with faster gradients on the CPU.
 
-A 3×3 convolution is the sum over its nine taps of a matrix product with the input shifted. On a
-CPU the weight's gradient takes 1.4 to 5 times as long by XLA's convolution as by the nine products,
-and so does the input's of a widely dilated one, whose taps lie on the padding for a good part:
-there the shifted inputs are smaller. docs/performance.md has the measurements. On GPUs and TPUs it
-is `jax.lax.conv_general_dilated` as ever.
+A 3×3 convolution is a sum over its nine taps of a matrix product with the shifted input. On CPUs,
+XLA's convolution takes 1.4 to 5 times as long as these nine products for the weight gradient. The
+same holds for the input gradient of convolutions with a large dilation: many taps fall on the
+padding, so that the shifted inputs are smaller. docs/performance.md has the measurements. On GPUs
+and TPUs, `jax.lax.conv_general_dilated` is used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _ROW_MAJOR = Layout((0, 1, 2, 3))
 _ENOUGH_CHANNELS = 24
-"""Of the input: a product over fewer is slower than XLA's convolution."""
+"""Minimum number of input channels; for fewer, XLA's convolution is faster."""
 
 
 def convolve(
@@ -31,33 +31,33 @@ def convolve(
     rhs_dilation: Sequence[int],
     **_: Any,
 ) -> jax.Array:
-    """Convolves `[B, H, W, C]` with `[k, k, C, F]`, as `flax.linen.Conv` calls it.
+    """Convolves `[B, H, W, C]` with `[k, k, C, F]`; has the interface that `flax.linen.Conv` needs.
 
     Args:
       x: the input.
-      kernel: k odd.
-      window_strides: twice the same.
-      padding: twice `(p, p)`, p = dilation · (k − 1) / 2.
-      rhs_dilation: twice the same.
+      kernel: the kernel; k must be odd.
+      window_strides: `(s, s)`.
+      padding: `((p, p), (p, p))` with p = dilation · (k − 1) / 2.
+      rhs_dilation: `(dilation, dilation)`.
     """
     return _convolve(x, kernel, window_strides[0], rhs_dilation[0])
 
 
 def multiply_map(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies a single channel, `[B, H, W, 1]` with `[1, F]`.
+    """Multiplies a single channel: `[B, H, W, 1]` with `[1, F]`.
 
-    The gradients are sums then. As a product of matrices they would be ones with a single column,
-    for which XLA's Triton compiler fails: "Reshape input and output shapes must be the same".
+    Its gradients are sums. As matrix products with a single column they would fail in XLA's Triton
+    compiler with "Reshape input and output shapes must be the same".
     """
     return (x.astype(jnp.float32) * kernel[0].astype(jnp.float32)).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve_map(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    """Convolves a single channel, `[B, H, W, 1]` with `[k, k, 1, F]`, at stride 1.
+    """Convolves a single channel: `[B, H, W, 1]` with `[k, k, 1, F]` at stride 1.
 
-    As a sum of products with numbers, which XLA computes together with what it is added to. The
-    convolution would write a result of F channels for that.
+    Computed as a sum of products with scalars, which XLA fuses with the following addition. A
+    convolution would write an intermediate result of F channels.
     """
     wide = kernel.astype(jnp.float32)
     taps = zip(
@@ -73,7 +73,7 @@ def _map_backward(dilation: int, saved: Any, dy: jax.Array) -> Any:
     seen = jnp.concatenate(_shifted(x, k, dilation), axis=-1).reshape(-1, k * k)
     flat = dy.reshape(-1, features)
     of_kernel = jnp.matmul(seen.T, flat, preferred_element_type=jnp.float32)
-    # What each output asks of the inputs around it, collected the other way round.
+    # Transposed access pattern: the input gradient collects the outputs that read each input.
     asked = (dy @ kernel.reshape(-1, features).T)[..., ::-1]
     parts = [of_tap[..., tap : tap + 1] for tap, of_tap in enumerate(_shifted(asked, k, dilation))]
     of_x: jax.Array = sum(part.astype(jnp.float32) for part in parts)  # type: ignore
@@ -86,7 +86,7 @@ convolve_map.defvjp(
 
 
 def _shifted(x: jax.Array, taps: int, dilation: int) -> list[jax.Array]:
-    """What each tap sees: x, moved, with zeros where there is none."""
+    """Returns the input of each tap: x shifted, padded with zeros."""
     h, w = x.shape[1:3]
     pad = dilation * (taps // 2)
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -111,14 +111,14 @@ def _backward(stride: int, dilation: int, saved: Any, dy: jax.Array) -> Any:
 
     def by_xla(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
         of_kernel = jax.linear_transpose(lambda k: _by_xla(x, k, stride, dilation), kernel)
-        # Else Adam's moments, and the parameter, take the layout that cuDNN's gradient has, and are
-        # copied to and fro.
+        # Otherwise Adam's moments and the parameter get the layout of cuDNN's gradient, which
+        # causes copies.
         return of_input(kernel, dy), with_layout_constraint(of_kernel(dy)[0], _ROW_MAJOR)
 
     def by_taps(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
         dx = (
             of_input(kernel, dy)
-            if dilation == 1  # else the kernel turned around, over the outputs
+            if dilation == 1  # otherwise convolve the outputs with the flipped kernel
             else _by_taps(dy, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
         )
         return dx, _of_kernel(x, dy, kernel, stride, dilation)
@@ -143,7 +143,7 @@ def _by_xla(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.
 
 
 def _by_taps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    """Stride 1: adds up each tap's product where it does not fall on the padding."""
+    """Stride 1: sums each tap's product, without the taps that fall on the padding."""
     out = jnp.zeros((*x.shape[:3], kernel.shape[-1]), jnp.float32)
     for i, j, inputs, outputs in _taps(x.shape, kernel.shape[0], 1, dilation):
         product = jnp.matmul(x[inputs], kernel[i, j], preferred_element_type=jnp.float32)
@@ -154,7 +154,7 @@ def _by_taps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
 def _of_kernel(
     x: jax.Array, dy: jax.Array, kernel: jax.Array, stride: int, dilation: int
 ) -> jax.Array:
-    """The kernel's gradient `[k, k, C, F]`: of each tap, what it saw times what became of it."""
+    """Returns the kernel gradient `[k, k, C, F]`: each tap's inputs times its output gradients."""
     parts = []
     for _, _, inputs, outputs in _taps(x.shape, kernel.shape[0], stride, dilation):
         seen, became = (a.reshape(-1, a.shape[-1]) for a in (x[inputs], dy[outputs]))
@@ -165,7 +165,7 @@ def _of_kernel(
 def _taps(
     shape: Sequence[int], taps: int, stride: int, dilation: int
 ) -> Iterator[tuple[int, int, Any, Any]]:
-    """Yields row and column of each tap, the inputs it reads and the outputs they belong to."""
+    """Yields row and column of each tap, the inputs it reads and the outputs they contribute to."""
     _, height, width, _ = shape
     rows, columns = (_spans(n, taps, stride, dilation) for n in (height, width))
     for i, (rows_in, rows_out) in enumerate(rows):
@@ -174,7 +174,7 @@ def _taps(
 
 
 def _spans(size: int, taps: int, stride: int, dilation: int) -> list[tuple[slice, slice]]:
-    """Of each tap along an axis: the inputs inside the image that it reads, and their outputs."""
+    """Returns for each tap along an axis the inputs it reads in the image, and their outputs."""
     spans = []
     for tap in range(taps):
         shift = dilation * (tap - taps // 2)  # output o reads input o · stride + shift
@@ -182,6 +182,6 @@ def _spans(size: int, taps: int, stride: int, dilation: int) -> list[tuple[slice
         last = min(-(-size // stride) - 1, (size - 1 - shift) // stride)
         begin = first * stride + shift
         inputs = slice(begin, begin + (last - first) * stride + 1, stride)
-        # A tap that lies wholly on the padding reads nothing.
+        # A tap that falls completely on the padding reads nothing.
         spans.append((inputs, slice(first, last + 1)) if last >= first else (slice(0), slice(0)))
     return spans

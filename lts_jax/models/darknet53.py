@@ -20,13 +20,13 @@ from lts_jax.models.layers import (
 
 
 class Conventions(NamedTuple):
-    """What implementations of Darknet53 differ in: weights need what they were trained with.
+    """Differences between implementations of Darknet53; must match the pretrained weights.
 
     Attributes:
-      negative_slope: of LeakyReLU.
-      epsilon: that BatchNorm adds to a variance.
-      mean: of the image's channels R, G, B in [0, 1], subtracted from them.
-      std: that they are then divided by.
+      negative_slope: slope of LeakyReLU for negative inputs.
+      epsilon: added to the variance by BatchNorm.
+      mean: mean of the image channels R, G, B in [0, 1], which is subtracted.
+      std: standard deviation, by which the channels are then divided.
     """
 
     negative_slope: float = NEGATIVE_SLOPE
@@ -40,11 +40,11 @@ CONVENTIONS = {
     "ultralytics_2020": Conventions(epsilon=1e-4),
     "timm": Conventions(0.01, mean=IMAGENET[0], std=IMAGENET[1]),
 }
-"""Of `model.backbone_conventions`. Darknet's epsilon is that of its GPU code."""
+"""By `model.backbone_conventions`. Darknet's epsilon is that of its GPU code."""
 
 
 class ImageFeatures(NamedTuple):
-    """The three taps: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1)."""
+    """Features at three levels: `[B, H/s, W/s, C]` at strides s = 8, 16, 32 (F_v3, F_v2, F_v1)."""
 
     stride8: Float[Array, "b h8 w8 c8"]
     stride16: Float[Array, "b h16 w16 c16"]
@@ -52,7 +52,7 @@ class ImageFeatures(NamedTuple):
 
 
 class Residual(nn.Module):
-    """1×1 to half the channels, 3×3 back, added to the input."""
+    """A residual block: 1×1 convolution to half the channels, then 3×3 back to all channels."""
 
     dtype: Dtype = jnp.float32
     negative_slope: float = NEGATIVE_SLOPE
@@ -79,10 +79,10 @@ class Darknet53(nn.Module):
       width: channels of the first convolution; stage i has `width * 2**i`.
       stage_sizes: residual blocks in each of the five stages.
       neck: append the first six convolutions of YOLOv3's neck (1×1, 3×3, three times) to the
-        stride-32 tap, as MCN (Luo et al., CVPR 2020) does.
-      dtype: of the computation.
-      remat: in training, keep no more than each block's input for the backward pass.
-      conventions: of the weights.
+        stride-32 features, as MCN (Luo et al., CVPR 2020) does.
+      dtype: dtype of the computation.
+      remat: in training, store only each block's input for the backward pass.
+      conventions: conventions of the weights.
     """
 
     width: int = 32

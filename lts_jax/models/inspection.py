@@ -1,4 +1,4 @@
-"""What the locator looked at, by name, to be drawn."""
+"""Named intermediate maps of the locator, for visualization."""
 
 from typing import Any
 
@@ -12,21 +12,23 @@ from lts_jax.models.text_encoder import TextFeatures
 def refer_with_maps(
     model: Network, variables: Any, image: Encoded | PreparedImage, text: TextFeatures
 ) -> tuple[Outputs, dict[str, jax.Array]]:
-    """Does what `refer` does, and returns every map that the locator made on the way.
+    """Runs `refer` and also returns all maps that the locator computes.
 
     Args:
       model: the network.
-      variables: its parameters and BatchNorm statistics.
-      image: from `encode_image` or `prepare`.
-      text: from `encode_text`.
+      variables: parameters and BatchNorm statistics.
+      image: result of `encode_image` or `prepare`.
+      text: result of `encode_text`.
 
     Returns:
-      The outputs, and float32 maps by name, N = H/8 · W/8, rounds r counted from 1:
-      `round{r}/heatmap`, `[B, H/8, W/8]`, probabilities; of a word filter also
-      `round{r}/words`, `[B, T, H/8, W/8]`, the response to each word, zero at padding; of a
-      transformer also `round{r}/self_attention`, `[B, heads, N, N]`, where each cell looked, and
-      `round{r}/cross_attention`, `[B, heads, N, 1]`, all ones, as the sentence is the only
-      token. Empty without a locator.
+      The outputs, and float32 maps by name, with N = H/8 · W/8 and rounds r from 1:
+        `round{r}/heatmap`: `[B, H/8, W/8]`, probabilities.
+        `round{r}/words` (word filter): `[B, T, H/8, W/8]`, the response to each word, zero at
+          padding.
+        `round{r}/self_attention` (transformer): `[B, heads, N, N]`, weights of each cell.
+        `round{r}/cross_attention` (transformer): `[B, heads, N, 1]`, all ones, as the sentence is
+          the only token.
+      The dict is empty without a locator.
     """
     outputs, seen = model.apply(
         variables, image, text, train=False, method="refer", mutable=["intermediates"]

@@ -1,4 +1,4 @@
-"""Layers shared by the parts of the network."""
+"""Layers that several parts of the network share."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,29 +19,32 @@ NEGATIVE_SLOPE = 0.1
 EPSILON = 1e-5
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=NEGATIVE_SLOPE)
-"""g of Eq. 5 and 7; Darknet's activation too."""
+"""The activation g of Eq. 5 and 7, also that of Darknet."""
 
 batch_norm_act = functools.partial(
     BatchNormAct, slope=NEGATIVE_SLOPE, epsilon=EPSILON, momentum=0.9
 )
-"""Darknet's, then g; momentum 0.9 is what torch calls 0.1."""
+"""Darknet's BatchNorm, then g; momentum 0.9 is called 0.1 in PyTorch."""
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of ImageNet's pixels: R, G, B in [0, 1]."""
+"""Mean and standard deviation of ImageNet pixels: R, G, B in [0, 1]."""
 
 
 def normalize(
     image: Float[Array, "b h w 3"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Array, "b h w 3"]:
-    """Subtracts the mean of RGB in [0, 1] and divides by the standard deviation, unless 0 and 1.
+    """Subtracts the mean from RGB in [0, 1] and divides by the standard deviation.
 
     Raises:
-      ValueError: the image is not `[B, H, W, 3]`, H and W multiples of 32.
+      ValueError: the image is not `[B, H, W, 3]` with H and W multiples of 32.
     """
     _, h, w, c = image.shape
     if c != 3 or h % 32 or w % 32:
-        raise ValueError(f"images must be [B, H, W, 3], H and W multiples of 32: {image.shape}")
+        raise ValueError(
+            "images must have shape [B, H, W, 3] with H and W multiples of 32, but the shape is "
+            f"{image.shape}"
+        )
     if not any(mean) and set(std) == {1}:
         return image
     return (image - jnp.array(mean, image.dtype)) / jnp.array(std, image.dtype)
@@ -54,12 +57,12 @@ class ConvNormAct(nn.Module):
       features: output channels.
       kernel: side of the square kernel, odd.
       stride: 1 or 2.
-      dilation: rate of an atrous kernel.
-      dtype: of the computation; parameters and statistics stay float32.
-      negative_slope: of LeakyReLU.
-      epsilon: that BatchNorm adds to a variance.
-      activation: in the place of LeakyReLU.
-      same: pad as TensorFlow does, which differs from PyTorch for a stride of 2.
+      dilation: dilation rate.
+      dtype: dtype of the computation; parameters and statistics stay float32.
+      negative_slope: slope of LeakyReLU for negative inputs.
+      epsilon: added to the variance by BatchNorm.
+      activation: replaces LeakyReLU.
+      same: use TensorFlow's "SAME" padding, which differs from PyTorch's at stride 2.
     """
 
     features: int
@@ -78,10 +81,10 @@ class ConvNormAct(nn.Module):
         if self.kernel == 1:
             if self.stride > 1:
                 x = x[:, :: self.stride, :: self.stride]
-            # The same function; XLA's CPU matrix product is faster than its 1×1 convolution.
+            # Equivalent; XLA's CPU matrix product is faster than its 1×1 convolution.
             x = nn.Dense(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
         else:
-            # Darknet and torch pad both sides; TensorFlow a stride-2 kernel on one side only.
+            # Darknet and PyTorch pad both sides; TensorFlow pads one side at stride 2.
             pad = self.dilation * (self.kernel // 2)
             x = nn.Conv(
                 self.features,
@@ -114,10 +117,10 @@ def norm_act(
     epsilon: float = EPSILON,
     activation: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    """BatchNorm of the module that calls, of this name, then LeakyReLU or another activation.
+    """Applies the calling module's BatchNorm named `name`, then LeakyReLU or another activation.
 
-    For the backward pass nothing but x and the batch's sums is kept; it computes the rest again.
-    Else BatchNorm would keep x once more and in float32, where the network computes in bfloat16.
+    Only x and the batch sums are stored for the backward pass, which recomputes the rest. Otherwise
+    BatchNorm would store another copy of x, in float32 even if the network computes in bfloat16.
     """
     if activation is None:
         leaky = batch_norm_act(slope=negative_slope, epsilon=epsilon, dtype=dtype, name=name)
@@ -129,7 +132,7 @@ def norm_act(
 
     norm = nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,  # what torch calls 0.1
+        momentum=0.9,  # 0.1 in PyTorch
         epsilon=epsilon,
         dtype=dtype,
         name=name,
@@ -138,12 +141,12 @@ def norm_act(
 
 
 def is_sum(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What `nn.remat` keeps of a normalization: the sums over the batch."""
+    """Policy of `nn.remat` that stores only the sums over the batch."""
     return bool(primitive.name == "reduce_sum")
 
 
 class ConvTranspose2x(nn.Module):
-    """Transposed convolution, kernel 4×4, stride 2, padding 1, without bias: doubles the size.
+    """Transposed convolution (kernel 4×4, stride 2, padding 1, no bias) that doubles the size.
 
     Equals `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1, bias=False)`.
     """
@@ -155,7 +158,7 @@ class ConvTranspose2x(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[B, H, W, C]` to `[B, 2H, 2W, features]`."""
         c = x.shape[-1]
-        # Each output pixel sums 2×2 of the 4×4 taps, hence the fan-in of 4C.
+        # Each output pixel sums 2×2 of the 4×4 taps, so the fan-in is 4C.
         init = nn.initializers.normal((4 * c) ** -0.5)
         kernel = self.param("kernel", init, (4, 4, c, self.features))
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
@@ -165,9 +168,9 @@ class ConvTranspose2x(nn.Module):
 
 @jax.custom_vjp
 def _doubled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """By its definition: the gradient of the convolution that halves the size.
+    """Implements the definition: the gradient of the convolution that halves the size.
 
-    So are the gradients in the form that cuDNN has kernels for.
+    The gradients then also have a form for which cuDNN has kernels.
     """
     b, h, w, _ = x.shape
     y = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.shape[-1]), x.dtype)
@@ -192,7 +195,7 @@ def _halved(y: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same: XLA's CPU backend takes twenty times as long for the gradient of `_doubled`.
+    """Computes the same on CPUs, where XLA takes twenty times as long for `_doubled`'s gradient.
 
     The four output phases are 2×2 convolutions of the same padded input (output row 2m reads input
     rows m-1 and m through taps 3 and 1, row 2m+1 reads m and m+1 through 2 and 0), computed as one
@@ -200,7 +203,7 @@ def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     b, h, w, c = x.shape
     f = kernel.shape[-1]
-    # Reversed, the taps 3 2 1 0 of one axis are [tap, phase] in order.
+    # In reverse order, the taps 3 2 1 0 of one axis are ordered by [tap, phase].
     kernel = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, f)
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * f)
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -214,10 +217,10 @@ def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def rematerialized(active: bool) -> Callable[..., Any]:
-    """Returns `run(module, *args, train=…)`, which calls the module, or a method of it.
+    """Returns `run(module, *args, train=…)`, which calls the module, or one of its methods.
 
-    Where active, nothing but the arguments is kept for the backward pass, which computes the rest
-    again (Chen et al., 2016). The parameters' names stay what they are.
+    If active, only the arguments are stored for the backward pass, which recomputes the rest
+    (Chen et al., 2016). The parameter names stay the same.
     """
 
     def run(module: nn.Module, *args: Any, train: bool, method: str = "__call__") -> Any:
@@ -230,23 +233,26 @@ def rematerialized(active: bool) -> Callable[..., Any]:
 
 
 def for_sentences(x: jax.Array, sentences: int) -> jax.Array:
-    """Repeats what is known of K images for their sentences: `[K, …]` to `[sentences, …]`.
+    """Repeats features of K images for their sentences: `[K, …]` to `[sentences, …]`.
 
-    Each image has `sentences` / K of them, in a row.
+    Each image has `sentences` / K consecutive sentences.
 
     Raises:
-      ValueError: they do not divide.
+      ValueError: the number of sentences is not a multiple of K.
     """
-    images = x.shape[0]  # not len(x): an export's batch is a symbol and no number
+    images = x.shape[0]  # not len(x): the batch size is symbolic during export
     if images == sentences:
         return x
     if sentences % images:
-        raise ValueError(f"{sentences} sentences do not divide over {images} images")
+        raise ValueError(
+            f"the number of sentences ({sentences}) must be a multiple of the number of images "
+            f"({images})"
+        )
     return jnp.repeat(x, sentences // images, axis=0)
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:
-    """Doubles height and width (Eq. 6): `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
+    """Upsamples by nearest neighbor (Eq. 6): `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
     b, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)

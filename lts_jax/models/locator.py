@@ -1,4 +1,4 @@
-"""The locator: where in the image is the referred object? (Section 3.2)."""
+"""The locator, which predicts where the object is in the image (Section 3.2)."""
 
 from typing import Literal
 
@@ -16,42 +16,42 @@ Prior = Literal["probability", "logits"]
 
 
 class FilterLocator(nn.Module):
-    """Relevance filtering: the sentence makes one 1×1 kernel over F_m3 (Eq. 8)."""
+    """Relevance filtering: the sentence generates one 1×1 kernel for F_m3 (Eq. 8)."""
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
-        """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
+        """Maps F_m3 `[B, H/8, W/8, d_k]` to the logits of H_mask, `[B, H/8, W/8]`."""
         kernel = nn.Dense(fused.shape[-1], use_bias=False, dtype=self.dtype, name="kernel")
         return jnp.einsum("bhwc,bc->bhw", fused, kernel(text.sentence))
 
 
 class WordFilterLocator(nn.Module):
-    """Every word makes a kernel; their responses are regressed to one map (Table 5, as DMN).
+    """Generates one kernel per word and regresses the responses to one map (Table 5, as DMN).
 
-    The responses are sown as `words`, `[B, T, H/8, W/8]`, zero at padded words. As the
-    regression has one weight per place in the sentence, T is part of the parameters.
+    The responses are sown as `words`, `[B, T, H/8, W/8]`, zero at padding. The regression has one
+    weight per position in the sentence, so the parameters depend on T.
     """
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
-        """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
+        """Maps F_m3 `[B, H/8, W/8, d_k]` to the logits of H_mask, `[B, H/8, W/8]`."""
         kernel = nn.Dense(fused.shape[-1], use_bias=False, dtype=self.dtype, name="kernel")
-        # h_t is zero at padded steps, and so is the response of a kernel without a bias.
+        # h_t is zero at padding, and so is the response of a kernel without bias.
         responses = jnp.einsum("bhwc,btc->bhwt", fused, kernel(text.words))
         self.sow("intermediates", "words", jnp.moveaxis(responses, -1, 1))
         return nn.Dense(1, dtype=self.dtype, name="regress")(responses)[..., 0]
 
 
 class TransformerLocator(nn.Module):
-    """One decoder layer: the cells of F_m3 ask each other and the sentence (Eq. 9).
+    """One decoder layer: the cells of F_m3 attend to each other and to the sentence (Eq. 9).
 
     Attributes:
-      heads: of each attention.
-      dtype: of the computation.
+      heads: number of attention heads.
+      dtype: dtype of the computation.
     """
 
     heads: int = 4
@@ -59,11 +59,11 @@ class TransformerLocator(nn.Module):
 
     @nn.compact
     def __call__(self, fused: Float[Array, "b h w c"], text: TextFeatures) -> Float[Array, "b h w"]:
-        """Returns the logits of H_mask, `[B, H/8, W/8]`, of F_m3 `[B, H/8, W/8, d_k]`."""
+        """Maps F_m3 `[B, H/8, W/8, d_k]` to the logits of H_mask, `[B, H/8, W/8]`."""
         b, h, w, c = fused.shape
         position = jnp.asarray(sine_position_encoding(h, w, c))
-        # In the backward pass computed again: the attention of every round at once would be the
-        # largest part of the memory.
+        # Recomputed in the backward pass: storing the attention weights of all rounds would take
+        # most of the memory.
         layer = nn.remat(DecoderLayer)(self.heads, dtype=self.dtype, name="layer")
         x = layer(fused.reshape(b, h * w, c), position, text.sentence[:, None])
         return nn.Dense(1, dtype=self.dtype, name="map")(x).reshape(b, h, w)
@@ -77,15 +77,15 @@ LOCATORS = {
 
 
 class Locator(nn.Module):
-    """One or several rounds of a locator; from the second on, it sees the map before.
+    """One or more rounds of a locator; each round after the first receives the previous map.
 
-    Each round has parameters of its own.
+    Each round has its own parameters.
 
     Attributes:
       kind: a key of `LOCATORS`.
-      rounds: n of Table 5.
-      prior: how a map is shown to the next round.
-      dtype: of the computation.
+      rounds: number of rounds, n of Table 5.
+      prior: form in which a map is passed to the next round.
+      dtype: dtype of the computation.
     """
 
     kind: Locate = "filter"
@@ -97,7 +97,7 @@ class Locator(nn.Module):
     def __call__(
         self, fused: Float[Array, "b h w c"], text: TextFeatures, *, train: bool
     ) -> Float[Array, "b rounds h w"]:
-        """Returns the logits of H_mask by round, `[B, rounds, H/8, W/8]`."""
+        """Returns the logits of H_mask for each round, `[B, rounds, H/8, W/8]`."""
         maps: list[jax.Array] = []
         x = fused
         for i in range(self.rounds):
@@ -110,5 +110,5 @@ class Locator(nn.Module):
 
 
 def as_prior(heatmap: Float[Array, "b h w"], prior: Prior) -> Float[Array, "b h w"]:
-    """What follows sees of a map's logits: Eq. 12 treats H_mask as probabilities."""
+    """Returns the form of a map's logits that the next part receives; Eq. 12 uses probabilities."""
     return nn.sigmoid(heatmap) if prior == "probability" else heatmap

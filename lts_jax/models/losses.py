@@ -1,7 +1,7 @@
-"""The losses of Section 3.4, on logits, with the minus signs that Eq. 11 and 12 lack.
+"""The losses of Section 3.4, computed from logits, with the minus signs missing in Eq. 11 and 12.
 
-Both are summed over pixels and averaged over the batch: under a mean over pixels, the weight λ
-of the location loss would act four times stronger.
+Both losses are summed over pixels and averaged over the batch. With a mean over pixels, the weight
+λ of the location loss would be four times as large.
 """
 
 import jax
@@ -16,11 +16,11 @@ from lts_jax.models.pointrend import Points, sample_points
 def segmentation_loss(
     mask: Float[Array, "b h w"], truth: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """L_seg (Eq. 11).
+    """Computes L_seg (Eq. 11).
 
     Args:
-      mask: logits of P_mask, `[B, H/4, W/4]`, or at H/8 where the network has no segmenter.
-      truth: {0, 1}, of the same shape.
+      mask: logits of P_mask, `[B, H/4, W/4]`, or `[B, H/8, W/8]` without a segmenter.
+      truth: ground truth in {0, 1}, of the same shape.
     """
     _check_shapes(mask, truth)
     by_pixel: jax.Array = optax.sigmoid_binary_cross_entropy(mask, truth)
@@ -30,11 +30,11 @@ def segmentation_loss(
 def location_loss(
     heatmap: Float[Array, "b rounds h w"], truth: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """L_loc (Eq. 12), averaged over the locator's rounds.
+    """Computes L_loc (Eq. 12), averaged over the locator's rounds.
 
     Args:
       heatmap: logits of H_mask, `[B, rounds, H/8, W/8]`.
-      truth: {0, 1}, `[B, H/8, W/8]`.
+      truth: ground truth in {0, 1}, `[B, H/8, W/8]`.
     """
     _check_shapes(heatmap[:, 0], truth)
     by_pixel: jax.Array = optax.sigmoid_binary_cross_entropy(heatmap, truth[:, None])
@@ -44,15 +44,15 @@ def location_loss(
 def location_choice_loss(
     heatmap: Float[Array, "b rounds h w"], truth: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """In the place of L_loc: softmax cross-entropy over the cells, averaged over the rounds.
+    """Computes softmax cross-entropy over the cells, averaged over the rounds; replaces L_loc.
 
-    The target is the mask divided by its sum, so that cells compete: of two candidates the network
-    has to choose one, where by Eq. 12 each cell is judged by itself. As the other losses are sums
-    over pixels, this is multiplied by the number of the mask's cells; an empty mask has no loss.
+    The target is the mask divided by its sum. Unlike in Eq. 12, cells compete, so that the network
+    must choose between several candidates. The loss is multiplied by the number of mask cells, as
+    the other losses are sums over pixels; it is zero for an empty mask.
 
     Args:
       heatmap: logits of H_mask, `[B, rounds, H/8, W/8]`.
-      truth: {0, 1}, `[B, H/8, W/8]`.
+      truth: ground truth in {0, 1}, `[B, H/8, W/8]`.
     """
     _check_shapes(heatmap[:, 0], truth)
     log_share = jax.nn.log_softmax(heatmap, axis=(2, 3))
@@ -65,14 +65,14 @@ LOCATION_LOSSES = {"bce": location_loss, "softmax": location_choice_loss}
 def dice_loss(
     logits: Float[Array, "b *maps h w"], truth: Float[Array, "b *maps h w"]
 ) -> Float[Array, ""]:
-    """Dice loss (Milletari et al., 2016): 1 − 2 Σpt / (Σp + Σt), with 1 added above and below.
+    """Computes the Dice loss (Milletari et al., 2016): 1 − (2 Σpt + 1) / (Σp + Σt + 1).
 
-    A small object counts as much as a large one. As the other losses are sums over pixels, this is
-    multiplied by their number.
+    Small objects have the same weight as large ones. The loss is multiplied by the number of
+    pixels, as the other losses are sums over pixels.
 
     Args:
-      logits: of maps.
-      truth: {0, 1}, of a shape that broadcasts to that of the logits.
+      logits: logits of one or more maps.
+      truth: ground truth in {0, 1}, of a shape that broadcasts to that of the logits.
     """
     p = jax.nn.sigmoid(logits)
     both, total = (p * truth).sum((-2, -1)), (p + truth).sum((-2, -1))
@@ -81,11 +81,11 @@ def dice_loss(
 
 
 def point_loss(points: Points, truth: Float[Array, "b h w"]) -> Float[Array, ""]:
-    """The mean cross-entropy of points, as PointRend's, against the truth interpolated there.
+    """Computes the mean cross-entropy at points, as in PointRend; interpolates the ground truth.
 
     Args:
-      points: of the network.
-      truth: {0, 1}, `[B, H, W]`.
+      points: points of the network's outputs.
+      truth: ground truth in {0, 1}, `[B, H, W]`.
     """
     there = sample_points(truth[..., None], points.places)[..., 0]
     by_point: jax.Array = optax.sigmoid_binary_cross_entropy(points.logits, there)
@@ -101,17 +101,17 @@ def total_loss(
     location: LocationLoss = "bce",
     truth1: Num[Array, "b h w"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """L = L_seg + λ L_loc (Eq. 13), and the losses by name.
+    """Computes L = L_seg + λ L_loc (Eq. 13), and returns it with all losses by name.
 
     Args:
-      outputs: of the network; without a locator there is no L_loc.
-      truth4: {0, 1}, `[B, H/4, W/4]`: the truth of a segmenter's mask.
-      truth8: {0, 1}, `[B, H/8, W/8]`: the truth of the heatmap, and of a mask at its size.
+      outputs: outputs of the network; L_loc is omitted without a locator.
+      truth4: ground truth in {0, 1}, `[B, H/4, W/4]`, for the segmenter's mask.
+      truth8: ground truth in {0, 1}, `[B, H/8, W/8]`, for the heatmap, and masks of this size.
       location_weight: λ.
-      dice_weight: of a Dice loss beside each of the two; 0, the paper's, has none.
-      location: "bce", the paper's, or "softmax": `location_choice_loss` in the place of L_loc.
-      truth1: {0, 1}, `[B, H, W]`: the truth of points, if the network has some. Their loss, times
-        the number of the mask's pixels, is a sum over pixels as the others.
+      dice_weight: weight of the Dice losses added to L_seg and L_loc; 0 (the paper): none.
+      location: "bce" (the paper), or "softmax" to replace L_loc by `location_choice_loss`.
+      truth1: ground truth in {0, 1}, `[B, H, W]`; required if the outputs have points. The point
+        loss is multiplied by the number of mask pixels, as the other losses are sums over pixels.
     """
     truth4, truth8 = truth4.astype(jnp.float32), truth8.astype(jnp.float32)
     truth = truth8 if outputs.mask.shape == truth8.shape else truth4
@@ -135,6 +135,8 @@ def total_loss(
 
 
 def _check_shapes(logits: jax.Array, truth: jax.Array) -> None:
-    # Broadcasting would turn a wrong shape into a wrong loss.
+    # With broadcasting, wrong shapes would silently give a wrong loss.
     if logits.shape != truth.shape:
-        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must have one shape")
+        raise ValueError(
+            f"logits and truth must have the same shape, but are {logits.shape} and {truth.shape}"
+        )

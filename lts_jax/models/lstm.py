@@ -1,4 +1,4 @@
-"""A sentence encoder that reads once from left to right: word embeddings and an LSTM."""
+"""A sentence encoder with word embeddings and a unidirectional LSTM."""
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,15 @@ _Carry = tuple[jax.Array, jax.Array]
 
 
 class LSTMEncoder(nn.Module):
-    """Embeddings and an LSTM (Hochreiter and Schmidhuber, 1997), as CMPC has them.
+    """Word embeddings and an LSTM (Hochreiter and Schmidhuber, 1997), as in CMPC.
 
-    1 is added to the forget gate, so that an untrained LSTM remembers.
+    The forget gate's input is increased by 1, so that an untrained LSTM keeps its state.
 
     Attributes:
-      vocab_size: rows of the embedding table; id 0 is padding, 1 the unknown word.
-      embed_dim: size of a word vector.
-      features: units.
-      dtype: of the computation.
+      vocab_size: rows of the embedding table; id 0 is padding, 1 is the unknown word.
+      embed_dim: size of the word vectors.
+      features: number of units.
+      dtype: dtype of the computation.
     """
 
     vocab_size: int
@@ -34,7 +34,7 @@ class LSTMEncoder(nn.Module):
     ) -> TextFeatures:
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1.
 
-        Training is no different. `sentence` is the state after the last word.
+        `train` has no effect. `sentence` is the state after the last word.
         """
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
         embed = nn.Embed(

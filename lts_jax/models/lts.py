@@ -1,4 +1,4 @@
-"""LTS, the whole network (Figure 2)."""
+"""The complete LTS network (Figure 2)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -31,21 +31,21 @@ class LTS(Network):
     """Locate then Segment. The defaults are the paper's sizes.
 
     Attributes:
-      fuse: False leaves the sentence out of the fusion.
+      fuse: False omits the sentence from the fusion.
       fused_features: channels of F_m1, F_m2 and F_m3 (d_k of Eq. 8).
-      coordinates: the fusion sees where in the image a cell is.
-      attention_layers: of attention between the cells of F_m3's coarse half; 0: none.
-      attention_words: in these the cells attend to the words, too.
-      locate: kind of the locator, or "none".
-      rounds: of the locator, n of Table 5.
-      segment: False makes the locator's last map, or without a locator a 1×1 convolution on
-        F_m3, the mask.
+      coordinates: append each cell's coordinates to the fusion's input.
+      attention_layers: number of attention layers over the cells of F_m3's coarse half.
+      attention_words: cells also attend to words in these layers.
+      locate: kind of locator, or "none".
+      rounds: rounds of the locator, n of Table 5.
+      segment: False uses the locator's last map as the mask or, without a locator, a 1×1
+        convolution of F_m3.
       segmenter_features: channels of each ASPP branch.
-      segmenter_rates: dilations of ASPP.
-      prior: what the segmenter, and the locator's next round, see of the heatmap: its
-        probabilities or its logits.
-      refine: "pointrend" computes the mask anew where it is uncertain, up to the input's size.
-      refine_points: points of each step of that, see `PointRend`.
+      segmenter_rates: dilation rates of ASPP.
+      prior: form of the heatmap that the segmenter and the locator's next round receive:
+        probabilities or logits.
+      refine: "pointrend" recomputes the mask at uncertain points, up to the input's resolution.
+      refine_points: points per refinement step, see `PointRend`.
     """
 
     title: ClassVar[str] = 'LTS ("Locate then Segment", Jing et al., CVPR 2021)'
@@ -65,15 +65,20 @@ class LTS(Network):
     refine_points: int = 4096
 
     def setup(self) -> None:
-        """Builds the parts; each is a field of the parameter tree."""
+        """Builds the parts; each is a subtree of the parameters."""
         if self.prior not in ("probability", "logits"):
-            raise ValueError(f"model.prior must be 'probability' or 'logits', not {self.prior!r}")
+            raise ValueError(f"model.prior={self.prior!r} must be 'probability' or 'logits'")
         if self.locate not in (*LOCATORS, "none"):
-            raise ValueError(f"model.locate must be {', '.join(LOCATORS)} or none: {self.locate!r}")
+            raise ValueError(
+                f"model.locate={self.locate!r} must be one of {', '.join(LOCATORS)}, none"
+            )
         if self.locate == "none" and not self.fuse:
-            raise ValueError("a network without fusion and without a locator never sees the text")
+            raise ValueError(
+                "model.fuse=False and model.locate='none': the network would ignore the sentence; "
+                "enable one of them"
+            )
         if self.refine != "none" and not self.segment:
-            raise ValueError(f"model.refine={self.refine} needs a segmenter")
+            raise ValueError(f"model.refine={self.refine!r} requires model.segment=True")
         self.backbone = self.make_backbone()
         self.text = self.make_text_encoder()
         self.fusion = Fusion(self.fused_features, self.fuse, self.coordinates, dtype=self.dtype)
@@ -95,12 +100,12 @@ class LTS(Network):
             )
 
     def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> Encoded:
-        """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
+        """Encodes `[B, H, W, 3]` RGB in [0, 1], once for all sentences about an image."""
         features: ImageFeatures = self.backbone(image, train=train)
         return features if self.refine == "none" else PixelsAndFeatures(image, features)
 
     def prepare(self, image: Encoded) -> PreparedImage:
-        """In evaluation, computes once for an image what `refer` would for each sentence."""
+        """In evaluation, computes the sentence-independent part of `refer` once per image."""
         image, detail = self._detail(image, train=False)
         taps = self.fusion.of_image(image, train=False)
         known = self.segmenter.of_image(taps.stride8) if self.segment else {}
@@ -120,12 +125,12 @@ class LTS(Network):
         *,
         train: bool,
     ) -> Outputs:
-        """Fuses, locates and segments: one mask for each of B sentences.
+        """Fuses, locates and segments. Returns one mask for each of B sentences.
 
         Args:
-          image: of B images, or of K, each with B / K sentences, one behind the other.
-          text: of the sentences.
-          train: use the batch's own BatchNorm statistics.
+          image: B images, or K images with B / K consecutive sentences each.
+          text: features of the sentences.
+          train: normalize by batch statistics.
         """
         run = rematerialized(self.remat and train)
         if isinstance(image, PreparedImage):
@@ -138,7 +143,7 @@ class LTS(Network):
             coarse = for_sentences(features.coarse, text.sentence.shape[0])
             coarse = run(self.attention, coarse, text, train=train)
             features = features._replace(coarse=coarse)
-        fused = for_sentences(features.whole(), text.sentence.shape[0])
+        fused = for_sentences(features.merge(), text.sentence.shape[0])
         heatmap = prior = points = None
         if self.locate != "none":
             heatmap = self.locator(fused, text, train=train).astype(jnp.float32)
@@ -176,17 +181,17 @@ class LTS(Network):
 
     @property
     def draws(self) -> bool:
-        """PointRend draws the points that it is trained on."""
+        """True with PointRend, which samples random points in training."""
         return super().draws or self.refine != "none"
 
     @property
     def shows_maps(self) -> bool:
-        """A locator of words or attention shows what it looked at."""
+        """True for locators with word responses or attention weights."""
         return self.locate in ("word_filter", "transformer")
 
     @property
     def why_no_onnx(self) -> str:
-        """The LSTM, and other locators than the filters, have no graph."""
+        """Names the LSTM, or a locator other than the filters; these have no ONNX graph."""
         if self.text_encoder == "lstm":
             return "model.text=lstm"
         known = self.locate in ("filter", "word_filter", "none")

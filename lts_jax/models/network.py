@@ -1,6 +1,6 @@
-"""The interface of a network: what training, evaluation, inference and export know of it.
+"""The interface between networks and training, evaluation, inference and export.
 
-docs/architecture.md describes how to add one.
+docs/architecture.md describes how to add a network.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from lts_jax.models.text_encoder import TextEncoder, TextFeatures
 
 LocationLoss = Literal["bce", "softmax"]
 Loss = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
-"""What is minimized, and the losses by name, `loss` among them."""
+"""The loss to minimize, and all losses by name, including `loss`."""
 
 
 class Outputs(NamedTuple):
@@ -32,62 +32,62 @@ class Outputs(NamedTuple):
     )  # H_mask, [B, rounds, H/8, W/8]; None without a locator
     mask: Float[Array, "b h4 w4"]  # P_mask, [B, H/4, W/4]; [B, H/8, W/8] without a segmenter;
     # with PointRend, in evaluation, [B, H, W]
-    auxiliary: Float[Array, "b n h8 w8"] | None = None  # further maps, which the loss alone reads
+    auxiliary: Float[Array, "b n h8 w8"] | None = None  # additional maps for the loss only
     points: Points | None = None  # in training with PointRend
 
     def finite(self) -> Bool[Array, " b"]:
-        """Whether all logits of a sentence are finite."""
+        """Returns whether all logits of each sentence are finite."""
         maps = [x for x in (self.mask, self.heatmap) if x is not None]
         each = [jnp.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in maps]
         return jnp.stack(each).all(axis=0)
 
 
 class PixelsAndFeatures(NamedTuple):
-    """An encoded image, and the image itself, which PointRend reads, too."""
+    """An encoded image, and the image itself, which PointRend also reads."""
 
     pixels: Float[Array, "b h w 3"]
     taps: ImageFeatures
 
 
 Encoded = ImageFeatures | PixelsAndFeatures
-"""An encoded image."""
+"""The type of an encoded image."""
 
 
 class PreparedImage(NamedTuple):
-    """An encoded image, and what else of it no sentence changes."""
+    """The sentence-independent features of an image."""
 
-    taps: ImageFeatures  # as far as no sentence changes them
-    known: dict[str, jax.Array]  # what else is computed once for an image, by the network's names
-    detail: Float[Array, "b h2 w2 d"] | None = None  # `PointRend.of_image`, if there is one
+    taps: ImageFeatures  # image features, as far as they are independent of the sentence
+    known: dict[str, jax.Array]  # other results to compute once per image, by network-specific name
+    detail: Float[Array, "b h2 w2 d"] | None = None  # `PointRend.of_image`, with PointRend
 
 
 class Network(nn.Module):
-    """A network with a backbone and a sentence encoder; a subclass makes masks of their features.
+    """Base class of networks with a backbone and a sentence encoder, which predict masks.
 
-    A subclass has `setup`, which sets `backbone` and `text` by `make_backbone` and
-    `make_text_encoder`, and the methods `prepare`, `refer` and `loss`. The top level of its
-    parameters has the names of `train.lr_multipliers`, and `head` for an output layer that belongs
-    to no part.
+    A subclass defines `setup`, which creates `backbone` and `text` with `make_backbone` and
+    `make_text_encoder`, and the methods `prepare`, `refer` and `loss`. Its top-level parameters are
+    named as in `train.lr_multipliers`, plus `head` for an output layer that belongs to none of
+    these parts.
 
     Attributes:
-      vocab_size: words known, with padding (0) and unknown (1); with BERT, word pieces.
-      text_encoder: "gru", that of LTS, "lstm", that of CMPC, or "bert".
-      embed_dim: size of a word vector.
-      gru_features: GRU units per direction, of which f_text has twice as many, or the LSTM's.
-      bert_hidden: BERT's channels, and those of f_text.
-      bert_layers: their number.
-      bert_heads: of its attention.
-      bert_intermediate: channels of its MLPs.
-      bert_positions: the longest sentence that it has position embeddings for, in word pieces.
+      vocab_size: number of words, including padding (0) and unknown (1); with BERT, word pieces.
+      text_encoder: "gru" (LTS), "lstm" (CMPC) or "bert".
+      embed_dim: size of the word vectors.
+      gru_features: units of the GRU per direction (f_text has twice as many), or of the LSTM.
+      bert_hidden: hidden size of BERT, and size of f_text.
+      bert_layers: number of BERT's layers.
+      bert_heads: number of BERT's attention heads.
+      bert_intermediate: size of BERT's MLPs.
+      bert_positions: number of BERT's position embeddings.
       image_encoder: a name in `lts_jax.models.backbones.BACKBONES`.
-      backbone_width: channels of its first stage; 0: the published.
-      backbone_stages: blocks per stage; (): the published.
-      backbone_conventions: slope, epsilon and normalization of the image in Darknet53.
-      neck: YOLOv3's six extra convolutions on the stride-32 tap.
-      drop_path: stochastic depth in the backbone's last block, in training.
-      dropout: BERT's, in training.
-      dtype: of the computation; parameters, statistics and outputs are float32.
-      remat: in training, keep little for the backward pass and compute it again there.
+      backbone_width: channels of the backbone's first stage; 0: the published value.
+      backbone_stages: blocks per stage; (): the published values.
+      backbone_conventions: slope, epsilon and image normalization of Darknet53.
+      neck: add YOLOv3's six convolutions to the stride-32 features.
+      drop_path: stochastic depth rate of the backbone's last block, in training.
+      dropout: dropout rate of BERT, in training.
+      dtype: dtype of the computation; parameters, statistics and outputs are float32.
+      remat: in training, recompute activations in the backward pass to save memory.
     """
 
     title: ClassVar[str] = ""  # name and source, for model cards
@@ -111,19 +111,19 @@ class Network(nn.Module):
     dtype: Dtype = jnp.float32
     remat: bool = False
 
-    # ---- What a subclass implements
+    # ---- Implemented by subclasses
 
     def prepare(self, image: Encoded) -> PreparedImage:
-        """In evaluation, computes once for an image what `refer` would for each sentence."""
+        """In evaluation, computes the sentence-independent part of `refer` once per image."""
         raise NotImplementedError
 
     def refer(self, image: Encoded | PreparedImage, text: TextFeatures, *, train: bool) -> Outputs:
-        """Makes one mask for each of B sentences.
+        """Predicts one mask for each of B sentences.
 
         Args:
-          image: of B images, or of K, each with B / K sentences, one behind the other.
-          text: of the sentences.
-          train: use the batch's own BatchNorm statistics.
+          image: B images, or K images with B / K consecutive sentences each.
+          text: features of the sentences.
+          train: normalize by batch statistics.
         """
         raise NotImplementedError
 
@@ -137,34 +137,34 @@ class Network(nn.Module):
         location: LocationLoss = "bce",
         truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
-        """Compares what `refer` returned with the truth.
+        """Computes the loss of the outputs of `refer`.
 
         Args:
-          outputs: of the network.
-          truth4: {0, 1}, `[B, H/4, W/4]`.
-          truth8: {0, 1}, `[B, H/8, W/8]`.
-          location_weight: of the losses of the heatmap, beside those of the mask.
-          dice_weight: of Dice losses beside each cross-entropy; 0 has none.
+          outputs: outputs of the network.
+          truth4: ground truth in {0, 1}, `[B, H/4, W/4]`.
+          truth8: ground truth in {0, 1}, `[B, H/8, W/8]`.
+          location_weight: weight of the heatmap's losses relative to the mask's.
+          dice_weight: weight of the Dice losses added to each cross-entropy; 0: none.
           location: kind of the heatmap's loss, `train.location_loss`.
-          truth1: {0, 1}, `[B, H, W]`, if `truth1` is among the truths of training.
+          truth1: ground truth in {0, 1}, `[B, H, W]`, for networks that need it.
         """
         raise NotImplementedError
 
     @property
     def shows_maps(self) -> bool:
-        """Whether the locator leaves more to look at than its heatmap; see `refer_with_maps`."""
+        """Whether the locator has maps besides its heatmap; see `refer_with_maps`."""
         return False
 
     @property
     def why_no_onnx(self) -> str:
-        """What of it has no ONNX graph in `lts_jax.export`; "" if it can be exported as one."""
+        """The setting that `lts_jax.export` does not support in ONNX; "" if supported."""
         return ""
 
-    # ---- What all networks share
+    # ---- Shared by all networks
 
     @property
     def draws(self) -> bool:
-        """Whether it needs random numbers in training."""
+        """Whether training needs random numbers."""
         return bool(self.drop_path or self.dropout)
 
     def make_backbone(self) -> nn.Module:
@@ -199,7 +199,7 @@ class Network(nn.Module):
         )
 
     def encode_image(self, image: Float[Array, "b h w 3"], *, train: bool) -> Encoded:
-        """Encodes `[B, H, W, 3]` RGB in [0, 1], once however many sentences refer to it."""
+        """Encodes `[B, H, W, 3]` RGB in [0, 1], once for all sentences about an image."""
         features: ImageFeatures = self.backbone(image, train=train)
         return features
 
@@ -218,7 +218,7 @@ class Network(nn.Module):
         *,
         train: bool,
     ) -> Outputs:
-        """Segments `[B, H, W, 3]` images, or K with B / K sentences each, by `[B, T]` sentences."""
+        """Segments `[B, H, W, 3]` images, or K images with B / K of the `[B, T]` sentences each."""
         return self.refer(
             self.encode_image(image, train=train),
             self.encode_text(tokens, lengths, train=train),

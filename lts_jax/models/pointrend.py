@@ -1,8 +1,8 @@
-"""PointRend (Kirillov et al., CVPR 2020): a mask is computed anew where it is uncertain.
+"""PointRend (Kirillov et al., CVPR 2020), which recomputes a mask where it is uncertain.
 
-The segmenter's mask has a cell for 4 × 4 pixels, and is sure of nearly all but those at an edge.
-A small network sees, at any point of the image, the features of the sentence's segmenter, finer
-ones of the picture itself and the coarse mask, and says whether the point belongs to the object.
+The segmenter's mask has one cell per 4 × 4 pixels, and is uncertain mostly at edges. A small
+network predicts the foreground logit at any point of the image, from the segmenter's features,
+finer features of the image, and the coarse mask.
 """
 
 from typing import NamedTuple
@@ -15,26 +15,26 @@ from jaxtyping import Array, Float, Int
 
 from lts_jax.models.layers import ConvNormAct, Dtype
 
-DETAIL = 32  # channels of the finer features, at stride 2
-LAYERS = 3  # hidden ones
-OVERSAMPLE, IMPORTANT = 3, 0.75  # k and β of the paper's Section 3.3
+DETAIL = 32  # channels of the fine features, at stride 2
+LAYERS = 3  # number of hidden layers
+OVERSAMPLE, IMPORTANT = 3, 0.75  # k and β in Section 3.3 of the PointRend paper
 FEWER_IN_TRAINING = 4
 
 
 class Points(NamedTuple):
-    """What training says of some points of a mask."""
+    """Predictions at points of a mask, in training."""
 
     logits: Float[Array, "b n"]
-    places: Float[Array, "b n 2"]  # x and y from 0 to 1, from one edge of the image to the other
+    places: Float[Array, "b n 2"]  # x and y in [0, 1], from border to border of the image
 
 
 class PointRend(nn.Module):
-    """The head on points, and where it is applied.
+    """The point head, with point selection.
 
     Attributes:
       features: hidden units.
-      points: computed anew in each step of inference; in training a quarter as many.
-      dtype: of the computation.
+      points: points per refinement step in inference; training uses a quarter of them.
+      dtype: dtype of the computation.
     """
 
     features: int = 256
@@ -42,14 +42,14 @@ class PointRend(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
-        """Builds the layers; the last one begins near 0, where a mask is undecided."""
+        """Builds the layers; the output layer is initialized to small values."""
         self.detail = ConvNormAct(DETAIL, 3, stride=2, dtype=self.dtype)
         self.hidden = [nn.Dense(self.features, dtype=self.dtype) for _ in range(LAYERS)]
         small = nn.initializers.normal(1e-3)
         self.predict = nn.Dense(1, dtype=self.dtype, kernel_init=small)
 
     def of_image(self, image: Float[Array, "k s s 3"], *, train: bool) -> Float[Array, "k d d f"]:
-        """The finer features, which no sentence changes, `[K, S/2, S/2, 32]`."""
+        """Returns the sentence-independent fine features, `[K, S/2, S/2, 32]`."""
         detail: jax.Array = self.detail(image, train=train)
         return detail
 
@@ -60,13 +60,13 @@ class PointRend(nn.Module):
         detail: Float[Array, "k d d f"],
         places: Float[Array, "b n 2"],
     ) -> Float[Array, "b n"]:
-        """The logits at some points.
+        """Returns the logits at points.
 
         Args:
-          mask: the segmenter's logits.
-          features: of the segmenter.
-          detail: of `of_image`, of B images or of K with B / K sentences each, in a row.
-          places: as in `Points`.
+          mask: logits of the segmenter.
+          features: features of the segmenter.
+          detail: result of `of_image`, of B images or of K images with B / K consecutive sentences.
+          places: points, as in `Points`.
         """
         coarse = sample_points(mask[..., None], places)
         known = [sample_points(x, places) for x in (features, detail)]
@@ -83,20 +83,20 @@ class PointRend(nn.Module):
         detail: Float[Array, "k d d f"],
         key: jax.Array,
     ) -> Points:
-        """The logits at random points, three quarters of them the most uncertain of many.
+        """Returns the logits at random points, three quarters of them at uncertain positions.
 
         Args:
-          mask: the segmenter's logits, as the others for `head`.
-          features: see there.
-          detail: see there.
-          key: of the random numbers.
+          mask: logits of the segmenter.
+          features: as for `head`.
+          detail: as for `head`.
+          key: random key.
         """
         n = max(1, self.points // FEWER_IN_TRAINING)
         important = round(IMPORTANT * n)
         many, few = jax.random.split(key)
         places = jax.random.uniform(many, (mask.shape[0], OVERSAMPLE * n, 2))
-        found = lax.stop_gradient(sample_points(mask[..., None], places)[..., 0])
-        chosen = most_uncertain(found, important)
+        sampled = lax.stop_gradient(sample_points(mask[..., None], places)[..., 0])
+        chosen = most_uncertain(sampled, important)
         uncertain = jnp.take_along_axis(places, chosen[..., None], axis=1)
         anywhere = jax.random.uniform(few, (mask.shape[0], n - important, 2))
         places = jnp.concatenate([uncertain, anywhere], axis=1)
@@ -108,12 +108,12 @@ class PointRend(nn.Module):
         features: Float[Array, "b g g c"],
         detail: Float[Array, "k d d f"],
     ) -> Float[Array, "b s s"]:
-        """Doubles the mask up to the input's size; each time the uncertain cells are made anew.
+        """Upsamples the mask to the input's size in steps of two, recomputing uncertain cells.
 
         Args:
-          mask: the segmenter's logits `[B, S/4, S/4]`, as the others for `head`.
-          features: see there.
-          detail: see there.
+          mask: logits of the segmenter, `[B, S/4, S/4]`.
+          features: as for `head`.
+          detail: as for `head`.
 
         Returns:
           Logits, float32 `[B, S, S]`.
@@ -124,19 +124,19 @@ class PointRend(nn.Module):
             b, height, width = finer.shape
             flat = finer.reshape(b, height * width)
             chosen = most_uncertain(flat, min(self.points, height * width))
-            logits = self.head(mask, features, detail, cell_centres(chosen, height, width))
+            logits = self.head(mask, features, detail, cell_centers(chosen, height, width))
             made = jax.vmap(lambda row, where, new: row.at[where].set(new))(flat, chosen, logits)
             finer = made.reshape(b, height, width)
         return finer
 
 
 def most_uncertain(logits: Float[Array, "b n"], number: int) -> Int[Array, "b m"]:
-    """Where the logits are nearest to 0."""
+    """Returns the indices of the logits that are closest to 0."""
     return lax.top_k(-jnp.abs(logits), number)[1]
 
 
-def cell_centres(index: Int[Array, "b n"], height: int, width: int) -> Float[Array, "b n 2"]:
-    """Places of the cells of a map by their numbers in row-major order."""
+def cell_centers(index: Int[Array, "b n"], height: int, width: int) -> Float[Array, "b n 2"]:
+    """Returns the centers of a map's cells, as in `Points`, from their row-major indices."""
     x, y = (index % width + 0.5) / width, (index // width + 0.5) / height
     return jnp.stack([x, y], axis=-1).astype(jnp.float32)
 
@@ -144,13 +144,13 @@ def cell_centres(index: Int[Array, "b n"], height: int, width: int) -> Float[Arr
 def sample_points(
     maps: Float[Array, "k h w c"], places: Float[Array, "b n 2"]
 ) -> Float[Array, "b n c"]:
-    """Interpolates maps bilinearly; beyond the outermost cell centres the outermost values hold.
+    """Interpolates maps bilinearly; values are clamped beyond the outermost cell centers.
 
-    As `torch.nn.functional.grid_sample` with `padding_mode="border"` and `align_corners=False`.
+    Equals `torch.nn.functional.grid_sample(padding_mode="border", align_corners=False)`.
 
     Args:
-      maps: of B sentences, or of K images with B / K sentences each, in a row.
-      places: of each sentence, as in `Points`.
+      maps: maps of B sentences, or of K images with B / K consecutive sentences each.
+      places: points of each sentence, as in `Points`.
     """
     k, height, width, c = maps.shape
     b, n, _ = places.shape
@@ -171,12 +171,12 @@ def sample_points(
     (x0, y0), (x1, y1) = (jnp.moveaxis(corner, -1, 0) for corner in (first, second))
     above = take(x0, y0) * (1 - right) + take(x1, y0) * right
     below = take(x0, y1) * (1 - right) + take(x1, y1) * right
-    found = above * (1 - down) + below * down
-    return found if k == b else found.reshape(b, n, c)
+    sampled = above * (1 - down) + below * down
+    return sampled if k == b else sampled.reshape(b, n, c)
 
 
 def double(maps: Float[Array, "b h w"]) -> Float[Array, "b 2*h 2*w"]:
-    """Doubles height and width bilinearly, with half-pixel centres."""
+    """Doubles height and width bilinearly, with half-pixel centers."""
     for axis in (1, 2):
         n = maps.shape[axis]
         last = lax.slice_in_dim(maps, n - 1, n, axis=axis)

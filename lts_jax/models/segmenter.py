@@ -1,4 +1,4 @@
-"""The segmenter: from features and a position prior to the mask (Section 3.3, Figure 3)."""
+"""The segmenter predicts the mask from features and a location prior (Section 3.3, Figure 3)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,14 +20,14 @@ from lts_jax.models.layers import (
 
 
 class Segmenter(nn.Module):
-    """ASPP (DeepLab v3) and a transposed convolution over any features with a prior (Eq. 10).
+    """ASPP (DeepLab v3) and a transposed convolution over features with a prior (Eq. 10).
 
-    It stands on its own, so that it can be put on another network (Table 3).
+    It is independent of the rest of LTS, so that it can extend other networks (Table 3).
 
     Attributes:
       features: channels of every branch and of the projection.
-      rates: dilations of the 3×3 branches.
-      dtype: of the computation.
+      rates: dilation rates of the 3×3 branches.
+      dtype: dtype of the computation.
     """
 
     features: int = 256
@@ -46,9 +46,9 @@ class Segmenter(nn.Module):
 
         Args:
           fused: features of any network, `[B, H/8, W/8, C]`, or F_m3.
-          prior: a map of where the object is, `[B, H/8, W/8]`, or None (Table 2: no locator).
-          known: what `of_image` returned.
-          train: use the batch's own BatchNorm statistics.
+          prior: map of the object's location, `[B, H/8, W/8]`, or None (Table 2: no locator).
+          known: result of `of_image`.
+          train: normalize by batch statistics.
         """
         return self.mask_and_features(fused, prior, known, train=train)[0]
 
@@ -61,7 +61,7 @@ class Segmenter(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "b 2*h 2*w"], Float[Array, "b h w f"]]:
-        """Also returns the features that the mask is made of, `[B, H/8, W/8, features]`."""
+        """Also returns the features that predict the mask, `[B, H/8, W/8, features]`."""
         known = known or {}
         parts = list(fused) if isinstance(fused, CoarseFine) else [fused]
         if prior is not None:
@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
                 self.features, kernel, dilation=rate, dtype=self.dtype, name=name
             )
             branches.append(branch(parts, known.get(name), train=train))
-        # The mean of copies is the mean.
+        # Upsampling copies cells, which does not change the mean.
         sentences = max(x.shape[0] for x in parts)
         means = [for_sentences(x.mean(axis=(1, 2), keepdims=True), sentences) for x in parts]
         pooled = ConvNormAct(self.features, dtype=self.dtype, name="aspp_pool")(
@@ -88,34 +88,34 @@ class Segmenter(nn.Module):
         return _mask(norm, _Score(dtype=self.dtype, name="mask"), x, train=train), features
 
     def of_image(self, fine: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b h w f"]]:
-        """What the fine half of F_m3 adds to each branch, for `known`; no sentence changes it.
+        """Computes the sentence-independent contribution of F_m3's fine half to each branch.
 
-        With the parameters of a network that has some.
+        Requires initialized parameters.
 
         Args:
           fine: `[B, H/8, W/8, C/2]`.
 
         Returns:
-          `[B, H/8, W/8, features]` by the branch's name.
+          `[B, H/8, W/8, features]` by the branch's name, for `known`.
         """
-        found, channels = {}, fine.shape[-1]
+        parts, channels = {}, fine.shape[-1]
         for name, rate in self._branches().items():
             kernel = self.variables["params"][name]["conv"]["kernel"]
-            kernel = kernel[..., channels : 2 * channels, :]  # behind as many of the coarse half
+            kernel = kernel[..., channels : 2 * channels, :]  # the coarse half's channels are first
             x, kernel = nn.dtypes.promote_dtype(fine, kernel, dtype=self.dtype)
-            found[name] = convolve_part(x, kernel, rate, (fine.shape[1], fine.shape[2]))
-        return found
+            parts[name] = convolve_part(x, kernel, rate, (fine.shape[1], fine.shape[2]))
+        return parts
 
     def _branches(self) -> dict[str, int]:
-        """Their names and dilations; 0 is the 1×1 convolution's."""
+        """Names and dilation rates of the branches; 0 is the 1×1 convolution."""
         return {"aspp_1x1": 0} | {f"aspp_rate{rate}": rate for rate in self.rates}
 
 
 class _Score(nn.Module):
-    """`flax.linen.Dense(1)`, as a sum over the channels.
+    """`flax.linen.Dense(1)`, computed as a sum over the channels.
 
-    XLA computes a sum together with what it is of, and so never writes that; a product of matrices
-    reads it from memory. At H/4 × W/4 that is the largest array of the segmenter.
+    XLA fuses a sum with the computation of its input, which is then never written to memory. A
+    matrix product would read it from memory; at H/4 × W/4 it is the segmenter's largest array.
     """
 
     dtype: Dtype = jnp.float32
@@ -131,7 +131,7 @@ class _Score(nn.Module):
 
 
 def _mask(norm: nn.Module, score: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:
-    """The logits of normalized features, which the backward pass computes again."""
+    """Returns the logits of normalized features, which the backward pass recomputes."""
 
     def call(norm: Any, score: Any, x: jax.Array) -> jax.Array:
         logits: jax.Array = score(norm(x, train=train))

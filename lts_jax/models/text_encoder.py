@@ -1,4 +1,4 @@
-"""The sentence encoder: word embeddings and a bidirectional GRU (Eq. 3 and 4)."""
+"""The sentence encoder of LTS: word embeddings and a bidirectional GRU (Eq. 3 and 4)."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,20 @@ from lts_jax.models.layers import Dtype
 
 
 class TextFeatures(NamedTuple):
-    """What the rest of the network reads of a sentence."""
+    """The features of a sentence."""
 
-    words: Float[Array, "b t d"]  # h_t, [B, T, D]; zero at padded steps
-    valid: Bool[Array, "b t"]  # bool [B, T]: True at real words
-    sentence: Float[Array, "b d"]  # f_text, [B, D]: the mean of h_t over the real words
+    words: Float[Array, "b t d"]  # h_t, [B, T, D]; zero at padding
+    valid: Bool[Array, "b t"]  # bool [B, T]: False at padding
+    sentence: Float[Array, "b d"]  # f_text, [B, D]: the mean of h_t without padding
 
 
 class MaskedGRU(nn.Module):
-    """One direction of a GRU that padded steps leave untouched.
+    """One direction of a GRU; padding does not change its state.
 
     Attributes:
       features: size of the hidden state.
-      reverse: read the sentence from its last word to its first.
-      dtype: of the computation.
+      reverse: read the sentence backwards.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -59,13 +59,13 @@ class MaskedGRU(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Embeddings and a bidirectional GRU.
+    """Word embeddings and a bidirectional GRU.
 
     Attributes:
-      vocab_size: rows of the embedding table; id 0 is padding, 1 the unknown word.
-      embed_dim: size of a word vector.
-      features: hidden size per direction; the output has twice as many.
-      dtype: of the computation.
+      vocab_size: rows of the embedding table; id 0 is padding, 1 is the unknown word.
+      embed_dim: size of the word vectors.
+      features: hidden size per direction; the output has twice as many channels.
+      dtype: dtype of the computation.
     """
 
     vocab_size: int
@@ -79,10 +79,10 @@ class TextEncoder(nn.Module):
     ) -> TextFeatures:
         """Encodes ids int32 `[B, T]` with lengths int32 `[B]`, each at least 1.
 
-        Training is no different: `train` is for encoders that drop something.
+        `train` has no effect; it exists for encoders with dropout.
         """
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
-        # 0.3 is about the spread of GloVe's 300-d vectors.
+        # 0.3 is about the standard deviation of GloVe's 300-d vectors.
         embed = nn.Embed(
             self.vocab_size,
             self.embed_dim,

@@ -1,4 +1,4 @@
-"""The transformer decoder layer that can locate instead of the filter (Section 3.2, Eq. 9)."""
+"""The transformer decoder layer, an alternative to the filter (Section 3.2, Eq. 9)."""
 
 from typing import Any
 
@@ -14,14 +14,13 @@ from lts_jax.models.layers import Dtype
 class DecoderLayer(nn.Module):
     """One decoder layer of the original transformer: post-norm, ReLU, no dropout.
 
-    Equals `torch.nn.TransformerDecoderLayer` where the position encodings are zero. They are
-    added to queries and keys of each attention and not to values, as DETR (Carion et al., ECCV
-    2020) does. The weights of both attentions are sown as `attention_weights`,
-    `[B, heads, N, M]`.
+    Equals `torch.nn.TransformerDecoderLayer` if the position encodings are zero. They are added to
+    the queries and keys of each attention, but not to the values, as in DETR (Carion et al., ECCV
+    2020). The weights of both attentions are sown as `attention_weights`, `[B, heads, N, M]`.
 
     Attributes:
-      heads: of each attention.
-      dtype: of the computation.
+      heads: number of attention heads.
+      dtype: dtype of the computation.
     """
 
     heads: int = 4
@@ -37,9 +36,9 @@ class DecoderLayer(nn.Module):
         """Maps queries `[B, N, C]` to `[B, N, C]`.
 
         Args:
-          x: `[B, N, C]`; the feed-forward part has C hidden units too.
-          position: encodings, `[N, C]`.
-          memory: what the encoder would give, `[B, M, D]`.
+          x: `[B, N, C]`; the feed-forward layer also has C hidden units.
+          position: position encodings, `[N, C]`.
+          memory: encoder output, `[B, M, D]`.
         """
         c = x.shape[-1]
 
@@ -69,10 +68,10 @@ class DecoderLayer(nn.Module):
 def _attend(
     query: jax.Array, key: jax.Array, value: jax.Array, *, module: nn.Module | None, **_: Any
 ) -> jax.Array:
-    """Scaled dot-product attention, `[B, N, heads, F]` onto `[B, M, heads, F]`.
+    """Scaled dot-product attention of `[B, N, heads, F]` to `[B, M, heads, F]`.
 
-    The softmax is in float32. Its result, by far the largest array of the network, is not, as it
-    would be in Flax's own function.
+    The softmax is computed in float32. Unlike in Flax's own function, its result is not stored in
+    float32, as it is by far the network's largest array.
     """
     scores = jnp.einsum("bnhf,bmhf->bhnm", query * query.shape[-1] ** -0.5, key)
     weights = nn.softmax(scores.astype(jnp.float32)).astype(value.dtype)
@@ -82,16 +81,16 @@ def _attend(
 
 
 def sine_position_encoding(height: int, width: int, features: int) -> np.ndarray:
-    """Fixed encodings of the cells of a grid in row-major order, as in DETR.
+    """Returns fixed position encodings of a grid's cells in row-major order, as in DETR.
 
-    Half of the features are of the row, half of the column, each counted from 1 and scaled to
-    2π at the far end; even features are sines and odd ones cosines of the same frequencies.
+    Half of the features encode the row, half the column, each counted from 1 and scaled to 2π at
+    the far end. Even features are sines and odd ones cosines of the same frequencies.
 
     Returns:
       float32 `[height * width, features]`; `features` must be a multiple of 4.
     """
     if features % 4:
-        raise ValueError(f"position encodings need a multiple of 4 features, not {features}")
+        raise ValueError(f"position encodings need a multiple of 4 features, but got {features}")
     half = features // 2
     frequency = 10000.0 ** (-2 * (np.arange(half) // 2) / half)
 

@@ -1,4 +1,4 @@
-"""The backbones by name: each encodes an image at strides 8, 16 and 32."""
+"""The backbones by name. Each encodes an image at strides 8, 16 and 32."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +19,19 @@ from lts_jax.models.layers import EPSILON, IMAGENET, Dtype
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A backbone at its published size.
+    """A backbone with its published sizes.
 
     Attributes:
-      family: what names the tensors of its files.
-      module: the network; it maps `[B, H, W, 3]` RGB in [0, 1] to `ImageFeatures`.
-      width: the channels of its first stage; of Darknet53, ResNet and EfficientNet, those of the
-        first convolution.
+      family: naming scheme of the tensors in its weight files.
+      module: the network, which maps `[B, H, W, 3]` RGB in [0, 1] to `ImageFeatures`.
+      width: channels of the first stage; for Darknet53, ResNet and EfficientNet, of the first
+        convolution.
       stages: blocks in each stage.
-      options: further fields of the module.
-      mean: of its input, R, G, B in [0, 1].
-      std: that the input is divided by.
-      epsilon: of its norms; that of Darknet53 depends on its conventions.
-      drops_paths: it has stochastic depth.
+      options: additional fields of the module.
+      mean: mean of the input channels R, G, B in [0, 1].
+      std: standard deviation of the input channels.
+      epsilon: epsilon of the norm layers; for Darknet53 it depends on the conventions.
+      drops_paths: whether the backbone supports stochastic depth.
     """
 
     family: str
@@ -54,20 +54,22 @@ class Backbone:
         remat: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """Makes the module.
+        """Creates the module.
 
         Args:
-          width: instead of the published one; 0 keeps it.
-          stages: instead of the published ones; () keeps them.
-          drop_path: rate of stochastic depth of the last block.
-          dtype: of the computation.
-          remat: in training, keep little for the backward pass and compute it again there.
-          options: further fields of this backbone's module.
+          width: replaces the published width; 0 keeps it.
+          stages: replaces the published stages; () keeps them.
+          drop_path: stochastic depth rate of the last block.
+          dtype: dtype of the computation.
+          remat: in training, recompute activations in the backward pass to save memory.
+          options: additional fields of the module.
         """
         if self.drops_paths:
             options["drop_path"] = drop_path
         elif drop_path:
-            raise ValueError(f"{self.family} has no stochastic depth: drop_path must be 0")
+            raise ValueError(
+                f"model.drop_path={drop_path} must be 0: {self.family} has no stochastic depth"
+            )
         sizes = (width or self.width, tuple(stages) or self.stages)
         return self.module(*sizes, dtype=dtype, remat=remat, **self.options, **options)
 
@@ -111,4 +113,4 @@ BACKBONES = {
     "resnet101": _RESNET101,
     "resnet101_dilated": dataclasses.replace(_RESNET101, options={"dilated": True}),
 }
-"""Of `model.backbone`. `dilated`: all taps are at stride 8, as in DeepLab and CMPC."""
+"""By `model.backbone`. `dilated`: all levels have stride 8, as in DeepLab and CMPC."""

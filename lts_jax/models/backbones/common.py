@@ -1,4 +1,4 @@
-"""What the backbones share: a convolution with BatchNorm, patches, stochastic depth."""
+"""Layers shared by the backbones: convolution with BatchNorm, patches, stochastic depth."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from lts_jax.models.layers import ConvNormAct, Dtype
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """No activation."""
+    """Returns x, for layers without activation."""
     return x
 
 
@@ -22,12 +22,12 @@ ConvNorm = partial(ConvNormAct, activation=nn.relu)
 
 
 class PatchConv(nn.Module):
-    """A convolution of square patches that do not overlap, as a matrix product.
+    """A convolution of non-overlapping square patches, computed as a matrix product.
 
     Attributes:
       features: output channels.
       size: side of a patch, and the stride.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -45,9 +45,9 @@ class PatchConv(nn.Module):
 
 
 def drop_path(x: Float[Array, "b ..."], rate: float, *, train: bool) -> Float[Array, "b ..."]:
-    """Stochastic depth (Huang et al., 2016): in training, drops a residual for some images.
+    """Stochastic depth (Huang et al., 2016): in training, drops the residual for random images.
 
-    Called in a module's compact method; it draws from the random numbers named `dropout`.
+    Must be called in a module's compact method; uses the random stream `dropout`.
     """
     axes = tuple(range(1, x.ndim))
     dropped: jax.Array = nn.Dropout(rate, broadcast_dims=axes, deterministic=not train)(x)
@@ -55,6 +55,6 @@ def drop_path(x: Float[Array, "b ..."], rate: float, *, train: bool) -> Float[Ar
 
 
 def drop_rates(rate: float, stages: Sequence[int]) -> list[list[float]]:
-    """Rates of `drop_path` by stage and block, which increase from 0 to `rate`."""
+    """Returns the rates of `drop_path` by stage and block, which increase from 0 to `rate`."""
     rates = iter(np.linspace(0, rate, max(sum(stages), 1)).tolist())
     return [[next(rates) for _ in range(blocks)] for blocks in stages]

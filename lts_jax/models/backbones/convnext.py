@@ -17,11 +17,11 @@ _layer_norm = partial(nn.LayerNorm, epsilon=EPSILON)
 
 
 class Block(nn.Module):
-    """Depthwise 7×7 → LayerNorm → four times the channels → GELU → back, scaled and added.
+    """A residual block: depthwise 7×7, LayerNorm, 4× expansion, GELU, reduction and layer scale.
 
     Attributes:
-      drop_path: rate of stochastic depth.
-      dtype: of the computation.
+      drop_path: stochastic depth rate.
+      dtype: dtype of the computation.
     """
 
     drop_path: float = 0.0
@@ -41,14 +41,14 @@ class Block(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """ConvNeXt without its classifier; a LayerNorm follows each tap, as in dense prediction.
+    """ConvNeXt without its classifier, with a LayerNorm on each output, as in dense prediction.
 
     Attributes:
       width: channels of the first stage; each further stage has twice as many.
       stage_sizes: blocks in each of the four stages.
-      drop_path: rate of stochastic depth of the last block.
-      dtype: of the computation.
-      remat: in training, keep no more than each block's input for the backward pass.
+      drop_path: stochastic depth rate of the last block.
+      dtype: dtype of the computation.
+      remat: in training, store only each block's input for the backward pass.
     """
 
     width: int = 96

@@ -19,9 +19,9 @@ from lts_jax.models.layers import Dtype, norm_act, normalize, rematerialized
 
 EPSILON = 1e-3
 INPUT = ((127 / 255,) * 3, (128 / 255,) * 3)
-"""Mean and divisor of RGB in [0, 1]: TensorFlow's networks take (x - 127) / 128 of 0 to 255."""
+"""Mean and divisor of RGB in [0, 1]; TensorFlow's networks use (x - 127) / 128 for 0 to 255."""
 _STEM = 32
-# Of each stage: channels at the published width, kernel, stride, factor of expansion.
+# By stage: channels at the published width, kernel, stride, expansion factor.
 STAGES = (
     (16, 3, 1, 1),
     (24, 3, 2, 6),
@@ -34,15 +34,15 @@ STAGES = (
 
 
 class Block(nn.Module):
-    """1×1 to more channels, depthwise convolution, 1×1 to the output; added to an equal input.
+    """1×1 expansion, depthwise convolution, 1×1 projection; residual if the shapes are equal.
 
     Attributes:
       features: output channels.
-      kernel: of the depthwise convolution.
-      stride: of the depthwise convolution.
-      expansion: factor of the channels in between.
-      drop_path: rate of stochastic depth.
-      dtype: of the computation.
+      kernel: kernel size of the depthwise convolution.
+      stride: stride of the depthwise convolution.
+      expansion: expansion factor of the hidden channels.
+      drop_path: stochastic depth rate.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -81,11 +81,11 @@ class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to the last block, without its head and classifier.
 
     Attributes:
-      width: channels of the first convolution; those of the stages are scaled with it.
+      width: channels of the first convolution; the stages are scaled accordingly.
       stage_sizes: blocks in each of the seven stages.
-      drop_path: rate of stochastic depth of the last block.
-      dtype: of the computation.
-      remat: in training, keep no more than each block's input for the backward pass.
+      drop_path: stochastic depth rate of the last block.
+      dtype: dtype of the computation.
+      remat: in training, store only each block's input for the backward pass.
     """
 
     width: int = _STEM

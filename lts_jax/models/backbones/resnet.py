@@ -1,4 +1,4 @@
-"""ResNet with bottleneck blocks (He et al., 2016; stride in the 3×3, as torchvision has it)."""
+"""ResNet with bottleneck blocks (He et al., 2016; stride in the 3×3, as in torchvision)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,13 +13,13 @@ from lts_jax.models.layers import IMAGENET, Dtype, normalize, rematerialized
 
 
 class Bottleneck(nn.Module):
-    """1×1 to a quarter of the channels, 3×3, 1×1 back; added to the input, then ReLU.
+    """A residual block: 1×1 reduction to a quarter of the channels, 3×3, 1×1 expansion, ReLU.
 
     Attributes:
       features: output channels.
-      stride: of the 3×3 convolution and of the shortcut.
-      dilation: of the 3×3 convolution.
-      dtype: of the computation.
+      stride: stride of the 3×3 convolution and of the shortcut.
+      dilation: dilation of the 3×3 convolution.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -48,11 +48,11 @@ class ResNet(nn.Module):
     Attributes:
       width: channels of the first convolution; stage i has `4 * width * 2**i`.
       stage_sizes: blocks in each of the four stages.
-      dilated: the last two stages keep stride 8, with dilations 2 and 4 instead; all three taps
-        are then at stride 8. As in DeepLab, the first block of a stage keeps the dilation of the
-        stage before it.
-      dtype: of the computation.
-      remat: in training, keep no more than each block's input for the backward pass.
+      dilated: the last two stages keep stride 8 and use dilations 2 and 4, so that all levels have
+        stride 8. As in DeepLab, the first block of a stage keeps the dilation of the previous
+        stage.
+      dtype: dtype of the computation.
+      remat: in training, store only each block's input for the backward pass.
     """
 
     width: int = 64

@@ -18,11 +18,11 @@ _layer_norm = partial(nn.LayerNorm, epsilon=1e-5)
 
 
 class WindowAttention(nn.Module):
-    """Attention among the cells of each window, with a bias for each offset between two cells.
+    """Self-attention within each window, with a relative position bias.
 
     Attributes:
-      window: side of a window.
-      dtype: of the computation.
+      window: side of a window in cells.
+      dtype: dtype of the computation.
     """
 
     window: int
@@ -35,8 +35,9 @@ class WindowAttention(nn.Module):
         """Maps `[B, windows, window², C]` to the same shape.
 
         Args:
-          x: the cells of the windows.
-          regions: numbers `[windows, window²]`; cells see those with the same number. None: all.
+          x: cells, grouped by window.
+          regions: region numbers `[windows, window²]`; cells attend only to cells of their region.
+            None: to all cells of the window.
         """
         *_, c = x.shape
         heads = max(1, c // _HEAD)
@@ -57,13 +58,13 @@ class WindowAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """LayerNorm → attention in windows, added; LayerNorm → MLP, added.
+    """Two residual branches: LayerNorm and window attention, then LayerNorm and MLP.
 
     Attributes:
-      window: side of a window.
-      shifted: move the windows by half their side.
-      drop_path: rate of stochastic depth.
-      dtype: of the computation.
+      window: side of a window in cells.
+      shifted: shift the windows by half their side.
+      drop_path: stochastic depth rate.
+      dtype: dtype of the computation.
     """
 
     window: int
@@ -73,10 +74,10 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """Maps `[B, H, W, C]` to the same shape; zeros fill up the last windows."""
+        """Maps `[B, H, W, C]` to the same shape; incomplete windows are zero-padded."""
         b, h, w, c = x.shape
         n = self.window
-        # A map with a single window along an axis has nothing to shift, as in the published code.
+        # An axis with a single window is not shifted, as in the published code.
         shift = n // 2 if self.shifted and min(h, w) > n else 0
         rows, columns = -(-h // n), -(-w // n)
         norm = partial(_layer_norm, dtype=self.dtype)
@@ -100,15 +101,15 @@ class Block(nn.Module):
 
 
 class Swin(nn.Module):
-    """Swin without its classifier; a LayerNorm follows each tap, as in dense prediction.
+    """Swin without its classifier, with a LayerNorm on each output, as in dense prediction.
 
     Attributes:
       width: channels of the first stage; each further stage has twice as many.
       stage_sizes: blocks in each of the four stages.
-      window: side of an attention window, in cells.
-      drop_path: rate of stochastic depth of the last block.
-      dtype: of the computation.
-      remat: in training, keep no more than each block's input for the backward pass.
+      window: side of an attention window in cells.
+      drop_path: stochastic depth rate of the last block.
+      dtype: dtype of the computation.
+      remat: in training, store only each block's input for the backward pass.
     """
 
     width: int = 96
@@ -142,14 +143,14 @@ class Swin(nn.Module):
 
 
 def _merge_patches(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*c"]:
-    """The four cells of each 2×2 as channels, the upper left and the lower left first."""
+    """Concatenates the four cells of each 2×2 patch: upper left and lower left first."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
     return x.reshape(b, h // 2, w // 2, 4 * c)
 
 
 def table_rows(window: int) -> Int[np.ndarray, "l l"]:
-    """The row of the table of biases for each two cells of a window."""
+    """Returns the row of the bias table for each pair of cells of a window."""
     at = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij")).reshape(2, -1)
     rows, columns = at[:, :, None] - at[:, None, :] + window - 1
     table: Int[np.ndarray, "l l"] = rows * (2 * window - 1) + columns
@@ -157,7 +158,7 @@ def table_rows(window: int) -> Int[np.ndarray, "l l"]:
 
 
 def regions(rows: int, columns: int, window: int, shift: int) -> Int[np.ndarray, "n l"]:
-    """Numbers the parts that a shift has brought into one window."""
+    """Numbers the regions that a shift combines in one window."""
 
     def along(windows: int) -> Int[np.ndarray, " n"]:
         at = np.arange(windows * window)

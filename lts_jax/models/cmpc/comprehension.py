@@ -1,4 +1,4 @@
-"""Cross-modal progressive comprehension: entities by bilinear fusion, relations by a graph."""
+"""Progressive cross-modal comprehension: bilinear fusion for entities, a graph for relations."""
 
 from typing import NamedTuple
 
@@ -19,18 +19,18 @@ from lts_jax.models.layers import Dtype, for_sentences
 
 
 class Sentence(NamedTuple):
-    """A sentence as CMPC reads it."""
+    """The features of a sentence in CMPC."""
 
     words: Float[Array, "b t d"]  # l_t, unit vectors; zero at padding
-    valid: Bool[Array, "b t"]  # True at real words
+    valid: Bool[Array, "b t"]  # False at padding
     types: Float[Array, "b t 4"]  # p_t: entity, attribute, relation, unnecessary
 
     def entities(self) -> Float[Array, "b d"]:
-        """q = Σ_t (p_t^ent + p_t^attr) l_t, as a unit vector."""
+        """Returns q = Σ_t (p_t^ent + p_t^attr) l_t, as a unit vector."""
         return self._sum(2)
 
     def necessary(self) -> Float[Array, "b d"]:
-        """s = Σ_t (p_t^ent + p_t^attr + p_t^rel) l_t, as a unit vector."""
+        """Returns s = Σ_t (p_t^ent + p_t^attr + p_t^rel) l_t, as a unit vector."""
         return self._sum(3)
 
     def _sum(self, types: int) -> jax.Array:
@@ -39,11 +39,11 @@ class Sentence(NamedTuple):
 
 
 class WordTypes(nn.Module):
-    """Four soft types of each word: p_t = softmax(W_2 ReLU(W_1 l_t + b_1) + b_2).
+    """Soft assignment of each word to four types: p_t = softmax(W_2 ReLU(W_1 l_t + b_1) + b_2).
 
     Attributes:
-      hidden: channels between the two maps.
-      dtype: of the computation; the types are float32.
+      hidden: hidden channels.
+      dtype: dtype of the computation; the types are float32.
     """
 
     hidden: int = 500
@@ -51,28 +51,28 @@ class WordTypes(nn.Module):
 
     @nn.compact
     def __call__(self, words: Float[Array, "b t d"]) -> Float[Array, "b t 4"]:
-        """Returns p_t `[B, T, 4]`, which sum to 1, of l_t `[B, T, D]`."""
+        """Maps l_t `[B, T, D]` to p_t `[B, T, 4]`, which sum to 1."""
         x = nn.relu(Linear(self.hidden, dtype=self.dtype, name="hidden_map")(words))
         logits = Linear(4, dtype=self.dtype, name="types")(x)
         return nn.softmax(logits.astype(jnp.float32))
 
 
 class RelationReasoning(nn.Module):
-    """One graph convolution over all cells, whose edges are made by the words of relations.
+    """One graph convolution over all cells, with edges defined by relation words.
 
-    R = p^rel W_R L and B = (M W_M) Rᵀ / √C say how much a cell has to do with a word; the
-    adjacency is A = softmax_words(B) softmax_cells(B)ᵀ, from each cell over the words to every
-    other. It is never written: A M = softmax_words(B) (softmax_cells(B)ᵀ M).
+    R = p^rel W_R L and B = (M W_M) Rᵀ / √C measure the relevance of each word to each cell. The
+    adjacency matrix A = softmax_words(B) softmax_cells(B)ᵀ connects cells through words. It is
+    never materialized: A M = softmax_words(B) (softmax_cells(B)ᵀ M).
 
     Attributes:
-      dtype: of the computation; softmaxes are float32.
+      dtype: dtype of the computation; softmaxes are float32.
     """
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, nodes: Float[Array, "b n c"], sentence: Sentence) -> Float[Array, "b n c"]:
-        """Returns unit vectors `[B, N, C]`: ReLU(norm(W ReLU(M + norm(A M)))) of M `[B, N, C]`."""
+        """Maps M `[B, N, C]` to ReLU(norm(W ReLU(M + norm(A M)))), unit vectors `[B, N, C]`."""
         c = nodes.shape[-1]
         words = Linear(c, dtype=self.dtype, name="words")(sentence.words)
         cells = Linear(c, dtype=self.dtype, name="cells")(nodes)
@@ -97,7 +97,7 @@ class Level(nn.Module):
       features: channels C of V and of the nodes M.
       fused_features: channels of X.
       heads: R, the rank of the bilinear fusion.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int = 1000
@@ -106,7 +106,7 @@ class Level(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
-        """Builds the maps."""
+        """Builds the linear maps."""
         self.lateral = Linear(self.features, dtype=self.dtype)
         self.image = Heads(self.heads, self.features, dtype=self.dtype)
         self.text = Heads(self.heads, self.features, dtype=self.dtype)
@@ -114,7 +114,7 @@ class Level(nn.Module):
         self.fuse = LinearOfParts(self.fused_features, dtype=self.dtype)
 
     def of_image(self, tap: Float[Array, "k h w c"]) -> Float[Array, "k h w r f"]:
-        """What no sentence changes: tanh(W_r [V ; coordinates]) for each r, of a backbone's tap."""
+        """Computes the sentence-independent tanh(W_r [V ; coordinates]) for each r."""
         k, h, w, _ = tap.shape
         visual = unit(self.lateral(tap))
         where = spatial_coordinates(h, w).astype(visual.dtype)
@@ -125,10 +125,10 @@ class Level(nn.Module):
     def perceive(
         self, image: Float[Array, "k h w r f"], entities: Float[Array, "b d"]
     ) -> Float[Array, "b h w f"]:
-        """Entity perception: M = tanh(Σ_r tanh(W_r [V ; coordinates]) ⊙ tanh(U_r q)), unit vectors.
+        """Perceives entities: M = tanh(Σ_r tanh(W_r [V ; coordinates]) ⊙ tanh(U_r q)), normalized.
 
         Args:
-          image: what `of_image` returned, of B images or of K with B / K sentences each.
+          image: result of `of_image`, for B images or K images with B / K sentences each.
           entities: q.
         """
         heads = for_sentences(image, entities.shape[0]) * self.text(entities)[:, None, None]

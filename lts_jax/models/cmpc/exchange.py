@@ -1,4 +1,4 @@
-"""Text-guided feature exchange between the levels, and what makes one map of them."""
+"""Text-guided feature exchange between the levels, and the ConvLSTM that merges them."""
 
 from collections.abc import Sequence
 
@@ -14,24 +14,24 @@ Maps = Sequence[Float[Array, "b h w c"]]
 
 
 class Exchange(nn.Module):
-    """One round: each level takes from the others what the sentence asks for.
+    """One round of exchange: each level gathers sentence-relevant features of the others.
 
     The level's context vector is g_i = unit(W [Λ_i ; s]), where Λ_i is the mean of X_i over the
     cells, weighted by a softmax of (X_i W_k) · (W_q s) / √C. Then
     X_i' = unit(X_i + Σ_{j≠i} sigmoid(W g_i) ⊙ ReLU(W' X_j)).
 
     Attributes:
-      dtype: of the computation; the softmax is float32.
+      dtype: dtype of the computation; the softmax is float32.
     """
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Maps, sentence: Float[Array, "b d"]) -> list[jax.Array]:
-        """Returns the exchanged features, unit vectors `[B, H, W, C]` of each level.
+        """Returns the exchanged features of each level, unit vectors `[B, H, W, C]`.
 
         Args:
-          levels: X_i.
+          levels: features X_i of each level.
           sentence: s.
         """
         c = levels[0].shape[-1]
@@ -55,14 +55,14 @@ class Exchange(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """An LSTM over maps (Shi et al., 2015), here with a 1×1 kernel, peepholes and LayerNorm.
+    """An LSTM over maps (Shi et al., 2015), with a 1×1 kernel, peepholes and LayerNorm.
 
-    The peepholes have a weight for each cell, so that the size of the map is part of the
-    parameters. A LayerNorm is over the whole map. 1 is added to the forget gate.
+    The peepholes have one weight per cell, so the parameters depend on the size of the map.
+    LayerNorm normalizes over cells and channels. The forget gate's input is increased by 1.
 
     Attributes:
       features: channels of the state.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""What CMPC's blocks share: unit vectors, norms over a whole map, coordinates, linear maps."""
+"""Layers shared by CMPC's blocks: unit vectors, map norms, coordinates and linear maps."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,25 +13,23 @@ from lts_jax.models.layers import Dtype
 XAVIER = nn.initializers.xavier_uniform()
 
 Linear = partial(nn.Dense, kernel_init=XAVIER)
-"""A linear map with a bias; on features, a 1×1 convolution."""
+"""A linear layer with bias; on maps, a 1×1 convolution."""
 
-MapNorm = partial(
-    nn.LayerNorm, epsilon=1e-12, feature_axes=-1, use_fast_variance=False
-)  # by one mean and variance of all cells and channels
-"""LayerNorm over the axes that `reduction_axes` names, with a scale and a bias per channel."""
+MapNorm = partial(nn.LayerNorm, epsilon=1e-12, feature_axes=-1, use_fast_variance=False)
+"""LayerNorm over `reduction_axes`, such as all cells and channels; scale and bias per channel."""
 
 
 def unit(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-    """Divides by the L2 norm of the last axis; a vector of zeros stays what it is."""
+    """Divides by the L2 norm of the last axis; a zero vector stays zero."""
     wide = x.astype(jnp.float32)
     squares = jnp.square(wide).sum(-1, keepdims=True)
     return (wide * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))).astype(x.dtype)
 
 
 def spatial_coordinates(height: int, width: int) -> Float[Array, "h w 8"]:
-    """Where each cell of a map is, -1 to 1 from edge to edge.
+    """Returns the coordinates of each cell of a map, from -1 to 1 between the borders.
 
-    Left, top, right and bottom of the cell, its centre's x and y, and 1 / W and 1 / H.
+    Left, top, right and bottom of the cell, x and y of its center, and 1 / W and 1 / H.
     """
     left, top = (jnp.arange(n) * 2 / n - 1 for n in (width, height))
     x, y = jnp.meshgrid(left, top)
@@ -41,12 +39,12 @@ def spatial_coordinates(height: int, width: int) -> Float[Array, "h w 8"]:
 
 
 class Heads(nn.Module):
-    """Several linear maps of the same input, each followed by tanh.
+    """Several linear layers with the same input, each followed by tanh.
 
     Attributes:
-      heads: their number.
-      features: of each.
-      dtype: of the computation.
+      heads: number of layers.
+      features: output channels of each layer.
+      dtype: dtype of the computation.
     """
 
     heads: int
@@ -68,11 +66,11 @@ class Heads(nn.Module):
 
 
 class LinearOfParts(nn.Module):
-    """`Linear` of channels that come in parts, some of which are the same for all cells.
+    """`Linear` whose input channels are given as parts, some of which are the same for all cells.
 
     Attributes:
       features: output channels.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int

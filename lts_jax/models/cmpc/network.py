@@ -1,4 +1,4 @@
-"""CMPC, the whole network, by itself or with the segmenter of LTS on its features (Table 3)."""
+"""The complete CMPC network, with or without the segmenter of LTS (Table 3)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -26,24 +26,24 @@ from lts_jax.models.network import (
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
 
-_LEVEL_WEIGHT = 0.1  # of the loss of each level; the response map's has what is left of 1
+_LEVEL_WEIGHT = 0.1  # weight of each level's loss; the response map has the rest of 1
 
 
 class Comprehended(NamedTuple):
-    """What the levels make of a sentence."""
+    """The results of comprehension at all levels."""
 
     levels: list[Float[Array, "b h w c"]]  # X_3, X_4, X_5, all at H/8
     sentence: Float[Array, "b d"]  # s
-    scores: Float[Array, "b 3 h w"]  # a response map of each level, logits
+    scores: Float[Array, "b 3 h w"]  # logits of each level's response map
 
 
 class Comprehension(nn.Module):
     """Word types, and progressive comprehension at each level of the backbone.
 
     Attributes:
-      features: channels of V and of the graph's nodes.
+      features: channels of V and of the graph nodes.
       fused_features: channels of X.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -51,7 +51,7 @@ class Comprehension(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
-        """Builds the levels, from the finest, `level3`, to the coarsest."""
+        """Builds the levels, from the finest (`level3`) to the coarsest."""
         self.types = WordTypes(dtype=self.dtype)
         self.level3, self.level4, self.level5 = (
             Level(self.features, self.fused_features, dtype=self.dtype) for _ in range(3)
@@ -59,7 +59,7 @@ class Comprehension(nn.Module):
         self.score3, self.score4, self.score5 = (_score(self.dtype) for _ in range(3))
 
     def of_image(self, image: ImageFeatures) -> ImageFeatures:
-        """What no sentence changes of each level, see `Level.of_image`."""
+        """Computes the sentence-independent features of each level, see `Level.of_image`."""
         return ImageFeatures(
             self.level3.of_image(image.stride8),
             self.level4.of_image(image.stride16),
@@ -69,13 +69,13 @@ class Comprehension(nn.Module):
     def __call__(
         self, image: ImageFeatures, text: TextFeatures, *, train: bool, known: bool = False
     ) -> Comprehended:
-        """Fuses the taps, all of one size, with the sentences.
+        """Fuses the image features, all of one size, with the sentences.
 
         Args:
-          image: the taps, or with `known` what `of_image` returned of them.
-          text: with words that are unit vectors.
-          train: nothing is different.
-          known: see `image`.
+          image: image features, or the result of `of_image`.
+          text: sentence features with unit word vectors.
+          train: has no effect.
+          known: `image` is the result of `of_image`.
         """
         heads = image if known else self.of_image(image)
         sentence = Sentence(text.words, text.valid, self.types(text.words))
@@ -91,12 +91,12 @@ class Comprehension(nn.Module):
 
 
 class Response(nn.Module):
-    """Rounds of exchange between the levels, a ConvLSTM over them, and the response map.
+    """Rounds of exchange between the levels, a ConvLSTM over the levels, and the response map.
 
     Attributes:
-      rounds: n of the CMPC paper.
+      rounds: number of rounds, n of the CMPC paper.
       fused_features: channels of the fused features.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     rounds: int
@@ -111,7 +111,7 @@ class Response(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "b h w f"], Float[Array, "b h w"]]:
-        """Returns the fused features `[B, H/8, W/8, F]` and the map's logits `[B, H/8, W/8]`."""
+        """Returns fused features `[B, H/8, W/8, F]` and the map's logits `[B, H/8, W/8]`."""
         for i in range(self.rounds):
             levels = Exchange(dtype=self.dtype, name=f"round{i}")(levels, sentence)
         fused: jax.Array = ConvLSTM(self.fused_features, dtype=self.dtype, name="lstm")(levels)
@@ -121,18 +121,18 @@ class Response(nn.Module):
 class CMPC(Network):
     """Cross-modal progressive comprehension. The defaults are the sizes of the authors' code.
 
-    Its backbone is dilated, so that all three taps are at stride 8, and its sentence encoder an
-    LSTM. The response map is the heatmap, and by itself also the mask.
+    The backbone must be dilated, so that all three levels have stride 8. The response map is the
+    heatmap and, without the segmenter, also the mask.
 
     Attributes:
-      level_features: channels of each level's image features, and of the graph's nodes.
-      fused_features: channels of each level behind the graph, and of the fused features.
-      exchange_rounds: of the exchange between the levels.
-      segment: put the segmenter of LTS on the fused features, with the response map as its prior
+      level_features: channels of each level's image features and of the graph nodes.
+      fused_features: channels of each level after the graph, and of the fused features.
+      exchange_rounds: rounds of exchange between the levels.
+      segment: apply the segmenter of LTS to the fused features, with the response map as its prior
         (Table 3 of LTS).
       segmenter_features: channels of each ASPP branch.
-      segmenter_rates: dilations of ASPP.
-      prior: what the segmenter sees of the response map: its probabilities or its logits.
+      segmenter_rates: dilation rates of ASPP.
+      prior: form of the response map that the segmenter receives: probabilities or logits.
     """
 
     title: ClassVar[str] = 'CMPC ("Cross-Modal Progressive Comprehension", Huang et al., CVPR 2020)'
@@ -151,9 +151,11 @@ class CMPC(Network):
     prior: Prior = "probability"
 
     def setup(self) -> None:
-        """Builds the parts; each is a field of the parameter tree."""
+        """Builds the parts; each is a subtree of the parameters."""
         if not self.image_encoder.endswith("_dilated"):
-            raise ValueError(f"CMPC needs a dilated backbone, not {self.image_encoder}")
+            raise ValueError(
+                f"model.backbone={self.image_encoder!r} must be a dilated backbone for CMPC"
+            )
         self.backbone = self.make_backbone()
         self.text = self.make_text_encoder()
         self.fusion = Comprehension(self.level_features, self.fused_features, dtype=self.dtype)
@@ -166,33 +168,35 @@ class CMPC(Network):
     def encode_text(
         self, tokens: Int[Array, "b t"], lengths: Int[Array, " b"], *, train: bool = False
     ) -> TextFeatures:
-        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`; words become unit vectors."""
+        """Encodes ids int32 `[B, T]` with lengths int32 `[B]`; word vectors are normalized."""
         text = super().encode_text(tokens, lengths, train=train)
         return text._replace(words=unit(text.words))
 
     def prepare(self, image: Encoded) -> PreparedImage:
-        """In evaluation, computes once for an image what `refer` would for each sentence."""
+        """In evaluation, computes the sentence-independent part of `refer` once per image."""
         assert isinstance(image, ImageFeatures)
         return PreparedImage(self.fusion.of_image(image), {})
 
     def refer(self, image: Encoded | PreparedImage, text: TextFeatures, *, train: bool) -> Outputs:
-        """Comprehends, exchanges, and segments if it has a segmenter.
+        """Comprehends, exchanges features between levels and, with a segmenter, segments.
 
         Args:
-          image: of B images, or of K, each with B / K sentences, one behind the other.
-          text: of the sentences.
-          train: use the batch's own BatchNorm statistics, which the segmenter alone has.
+          image: B images, or K images with B / K consecutive sentences each.
+          text: features of the sentences.
+          train: normalize by batch statistics, in the segmenter only.
         """
         run = rematerialized(self.remat and train)
         if isinstance(image, PreparedImage):
-            found = self.fusion(image.taps, text, train=train, known=True)
+            comprehended = self.fusion(image.taps, text, train=train, known=True)
         else:
-            found = run(self.fusion, image, text, train=train)
-        fused, score = run(self.locator, found.levels, found.sentence, train=train)
+            comprehended = run(self.fusion, image, text, train=train)
+        fused, score = run(self.locator, comprehended.levels, comprehended.sentence, train=train)
         mask = score = score.astype(jnp.float32)
         if self.segment:
             mask = run(self.segmenter, fused, as_prior(score, self.prior), train=train)
-        return Outputs(score[:, None], mask.astype(jnp.float32), found.scores.astype(jnp.float32))
+        return Outputs(
+            score[:, None], mask.astype(jnp.float32), comprehended.scores.astype(jnp.float32)
+        )
 
     def loss(
         self,
@@ -204,10 +208,10 @@ class CMPC(Network):
         location: LocationLoss = "bce",
         truth1: Num[Array, "b h w"] | None = None,
     ) -> Loss:
-        """L_CMPC = 0.7 L(response map) + 0.1 Σ L(map of a level); L is that of `segmentation_loss`.
+        """Computes L_CMPC = 0.7 L(response map) + 0.1 Σ L(level map), with L = `segmentation_loss`.
 
-        The maps are doubled to H/4 by bilinear interpolation. With the segmenter, L_CMPC has the
-        place of L_loc in Eq. 13 of LTS: L_seg + `location_weight` L_CMPC.
+        The maps are upsampled to H/4 by bilinear interpolation. With the segmenter, L_CMPC replaces
+        L_loc in Eq. 13 of LTS: L_seg + `location_weight` L_CMPC.
         """
         assert outputs.heatmap is not None and outputs.auxiliary is not None
         truth = truth4.astype(jnp.float32)
@@ -231,17 +235,17 @@ class CMPC(Network):
 
     @property
     def why_no_onnx(self) -> str:
-        """None of its blocks has a graph."""
+        """CMPC has no ONNX graph."""
         return "model.network=cmpc"
 
 
 def _score(dtype: Dtype, name: str | None = None) -> nn.Conv:
-    """A 3×3 convolution to one channel."""
+    """Creates a 3×3 convolution to one channel."""
     return nn.Conv(1, (3, 3), kernel_init=XAVIER, dtype=dtype, name=name)
 
 
 def _doubled(maps: Float[Array, "b n h w"]) -> list[Float[Array, "b 2*h 2*w"]]:
-    """Each map at twice its size."""
+    """Returns each map, upsampled by a factor of two."""
     b, n, h, w = maps.shape
     doubled = jax.image.resize(maps, (b, n, 2 * h, 2 * w), "bilinear")
     return [doubled[:, i] for i in range(n)]

@@ -45,7 +45,7 @@ def test_training_on_listed_images(tiny_config_factory, tmp_path):
     assert datasets.describe_split(part) != datasets.describe_split(whole)
 
     path.write_text("999999\n")
-    with pytest.raises(tfds_refcoco.DataError, match="no image of train of shapes is listed"):
+    with pytest.raises(tfds_refcoco.DataError, match="lists no image of train of shapes"):
         datasets.open_train_split(dataset, "train", path)
     path.write_text("one\n")
     with pytest.raises(tfds_refcoco.DataError, match="line 1: 'one' is not an image id"):

@@ -52,5 +52,5 @@ def test_long_sentences_are_cut_before_sep():
 def test_vocabularies_of_others_are_refused():
     with pytest.raises(ValueError, match=r"\[CLS\], \[SEP\] missing"):
         WordPieces(["[PAD]", "[UNK]", "a"])
-    with pytest.raises(ValueError, match="listed twice"):
+    with pytest.raises(ValueError, match="a piece twice"):
         WordPieces(["a", "a"])

@@ -91,7 +91,7 @@ def test_pictures_that_cannot_be_read(predictor, tmp_path):
     large = tmp_path / "large.png"
     Image.new("1", (8001, 8000)).save(large)
     message = answers.answer(predictor, str(large), "star")[1]
-    assert "large.png: too large (8001 × 8000 pixels, more than 64,000,000)" in message
+    assert "large.png: image too large (8001 × 8000 pixels; at most 64,000,000 are" in message
 
 
 def test_drawn_examples(tmp_path):

@@ -85,7 +85,7 @@ def test_unknown_locator_is_refused():
 
 
 def test_a_network_that_never_sees_the_text_is_refused():
-    with pytest.raises(ValueError, match="never sees the text"):
+    with pytest.raises(ValueError, match="would ignore the sentence"):
         LTS(vocab_size=9, **TINY, locate="none", fuse=False).init(
             jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
         )

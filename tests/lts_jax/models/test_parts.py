@@ -58,7 +58,7 @@ def test_fusion_is_equations_5_to_7(use_text):
     text = rng.normal(size=(2, 6)).astype(np.float32)
     model = Fusion(10, use_text)
     variables = batch_norm_variables(model.init(jax.random.key(0), taps, text, train=False))
-    ours = model.apply(variables, taps, text, train=False).whole()
+    ours = model.apply(variables, taps, text, train=False).merge()
 
     x = conv_norm_act(to_nchw(taps.stride32), variables, "image32")
     assert ("text" in variables["params"]) == use_text

@@ -14,7 +14,7 @@ from lts_jax.models.losses import point_loss, total_loss
 from lts_jax.models.pointrend import (
     PointRend,
     Points,
-    cell_centres,
+    cell_centers,
     double,
     most_uncertain,
     sample_points,
@@ -56,7 +56,7 @@ def test_doubling_equals_torch_and_sampling():
     )
     doubled = double(maps)
     np.testing.assert_allclose(doubled, theirs[:, 0], atol=1e-5)
-    centres = cell_centres(jnp.broadcast_to(jnp.arange(140), (2, 140)), 10, 14)
+    centres = cell_centers(jnp.broadcast_to(jnp.arange(140), (2, 140)), 10, 14)
     sampled = sample_points(maps[..., None], centres)[..., 0]
     np.testing.assert_allclose(sampled, doubled.reshape(2, 140), atol=1e-5)
 
@@ -90,7 +90,7 @@ def test_with_all_points_it_is_the_head_on_every_pixel():
     head, variables = make_head(32 * 32)
     refined = apply(head, variables, MASK, FEATURES, DETAIL)
     assert refined.shape == (4, 32, 32) and refined.dtype == jnp.float32
-    everywhere = cell_centres(jnp.broadcast_to(jnp.arange(1024), (4, 1024)), 32, 32)
+    everywhere = cell_centers(jnp.broadcast_to(jnp.arange(1024), (4, 1024)), 32, 32)
     dense = apply(head, variables, MASK, FEATURES, DETAIL, everywhere, method="head")
     np.testing.assert_allclose(refined.reshape(4, -1), dense, atol=1e-5)
     assert np.std(dense) > 0.1
@@ -101,7 +101,7 @@ def test_with_few_points_the_rest_is_the_mask_doubled():
     refined = np.asarray(apply(head, variables, MASK, FEATURES, DETAIL))
     once = double(MASK)
     chosen = np.asarray(most_uncertain(once.reshape(4, -1), 20))
-    places = cell_centres(chosen, 16, 16)
+    places = cell_centers(chosen, 16, 16)
     logits = apply(head, variables, MASK, FEATURES, DETAIL, places, method="head")
     flat = np.array(once.reshape(4, -1))
     for row, where, new in zip(flat, chosen, np.asarray(logits), strict=True):

@@ -101,7 +101,7 @@ def test_what_is_stored_is_what_was_given(tmp_path):
         write_features(tmp_path / "b", 2, [[np.full((2, 1, 1, 1), 1e5)]], "float16")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the incomplete folder was removed
     (tmp_path / "a" / "tap1.npy").write_bytes((tmp_path / "a" / "tap0.npy").read_bytes())
-    with pytest.raises(ConfigError, match="remove the folder"):
+    with pytest.raises(ConfigError, match="delete the directory"):
         FeatureFiles(tmp_path / "a")
 
 

@@ -163,7 +163,7 @@ def test_it_computes_in_bfloat16(variables, outputs):
 
 
 def test_a_backbone_with_taps_of_several_sizes_is_refused():
-    with pytest.raises(ValueError, match="needs a dilated backbone, not resnet50"):
+    with pytest.raises(ValueError, match=r"model\.backbone='resnet50' must be a dilated backbone"):
         CMPC(9, image_encoder="resnet50").init(
             jax.random.key(0), IMAGES, TOKENS, LENGTHS, train=False
         )
