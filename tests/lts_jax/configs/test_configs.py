@@ -1,4 +1,4 @@
-"""Every shipped config loads, is explained, and builds its network."""
+"""Every shipped config is valid and documented, and builds its network."""
 
 import importlib
 
@@ -21,14 +21,14 @@ from lts_jax.experiment.experiment import Experiment
 CONFIGS = ("joint", "mini_refcoco", "photos", "refcoco", "refcocog", "refcocoplus", "shapes")
 FULL_SIZE = ("joint", "refcoco", "refcocog", "refcocoplus")
 
-# Parameters by part at full size with a vocabulary of 100 words, added up by hand:
+# Parameters by part at full size with a vocabulary of 100 words, calculated by hand:
 BACKBONE = 56_322_784  # Darknet53 41,609,928 - 1,025,000 (its classifier), neck 15,737,856
 TEXT = 2_528_560  # embedding 100 · 300, two GRUs of 3 · (300 + 512 + 1) · 512 + 512
-FUSION = 3_546_112  # text 1024 · 1025, 1×1 on 1024, 1024, 512, 512 … channels with BatchNorm
+FUSION = 3_546_112  # text 1024 · 1025, 1×1 convolutions with BatchNorm of the image features
 FUSION_WITHOUT_TEXT = FUSION - 1024 * 1025
 FILTER = 1024 * 1024
 MIX = 1025 * 1024 + 2 * 1024  # 1×1 with BatchNorm before a second or third round
-TRANSFORMER = 10_503_169  # 8 projections and 2 of the feed-forward of 1024 · 1025, 3 norms, map
+TRANSFORMER = 10_503_169  # 8 projections and 2 MLP layers of 1024 · 1025, 3 norms, output map
 SEGMENTER = 8_989_697  # ASPP on 1025 channels, 256 each
 SEGMENTER_WITHOUT_PRIOR = 8_982_273  # 29 · 256 weights fewer
 LTS = BACKBONE + TEXT + FUSION + FILTER + SEGMENTER
@@ -43,7 +43,7 @@ PARAMETERS = {
     "transformer": LTS - FILTER + TRANSFORMER,
     "filters2": LTS + FILTER + MIX,
     "filters3": LTS + 2 * (FILTER + MIX),
-    "word_filter": LTS + 1,  # and one for every word of max_words
+    "word_filter": LTS + 1,  # and one for each of max_words
     **{f"size{n}": LTS for n in (320, 352, 384, 416, 448, 480)},
     "star": LTS - FILTER + 2 * TRANSFORMER + MIX,
 }
@@ -109,7 +109,7 @@ def test_config_builds_its_network(name, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", FULL_SIZE)
-def test_configs_of_full_size_have_one_network(name, variant):
+def test_full_size_configs_share_one_network(name, variant):
     config, refcoco = load(name, variant), load("refcoco", variant)
     check_config(config)
     assert fields(config) == fields(refcoco)
@@ -130,11 +130,11 @@ def test_our_variants_build_their_networks(variant):
         neck = 15_737_856
         assert counted == LTS - neck
     else:
-        assert counted > 170_000_000  # 87 million of the backbone, 86 of BERT without its pieces
+        assert counted > 170_000_000  # backbone 87 million, BERT 86 million without embeddings
 
 
 @pytest.mark.parametrize("variant", BEYOND)
-def test_what_goes_beyond_the_paper_is_lts_and_one_change(variant):
+def test_variants_beyond_the_paper_change_only_their_fields(variant):
     config = load("refcoco", variant)
     check_config(config)
     plain = flatten(plain_config(load("refcoco")))
@@ -147,7 +147,7 @@ def test_what_goes_beyond_the_paper_is_lts_and_one_change(variant):
 
 
 @pytest.mark.parametrize("variant", TABLE_3)
-def test_the_networks_of_table_3(variant):
+def test_table_3_variants_match_the_authors_settings(variant):
     for name in CONFIGS:
         config = load(name, variant)
         assert fields(config) == fields(default.get_config())
@@ -155,7 +155,7 @@ def test_the_networks_of_table_3(variant):
     config = load("refcoco", variant)
     assert (config.data.image_size, config.data.max_words) == (320, 20)
     assert (config.train.learning_rate, config.train.decay_power) == (2.5e-4, 0.9)
-    steps = 120_624 * config.train.epochs  # of the authors, one sentence each
+    steps = 120_624 * config.train.epochs  # the authors' batches have one sentence
     assert steps == pytest.approx(700_000, rel=1e-3)
     experiment = Experiment(config, make_mesh(), [f"w{i}" for i in range(98)])
     counted = parameter_overview.count_parameters(experiment.abstract_network.params)
@@ -169,7 +169,7 @@ def test_the_backbones_are_those_of_the_registry():
     assert tuple(BACKBONES) == default.BACKBONES
 
 
-def test_a_wrong_variant_is_answered_by_the_list():
+def test_the_error_for_an_unknown_variant_lists_all_variants():
     with pytest.raises(ValueError, match=r"unknown variant 'filter2'; choose one of lts, .*star"):
         load("refcoco", "filter2")
 

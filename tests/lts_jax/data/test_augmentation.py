@@ -1,4 +1,4 @@
-"""Mirror images, crops, hidden words and patches of training examples."""
+"""Augmentation of training examples: mirroring, crops, masked words and masked patches."""
 
 import itertools
 
@@ -59,19 +59,19 @@ def assert_same(batches, expected):
             np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_examples_depend_on_seed_epoch_and_place_alone(train):
-    n = pipeline.training_order(train, 0, "sentences", 3).epoch_length // 12 + 3  # a second epoch
-    whole = batches(train, ALL, n)
-    assert_same(batches(train, ALL, n, threads=5), whole)
-    assert_same(batches(train, ALL, n - 2, first=2, threads=1), whole[2:])
+def test_examples_depend_only_on_seed_epoch_and_position(train):
+    n = pipeline.training_order(train, 0, "sentences", 3).epoch_length // 12 + 3  # > 1 epoch
+    expected = batches(train, ALL, n)
+    assert_same(batches(train, ALL, n, threads=5), expected)
+    assert_same(batches(train, ALL, n - 2, first=2, threads=1), expected[2:])
     parts = [batches(train, ALL, n, host=host, hosts=2) for host in (0, 1)]
     joined = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts, strict=True)]
-    assert_same(joined, whole)
+    assert_same(joined, expected)
     other = batches(train, ALL, n, seed=1)
-    assert any((a["image"] != b["image"]).any() for a, b in zip(whole, other, strict=True))
+    assert any((a["image"] != b["image"]).any() for a, b in zip(expected, other, strict=True))
 
 
-def test_another_epoch_is_changed_in_another_way():
+def test_epochs_are_augmented_differently():
     masks = [np.zeros((40, 60), np.uint8)]
     plans = {ALL.plan(Draw(0, epoch, 7), [["red", "star"]], masks).view for epoch in range(30)}
     assert len(plans) > 10
@@ -87,7 +87,7 @@ def test_without_augmentation_nothing_is_drawn(train, monkeypatch):
     assert_same([preprocessing.train_batch(train, of_batch, 3) for of_batch in rows], plain)
 
 
-def test_one_kind_does_not_change_what_another_draws(train):
+def test_augmentations_use_independent_random_numbers(train):
     masks = [np.eye(40, 60, dtype=np.uint8)]
     words = [["left", "star"]]
     alone = Augmentation(flip=0.5)
@@ -130,29 +130,29 @@ def test_pixels_and_masks_and_words_change_together(train):
     assert kinds == {(a, b) for a in (False, True) for b in (False, True)}
 
 
-def test_sentences_that_a_crop_makes_false_give_way():
+def test_sentences_that_a_crop_makes_false_are_replaced():
     masks = [np.zeros((40, 60), np.uint8) for _ in range(4)]
     for i, mask in enumerate(masks):
         mask[10 + i, 12 * i : 12 * i + 6] = 1
     words = [tokenize(text) for text in ("left star", "red star", "biggest one", "blue ball")]
     always = Augmentation(crop=1.0)
     for place in range(50):
-        view, kept, said = always.plan(Draw(0, 0, place), words, masks)
-        assert kept == [1, 3, 1, 3] and said == [words[i] for i in kept]
+        view, kept, texts = always.plan(Draw(0, 0, place), words, masks)
+        assert kept == [1, 3, 1, 3] and texts == [words[i] for i in kept]
         for i in (1, 3):
             assert view_pixels(masks[i], view).sum() == masks[i].sum()
         unsafe = [words[0], words[2]]
-        whole = View(0, 0, 60, 40, False)
-        assert always.plan(Draw(0, 0, place), unsafe, masks[:2]) == (whole, [0, 1], unsafe)
+        full_view = View(0, 0, 60, 40, False)
+        assert always.plan(Draw(0, 0, place), unsafe, masks[:2]) == (full_view, [0, 1], unsafe)
 
 
 def test_an_image_is_mirrored_for_all_of_its_sentences_or_for_none():
     masks = [np.ones((40, 60), np.uint8)] * 2
     always = Augmentation(flip=1.0)
-    view, _, said = always.plan(Draw(0, 0, 0), [["left"], ["red"]], masks)
-    assert view.mirrored and said == [["right"], ["red"]]
-    view, _, said = always.plan(Draw(0, 0, 0), [["left"], ["number", "7"]], masks)
-    assert not view.mirrored and said == [["left"], ["number", "7"]]
+    view, _, texts = always.plan(Draw(0, 0, 0), [["left"], ["red"]], masks)
+    assert view.mirrored and texts == [["right"], ["red"]]
+    view, _, texts = always.plan(Draw(0, 0, 0), [["left"], ["number", "7"]], masks)
+    assert not view.mirrored and texts == [["left"], ["number", "7"]]
 
 
 def test_an_empty_mask_can_be_cropped():
@@ -161,7 +161,7 @@ def test_an_empty_mask_can_be_cropped():
 
 
 @pytest.mark.parametrize("kind", ["words", "pieces"])
-def test_words_are_hidden_by_their_share_and_one_stays(kind):
+def test_words_are_masked_at_the_given_rate_and_one_is_kept(kind):
     if kind == "words":
         vocabulary = Vocabulary(["a", "b", "c"])
         hidden_id = UNKNOWN
@@ -190,7 +190,7 @@ def test_words_are_hidden_by_their_share_and_one_stays(kind):
     assert (((nearly_all == before) & inside).sum(axis=1) >= 1).all()
 
 
-def test_patches_are_hidden_by_their_share():
+def test_patches_are_masked_at_the_given_rate():
     image = np.random.default_rng(0).integers(129, 256, (128, 128, 3)).astype(np.uint8)
     seen = []
     for place in range(20):
@@ -202,11 +202,11 @@ def test_patches_are_hidden_by_their_share():
         rest = ~np.repeat(np.repeat(each, PATCH, 0), PATCH, 1)
         np.testing.assert_array_equal(hidden[rest], image[rest])
         seen.append(each)
-    assert np.mean(seen, axis=0).min() > 0  # none is always to be seen
+    assert np.mean(seen, axis=0).min() > 0  # every patch is masked sometimes
 
 
 @pytest.mark.parametrize("name", ["flip", "crop", "mask_patches"])
-def test_features_that_are_kept_are_of_unchanged_images(tiny_config_factory, name):
+def test_cached_features_require_unaugmented_images(tiny_config_factory, name):
     config = tiny_config_factory()
     config.train[name] = config.train.mask_words = 0.5
     check_config(config)
@@ -220,7 +220,7 @@ def test_features_that_are_kept_are_of_unchanged_images(tiny_config_factory, nam
 
 
 def seen_things(scene, view):
-    """The things of a scene as a reader of its view sees them, and their masks there."""
+    """Returns a scene's objects as visible in the view, and their masks in the view."""
     things = []
     for number, thing in enumerate(scene.things):
         mask = np.zeros((scene.height, scene.width), np.uint8)
@@ -230,7 +230,7 @@ def seen_things(scene, view):
         shown = view_pixels(mask, view)
         if not shown.any():
             continue
-        if shown.sum() < mask.sum():  # cut: what is left of its box
+        if shown.sum() < mask.sum():  # cut: use the box of the visible part
             (x0, x1), (y0, y1) = (
                 (np.flatnonzero(shown.any(axis=axis))[[0, -1]] + (0, 1)).tolist() for axis in (0, 1)
             )
@@ -242,20 +242,22 @@ def seen_things(scene, view):
 
 
 def check_scenes(count, per_image, augmentation):
-    """Augments generated scenes; returns by kind how often a sentence was changed, or was cut."""
+    """Augments generated scenes; returns counts of changed sentences and of crops by kind."""
     mirrored, cut = {}, {}
     for number in range(count):
         scene, referents = sample(np.random.default_rng([11, number]), "train")
-        whole = {t["id"]: t["mask"] for t in seen_things(scene, View(0, 0, 10**6, 10**6, False))}
-        said = [(r.index, *s) for r in referents for s in r.sentences][:per_image]
-        words = [tokenize(sent) for _, sent, *_ in said]
+        full_masks = {
+            t["id"]: t["mask"] for t in seen_things(scene, View(0, 0, 10**6, 10**6, False))
+        }
+        sentences = [(r.index, *s) for r in referents for s in r.sentences][:per_image]
+        words = [tokenize(sent) for _, sent, *_ in sentences]
         view, kept, texts = augmentation.plan(
-            Draw(0, 0, number), words, [whole[index] for index, *_ in said]
+            Draw(0, 0, number), words, [full_masks[index] for index, *_ in sentences]
         )
         things = seen_things(scene, view)
         for i, text in zip(kept, texts, strict=True):
-            index, before, _, kind = said[i]
-            assert view_pixels(whole[index], view).sum() == whole[index].sum()
+            index, before, _, kind = sentences[i]
+            assert view_pixels(full_masks[index], view).sum() == full_masks[index].sum()
             _, meant = read(" ".join(text), things)
             assert [t["id"] for t in meant] == [index], (number, before, text, view)
             if view.mirrored and text != words[i]:
@@ -269,7 +271,7 @@ def check_scenes(count, per_image, augmentation):
     ("count", "per_image"),
     [(60, 4), *(pytest.param(2000, n, marks=pytest.mark.slow) for n in (1, 4))],
 )
-def test_augmented_sentences_mean_their_referent_and_nothing_else(count, per_image):
+def test_augmented_sentences_refer_to_their_object_only(count, per_image):
     mirrored, cut = check_scenes(count, per_image, Augmentation(flip=0.7, crop=0.5))
     assert set(cut) == {"attribute"} and cut["attribute"] > count // 10, cut
     assert {"side: left", "side: right", "ordinal: second"} <= set(mirrored), mirrored

@@ -1,4 +1,4 @@
-"""Mirror images and crops of what resembles photos: sentences still mean their object alone."""
+"""Mirroring and cropping of photo-like scenes: sentences still refer to their object only."""
 
 from collections import Counter
 
@@ -20,15 +20,15 @@ VOCABULARY = make_vocabulary(set(CATEGORIES))
 
 
 def check_scene(drawn: Drawn, augmentation: Augmentation, per_image: int) -> Counter[str]:
-    """Reads what is said of an augmented scene; returns how many sentences there were by kind."""
+    """Interprets the sentences of an augmented scene; returns their number by kind."""
     scene = make_scene(drawn.annotations, W, H, drawn.pixels)
     rng = np.random.default_rng(drawn.seed)
     made = sample_referents(rng, scene, VOCABULARY, held_back=drawn.held_back)
-    said = [(referent.index, e) for referent in made for e in referent.expressions]
+    expressions = [(referent.index, e) for referent in made for e in referent.expressions]
     of_things = [masks.decode(a.counts, H, W) for a in drawn.annotations]
     kinds: Counter[str] = Counter()
-    for first in range(0, len(said), per_image):
-        part = said[first : first + per_image]
+    for first in range(0, len(expressions), per_image):
+        part = expressions[first : first + per_image]
         words = [tokenize(expression.text) for _, expression in part]
         referents = [of_things[index] for index, _ in part]
         view, kept, texts = augmentation.plan(Draw(0, 0, drawn.seed), words, referents)
@@ -40,8 +40,8 @@ def check_scene(drawn: Drawn, augmentation: Augmentation, per_image: int) -> Cou
         reader = Reader(seen, view_pixels(drawn.pixels, view))
         for number, text in zip(kept, texts, strict=True):
             index, expression = part[number]
-            found = reader.read(" ".join(text))
-            assert found == [drawn.annotations[index].ann_id], (expression, text, view)
+            read = reader.read(" ".join(text))
+            assert read == [drawn.annotations[index].ann_id], (expression, text, view)
             kinds[expression.kind.partition(":")[0]] += 1
     return kinds
 

@@ -7,9 +7,9 @@ def test_buckets():
     height = np.array([480, 480, 640, 1, 641, 6000, 10])
     width = np.array([640, 640, 427, 1, 20, 8000, 8])
     groups = [np.array([0, 1]), *(np.array([i]) for i in range(2, 7))]
-    found = buckets.buckets(groups, height, width)
-    assert [b.canvas for b in found] == [(640, 640), (641, 24), (6000, 8000)]
-    assert [[g.tolist() for g in b.groups] for b in found] == [
+    result = buckets.buckets(groups, height, width)
+    assert [b.canvas for b in result] == [(640, 640), (641, 24), (6000, 8000)]
+    assert [[g.tolist() for g in b.groups] for b in result] == [
         [[0, 1], [2], [3], [6]],
         [[4]],
         [[5]],

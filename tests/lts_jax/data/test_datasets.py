@@ -1,4 +1,4 @@
-"""From a config to a run: the images that are trained on."""
+"""Opening of datasets, and training on a subset of the images."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from lts_jax.distributed.mesh import one_device
 from lts_jax.experiment.experiment import Experiment
 
 
-def test_only_a_training_builds(tiny_config_factory, tmp_path, monkeypatch):
-    """What is trained may be used anywhere, and its config says `data` of some other folder."""
+def test_only_training_builds_datasets(tiny_config_factory, tmp_path, monkeypatch):
+    """A checkpoint's config may name a dataset directory that does not exist on this machine."""
     monkeypatch.chdir(tmp_path)
     config = tiny_config_factory()
     config.data.dir = "data"
@@ -25,24 +25,24 @@ def test_only_a_training_builds(tiny_config_factory, tmp_path, monkeypatch):
 def test_training_on_listed_images(tiny_config_factory, tmp_path):
     config = tiny_config_factory()
     dataset = tfds_refcoco.open_dataset(Path(config.data.dir), "shapes")
-    whole = datasets.open_train_split(dataset, "train", None)
-    ids = sorted(set(whole.index.image_id.tolist()))
+    complete = datasets.open_train_split(dataset, "train", None)
+    ids = sorted(set(complete.index.image_id.tolist()))
     path = tmp_path / "ids.txt"
     path.write_text(f"# some\n{ids[1]}\n{ids[0]}\n999999\n")
     part = datasets.open_train_split(dataset, "train", path)
-    rows = [i for i, image in enumerate(whole.index.image_id) if image in ids[:2]]
-    assert part.index.sent_id.tolist() == whole.index.sent_id[rows].tolist()
-    assert part.index.text == [whole.index.text[i] for i in rows]
+    rows = [i for i, image in enumerate(complete.index.image_id) if image in ids[:2]]
+    assert part.index.sent_id.tolist() == complete.index.sent_id[rows].tolist()
+    assert part.index.text == [complete.index.text[i] for i in rows]
     assert (part.counts.images, part.counts.sentences) == (2, len(rows))
     assert pipeline.training_order(part).epoch_length == len(rows)
     assert pipeline.training_order(part, unit="refs").epoch_length == len(
         set(part.index.ref_id.tolist())
     )
-    for row in range(len(rows)):  # the index still names the right records
+    for row in range(len(rows)):  # the index still refers to the right records
         record = part.record(int(part.index.record[row]))
         assert record["sentences"]["sent"][part.index.sentence[row]] == part.index.text[row]
-    # A run that goes on must be on the same images.
-    assert datasets.describe_split(part) != datasets.describe_split(whole)
+    # A resumed run must use the same images.
+    assert datasets.describe_split(part) != datasets.describe_split(complete)
 
     path.write_text("999999\n")
     with pytest.raises(tfds_refcoco.DataError, match="lists no image of train of shapes"):

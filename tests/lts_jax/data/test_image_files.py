@@ -1,4 +1,4 @@
-"""Files that are no pictures, or no whole ones; the kinds that are read are tested with predict."""
+"""Invalid and truncated image files. Supported formats are tested with predict."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ def saved(picture, kind):
 
 
 def test_postscript_is_never_run(tmp_path, monkeypatch):
-    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    """Pillow passes an EPS to Ghostscript, whatever the file extension."""
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -33,19 +33,19 @@ def test_postscript_is_never_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG", "PNG"])
 def test_damaged_pictures_of_any_kind(kind):
-    """Decoders raise what they like; a reader of photos always says DataError, or reads on."""
+    """Decoders raise arbitrary exceptions; `read_photo` returns an image or raises DataError."""
     Image.init()
     if kind not in Image.SAVE:
         pytest.skip(f"this Pillow has no {kind}")
-    whole = saved(Image.fromarray(PIXELS), kind)
-    assert read_photo(whole).shape == PIXELS.shape
+    complete = saved(Image.fromarray(PIXELS), kind)
+    assert read_photo(complete).shape == PIXELS.shape
     rng = np.random.default_rng(0)
-    for cut in (8, 20, len(whole) // 2, len(whole) - 3):
+    for cut in (8, 20, len(complete) // 2, len(complete) - 3):
         with contextlib.suppress(DataError):
-            read_photo(whole[:cut])
+            read_photo(complete[:cut])
     for _ in range(30):
-        damaged = bytearray(whole)
-        for at in rng.integers(0, len(whole), 5):
+        damaged = bytearray(complete)
+        for at in rng.integers(0, len(complete), 5):
             damaged[at] ^= 1 << int(rng.integers(8))
         with contextlib.suppress(DataError):
             read_photo(bytes(damaged))

@@ -21,7 +21,7 @@ def test_border_is_gray_and_inside_is_the_image():
     image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
     placement = place(20, 40, 40, "letterbox")
     out = fit_image(image, placement, 40)
-    np.testing.assert_array_equal(out[10:30], image)  # no scaling, so not a pixel changes
+    np.testing.assert_array_equal(out[10:30], image)  # unscaled, so all pixels are equal
     assert (out[:10] == GRAY).all() and (out[30:] == GRAY).all()
 
 

@@ -1,4 +1,4 @@
-"""Batches of several sets, whose pictures are in part the same."""
+"""Batches from several datasets that share some of their images."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ from tfds_refcoco.records.joint import open_datasets
 
 @pytest.fixture(scope="module")
 def train(shapes_dir, tmp_path_factory):
-    """The train split of `shapes`, and 5 of its pictures with sentences of a custom set."""
+    """Returns `shapes` train, and a custom dataset with sentences about 5 of its images."""
     out = tmp_path_factory.mktemp("joint") / "data"
     add_custom(out, shapes_dir, {"train": range(3, 8)}, sentences=4)
     return open_datasets(out, "shapes+custom").split("train")
 
 
-def test_sentences_of_both_sets_share_a_picture(train):
+def test_sentences_of_both_datasets_share_an_image(train):
     preprocessing = make_preprocessing(train)
     order = pipeline.training_order(train, seed=2, per_image=3)
     batches = iter(pipeline.train_batches(train, order, preprocessing, batch_size=12, threads=2))
@@ -45,11 +45,11 @@ def test_each_sentence_once_an_epoch_and_by_weight(train):
     assert order.epoch_length == n and of_custom == n - round(n / 4)
 
 
-def test_a_mix_that_suits_no_split(train):
-    for mix, per_image, said in (
+def test_invalid_mixes_are_refused(train):
+    for mix, per_image, message in (
         ((1.0,), 1, "must have a weight for each of shapes, custom"),
-        ((1.0, 2.0), 2, "needs train.sentences_per_image=1"),
+        ((1.0, 2.0), 2, "requires train.sentences_per_image=1"),
         ((1e-6, 1.0), 1, "leaves no sentence of a dataset in an epoch"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             pipeline.training_order(train, per_image=per_image, mix=mix)

@@ -65,14 +65,14 @@ def test_an_epoch_is_every_sentence_once(train):
     expected = sorted(tuple(vocabulary.encode(text, 12)[0].tolist()) for text in train.index.text)
     seen = sentences_of(batches(train, 2 * n, batch_size=1))
     assert sorted(seen[:n]) == sorted(seen[n:]) == expected
-    assert seen[:n] != seen[n:]  # another order in the next epoch
+    assert seen[:n] != seen[n:]  # the next epoch has a different order
 
 
 @pytest.mark.parametrize("unit", ["sentences", "refs"])
 def test_batches_follow_the_order_for_any_number_of_threads(train, unit):
     preprocessing = make_preprocessing(train)
     order = TrainingOrder(train.index.ref_id, 4, unit)
-    n = order.epoch_length // 12 + 2  # into the second epoch
+    n = order.epoch_length // 12 + 2  # more than one epoch
     rows = [[order[12 * b + i] for i in range(12)] for b in range(n)]
     examples = [[preprocessing.train_batch(train, [row]) for row in of_batch] for of_batch in rows]
     expected = [{k: np.concatenate([e[k] for e in batch]) for k in batch[0]} for batch in examples]
@@ -103,7 +103,7 @@ def test_sentences_of_an_image_share_it(train, unit):
 
 
 @pytest.mark.parametrize(("hosts", "per_image"), [(2, 1), (3, 1), (4, 1), (2, 3)])
-def test_hosts_together_read_what_one_reads(train, hosts, per_image):
+def test_hosts_together_read_the_batches_of_one(train, hosts, per_image):
     one = batches(train, 5, batch_size=12, per_image=per_image)
     options = {"batch_size": 12, "per_image": per_image}
     parts = [
@@ -117,9 +117,9 @@ def test_hosts_together_read_what_one_reads(train, hosts, per_image):
     assert_same(joined, one)
 
 
-def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
+def test_a_host_decodes_only_its_share(train, monkeypatch):
     read = []
-    train = Split(train.parts)  # threads of other tests may still read the other one
+    train = Split(train.parts)  # threads of other tests may still read from the original
     record = train.record
     monkeypatch.setattr(train, "record", lambda n: read.append(n) or record(n))
     dataset = loader(train, batch_size=12, host=2, hosts=3, threads=1)
@@ -127,7 +127,7 @@ def test_a_host_decodes_nothing_but_its_share(train, monkeypatch):
     order = TrainingOrder(train.index.ref_id, 0, "sentences")
     own = [order[12 * batch + 8 + i] for batch in range(9) for i in range(4)]
     seen = list(read)
-    assert seen == train.index.record[own[: len(seen)]].tolist()  # batches are read ahead
+    assert seen == train.index.record[own[: len(seen)]].tolist()  # batches are prefetched
 
 
 def test_a_batch_that_does_not_divide_over_the_hosts_is_an_error(train):
@@ -148,25 +148,25 @@ def test_an_epoch_of_refs_has_one_sentence_of_each(train):
         sentences_of(batches(train, 2 * n, unit="refs", batch_size=1))[part]
         for part in (slice(n), slice(n, None))
     )
-    # Where a text belongs to one ref alone, that ref is seen at most once in an epoch.
+    # If a text belongs to only one ref, an epoch must contain it at most once.
     for epoch in (first, second):
         certain = [ref for s in epoch if len(refs_of[s]) == 1 for ref in refs_of[s]]
         assert len(certain) == len(set(certain)) > n // 3
-    assert sorted(first) != sorted(second)  # other sentences of the same objects
+    assert sorted(first) != sorted(second)  # different sentences of the same objects
 
 
 @pytest.mark.parametrize("unit", ["sentences", "refs"])
-def test_iterator_goes_on_from_its_state(train, unit):
+def test_iterator_resumes_from_its_state(train, unit):
     first = iter(loader(train, seed=3, unit=unit, threads=3, batch_size=12))
     per_epoch = pipeline.training_order(train, unit=unit).epoch_length // 12
     for _ in range(per_epoch - 1):
         next(first)
     state = first.get_state()
-    rest = [next(first) for _ in range(4)]  # over the end of the epoch
+    rest = [next(first) for _ in range(4)]  # beyond the end of the epoch
     second = iter(loader(train, seed=3, unit=unit, threads=1, batch_size=12))
     second.set_state(state)
     assert_same([next(second) for _ in range(4)], rest)
-    # The state counts batches: more hosts can go on from it.
+    # The state counts batches, so a run can resume with more hosts.
     last = iter(loader(train, seed=3, unit=unit, batch_size=12, host=1, hosts=2))
     last.set_state(state)
     halves = [{name: value[6:] for name, value in batch.items()} for batch in rest]
@@ -208,7 +208,7 @@ def test_evaluation_sees_every_row_once_at_original_size(shapes_data):
     preprocessing = make_preprocessing(split)
     batch_size = 7
     canvas, batches = evaluated(split, batch_size)
-    assert len(split) % batch_size and len(index) % batch_size  # both are filled up
+    assert len(split) % batch_size and len(index) % batch_size  # both need padding
     seen = []
     for images, sentences in batches:
         assert images["image"].shape == (batch_size, 64, 64, 3)
@@ -252,7 +252,7 @@ def test_rows_of_joined_splits_are_grouped_by_record(shapes_data):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("error", [SystemExit, MemoryError, OSError])
-def test_a_reader_that_dies_ends_the_batches(train, monkeypatch, error):
+def test_an_error_in_a_reader_thread_is_raised(train, monkeypatch, error):
     read, calls = Preprocessing.train_batch, itertools.count()
 
     def train_batch(*args):

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 (signs that look alike are what this is about)
+# ruff: noqa: RUF001 (tests characters that look similar)
 import collections
 import json
 
@@ -40,19 +40,19 @@ def test_typographic_signs_are_their_ascii_twins(typographic, plain):
         ("左边红色的杯子。", list("左边红色的杯子")),
         ("左边 red 杯子2", ["左", "边", "red", "杯", "子", "2"]),
         ("ネコの左、ｶﾞﾗｽ", ["ネ", "コ", "の", "左", "ガ", "ラ", "ス"]),
-        ("แมวสีดำ", ["แ", "ม", "ว", "สี", "ด\u0e4d", "า"]),  # am is two characters in NFKC
+        ("แมวสีดำ", ["แ", "ม", "ว", "สี", "ด\u0e4d", "า"]),  # NFKC splits sara am in two
         ("ຫມາ", ["ຫ", "ມ", "າ"]),
-        ("왼쪽 컵", ["왼쪽", "컵"]),  # Korean has blanks
+        ("왼쪽 컵", ["왼쪽", "컵"]),  # Korean separates words by spaces
         ("القط الأسود", ["القط", "الأسود"]),
     ],
 )
-def test_scripts_without_blanks_are_split_by_character(sentence, words):
+def test_scripts_without_spaces_are_split_by_character(sentence, words):
     assert tokenize(sentence) == words
 
 
 @given(st.text())
-def test_ascii_is_no_special_case(text):
-    """The short way that plain sentences take gives what the long way would."""
+def test_the_ascii_fast_path_gives_the_same_result(text):
+    """The fast path for ASCII sentences gives the same result as the general path."""
     assert tokenize(text + "é")[-1].endswith("é")
     plain = "".join(c for c in text if c.isascii())
     assert [*tokenize(plain), "é"] == tokenize(plain + " é")

@@ -1,4 +1,4 @@
-"""BERT's word pieces: equal to transformers', and complete without a pretrained vocabulary."""
+"""Word pieces equal those of transformers, and also work without a pretrained vocabulary."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_long_sentences_are_cut_before_sep():
     assert pieces.encode("", 5)[1] == 2
 
 
-def test_vocabularies_of_others_are_refused():
+def test_vocabularies_that_are_not_berts_are_refused():
     with pytest.raises(ValueError, match=r"\[CLS\], \[SEP\] missing"):
         WordPieces(["[PAD]", "[UNK]", "a"])
     with pytest.raises(ValueError, match="a piece twice"):

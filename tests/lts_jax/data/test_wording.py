@@ -1,4 +1,4 @@
-"""What a mirror image and a crop do to sentences."""
+"""Conversion of sentences for mirrored images, and detection of sentences that survive a crop."""
 
 import json
 import string
@@ -12,7 +12,7 @@ from tfds_refcoco.records.text import tokenize
 
 
 @pytest.mark.parametrize(
-    ("said", "mirrored"),
+    ("sentence", "mirrored"),
     [
         ("red star", "red star"),
         ("man on the left", "man on the right"),
@@ -36,13 +36,13 @@ from tfds_refcoco.records.text import tokenize
         ("left light", "right light"),
     ],
 )
-def test_left_and_right_change_places(said, mirrored):
-    assert mirror(tokenize(said)) == mirrored.split()
-    assert mirror(tokenize(mirrored)) == tokenize(said)
+def test_left_and_right_are_swapped(sentence, mirrored):
+    assert mirror(tokenize(sentence)) == mirrored.split()
+    assert mirror(tokenize(mirrored)) == tokenize(sentence)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sentence",
     [
         "number 23",
         "71 shirt guy",
@@ -67,20 +67,20 @@ def test_left_and_right_change_places(said, mirrored):
         "hombre a la izquierda",
     ],
 )
-def test_what_cannot_be_translated_is_said_to_be_so(said):
-    assert mirror(tokenize(said)) is None
+def test_uncertain_sentences_are_not_converted(sentence):
+    assert mirror(tokenize(sentence)) is None
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sentence",
     ["red star", "the blue one", "striped ball", "man in white shirt", "person wearing black"],
 )
-def test_looks_survive_a_crop(said):
-    assert survives_crop(tokenize(said))
+def test_appearances_survive_a_crop(sentence):
+    assert survives_crop(tokenize(sentence))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sentence",
     [
         *("left star", "bottomright cup", "r", "top", "middle one", "second from left", "3rd man"),
         *("biggest star", "tallest", "small cup", "star next to the cross", "cup with a handle"),
@@ -88,15 +88,15 @@ def test_looks_survive_a_crop(said):
         *("bus that is not red", "person cut off", "rigth guy", "botom cup", "", "左边的人", "33"),
     ],
 )
-def test_places_sizes_and_other_objects_do_not(said):
-    assert not survives_crop(tokenize(said))
+def test_positions_sizes_and_other_objects_do_not_survive_a_crop(sentence):
+    assert not survives_crop(tokenize(sentence))
 
 
 WORDS = ("left", "right", "leftmost", "star", "l", "far", "of", "the", "bottomright", "second")
 
 
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(string.ascii_lowercase, max_size=8))))
-def test_the_mirror_image_of_a_mirror_image_is_the_sentence(words):
+def test_mirroring_twice_gives_the_original_sentence(words):
     words = tokenize(" ".join(words))
     mirrored = mirror(words)
     assert mirrored is None or mirror(mirrored) in (words, None)
@@ -104,7 +104,7 @@ def test_the_mirror_image_of_a_mirror_image_is_the_sentence(words):
 
 
 def test_sentences_that_people_wrote(test_data):
-    """Of RefCOCO's: nearly all can be mirrored, and those that change have no side left."""
+    """Nearly all RefCOCO sentences can be mirrored, with every left and right swapped."""
     refs = json.loads((test_data / "refcoco_unc" / "testA.json").read_text())
     texts = [tokenize(s["sent"]) for ref in refs for s in ref["sentences"]]
     mirrored = [mirror(words) for words in texts]
@@ -117,5 +117,6 @@ def test_sentences_that_people_wrote(test_data):
             ]
     safe = [words for words in texts if survives_crop(words)]
     assert 0.15 * len(texts) < len(safe) < 0.4 * len(texts)
-    said = {word for words in safe for word in words}
-    assert not said & {"left", "right", "top", "bottom", "behind", "front", "second", "next", "on"}
+    vocabulary = {word for words in safe for word in words}
+    sides = {"left", "right", "top", "bottom", "behind", "front", "second", "next", "on"}
+    assert not vocabulary & sides

@@ -1,4 +1,4 @@
-"""Attention between the cells, and to the words."""
+"""Attention between cells, and from cells to words."""
 
 import functools
 
@@ -31,7 +31,7 @@ def make(words):
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_it_begins_with_no_effect(words):
+def test_it_initially_has_no_effect(words):
     apply, params, loud = make(words)
     np.testing.assert_array_equal(apply(params, CELLS, TEXT), CELLS)
     assert (np.asarray(apply(loud, CELLS, TEXT)) != CELLS).all()
@@ -80,19 +80,19 @@ def test_it_equals_torch():
     )
 
 
-def test_a_cell_sees_the_others_and_the_real_words():
+def test_a_cell_attends_to_other_cells_and_to_words_but_not_to_padding():
     apply, _, loud = make(True)
-    whole = np.asarray(apply(loud, CELLS, TEXT))
+    expected = np.asarray(apply(loud, CELLS, TEXT))
     moved = CELLS.copy()
     moved[0, 0, 0, 0] += 1
     seen = np.asarray(apply(loud, moved, TEXT))
-    assert (seen[0] != whole[0]).any(axis=-1).all()
-    np.testing.assert_array_equal(seen[1], whole[1])
+    assert (seen[0] != expected[0]).any(axis=-1).all()
+    np.testing.assert_array_equal(seen[1], expected[1])
     words = TEXT.words.copy()
     words[1, 2:] = 9  # padding
-    np.testing.assert_array_equal(apply(loud, CELLS, TEXT._replace(words=words)), whole)
+    np.testing.assert_array_equal(apply(loud, CELLS, TEXT._replace(words=words)), expected)
     words[1, 1] = 9
-    assert (np.asarray(apply(loud, CELLS, TEXT._replace(words=words)))[1] != whole[1]).any()
+    assert (np.asarray(apply(loud, CELLS, TEXT._replace(words=words)))[1] != expected[1]).any()
 
 
 def test_a_network_with_it_has_its_shapes_and_parameters():

@@ -1,4 +1,4 @@
-"""BatchNorm with LeakyReLU against Flax's, and their gradients."""
+"""BatchNorm with LeakyReLU equals Flax's, including the gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_as_flax(dtype, tolerance, train):
     cotangent = jnp.asarray(rng.normal(size=x.shape), dtype).astype(jnp.float32)
     ours = BatchNormAct(slope=0.1, epsilon=1e-5, momentum=0.9, dtype=dtype)
     variables = batch_norm_variables(ours.init(jax.random.key(0), x, train=False))
-    # A negative scale turns the activation around, and one of zero ends the gradient.
+    # A negative scale reverses the sign of the activation's input; a scale of 0 stops the gradient.
     scale = np.array(variables["params"]["scale"])
     scale[:2] = -0.7, 0
     variables["params"]["scale"] = scale
@@ -54,8 +54,8 @@ def test_as_flax(dtype, tolerance, train):
         assert relative_error(mine.astype(jnp.float32), theirs.astype(jnp.float32)) < tolerance
 
 
-def test_keeps_no_more_than_the_input():
-    """Between the passes: the input, in its own dtype, and numbers for each channel."""
+def test_stores_only_the_input():
+    """The residuals are the input in its own dtype, and a few numbers per channel."""
     layer = BatchNormAct(slope=0.1, epsilon=1e-5, momentum=0.9, dtype=jnp.bfloat16)
     x = jnp.ones((2, 8, 8, 4), jnp.bfloat16)
     variables = layer.init(jax.random.key(0), x, train=False)

@@ -1,4 +1,4 @@
-"""Every backbone with every sentence encoder and every locator."""
+"""Combinations of backbones, sentence encoders and locators."""
 
 import itertools
 
@@ -13,8 +13,8 @@ from tests.lts_jax.helpers.tiny import TINY
 from tests.lts_jax.models.backbones.test_backbones import STAGES
 
 ALL_LOCATORS = (*LOCATORS, "none")
-# Each backbone, encoder and locator once at least. In the slow tier each backbone and each locator
-# with both encoders: a backbone gives three taps, whatever it is, and a locator sees no more.
+# Each backbone, encoder and locator at least once. The slow tier tests each backbone and each
+# locator with both encoders; as backbones share one interface, more combinations are unnecessary.
 QUICK = {
     ("darknet53", "bert", "filter"),
     ("efficientnet_lite0", "gru", "word_filter"),

@@ -1,4 +1,4 @@
-"""The convolution of the network against XLA's, and its gradients too."""
+"""The network's convolution equals XLA's, including the gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from tests.lts_jax.helpers.oracles import relative_error
         ((7, 9), 3, 2, 1),  # odd sizes
         ((7, 10), 3, 1, 2),
         ((7, 10), 3, 1, 6),  # many taps on the padding
-        ((4, 13), 3, 1, 12),  # all but one of some rows
+        ((4, 13), 3, 1, 12),  # only one tap of some rows is inside
         ((9, 9), 5, 1, 2),
     ],
 )
-@pytest.mark.parametrize("channels", [5, 24])  # gradients by XLA, and by taps
+@pytest.mark.parametrize("channels", [5, 24])  # gradients by XLA and by taps
 def test_as_xla(size, taps, stride, dilation, channels):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, *size, channels))
@@ -50,7 +50,7 @@ def test_as_xla(size, taps, stride, dilation, channels):
         np.testing.assert_allclose(ours_, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_half_precision_adds_up_in_single():
+def test_bfloat16_is_accumulated_in_float32():
     x = jnp.ones((1, 4, 300, 24), jnp.bfloat16)
     kernel = jnp.ones((3, 3, 24, 2), jnp.bfloat16)
 
@@ -59,22 +59,22 @@ def test_half_precision_adds_up_in_single():
 
     gradient = jax.grad(total)(kernel)
     assert gradient.dtype == jnp.bfloat16
-    assert float(gradient[1, 1, 0, 0]) == float(jnp.bfloat16(1200))  # 256 would be the end of it
+    assert float(gradient[1, 1, 0, 0]) == float(jnp.bfloat16(1200))  # bfloat16 would stop at 256
 
 
 @pytest.mark.parametrize(("size", "dilation"), [((7, 10), 1), ((9, 6), 3), ((4, 5), 6)])
-def test_of_one_channel_as_of_several(size, dilation):
+def test_a_single_channel_equals_the_general_case(size, dilation):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, *size, 1))
     kernel = jax.random.normal(keys[1], (3, 3, 1, 5))
     cotangent = jax.random.normal(keys[2], (2, *size, 5))
     pad = ((dilation, dilation),) * 2
 
-    def whole(x, kernel):
+    def general(x, kernel):
         return convolve(x, kernel, (1, 1), pad, rhs_dilation=(dilation,) * 2)
 
     ours, vjp = jax.vjp(lambda x, kernel: convolve_map(x, kernel, dilation), x, kernel)
-    theirs, their_vjp = jax.vjp(whole, x, kernel)
+    theirs, their_vjp = jax.vjp(general, x, kernel)
     pairs = zip((ours, *vjp(cotangent)), (theirs, *their_vjp(cotangent)), strict=True)
     for mine, other in pairs:
         assert relative_error(mine, other) < 1e-5

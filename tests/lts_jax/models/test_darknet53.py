@@ -15,7 +15,7 @@ def test_full_size_is_yolov3s_darknet53():
     leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
     kernels = [x for path, x in leaves if path[-1].key == "kernel"]
     assert len(kernels) == 52
-    # The published 41,609,928 parameters of the ImageNet model, less its 1024 → 1000 classifier.
+    # The published 41,609,928 parameters of the ImageNet model, minus its 1024 → 1000 classifier.
     assert sum(x.size for _, x in leaves) == 41_609_928 - (1024 * 1000 + 1000)
 
 

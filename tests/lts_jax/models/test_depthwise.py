@@ -1,4 +1,4 @@
-"""Depthwise convolutions equal XLA's grouped one, forward and backward."""
+"""Depthwise convolution equals XLA's grouped convolution, forward and backward."""
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,10 @@ def test_equals_the_grouped_convolution(k, stride, padding):
         assert relative_error(a, b) <= 1e-6
 
 
-def test_bfloat16_is_added_up_in_float32():
+def test_bfloat16_is_accumulated_in_float32():
     x = jnp.array(np.random.default_rng(1).normal(size=(1, 8, 8, 4)), jnp.bfloat16)
     model = DepthwiseConv(7, dtype=jnp.bfloat16)
     variables = model.init(jax.random.key(0), x)
     low, high = model.apply(variables, x), DepthwiseConv(7).apply(variables, x.astype(jnp.float32))
     assert low.dtype == jnp.bfloat16
-    assert relative_error(low.astype(jnp.float32), high) <= 4e-3  # the rounding of 8 bits
+    assert relative_error(low.astype(jnp.float32), high) <= 4e-3  # bfloat16's rounding error

@@ -1,4 +1,4 @@
-"""configs/refcoco.py at its full size takes a step, on whatever device is there."""
+"""configs/refcoco.py takes a full-size training step on the available device."""
 
 import jax
 import numpy as np

@@ -41,7 +41,7 @@ def test_filter_shows_every_round(rounds):
 
 
 @pytest.mark.slow
-def test_word_filter_shows_the_response_to_each_word():
+def test_word_filter_returns_the_response_to_each_word():
     _, maps = run(locate="word_filter")
     assert list(maps) == ["round1/heatmap", "round1/words"]
     words = np.asarray(maps["round1/words"])
@@ -51,7 +51,7 @@ def test_word_filter_shows_the_response_to_each_word():
 
 
 @pytest.mark.slow
-def test_transformer_shows_where_each_cell_looked():
+def test_transformer_returns_attention_weights():
     _, maps = run(locate="transformer", rounds=2)
     names = ("heatmap", "self_attention", "cross_attention")
     assert sorted(maps) == sorted(f"round{i}/{name}" for i in (1, 2) for name in names)
@@ -59,11 +59,11 @@ def test_transformer_shows_where_each_cell_looked():
         attention = np.asarray(maps[f"round{i}/self_attention"])
         assert attention.shape == (2, 4, CELLS, CELLS)
         np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
-        assert attention.std(axis=-1).min() > 0  # it chooses
+        assert attention.std(axis=-1).min() > 0  # attention is not uniform
         np.testing.assert_array_equal(maps[f"round{i}/cross_attention"], 1)
     assert np.abs(maps["round1/self_attention"] - maps["round2/self_attention"]).max() > 1e-4
 
 
-def test_without_a_locator_there_is_nothing_to_show():
+def test_without_a_locator_there_are_no_maps():
     outputs, maps = run(locate="none")
     assert outputs.heatmap is None and not maps

@@ -69,7 +69,7 @@ def test_transposed_convolution_equals_torch():
 
 
 def test_transposed_convolution_of_accelerators():
-    """Nothing runs it on a CPU, where the tests of the whole network are."""
+    """Tested directly, as the network tests run on the CPU, which uses another implementation."""
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, 5, 6, 3))
     kernel = jax.random.normal(keys[1], (4, 4, 3, 7))

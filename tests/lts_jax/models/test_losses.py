@@ -35,7 +35,7 @@ def test_equations_11_to_13():
     assert parts["loss"] == loss
 
 
-def test_without_a_segmenter_the_mask_is_held_against_the_coarse_truth():
+def test_without_a_segmenter_the_mask_is_compared_with_the_coarse_truth():
     mask = HEATMAP[:, 1]
     seg = cross_entropy(mask, TRUTH8).sum() / 3
     loss, parts = total_loss(Outputs(HEATMAP, mask), TRUTH4, TRUTH8, 0.0)
@@ -57,7 +57,7 @@ def test_equals_torch():
     assert relative_error(segmentation_loss(MASK, TRUTH4), theirs.numpy() / 3) < 1e-6
 
 
-def test_sure_predictions_stay_finite():
+def test_confident_predictions_have_a_finite_loss():
     logits = jnp.full((1, 4, 4), 1e4)
     assert segmentation_loss(logits, np.ones((1, 4, 4))) == 0
     assert segmentation_loss(logits, np.zeros((1, 4, 4))) == 16e4
@@ -86,7 +86,7 @@ def test_dice_is_added_to_both():
     assert sorted(alone) == ["dice_loss", "loss", "segmentation_loss"]
 
 
-def test_a_right_mask_has_no_dice_loss_whatever_its_size():
+def test_a_correct_mask_of_any_size_has_no_dice_loss():
     for side in (0, 1, 4):
         truth = np.zeros((1, 8, 8))
         truth[:, :side, :side] = 1
@@ -94,7 +94,7 @@ def test_a_right_mask_has_no_dice_loss_whatever_its_size():
         assert dice_loss(jnp.asarray(np.where(truth, -50.0, 50.0)), truth) > 0.9 * 64
 
 
-def test_the_choice_of_cells_equals_torch():
+def test_location_choice_loss_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is the oracle of the loss")
     logits = torch.tensor(HEATMAP).reshape(3, 2, 16)
     truth = torch.tensor(TRUTH8, dtype=torch.float32).reshape(3, 16)
@@ -111,11 +111,11 @@ def test_the_choice_of_cells_equals_torch():
     assert relative_error(total, parts["segmentation_loss"] + 0.1 * ours) < 1e-6
 
 
-def test_a_choice_depends_on_differences_and_an_empty_mask_has_none():
+def test_location_choice_loss_is_shift_invariant_and_zero_for_empty_masks():
     truth = np.zeros((2, 4, 4), np.float32)
     truth[0, 1, 1:3] = 1
     sure = jnp.asarray(np.where(truth, 40.0, 0.0))[:, None]
-    assert abs(location_choice_loss(sure, truth) - np.log(2)) < 1e-5  # each half, and sentence 2: 0
+    assert abs(location_choice_loss(sure, truth) - np.log(2)) < 1e-5  # mean of 2 log(2) and 0
     assert location_choice_loss(sure - 100, truth) == pytest.approx(np.log(2), abs=1e-5)
     with pytest.raises(ValueError, match="same shape"):
         location_choice_loss(HEATMAP, TRUTH4)

@@ -1,4 +1,4 @@
-"""CMPC's sentence encoder against torch's LSTM on packed sequences."""
+"""CMPC's sentence encoder equals PyTorch's LSTM on packed sequences."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ def torch_lstm(params):
 
     lstm = torch.nn.LSTM(6, 8, batch_first=True)
     bias = in_torchs_order(params["input"]["bias"]).copy()
-    bias[8:16] += 1  # of the forget gate
+    bias[8:16] += 1  # the forget gate
     lstm.weight_ih_l0.data = torch.tensor(in_torchs_order(params["input"]["kernel"]).copy())
     lstm.weight_hh_l0.data = torch.tensor(in_torchs_order(params["state"]["kernel"]).copy())
     lstm.bias_ih_l0.data = torch.tensor(bias)

@@ -24,14 +24,14 @@ def variables():
 @pytest.mark.slow
 def test_one_image_encoding_serves_many_sentences(variables):
     model = LTS(vocab_size=9, **TINY)
-    whole = model.apply(variables, IMAGE[[0, 0]], TOKENS, LENGTHS, train=False)
+    expected = model.apply(variables, IMAGE[[0, 0]], TOKENS, LENGTHS, train=False)
     image = model.apply(variables, IMAGE[:1], train=False, method="encode_image")
     text = model.apply(variables, TOKENS, LENGTHS, method="encode_text")
     image = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), image)
     parts = model.apply(variables, image, text, train=False, method="refer")
-    np.testing.assert_allclose(parts.mask, whole.mask, atol=1e-5)
-    np.testing.assert_allclose(parts.heatmap, whole.heatmap, atol=1e-5)
-    assert np.abs(whole.mask[0] - whole.mask[1]).max() > 1e-3  # the sentence matters
+    np.testing.assert_allclose(parts.mask, expected.mask, atol=1e-5)
+    np.testing.assert_allclose(parts.heatmap, expected.heatmap, atol=1e-5)
+    assert np.abs(expected.mask[0] - expected.mask[1]).max() > 1e-3  # the sentence matters
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_unknown_locator_is_refused():
         )
 
 
-def test_a_network_that_never_sees_the_text_is_refused():
+def test_a_network_that_would_ignore_the_sentence_is_refused():
     with pytest.raises(ValueError, match="would ignore the sentence"):
         LTS(vocab_size=9, **TINY, locate="none", fuse=False).init(
             jax.random.key(0), IMAGE, TOKENS, LENGTHS, train=False
@@ -92,7 +92,7 @@ def test_a_network_that_never_sees_the_text_is_refused():
 
 
 def test_segmenter_works_on_any_features():
-    """Table 3: on another network's features and prior, by itself."""
+    """The segmenter works standalone on another network's features and prior (Table 3)."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2, 10, 7, 23)).astype(np.float32)
     prior = rng.uniform(size=(2, 10, 7)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The interface of a network: nothing above the models knows which network it runs."""
+"""The network interface: code outside of the models does not know which network it runs."""
 
 import re
 
@@ -12,25 +12,25 @@ from lts_jax.steps.optimizer import PARTS, parts_of
 
 ROOMS = ("steps", "training", "evaluation", "inference", "export", "experiment", "state")
 NAMES = "|".join([*NETWORKS, *(network.__name__ for network in NETWORKS.values())])
-# As a name or a text of its own, and as a module: not `lts_jax`, nor the command `lts export`.
+# Matches a network's name as a string or a module, but not `lts_jax` or the command `lts export`.
 NAMED = re.compile(rf"(?<![\w`])({NAMES})(?![\w ])|models\.({NAMES})\b", re.MULTILINE)
 
 
-def test_no_name_of_a_network_is_above_the_models(repo_root):
-    found = [
+def test_no_network_is_named_outside_of_the_models(repo_root):
+    matches = [
         f"{path.relative_to(repo_root)}: {line}"
         for room in ROOMS
         for path in sorted((repo_root / "lts_jax" / room).rglob("*.py"))
         for line in path.read_text(encoding="utf-8").splitlines()
         if NAMED.search(line)
     ]
-    assert not found
+    assert not matches
 
 
 @pytest.mark.parametrize(
     "line", ["from lts_jax.models import LTS", 'if network == "cmpc":', "import lts_jax.models.lts"]
 )
-def test_such_a_name_would_be_found(line):
+def test_the_pattern_matches_a_network_name(line):
     assert NAMED.search(line)
 
 
@@ -41,7 +41,7 @@ def test_the_networks_are_those_of_the_config():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_has_all_that_is_asked_of_it(name):
+def test_a_network_implements_the_interface(name):
     network = NETWORKS[name]
     for method in ("setup", "prepare", "refer", "loss"):
         assert getattr(network, method) is not getattr(Network, method)

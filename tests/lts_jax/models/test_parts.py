@@ -1,4 +1,4 @@
-"""Fusion, locator and segmenter against torch's functions, written from the paper's equations."""
+"""Fusion, locator and segmenter equal PyTorch implementations of the paper's equations."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def test_fusion_is_equations_5_to_7(use_text):
     assert relative_error(ours, to_nhwc(x)) < 1e-5
 
 
-def test_the_fusion_sees_where_a_cell_is_if_it_is_asked_to():
+def test_the_fusion_can_use_coordinates():
     taps = ImageFeatures(
         *(np.zeros((1, h, w, 3), np.float32) for h, w in ((8, 12), (4, 6), (2, 3)))
     )
@@ -87,7 +87,7 @@ def test_the_fusion_sees_where_a_cell_is_if_it_is_asked_to():
     model = Fusion(10, coordinates=True)
     variables = model.init(jax.random.key(0), taps, text, train=False)
     kernel = variables["params"]["image8"]["conv"]["kernel"]
-    assert kernel.shape == (5, 5)  # three channels, x and y
+    assert kernel.shape == (5, 5)  # three channels, and x and y
     fused = model.apply(variables, taps, text, train=False)
     x, y = np.meshgrid((np.arange(12) + 0.5) / 6 - 1, (np.arange(8) + 0.5) / 4 - 1)
     linear = np.stack([x, y], -1) @ np.asarray(kernel)[3:] / np.sqrt(1 + 1e-5)
@@ -100,14 +100,14 @@ def test_the_fusion_sees_where_a_cell_is_if_it_is_asked_to():
 
 
 def make_text(rng, shape, lengths):
-    """Word features that are zero at padding, and their mean."""
+    """Returns word features that are zero at padding, and their mean."""
     valid = np.arange(shape[1]) < np.array(lengths)[:, None]
     words = rng.normal(size=shape).astype(np.float32) * valid[..., None]
     return TextFeatures(words, valid, words.sum(1) / np.array(lengths, np.float32)[:, None])
 
 
 def respond(fused, kernels):
-    """One 1×1 convolution for each image: `[B, h, w, C]` and `[B, K, C]` to `[B, K, h, w]`."""
+    """Applies each image's 1×1 convolution: `[B, h, w, C]` and `[B, K, C]` to `[B, K, h, w]`."""
     maps = [
         functional.conv2d(to_nchw(fused[i : i + 1]), kernels[i][:, :, None, None])[0]
         for i in range(len(fused))
@@ -149,7 +149,7 @@ def test_word_filter_regresses_the_responses_of_the_words():
 
 @pytest.mark.parametrize("prior", ["probability", "logits"])
 @pytest.mark.parametrize("rounds", [2, 3])
-def test_further_rounds_see_the_map_before(rounds, prior):
+def test_further_rounds_receive_the_previous_map(rounds, prior):
     rng = np.random.default_rng(3)
     fused = rng.normal(size=(2, 4, 5, 8)).astype(np.float32)
     text = make_text(rng, (2, 3, 4), (3, 1))

@@ -1,4 +1,4 @@
-"""PointRend: where a mask is computed anew, and what is computed there."""
+"""PointRend: selection of points, and predictions at points."""
 
 import functools
 
@@ -26,9 +26,7 @@ from tests.lts_jax.helpers.tiny import TINY
 RNG = np.random.default_rng(0)
 MASK = RNG.normal(0, 3, (4, 8, 8)).astype(np.float32)
 FEATURES = RNG.normal(0, 1, (4, 4, 4, 6)).astype(np.float32)
-DETAIL = RNG.normal(0, 1, (2, 16, 16, 32)).astype(
-    np.float32
-)  # of two images, each of two sentences
+DETAIL = RNG.normal(0, 1, (2, 16, 16, 32)).astype(np.float32)  # two images with two sentences each
 
 
 @pytest.mark.parametrize("shape", [(4, 7, 5, 3), (2, 7, 5, 3), (4, 1, 6, 2)])
@@ -61,7 +59,7 @@ def test_doubling_equals_torch_and_sampling():
     np.testing.assert_allclose(sampled, doubled.reshape(2, 140), atol=1e-5)
 
 
-def test_the_most_uncertain_are_nearest_to_zero():
+def test_most_uncertain_logits_are_closest_to_zero():
     logits = np.array([[3, -0.1, 2, 0.2, -5.0], [9, 8, -7, 6, 5]], np.float32)
     assert np.sort(most_uncertain(logits, 2)).tolist() == [[1, 3], [3, 4]]
 
@@ -86,7 +84,7 @@ def apply(head, variables, *args, method="__call__"):
     return head.apply(variables, *args, method=method)
 
 
-def test_with_all_points_it_is_the_head_on_every_pixel():
+def test_with_all_points_every_pixel_is_predicted_by_the_head():
     head, variables = make_head(32 * 32)
     refined = apply(head, variables, MASK, FEATURES, DETAIL)
     assert refined.shape == (4, 32, 32) and refined.dtype == jnp.float32
@@ -96,7 +94,7 @@ def test_with_all_points_it_is_the_head_on_every_pixel():
     assert np.std(dense) > 0.1
 
 
-def test_with_few_points_the_rest_is_the_mask_doubled():
+def test_with_few_points_the_rest_is_the_upsampled_mask():
     head, variables = make_head(20)
     refined = np.asarray(apply(head, variables, MASK, FEATURES, DETAIL))
     once = double(MASK)
@@ -121,7 +119,7 @@ def test_training_points_are_where_the_mask_is_uncertain():
     )
     assert points.logits.shape == (4, 100) and points.places.shape == (4, 100, 2)
     distance = np.abs(np.asarray(points.places)[..., 0] - 0.5)
-    # An eighth of the image is uncertain, and so of 300 points; the most uncertain are in order.
+    # An eighth of the image is uncertain, and so are 300 points; the rest are sorted.
     assert (distance[:, :25] < 1 / 16).all() and (distance[:, 75:] > 1 / 4).mean() > 0.3
     again, other = (
         apply(head, variables, mask, FEATURES, DETAIL, jax.random.key(k), method="train_points")
@@ -131,7 +129,7 @@ def test_training_points_are_where_the_mask_is_uncertain():
     assert (np.asarray(other.places) != points.places).any()
 
 
-def test_the_loss_of_points_is_that_of_the_truth_there():
+def test_point_loss_uses_the_truth_at_the_points():
     truth = np.zeros((2, 8, 8), np.float32)
     truth[:, :, 4:] = 1
     places = np.full((2, 3, 2), 0.5, np.float32)
@@ -146,7 +144,7 @@ def test_the_loss_of_points_is_that_of_the_truth_there():
 
 
 @pytest.mark.slow
-def test_the_network_refines_prepared_images_as_any():
+def test_prepared_images_are_refined_identically():
     model, state = make_model(refine="pointrend", refine_points=64)
     image = RNG.random((2, 64, 64, 3)).astype(np.float32)
     tokens, lengths = RNG.integers(2, 9, (4, 6)), np.array([6, 2, 3, 1])
@@ -157,20 +155,22 @@ def test_the_network_refines_prepared_images_as_any():
         return model.refer(features, model.encode_text(tokens, lengths), train=False)
 
     args = (variables_of(state), image, tokens, lengths)
-    whole = model.apply(*args, train=False)
-    assert whole.mask.shape == (4, 64, 64) and whole.points is None and whole.finite().all()
+    expected = model.apply(*args, train=False)
+    assert (
+        expected.mask.shape == (4, 64, 64) and expected.points is None and expected.finite().all()
+    )
     np.testing.assert_allclose(
-        model.apply(*args, method=prepared).mask, whole.mask, rtol=1e-3, atol=1e-3
+        model.apply(*args, method=prepared).mask, expected.mask, rtol=1e-3, atol=1e-3
     )
     plain = LTS(vocab_size=model.vocab_size, **TINY).apply(
         {k: {n: x for n, x in v.items() if n != "pointrend"} for k, v in args[0].items()},
         *args[1:],
         train=False,
     )
-    assert (np.asarray(whole.mask) != double(double(plain.mask))).any()
+    assert (np.asarray(expected.mask) != double(double(plain.mask))).any()
 
 
-def test_it_needs_a_segmenter_and_images(tiny_config_factory):
+def test_it_requires_a_segmenter_and_images(tiny_config_factory):
     config = tiny_config_factory()
     config.model.refine = "pointrend"
     check_config(config)

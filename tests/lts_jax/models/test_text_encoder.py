@@ -19,7 +19,7 @@ def torch_gru(params, embed_dim, features):
         w_ih = np.concatenate([cell[f"i{g}"]["kernel"].T for g in "rzn"])
         w_hh = np.concatenate([cell[f"h{g}"]["kernel"].T for g in "rzn"])
         b_ih = np.concatenate([cell[f"i{g}"]["bias"] for g in "rzn"])
-        # Flax has one bias for r and one for z; that of the hidden n stands apart.
+        # Flax has a single bias for r and for z, but a separate one for the hidden state n.
         zeros = np.zeros(2 * features, np.float32)
         b_hh = np.concatenate([zeros, cell["hn"]["bias"]])
         for name, value in {

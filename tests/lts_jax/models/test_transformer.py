@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch.nn.TransformerDecoderLayer is
 C, HEADS = 16, 4
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(3, 12, C)).astype(np.float32)
-MEMORY = RNG.normal(size=(3, 2, C)).astype(np.float32)  # two tokens: attention has a choice
+MEMORY = RNG.normal(size=(3, 2, C)).astype(np.float32)  # two tokens, so that attention matters
 
 
 def torch_layer(params):
@@ -84,8 +84,8 @@ def test_equals_torchs_decoder_layer():
         assert relative_error(out, theirs.out_proj.weight.grad.numpy().T) < 1e-4
 
 
-def test_positions_are_added_to_queries_and_keys_alone():
-    """Of both attentions, against torch's attention with the same weights."""
+def test_positions_are_added_to_queries_and_keys_only():
+    """Compares both attentions with PyTorch's attention with the same weights."""
     model = DecoderLayer(HEADS)
     position = RNG.normal(size=(12, C)).astype(np.float32)
     params = randomize(model.init(jax.random.key(0), QUERIES, position, MEMORY))["params"]
@@ -116,7 +116,7 @@ def test_bfloat16_keeps_no_large_array_in_float32():
 
 
 def test_position_encoding_is_detrs():
-    """Written out cell by cell and channel by channel."""
+    """Compares with a loop over cells and channels."""
     h, w, features = 3, 5, 12
     ours = sine_position_encoding(h, w, features).reshape(h, w, features)
     half = features // 2
@@ -134,7 +134,7 @@ def test_position_encoding_is_detrs():
 
 @pytest.mark.slow
 def test_locator_reads_cells_in_row_major_order():
-    """Every cell's answer stands where its features stood, and no two cells are the same."""
+    """Each output cell corresponds to the input cell at its position; all cells differ."""
     fused = RNG.normal(size=(1, 3, 4, C)).astype(np.float32)
     words = RNG.normal(size=(1, 2, 6)).astype(np.float32)
     text = TextFeatures(words, np.ones((1, 2), bool), words.mean(1))

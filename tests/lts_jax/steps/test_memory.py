@@ -1,4 +1,4 @@
-"""Steps that need less memory compute the same: parts of a batch, and activations twice."""
+"""Memory-saving steps (microbatches and rematerialization) compute the same results."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def make_batch(n):
 
 
 def compiled(model, optimizer, n, **fields):
-    """The state before, and the train step."""
+    """Returns the initial state and the compiled train step."""
     shapes = jax.eval_shape(lambda: train_state.init_state(model, optimizer, 0, SIZE, 5))
     state = jax.device_put(draw_state(shapes), replicated(MESH))
     step = compile_train_step(StepSettings(model, optimizer, 0.1, MESH, **fields))
@@ -44,34 +44,34 @@ def compiled(model, optimizer, n, **fields):
 
 
 def test_rematerialized(monkeypatch):
-    """The same gradients and parameters' names in less memory."""
-    # As on GPUs: what CPUs need beside the activations, for gradients by taps, is the same in both.
+    """Rematerialization saves memory without changing gradients and parameter names."""
+    # As on GPUs: the CPU's gradients by taps need additional memory, with and without remat.
     monkeypatch.setattr(
         convolution.lax, "platform_dependent", lambda *args, cpu, default: default(*args)
     )
     optimizer = make_optimizer(optax.constant_schedule(1e-3))
-    found, memory = {}, {}
+    results, memory = {}, {}
     for remat in (False, True):
         state, step = compiled(MODEL.clone(remat=remat), optimizer, 8)
         memory[remat] = step.memory_analysis().temp_size_in_bytes
-        found[remat] = step(state, put_batch(make_batch(8), MESH))
+        results[remat] = step(state, put_batch(make_batch(8), MESH))
     assert memory[True] < 0.6 * memory[False]
-    (plain, losses_plain), (ours, losses_ours) = found[False], found[True]
+    (plain, losses_plain), (ours, losses_ours) = results[False], results[True]
     assert jax.tree.structure(plain) == jax.tree.structure(ours)
     for name, value in losses_plain.items():
         np.testing.assert_allclose(losses_ours[name], value, rtol=1e-5)
-    # Adam's first moment is the gradient, scaled.
+    # Adam's first moment is the scaled gradient.
     moments = (jax.tree.leaves(x.opt_state[0].mu) for x in (plain, ours))
     for a, b in zip(*moments, strict=True):
         assert relative_error(b, a) < 1e-4
 
 
 def test_accumulated_with_a_frozen_backbone():
-    """Three parts: the means of what each gives; what is frozen is the same to the bit."""
+    """Three microbatches give mean losses and gradients; frozen parts are bitwise identical."""
     parts, n = 3, 6
     optimizer = make_optimizer(optax.constant_schedule(1e-3), frozen=("backbone",))
     state, step = compiled(SMALLER, optimizer, n, freeze_backbone=True, accumulate=parts)
-    # Statistics of which a third, three times, is not the same again.
+    # Choose statistics whose mean over three equal values differs in the last digit.
     moved = jax.tree.map(lambda x: x + 0.1 + 0.001 * jnp.arange(x.size), state.batch_stats)
     state = state.replace(batch_stats=jax.device_put(moved, replicated(MESH)))
     before = jax.device_get(state)
@@ -90,19 +90,19 @@ def test_accumulated_with_a_frozen_backbone():
             return loss, updates["batch_stats"]
 
         rest = {k: v for k, v in params.items() if k != "backbone"}
-        found = jax.value_and_grad(lambda rest: loss_fn(params | rest), has_aux=True)(rest)
-        return found
+        results = jax.value_and_grad(lambda rest: loss_fn(params | rest), has_aux=True)(rest)
+        return results
 
     batch = make_batch(n)
-    found = [
+    results = [
         gradients(before.params, before.batch_stats, {k: v[i::parts] for k, v in batch.items()})
         for i in range(parts)
     ]
-    (loss, stats), grads = jax.tree.map(lambda *x: sum(x) / parts, *found)
+    (loss, stats), grads = jax.tree.map(lambda *x: sum(x) / parts, *results)
 
-    after, told = step(state, put_batch(batch, MESH))
-    np.testing.assert_allclose(told["loss"], loss, rtol=1e-5)
-    np.testing.assert_allclose(told["gradient_norm"], optax.tree.norm(grads), rtol=1e-4)
+    after, metrics = step(state, put_batch(batch, MESH))
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(grads), rtol=1e-4)
     for name, tree in stats.items():
         if name != "backbone":
             for a, b in zip(
@@ -125,7 +125,7 @@ def test_accumulated_with_a_frozen_backbone():
 
 @pytest.mark.eight_devices
 def test_accumulation_needs_no_traffic_but_for_sums():
-    """Every device has its share of each part already."""
+    """Each device already holds its share of each microbatch."""
     mesh = make_mesh(jax.devices()[:2])
     optimizer = make_optimizer(optax.constant_schedule(1e-3))
     state = jax.eval_shape(lambda: train_state.init_state(SMALLER, optimizer, 0, SIZE, 5))

@@ -23,10 +23,10 @@ def test_a_word_is_inserted_anywhere_and_the_others_stay_in_order():
         if old == new:
             continue
         added += 1
-        found = [i for i in range(m) if (new[:i] + new[i + 1 :]) == old[: m - 1]]
-        assert found, (old, new)
-        places.add((int(n), found[0]))
-        words.add(new[found[0]])
+        positions = [i for i in range(m) if (new[:i] + new[i + 1 :]) == old[: m - 1]]
+        assert positions, (old, new)
+        places.add((int(n), positions[0]))
+        words.add(new[positions[0]])
     assert 110 < added < 190
     assert {(3, i) for i in range(4)} | {(1, 0), (1, 1)} <= places
     assert min(words) >= 2 and max(words) < 50 and len(words) > 30

@@ -13,7 +13,7 @@ SIDE = 64
 
 
 def slow_map(grid, placement, stride):
-    """One pixel after the other, from the definition of bilinear interpolation."""
+    """Bilinear interpolation by definition, pixel by pixel."""
     h, w, top, left, height, width = placement
     g = len(grid)
     out = np.zeros((h, w))
@@ -62,7 +62,7 @@ def test_squashed_equals_torch_interpolate():
 
 @pytest.mark.parametrize("size", [(640, 427), (427, 640), (64, 64), (30, 90)])
 def test_targets_come_back_where_they_were(size):
-    """A large box, sampled to the grid and mapped back, covers itself."""
+    """A large box, sampled to the grid and mapped back, overlaps itself."""
     truth = np.zeros(size, np.uint8)
     truth[size[0] // 4 : size[0] // 2, size[1] // 3 : 2 * size[1] // 3] = 1
     placement = place(*size, 416, "letterbox")
@@ -73,13 +73,13 @@ def test_targets_come_back_where_they_were(size):
 
 
 def slow_pixel(cell, stride, placement):
-    """The source pixel under a cell's centre in whole numbers, or None in the border.
+    """Returns the source pixel at a cell's center by integer arithmetic, or None in the border.
 
     In units of half an input pixel, pixel i of an axis covers fitted·2i … fitted·2(i + 1) over
-    source; it is searched for one by one.
+    source. The pixel is pixel by linear search.
     """
     h, w, top, left, height, width = placement
-    found = []
+    pixel = []
     for i, source, offset, fitted in zip(cell, (h, w), (top, left), (height, width), strict=True):
         centre = (2 * i + 1) * stride - 2 * offset
         covering = [
@@ -87,8 +87,8 @@ def slow_pixel(cell, stride, placement):
         ]
         if not covering:
             return None
-        found.append(covering[0])
-    return tuple(found)
+        pixel.append(covering[0])
+    return tuple(pixel)
 
 
 @pytest.mark.parametrize("stride", [4, 8])
@@ -121,7 +121,7 @@ def test_peak_lands_on_the_pixel_under_the_cell(size, resize, stride):
     )
     for n, cell in enumerate(cells):
         pixel = slow_pixel(cell, stride, placement)
-        # One pixel side: its cell may lie wholly in the border.
+        # With a side of one pixel, the cell may be completely in the border.
         assert inside[n] == (pixel is not None)
         if pixel is not None:
             assert (rows[n], columns[n]) == pixel

@@ -1,4 +1,4 @@
-"""What pretrained transformers are tuned with: decay, warm-up, clipping, an average of weights."""
+"""Options for fine-tuning transformers: weight decay, warm-up, clipping and weight averaging."""
 
 import jax
 import jax.numpy as jnp

@@ -40,7 +40,7 @@ def make_batch(n=8):
 
 
 def run(n_devices, n_steps, optimizer=OPTIMIZER):
-    """Trains on one batch over a mesh of some of the simulated devices."""
+    """Trains on one batch over a mesh of `n_devices` simulated devices."""
     mesh = make_mesh(jax.devices()[:n_devices])
     shapes = jax.eval_shape(lambda: train_state.init_state(MODEL, optimizer, 0, 64, 5))
     state = jax.device_put(draw_state(shapes), replicated(mesh))
@@ -65,12 +65,12 @@ def test_eight_devices_equal_one():
     one, losses_one = run(1, 1)
     eight, losses_eight = run(8, 1)
     np.testing.assert_allclose(losses_eight, losses_one, rtol=1e-5)
-    # BatchNorm's statistics are those of the whole batch, not of each device's share.
+    # BatchNorm statistics are computed over the global batch, not over each device's shard.
     for ours, theirs in zip(
         jax.tree.leaves(eight.batch_stats), jax.tree.leaves(one.batch_stats), strict=True
     ):
         assert relative_error(ours, theirs) < 1e-4
-    # Adam's first moment is the gradient, scaled.
+    # Adam's first moment is the scaled gradient.
     for ours, theirs in zip(
         jax.tree.leaves(eight.opt_state[0].mu), jax.tree.leaves(one.opt_state[0].mu), strict=True
     ):
@@ -91,8 +91,8 @@ def test_batch_size_must_divide_over_the_devices():
 @pytest.mark.parametrize(
     "parts", [{}, {"rounds": 2, "segment": False}, {"locate": "none"}], ids=str
 )
-def test_steps_give_the_networks_masks_for_each_pair(parts):
-    """Two images, four sentences: the same as the whole network on the four pairs."""
+def test_steps_match_the_network_on_each_pair(parts):
+    """Two images with four sentences give the same masks as the network on the four pairs."""
     model = LTS(vocab_size=9, **(TINY | parts))
     sizes = [(50, 40), (33, 64)]
     placement = np.array([place(*size, 64, "letterbox") for size in sizes], np.int32)
@@ -101,7 +101,7 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
     batch = {k: make_batch(4)[k] for k in ("tokens", "length")} | {"image": of}
     truth = np.random.default_rng(1).integers(0, 2, (4, 64, 64)).astype(bool)
     state = jax.jit(lambda: train_state.init_state(model, OPTIMIZER, 0, 64, 5))()
-    # Larger weights, so that the masks depend on the sentence and are far from the threshold.
+    # Larger weights make the masks depend on the sentence and avoid values near the threshold.
     state = state.replace(
         params=jax.tree.map(lambda p: 1.75 * p if p.ndim > 1 else p, state.params)
     )
@@ -136,8 +136,8 @@ def test_steps_give_the_networks_masks_for_each_pair(parts):
 
 
 @pytest.mark.eight_devices
-def test_scoring_needs_no_traffic_between_devices():
-    """A sentence's image is encoded on its own device."""
+def test_scoring_needs_no_communication_between_devices():
+    """Each sentence's image is encoded on the sentence's device."""
     mesh = make_mesh()
     state = draw_state(jax.eval_shape(lambda: train_state.init_state(MODEL, OPTIMIZER, 0, 64, 5)))
     batch = {k: make_batch()[k] for k in ("tokens", "length")}
@@ -171,17 +171,17 @@ def test_scoring_needs_no_traffic_between_devices():
     ],
     ids=str,
 )
-def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options, devices):
+def test_encoding_an_image_once_equals_repeating_it(parts, options, devices):
     batch = make_batch(16)
-    batch["truth4"][3:9, 2:7] = 1  # other truths about one image
+    batch["truth4"][3:9, 2:7] = 1  # different masks for sentences about one image
     batch["truth8"] = batch["truth4"][:, ::2, ::2]
     images = batch["image"][:8]
     every = batch | {"image": np.repeat(images, 2, axis=0)}
-    if options.get("accumulate") == 2:  # repeated, image i would be in both parts and not in one
+    if options.get("accumulate") == 2:  # put both copies of an image into the same microbatch
         order = np.arange(16).reshape(4, 2, 2).transpose(0, 2, 1).reshape(-1)
         every = {name: value[order] for name, value in every.items()}
     mesh = make_mesh(jax.devices()[:devices])
-    # In float32, rounding alone changes single gradients by more than a wrong formula might.
+    # In float32, rounding may change single gradients by more than a wrong formula would.
     with jax.enable_x64(True), mock.patch.object(jnp, "float32", jnp.float64):
         model = LTS(vocab_size=9, **(TINY | SHALLOW | parts), dtype=jnp.float64)
         step = compile_train_step(StepSettings(model, OPTIMIZER, 0.1, mesh, **options))
@@ -198,19 +198,19 @@ def test_an_image_encoded_once_for_its_sentences_is_one_repeated(parts, options,
     assert once.params["fusion"]["up8"]["conv"]["kernel"].dtype == np.float64
     for name in expected:
         np.testing.assert_allclose(losses[name], expected[name], rtol=1e-9, err_msg=name)
-    moments = [s.opt_state[0].mu for s in (once, repeated)]  # Adam's: the gradients, scaled
+    moments = [s.opt_state[0].mu for s in (once, repeated)]  # Adam's first moments
     least = 1e-12 * float(expected["gradient_norm"])
     for trees in ((once.batch_stats, repeated.batch_stats), moments):
         ours, theirs = map(jax.tree.leaves_with_path, trees)
         for (path, x), (_, y) in zip(ours, theirs, strict=True):
-            # A gradient of zero, of frozen parts and of keys' biases, may be one of last digits.
+            # Zero gradients, of frozen parts and key biases, may differ by rounding.
             error = np.linalg.norm(np.subtract(x, y))
             assert error < 1e-8 * np.linalg.norm(y) + least, jax.tree_util.keystr(path)
 
 
 @pytest.mark.eight_devices
 def test_images_and_their_sentences_are_on_one_device():
-    """Repeating an image for its sentences moves nothing; gradients and statistics are summed."""
+    """Repeating an image needs no communication; gradients and statistics are all-reduced."""
     state = jax.eval_shape(lambda: train_state.init_state(MODEL, OPTIMIZER, 0, 64, 5))
     step = compile_train_step(StepSettings(MODEL, OPTIMIZER, 0.1, make_mesh(), accumulate=2))
     batch = make_batch(32) | {"image": make_batch(16)["image"]}

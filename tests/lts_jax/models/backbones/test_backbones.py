@@ -1,4 +1,4 @@
-"""Every registered backbone: taps, precision, recomputation, stochastic depth."""
+"""Every registered backbone: output levels, precision, rematerialization, stochastic depth."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_taps(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
+def test_remat_and_bfloat16_preserve_gradients_and_parameters(name):
     image = np.random.default_rng(0).uniform(0, 1, (2, 64, 64, 3)).astype(np.float32)
     plain = narrow(name)
     variables = draw_variables(
@@ -75,7 +75,7 @@ def test_remat_changes_no_gradient_and_bfloat16_no_parameter(name):
 
 
 @pytest.mark.slow
-def test_stochastic_depth_acts_in_training_alone():
+def test_stochastic_depth_acts_only_in_training():
     model = narrow("convnext_tiny", drop_path=0.9)
     image = np.random.default_rng(0).uniform(0, 1, (8, 32, 32, 3)).astype(np.float32)
     variables = model.init(jax.random.key(0), image, train=False)

@@ -1,6 +1,6 @@
-"""Each block against the authors' own code, with the same weights.
+"""Each block equals the authors' own code with the same weights.
 
-docs/results/table3/authors.py ran it and wrote authors.npz: weights, inputs and outputs.
+docs/results/table3/authors.py ran their code and wrote authors.npz: weights, inputs and outputs.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ def types_params(theirs):
 
 def level_params(theirs, level):
     return {
-        # Their features are unit vectors already.
+        # Their features are already unit vectors.
         "lateral": {"kernel": np.eye(6, dtype=np.float32), "bias": np.zeros(6, np.float32)},
         "image": heads(theirs, f"vis_trans_{level}"),
         "text": heads(theirs, f"lang_trans_{level}"),
@@ -63,7 +63,7 @@ def level_params(theirs, level):
 
 
 def read_sentence(theirs):
-    """The four words, and two pads behind them."""
+    """Returns features of four words, followed by two padded positions."""
     words = np.pad(theirs["words"][0], ((0, 0), (0, 2), (0, 0)))
     types = WordTypes().apply({"params": types_params(theirs)}, words)
     return Sentence(jnp.asarray(words), np.arange(6)[None] < 4, types)

@@ -1,4 +1,4 @@
-"""Each block of CMPC against NumPy's, for sentences of several lengths in one batch."""
+"""Each block of CMPC equals a NumPy implementation, for a batch with several sentence lengths."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def draw(*shape):
 
 
 def make_sentence():
-    """Unit vectors and soft types; what stands at padding must change nothing."""
+    """Returns unit vectors and soft types; values at padding must have no influence."""
     valid = np.arange(5) < np.array(LENGTHS)[:, None]
     words = np.asarray(unit(draw(4, 5, D))) * valid[..., None]
     types = np.array(jax.nn.softmax(draw(4, 5, 4)))
@@ -30,7 +30,7 @@ def make_sentence():
 
 
 SENTENCE = make_sentence()
-TAP = draw(2, H, W, 9)  # of two images with two sentences each
+TAP = draw(2, H, W, 9)  # two images with two sentences each
 LEVELS = [draw(4, H, W, Q) for _ in range(3)]
 
 
@@ -41,7 +41,7 @@ def of_row(b):
 
 
 def apply(module, *args):
-    """Runs a block with random parameters; returns what it says, and these for NumPy."""
+    """Runs a block with random parameters; returns its output, and the parameters for NumPy."""
     variables = randomize(jax.eval_shape(module.init, jax.random.key(0), *args))
     return jax.jit(module.apply)(variables, *args), reference.double(variables["params"])
 
@@ -95,11 +95,11 @@ def test_a_level_perceives_reasons_and_fuses():
         assert relative_error(fused[b], reference.level(tap, words, types, params)) < 1e-5
 
 
-def test_linear_of_parts_is_linear_of_the_whole():
+def test_linear_of_parts_equals_linear_of_their_concatenation():
     parts = [draw(2, 3, 4), draw(2, 1, 2), draw(1, 3, 5)]
     ours, params = apply(LinearOfParts(6), parts)
-    whole = np.concatenate([np.broadcast_to(x, (2, 3, x.shape[-1])) for x in parts], axis=-1)
-    assert relative_error(ours, reference.linear(whole, params)) < 1e-5
+    concatenated = np.concatenate([np.broadcast_to(x, (2, 3, x.shape[-1])) for x in parts], axis=-1)
+    assert relative_error(ours, reference.linear(concatenated, params)) < 1e-5
 
 
 def test_exchange():

@@ -1,4 +1,4 @@
-"""The whole of CMPC: its parts in order, its parameters, its loss, and the interface."""
+"""The complete CMPC network: composition, parameters, loss and interface."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def outputs(variables):
     return run(variables)
 
 
-def test_the_parts_are_put_together_in_order(variables, outputs):
+def test_the_parts_are_composed_in_order(variables, outputs):
     taps, text = jax.jit(
         lambda v: PLAIN.apply(
             v,
@@ -90,7 +90,7 @@ def test_the_response_map_is_the_mask_without_a_segmenter(variables, outputs):
 
 
 def test_one_encoding_serves_many_sentences(variables, outputs):
-    """As an evaluation calls it: prepared images, of which each sentence takes its own."""
+    """As in evaluation: each sentence uses its image among the prepared ones."""
 
     def run(v):
         prepared = WITH_SEGMENTER.apply(
@@ -104,7 +104,7 @@ def test_one_encoding_serves_many_sentences(variables, outputs):
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_the_loss_is_that_of_four_maps_and_of_the_segmenter():
+def test_the_loss_combines_four_maps_and_the_segmenter():
     rng = np.random.default_rng(1)
     heatmap, levels = rng.normal(size=(2, 1, 4, 4)), rng.normal(size=(2, 3, 4, 4))
     mask, truth4 = rng.normal(size=(2, 8, 8)), rng.integers(0, 2, (2, 8, 8))
@@ -138,7 +138,7 @@ def test_gradients_reach_every_parameter_and_remat_does_not_change_them(variable
             )
             return model.loss(outputs, np.ones((4, 8, 16)), None, 0.5)[0]
 
-        # Most of the time would be the compiler's.
+        # Otherwise most of the time would be spent in the compiler.
         quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
         return jax.jit(jax.grad(loss), compiler_options=quick)(variables["params"])
 
@@ -148,7 +148,7 @@ def test_gradients_reach_every_parameter_and_remat_does_not_change_them(variable
     ):
         name = jax.tree_util.keystr(path)
         scale = np.abs(one).max()
-        # A softmax does not change if the same number is added to all its inputs.
+        # A softmax is invariant to adding a constant to all its inputs.
         constant = "['key" in name and "bias" in name
         assert scale > 0 or constant, name
         np.testing.assert_allclose(one, two, atol=1e-3 * scale + 1e-4, err_msg=name)
@@ -162,14 +162,14 @@ def test_it_computes_in_bfloat16(variables, outputs):
     assert relative_error(low.heatmap, outputs.heatmap) < 0.1
 
 
-def test_a_backbone_with_taps_of_several_sizes_is_refused():
+def test_a_backbone_with_several_strides_is_refused():
     with pytest.raises(ValueError, match=r"model\.backbone='resnet50' must be a dilated backbone"):
         CMPC(9, image_encoder="resnet50").init(
             jax.random.key(0), IMAGES, TOKENS, LENGTHS, train=False
         )
 
 
-def test_parameters_by_part_added_up_by_hand():
+def test_parameters_by_part_match_the_calculation():
     d = c = 1000  # words, nodes
     q = 500
     words = 100
@@ -177,9 +177,9 @@ def test_parameters_by_part_added_up_by_hand():
     text = 300 * words + 4 * d * (300 + d + 1)
     types = (d + 1) * 500 + 501 * 4
     of_level = (
-        5 * (c + 8 + 1) * c  # of the image, five heads
-        + 5 * (d + 1) * c  # of the sentence
-        + (d + 1) * c  # words of relations
+        5 * (c + 8 + 1) * c  # image, five heads
+        + 5 * (d + 1) * c  # sentence
+        + (d + 1) * c  # relation words
         + 2 * (c + 1) * c  # cells, update
         + 2 * 2 * c  # two norms
         + (2 * c + d + 8 + 1) * q
@@ -189,14 +189,14 @@ def test_parameters_by_part_added_up_by_hand():
     lateral = sum((channels + 1) * c for channels in (512, 1024, 2048))
     of_round = 3 * ((q + 1) * q + (d + 1) * q + (q + d + 1) * q + 4 * (q + 1) * q)
     lstm = 2 * q * 4 * q + 3 * 40 * 40 * q + 5 * 2 * q
-    channels, f = q + 1, 256  # with the prior
+    channels, f = q + 1, 256  # including the prior
     aspp = 2 * channels * f + 3 * 9 * channels * f + 5 * f * f + 16 * f * f
     expected = {
         "backbone": backbone,
         "text": text,
         "fusion": types + lateral + 3 * of_level,
         "locator": 3 * of_round + lstm + 9 * q + 1,
-        "segmenter": aspp + 7 * 2 * f + f + 1,  # seven BatchNorms, the map
+        "segmenter": aspp + 7 * 2 * f + f + 1,  # seven BatchNorms, output map
     }
     model = CMPC(vocab_size=words, segment=True)
     shapes = jax.eval_shape(
