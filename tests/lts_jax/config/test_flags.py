@@ -31,7 +31,7 @@ def test_invalid_config_file(tmp_path, text, message):
         ("train.batchsize=3", 'unknown field batchsize. Did you mean "batch_size" instead of'),
         ("trian.epochs=3", 'unknown field trian. Did you mean "train" instead of "trian"?'),
         ("train.remat=maybe", "Non-boolean argument to boolean flag 'maybe'"),
-        ("eval.splits=3", "eval.splits=[3] must be one or more splits"),
+        ("eval.splits=3", "eval.splits=[3] must be one or more split names"),
     ],
 )
 def test_unknown_field_or_invalid_value_of_a_flag(flag, message):
@@ -74,5 +74,5 @@ def test_an_empty_value_of_a_list_is_an_empty_list():
     config = load_config("shapes", overrides)
     assert config.train.drop_epochs == () and config.data.mix == ()
     assert override_config(config, overrides).train.drop_epochs == ()
-    with pytest.raises(ConfigError, match=r"eval.splits=\[\] must be one or more splits"):
+    with pytest.raises(ConfigError, match=r"eval.splits=\[\] must be one or more split names"):
         load_config("shapes", ["--config.eval.splits="])

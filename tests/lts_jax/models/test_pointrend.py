@@ -119,7 +119,7 @@ def test_training_points_are_where_the_mask_is_uncertain():
     )
     assert points.logits.shape == (4, 100) and points.places.shape == (4, 100, 2)
     distance = np.abs(np.asarray(points.places)[..., 0] - 0.5)
-    # An eighth of the image is uncertain, and so are 300 points; the rest are sorted.
+    # An eighth of the 300 candidates are uncertain. The 75 most uncertain ones are sorted.
     assert (distance[:, :25] < 1 / 16).all() and (distance[:, 75:] > 1 / 4).mean() > 0.3
     again, other = (
         apply(head, variables, mask, FEATURES, DETAIL, jax.random.key(k), method="train_points")

@@ -76,7 +76,7 @@ def slow_pixel(cell, stride, placement):
     """Returns the source pixel at a cell's center by integer arithmetic, or None in the border.
 
     In units of half an input pixel, pixel i of an axis covers fitted·2i … fitted·2(i + 1) over
-    source. The pixel is pixel by linear search.
+    source. The pixel is found by linear search.
     """
     h, w, top, left, height, width = placement
     pixel = []
