@@ -34,7 +34,7 @@ def place(height: int, width: int, size: int, resize: Resize) -> Placement:
     if resize == "squash":
         return Placement(height, width, 0, 0, size, size)
     if resize != "letterbox":
-        raise ValueError(f"data.resize must be 'letterbox' or 'squash', not {resize!r}")
+        raise ValueError(f"data.resize={resize!r} must be 'letterbox' or 'squash'")
     scale = size / max(height, width)
     fitted_h = max(1, round(height * scale))
     fitted_w = max(1, round(width * scale))

@@ -124,7 +124,7 @@ def test_accumulated_with_a_frozen_backbone():
 
 
 @pytest.mark.eight_devices
-def test_accumulation_needs_no_traffic_but_for_sums():
+def test_accumulation_communicates_only_by_all_reduce():
     """Each device already holds its share of each microbatch."""
     mesh = make_mesh(jax.devices()[:2])
     optimizer = make_optimizer(optax.constant_schedule(1e-3))
@@ -132,5 +132,5 @@ def test_accumulation_needs_no_traffic_but_for_sums():
     step = compile_train_step(StepSettings(SMALLER, optimizer, 0.1, mesh, accumulate=2))
     program = step.lower(state, make_batch(8)).compile().as_text()
     assert "all-reduce" in program
-    for traffic in ("all-gather", "all-to-all", "collective-permute"):
-        assert traffic not in program
+    for operation in ("all-gather", "all-to-all", "collective-permute"):
+        assert operation not in program

@@ -149,8 +149,8 @@ def test_scoring_needs_no_communication_between_devices():
     score = compile_score_step(MODEL, (0.5,), mesh, pictures=True)
     program = score.lower(state, features, placement, batch).compile().as_text()
     assert "fusion" in program
-    for traffic in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
-        assert traffic not in program
+    for operation in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert operation not in program
 
 
 @pytest.mark.parametrize(
@@ -216,5 +216,5 @@ def test_images_and_their_sentences_are_on_one_device():
     batch = make_batch(32) | {"image": make_batch(16)["image"]}
     program = step.lower(state, batch).compile().as_text()
     assert "all-reduce" in program
-    for traffic in ("all-gather", "all-to-all", "collective-permute"):
-        assert traffic not in program
+    for operation in ("all-gather", "all-to-all", "collective-permute"):
+        assert operation not in program
