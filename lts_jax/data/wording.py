@@ -50,7 +50,7 @@ _COUNTED_FROM = re.compile(
 _COUNT = re.compile(r"\b\d+ (?=from )|\b\d+(?:st|nd|rd|th)\b")
 
 # A crop changes where an object is, which other objects are visible, and how much of it is visible.
-_OF_THE_WHOLE = _set(
+_CROP_SENSITIVE = _set(
     # positions
     "top upper uppermost topmost high higher bottom bottommost lower lowermost low middle mid "
     "center centre central centered centred corner corners side sides edge edges end ends far "
@@ -124,7 +124,7 @@ def survives_crop(words: Sequence[str]) -> bool:
     if not words or not text.isascii() or re.search(r"\d", text) or _RANK.search(text):
         return False
     return not any(
-        word in _OF_THE_WHOLE
+        word in _CROP_SENSITIVE
         or _mirror_word(word) != word
         or _misspelled_side(word)
         or (word.endswith("est") and word not in _EST)
