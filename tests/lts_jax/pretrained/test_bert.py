@@ -19,7 +19,7 @@ def test_a_vocabulary_from_any_editor(start, end, tmp_path):
 
 @pytest.mark.parametrize(
     ("pieces", "message"),
-    [(PIECES[:3], r"\[SEP\] missing"), ([*PIECES, "b"], "listed twice")],
+    [(PIECES[:3], r"\[SEP\] missing"), ([*PIECES, "b"], "contains a piece twice")],
 )
 def test_vocabulary_of_another_network_is_rejected(pieces, message, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
