@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import synthetic_raw
+from tests.copied import copy_repository
 
 # The same commands with less work: fewer steps, smaller networks, and no nested test run.
 _LESS = "--config.train.epochs=0.02 --config.train.drop_epochs=0.01, --config.eval.splits=val"
@@ -33,12 +33,7 @@ def test_every_command_works(repo_root, test_data, tmp_path):
     readme = (repo_root / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(sh|python)\n(.*?)```", readme, re.DOTALL)
     assert len(blocks) == 5
-    clone = tmp_path / "clone"
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=repo_root, capture_output=True, text=True, check=True).stdout
-    for name in names.splitlines():
-        (clone / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(repo_root / name, clone / name, follow_symlinks=False)
+    clone = copy_repository(repo_root, tmp_path / "clone")
     photos, expressions = test_data / "coco_photos", test_data / "refcoco_unc"
     synthetic_raw.write_raw(photos, expressions, clone / "RAW", images=60, sentences=300)
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)

@@ -2,11 +2,12 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
+
+from tests.copied import copy_repository
 
 HOWTOS = {
     "backbone": ["tests/lts_jax/models/backbones/test_backbones.py", "-k", "plain"],
@@ -32,11 +33,7 @@ def test_the_page_names_every_file_of_the_change(name, repo_root):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOWTOS)
 def test_the_change_applies_and_passes_its_tests(name, repo_root, test_data, tmp_path):
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(listed, cwd=repo_root, capture_output=True, text=True, check=True)
-    for file in done.stdout.splitlines():
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(repo_root / file, tmp_path / file, follow_symlinks=False)
+    copy_repository(repo_root, tmp_path)
     patch = repo_root / f"tests/howtos/{name}.patch"
     subprocess.run(["git", "apply", patch], cwd=tmp_path, check=True)
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "LTS_TEST_DATA": str(test_data)}
