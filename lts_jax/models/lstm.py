@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Int
 
 from lts_jax.models.layers import Dtype
-from lts_jax.models.text_encoder import TextFeatures
+from lts_jax.models.text_encoder import TextFeatures, word_embedding
 
 _Carry = tuple[jax.Array, jax.Array]
 
@@ -37,14 +37,8 @@ class LSTMEncoder(nn.Module):
         `train` has no effect. `sentence` is the state after the last word.
         """
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
-        embed = nn.Embed(
-            self.vocab_size,
-            self.embed_dim,
-            embedding_init=nn.initializers.normal(0.3),  # as in `TextEncoder`
-            dtype=self.dtype,
-            name="embed",
-        )
-        x = nn.Dense(4 * self.features, dtype=self.dtype, name="input")(embed(tokens))
+        x = word_embedding(self.vocab_size, self.embed_dim, self.dtype)(tokens)
+        x = nn.Dense(4 * self.features, dtype=self.dtype, name="input")(x)
         state = nn.Dense(4 * self.features, use_bias=False, dtype=self.dtype, name="state")
 
         def step(

@@ -18,6 +18,13 @@ class TextFeatures(NamedTuple):
     sentence: Float[Array, "b d"]  # f_text, [B, D]: the mean of h_t without padding
 
 
+def word_embedding(vocab_size: int, embed_dim: int, dtype: Dtype) -> nn.Embed:
+    """Returns the embedding table of a sentence encoder, to be called in its `__call__`."""
+    # 0.3 is about the standard deviation of GloVe's 300-d vectors.
+    initializer = nn.initializers.normal(0.3)
+    return nn.Embed(vocab_size, embed_dim, embedding_init=initializer, dtype=dtype, name="embed")
+
+
 class MaskedGRU(nn.Module):
     """One direction of a GRU; padding does not change its state.
 
@@ -82,15 +89,7 @@ class TextEncoder(nn.Module):
         `train` has no effect; it exists for encoders with dropout.
         """
         valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
-        # 0.3 is about the standard deviation of GloVe's 300-d vectors.
-        embed = nn.Embed(
-            self.vocab_size,
-            self.embed_dim,
-            embedding_init=nn.initializers.normal(0.3),
-            dtype=self.dtype,
-            name="embed",
-        )
-        x = embed(tokens)
+        x = word_embedding(self.vocab_size, self.embed_dim, self.dtype)(tokens)
         forward = MaskedGRU(self.features, dtype=self.dtype, name="forward")(x, valid)
         backward = MaskedGRU(self.features, reverse=True, dtype=self.dtype, name="backward")(
             x, valid

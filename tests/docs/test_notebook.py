@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import tfds_refcoco
-from lts_jax.zoo import catalogue
 from tfds_refcoco.shapes import generate
 
 pytestmark = pytest.mark.slow
@@ -57,8 +56,6 @@ def test_training(repo_root, tmp_path, monkeypatch):
 
 
 def test_photos(repo_root, tmp_path, monkeypatch):
-    if "photos" not in catalogue.names():
-        pytest.skip("lts_jax.zoo has no model `photos` yet")
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
     first, printed, heatmap = execute(repo_root, tmp_path, "photos", monkeypatch)

@@ -23,6 +23,7 @@ from lts_jax.models.network import (
     Outputs,
     PreparedImage,
 )
+from lts_jax.models.pointrend import double
 from lts_jax.models.segmenter import Segmenter
 from lts_jax.models.text_encoder import TextFeatures
 
@@ -246,6 +247,4 @@ def _score(dtype: Dtype, name: str | None = None) -> nn.Conv:
 
 def _doubled(maps: Float[Array, "b n h w"]) -> list[Float[Array, "b 2*h 2*w"]]:
     """Returns each map, upsampled by a factor of two."""
-    b, n, h, w = maps.shape
-    doubled = jax.image.resize(maps, (b, n, 2 * h, 2 * w), "bilinear")
-    return [doubled[:, i] for i in range(n)]
+    return [double(maps[:, i]) for i in range(maps.shape[1])]
